@@ -1,0 +1,320 @@
+"""What an implementation subclasses and receives. B is the batch, V the views of a sample, N = B·V.
+
+Colour, range and channels of every map are those of `neuropbr_core.maps`, for predictions and targets alike.
+Shapes are written in jaxtyping's notation and are checked in tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Maps = dict[str, Tensor]
+"""Maps (or their logits) by name, each `(B, channels, H, W)`."""
+
+
+class Encoder(nn.Module):
+    """A feature pyramid over single images.
+
+    Attributes:
+        channels: Channels of each returned feature, finest first.
+        strides: How many input pixels one feature pixel spans, finest first, growing; powers of two. Both are known
+            from the options alone (also when the module is built on the `meta` device).
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def forward(self, images: Float[Tensor, "N C H W"]) -> list[Float[Tensor, "N c h w"]]:
+        """Encode images.
+
+        Args:
+            images: Normalised images (and, for a view-conditioned model, direction channels behind the first three);
+                H and W are divisible by `strides[-1]`.
+
+        Returns:
+            One feature per entry of `channels`, feature i of size (H / strides[i], W / strides[i]).
+        """
+        raise NotImplementedError
+
+
+class Fusion(nn.Module):
+    """Joins the latents of a sample's views into one; does not depend on the order of the views.
+
+    Attributes:
+        out_channels: Channels of the fused latent.
+    """
+
+    out_channels: int
+
+    def forward(
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+    ) -> Float[Tensor, "B out h w"]:
+        """Fuse latents of any number of views, V >= 1.
+
+        Args:
+            latents: The encoder's coarsest features.
+            visible: Share of each latent pixel that the view sees, in [0, 1]; a pixel that no view sees must still
+                give finite values.
+
+        Returns:
+            The fused latent.
+        """
+        raise NotImplementedError
+
+
+class Prediction(NamedTuple):
+    """What a generator returns.
+
+    Attributes:
+        maps: The maps, activated, in the ranges of `neuropbr_core.maps`.
+        logits: What the heads emitted, `logit_channels` each, before activation.
+        features: Intermediate features by name when they were asked for, else empty.
+    """
+
+    maps: Maps
+    logits: Maps
+    features: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LossInput:
+    """What a loss sees of one step; every tensor is float32.
+
+    Attributes:
+        prediction: The generator's prediction.
+        target: The true maps, same names, ranges and size.
+        views: The aligned views `(B, V, 3, h, w)`, sRGB-encoded in [0, 1], at the generator's input size.
+        visible: What each view sees of the texture `(B, V, 1, h, w)`, in [0, 1].
+        valid: 1 where at least one view sees the texture and the target exists `(B, 1, H, W)`, else 0. Losses ignore
+            the rest.
+        epoch: The epoch, from 0.
+        teacher: The teacher's prediction for the same crop, when the recipe has one.
+    """
+
+    prediction: Prediction
+    target: Maps
+    views: Tensor
+    visible: Tensor
+    valid: Tensor
+    epoch: int = 0
+    teacher: Prediction | None = None
+
+
+class LossResult(NamedTuple):
+    """A loss's value.
+
+    Attributes:
+        total: Scalar to minimise.
+        terms: Named scalars for the logs, detached, on the device.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LossSetup:
+    """What a loss may know when it is built.
+
+    Attributes:
+        maps: Names of the maps that the generator predicts, in order.
+        output_size: Side of the predicted maps in training, in pixels.
+    """
+
+    maps: tuple[str, ...]
+    output_size: int
+
+
+class Loss(nn.Module):
+    """One term of the objective, possibly with a critic of its own.
+
+    A critic is handed in because the trainer wraps, optimises and saves it; a loss must not store it. Parameters of
+    the loss itself join the generator's optimiser.
+
+    Attributes:
+        reconstruction: Whether the loss is zero at the truth; such losses decide which checkpoint is best.
+        critic_steps: Critic updates for every generator update.
+    """
+
+    reconstruction: bool = True
+    critic_steps: int = 1
+
+    def make_critic(self) -> nn.Module | None:
+        """Build the critic, or return None when the loss has none. Called once."""
+        return None
+
+    def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:
+        """Return the generator's loss; `critic` is frozen."""
+        raise NotImplementedError
+
+    def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
+        """Return the critic's loss; the prediction in `x` is detached."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an exporter can work on this machine.
+
+    Attributes:
+        ok: Whether it can.
+        reason: Why not, and the install line that helps; empty when `ok`.
+    """
+
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """What is to be exported.
+
+    Attributes:
+        inputs: Example inputs by name, in call order: `views (1, V, 3, H, W)` in [0, 1], then `visible (1, V, 1, H, W)`
+            when the model was trained on aligned views and `directions (1, V, 3, H, W)` when it is view-conditioned.
+        outputs: Names of the maps, in order.
+        metadata: Text about run, recipe and sizes to store in the file where its format can.
+    """
+
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an exporter wrote.
+
+    Attributes:
+        path: The file or folder.
+        precision: `fp32`, `fp16`, …: which pass mark verification applies.
+        details: Facts for people (sizes, operator counts, notes).
+    """
+
+    path: Path
+    precision: str = "fp32"
+    details: dict[str, str] = field(default_factory=dict)
+
+
+class Exporter:
+    """Writes a generator for one deployment target, and reads it back.
+
+    Verification is the core's: it loads the file through `load` and compares it with the model, so an exporter cannot
+    mark itself as passed.
+
+    Attributes:
+        suffix: Suffix of the file, with the dot.
+    """
+
+    suffix: str = ""
+
+    def requirements(self) -> Availability:
+        """Whether this machine can export, and what to install if not."""
+        return Availability(ok=True)
+
+    def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
+        """Write `generator` (in eval mode, on the CPU) to `path`.
+
+        Raises:
+            ExportError: The target cannot represent the model.
+        """
+        raise NotImplementedError
+
+    def load(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
+        """Read a file back as a function from the spec's inputs to maps."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run that starts.
+
+    Attributes:
+        name: The run's name.
+        run_dir: Its folder.
+        epochs: Epochs planned.
+        steps_per_epoch: Generator steps in an epoch.
+        start_epoch: First epoch that will be trained, from 0; above 0 when resumed.
+        recipe: The resolved recipe as plain data.
+        facts: Sizes, device, parameter counts and the like, for people.
+    """
+
+    name: str
+    run_dir: Path
+    epochs: int
+    steps_per_epoch: int
+    start_epoch: int
+    recipe: dict[str, object]
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """A generator step that finished; no tensors, so that nothing waits for the device."""
+
+    epoch: int
+    step: int
+    steps_per_epoch: int
+    global_step: int
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """An epoch that finished: means over its steps, `loss/…` and `critic/…`, and `seconds`."""
+
+    epoch: int
+    global_step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ValidationSummary:
+    """A validation that finished.
+
+    Attributes:
+        epoch: The epoch it followed.
+        global_step: Generator steps so far.
+        metrics: `loss` (the reconstruction total) and `<map>/<metric>`, means over images.
+        images: Pictures for people by name, uint8 `(H, W, 3)`; empty when none were due.
+    """
+
+    epoch: int
+    global_step: int
+    metrics: dict[str, float]
+    images: dict[str, np.ndarray]
+
+
+class Observer:
+    """Watches a run. Every method may be left out; an exception in one is reported and does not stop the run.
+
+    Called on rank 0 only.
+    """
+
+    def run_started(self, info: RunInfo) -> None:
+        """The run is set up and the first step is next."""
+
+    def step_finished(self, info: StepInfo) -> None:
+        """A generator step was launched; called after each one."""
+
+    def metrics_logged(self, info: StepInfo, metrics: dict[str, float]) -> None:
+        """Means since the last call, every `training.log_every_n_steps` steps."""
+
+    def epoch_finished(self, summary: EpochSummary) -> None:
+        """All steps of an epoch are done."""
+
+    def validation_finished(self, summary: ValidationSummary) -> None:
+        """Validation after an epoch is done."""
+
+    def checkpoint_saved(self, path: Path, best: bool) -> None:
+        """A checkpoint stands complete at `path`."""
+
+    def run_finished(self, summary: dict[str, float]) -> None:
+        """The run ended as planned; `summary` has the best checkpoint's metrics."""
+
+    def run_failed(self, error: BaseException) -> None:
+        """The run ended early, by an error or by the user."""

@@ -1,0 +1,141 @@
+"""The kinds of component. A kind is one row of `KINDS`; nothing else in the core lists them.
+
+Adding a kind takes a hookspec class, a contract and a row here. Hook names differ from kind to kind, so that a fusion
+block declared in the encoder group is refused as an unknown hook.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pluggy
+from msgspec import Meta
+
+from neuropbr_core.plugin import PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from neuropbr_core.contracts import Encoder, Exporter, Fusion, Loss, LossSetup, Observer
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+class EncoderSpec:
+    """Hooks of an encoder module."""
+
+    @hookspec(firstresult=True)
+    def encoder_options(self) -> type:
+        """The frozen dataclass of the encoder's recipe options."""
+
+    @hookspec(firstresult=True)
+    def create_encoder(self, options: Any, in_channels: int) -> "Encoder":
+        """Build the encoder for images of `in_channels` channels."""
+
+
+class FusionSpec:
+    """Hooks of a fusion module."""
+
+    @hookspec(firstresult=True)
+    def fusion_options(self) -> type:
+        """The frozen dataclass of the fusion block's recipe options."""
+
+    @hookspec(firstresult=True)
+    def create_fusion(self, options: Any, in_channels: int) -> "Fusion":
+        """Build the fusion block for latents of `in_channels` channels."""
+
+
+class LossSpec:
+    """Hooks of a loss module."""
+
+    @hookspec(firstresult=True)
+    def loss_options(self) -> type:
+        """The frozen dataclass of the loss's recipe options."""
+
+    @hookspec(firstresult=True)
+    def create_loss(self, options: Any, setup: "LossSetup") -> "Loss":
+        """Build the loss; `setup` says what the generator predicts."""
+
+
+class ExporterSpec:
+    """Hooks of an exporter module."""
+
+    @hookspec(firstresult=True)
+    def exporter_options(self) -> type:
+        """The frozen dataclass of the exporter's recipe options."""
+
+    @hookspec(firstresult=True)
+    def create_exporter(self, options: Any) -> "Exporter":
+        """Build the exporter."""
+
+
+class ObserverSpec:
+    """Hooks of an observer module."""
+
+    @hookspec(firstresult=True)
+    def observer_options(self) -> type:
+        """The frozen dataclass of the observer's recipe options."""
+
+    @hookspec(firstresult=True)
+    def create_observer(self, options: Any, run_dir: "Path") -> "Observer":
+        """Build the observer of the run that lives in `run_dir`."""
+
+
+@dataclass(frozen=True)
+class NoEntryOptions:
+    """Keys that the core reads from an entry beside the component's own options: none."""
+
+
+@dataclass(frozen=True)
+class LossEntryOptions:
+    """Keys that the core reads from a loss entry beside the component's own options."""
+
+    weight: Annotated[float, Meta(ge=0, description="Factor of this loss in the total.")] = 1.0
+    start_epoch: Annotated[int, Meta(ge=0, description="First epoch (from 0) in which the loss counts.")] = 0
+    ramp_epochs: Annotated[
+        int, Meta(ge=0, description="Epochs over which the weight grows linearly from 0 after `start_epoch`.")
+    ] = 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of component.
+
+    Attributes:
+        name: Its name, as in `encoder/resnet`.
+        group: Entry-point group in which distributions declare components of it.
+        spec: Class of its pluggy hookspecs.
+        contract: `module:class` that what it creates must be an instance of; imported when something is created.
+        section: Where recipes name components of it: the path of one slot, or of a mapping when `many`.
+        many: Whether `section` is a mapping from instance names to components.
+        entry_options: Dataclass of the keys that the core itself reads from an entry (reserved for components).
+    """
+
+    name: str
+    group: str
+    spec: type
+    contract: str
+    section: tuple[str, ...]
+    many: bool = False
+    entry_options: type = field(default=NoEntryOptions)
+
+    @property
+    def options_hook(self) -> str:
+        """Name of the hook that returns the options dataclass."""
+        return f"{self.name}_options"
+
+    @property
+    def create_hook(self) -> str:
+        """Name of the hook that builds the component."""
+        return f"create_{self.name}"
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("encoder", "neuropbr.encoders", EncoderSpec, "neuropbr_core.contracts:Encoder", ("model", "encoder")),
+        Kind("fusion", "neuropbr.fusion", FusionSpec, "neuropbr_core.contracts:Fusion", ("model", "fusion")),
+        Kind("loss", "neuropbr.losses", LossSpec, "neuropbr_core.contracts:Loss", ("losses",), True, LossEntryOptions),
+        Kind("exporter", "neuropbr.exporters", ExporterSpec, "neuropbr_core.contracts:Exporter", ("export",), True),
+        Kind("observer", "neuropbr.observers", ObserverSpec, "neuropbr_core.contracts:Observer", ("observers",), True),
+    )
+}

@@ -1,0 +1,229 @@
+"""The sections of a recipe that the core itself reads, and the recipe they make up.
+
+These dataclasses are the source of the JSON Schema: types, ranges, defaults and descriptions stand here only.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+@dataclass(frozen=True)
+class Synthesize:
+    """Captures to render before training when `data.root` does not hold them yet."""
+
+    materials: Annotated[
+        str,
+        Meta(description="Folder of material folders; `neuropbr:examples/materials` names the ones that are shipped."),
+    ]
+    samples: Annotated[int, Meta(ge=1, description="Samples to render, spread evenly over the materials.")] = 64
+    size: Annotated[int, Meta(ge=32, le=4096, description="Side of the rendered views and stored maps, in pixels.")] = (
+        256
+    )
+    seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light and exposure.")] = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the samples are and how they are cut."""
+
+    root: Annotated[
+        str | None, Meta(description="Dataset folder with `input/` and `output/`, relative to the current directory.")
+    ] = None
+    input_dir: Annotated[str | None, Meta(description="Folder of the views; default `ROOT/input`.")] = None
+    output_dir: Annotated[str | None, Meta(description="Folder of the true maps; default `ROOT/output`.")] = None
+    metadata: Annotated[
+        str | None, Meta(description="Sample-to-material JSON; default `INPUT_DIR/render_metadata.json`.")
+    ] = None
+    synthesize: Synthesize | None = None
+    views: Annotated[int, Meta(ge=1, le=64, description="Views read of each sample.")] = 3
+    image_size: Annotated[int, Meta(ge=16, le=8192, description="Side of the network's input, in pixels.")] = 2048
+    output_size: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=8192,
+            description="Side of the predicted maps; must be `image_size` times the decoder's super-resolution.",
+        ),
+    ] = 2048
+    crop_size: Annotated[
+        int | None,
+        Meta(
+            ge=16,
+            le=8192,
+            description="Train on random crops of this side (at `image_size` scale); default: whole frames.",
+        ),
+    ] = None
+    repeats: Annotated[
+        int, Meta(ge=1, description="Times that an epoch visits each training sample, each with its own crop.")
+    ] = 1
+    augment: Annotated[
+        bool, Meta(description="Random flips and quarter-turns of the texture; normals are turned with it.")
+    ] = False
+    render_curriculum: Annotated[
+        Literal[0, 1, 2, "clean", "mixed", "dirty"],
+        Meta(description="0 clean only, 1 what is on disk (a sample in both counts once per source), 2 dirty only."),
+    ] = 0
+    use_dirty: Annotated[bool, Meta(description="Older name for `render_curriculum: 2`.")] = False
+    val_ratio: Annotated[float, Meta(ge=0, lt=1, description="Share of the materials held back for validation.")] = 0.1
+    val_materials: Annotated[
+        tuple[str, ...], Meta(description="Hold back exactly these materials, instead of a seeded share.")
+    ] = ()
+    alignment: Annotated[
+        Literal["none", "recorded"],
+        Meta(
+            description="`recorded` warps each view into the texture frame with `input/cameras.json`; `none` does not."
+        ),
+    ] = "none"
+    num_workers: Annotated[
+        int | None, Meta(ge=0, description="Loader processes; default: what suits this machine.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and deviation that the model subtracts from and divides views by (sRGB-encoded, in [0, 1])."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)]] = (
+        0.229,
+        0.224,
+        0.225,
+    )
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The UNet decoder: a trunk that all maps share, and one head a map."""
+
+    channels: Annotated[
+        tuple[Count, ...] | None,
+        Meta(description="Channels of each upsampling step, coarsest first; default: halving from 512, at least 32."),
+    ] = None
+    head_channels: Annotated[int, Meta(ge=1, description="Hidden channels of each map's head.")] = 32
+    norm: Annotated[Literal["batch", "group", "none"], Meta(description="Normalisation in the trunk.")] = "batch"
+    super_resolution: Annotated[
+        Literal[0, 2, 4], Meta(description="Upscale the trunk's features by this factor before the heads; 0 is off.")
+    ] = 0
+    global_path: Annotated[
+        bool, Meta(description="Add statistics of the whole frame to every pixel at the bottleneck.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component that the recipe names, with its options as the component's own dataclass.
+
+    Attributes:
+        kind: Kind of component.
+        name: Instance name: the key in a mapping, or the slot's name.
+        use: `distribution:entry point`, always qualified in a checked recipe.
+        options: The component's options.
+        entry: Keys that the core reads itself (`kinds.Kind.entry_options`).
+    """
+
+    kind: str
+    name: str
+    use: str
+    options: Any
+    entry: Any
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """The keys of `model` beside `encoder` and `fusion`."""
+
+    decoder: Decoder = field(default_factory=Decoder)
+    normalization: Normalization = field(default_factory=Normalization)
+    view_conditioning: Annotated[
+        Literal["none", "direction"],
+        Meta(description="`direction` gives each pixel the direction to camera and flash (needs aligned views)."),
+    ] = "none"
+    skip_merge: Annotated[
+        Literal["mean", "statistics"],
+        Meta(description="How skips of several views join: visible-weighted mean, or mean, maximum and deviation."),
+    ] = "mean"
+    albedo: Annotated[
+        Literal["direct", "residual"],
+        Meta(description="`residual` predicts albedo as a change of the median of the aligned views."),
+    ] = "direct"
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Optimiser and learning-rate schedule of the generator and of the critics."""
+
+    name: Annotated[Literal["adam", "adamw", "sgd"], Meta(description="Optimiser of both.")] = "adamw"
+    lr: Annotated[float, Meta(gt=0, description="Learning rate of the generator.")] = 1e-4
+    critic_lr: Annotated[float, Meta(gt=0, description="Learning rate of the critics.")] = 4e-4
+    betas: Annotated[
+        tuple[Annotated[float, Meta(ge=0, lt=1)], Annotated[float, Meta(ge=0, lt=1)]],
+        Meta(description="Adam's decay rates."),
+    ] = (0.9, 0.999)
+    momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of `sgd`.")] = 0.9
+    weight_decay: Annotated[float, Meta(ge=0, description="Weight decay.")] = 0.01
+    scheduler: Annotated[
+        Literal["cosine", "step", "plateau", "none"], Meta(description="Schedule after the warm-up.")
+    ] = "cosine"
+    min_lr: Annotated[float, Meta(ge=0, description="Lowest learning rate of `cosine` and `plateau`.")] = 1e-6
+    warmup_epochs: Annotated[float, Meta(ge=0, description="Epochs of linear warm-up.")] = 5
+    step_epochs: Annotated[int, Meta(ge=1, description="`step`: epochs between two reductions.")] = 30
+    gamma: Annotated[float, Meta(gt=0, lt=1, description="`step` and `plateau`: factor of a reduction.")] = 0.1
+    patience: Annotated[int, Meta(ge=0, description="`plateau`: epochs without improvement before a reduction.")] = 10
+
+
+@dataclass(frozen=True)
+class Training:
+    """Length, device and bookkeeping of the run."""
+
+    epochs: Annotated[int, Meta(ge=1, description="Passes over the training set.")] = 100
+    batch_size: Annotated[int, Meta(ge=1, description="Samples in a step, on each device.")] = 4
+    seed: Annotated[int, Meta(ge=0, description="Seed of weights, split, order and augmentation.")] = 42
+    device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Meta(description="Arithmetic of the network; losses are always float32. `auto` is bf16 on CUDA, else fp32."),
+    ] = "auto"
+    grad_clip_norm: Annotated[float, Meta(ge=0, description="Largest gradient norm; 0 does not clip.")] = 1.0
+    runs_dir: Annotated[str, Meta(description="Folder of the run folders.")] = "runs"
+    log_every_n_steps: Annotated[int, Meta(ge=1, description="Steps between two rows of training metrics.")] = 10
+    log_images_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two comparison grids.")] = 5
+    validate_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two validations.")] = 1
+    save_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two periodic checkpoints.")] = 5
+    save_best_only: Annotated[bool, Meta(description="Keep no periodic checkpoints.")] = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        name: The recipe file's stem; the default name of its runs.
+        data: Section `data`.
+        encoder: Component at `model.encoder`.
+        fusion: Component at `model.fusion`.
+        model: The other keys of section `model`.
+        losses: Components of section `losses` by instance name; `entry` is a `LossEntryOptions`.
+        optimizer: Section `optimizer`.
+        training: Section `training`.
+        observers: Components of section `observers` by instance name.
+        export: Components of section `export` by instance name.
+        tree: The resolved recipe as plain data: what `recipe.yaml` in a run holds, every default written out and
+            every `use` qualified.
+    """
+
+    name: str
+    data: Data
+    encoder: Component
+    fusion: Component
+    model: ModelSection
+    losses: dict[str, Component]
+    optimizer: Optimizer
+    training: Training
+    observers: dict[str, Component]
+    export: dict[str, Component]
+    tree: dict[str, Any]
