@@ -1,3 +1,45 @@
-"""NeuroPBR: photos of a flat material in, PBR texture maps out; every part of the network is a plugin."""
+"""NeuroPBR: photos of a flat material in, PBR texture maps out; every part of the network is a plugin.
+
+The Python API; each name is imported on first use, so that `import neuropbr_core` loads nothing heavy:
+
+    load_recipe(path, overrides)   a checked recipe
+    run(recipe)                    train, evaluate and export what it says
+    open_dataset(recipe)           its training and held-back samples
+    load_generator(run)            a trained generator
+    read_views(folder)             photos of one material, with their cameras
+    write_maps(maps, folder)       maps as PNG files
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuropbr_core.data.opening import open_dataset
+    from neuropbr_core.inference import load_generator, read_views, write_maps
+    from neuropbr_core.recipe import load_recipe
+    from neuropbr_core.training.run import run
 
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "load_recipe": "neuropbr_core.recipe",
+    "run": "neuropbr_core.training.run",
+    "open_dataset": "neuropbr_core.data.opening",
+    "load_generator": "neuropbr_core.inference",
+    "read_views": "neuropbr_core.inference",
+    "write_maps": "neuropbr_core.inference",
+}
+
+__all__ = ["__version__", "load_generator", "load_recipe", "open_dataset", "read_views", "run", "write_maps"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the API on first use."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What the API offers."""
+    return sorted(__all__)

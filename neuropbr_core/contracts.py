@@ -23,7 +23,7 @@ class Encoder(nn.Module):
     Attributes:
         channels: Channels of each returned feature, finest first.
         strides: How many input pixels one feature pixel spans, finest first, growing; powers of two. Both are known
-            from the options alone (also when the module is built on the `meta` device).
+            from the options alone (also when the module is built on the `meta` device, where no weights are loaded).
     """
 
     channels: tuple[int, ...]
@@ -240,6 +240,7 @@ class RunInfo:
         epochs: Epochs planned.
         steps_per_epoch: Generator steps in an epoch.
         start_epoch: First epoch that will be trained, from 0; above 0 when resumed.
+        global_step: Generator steps before it; above 0 when resumed.
         recipe: The resolved recipe as plain data.
         facts: Sizes, device, parameter counts and the like, for people.
     """
@@ -249,6 +250,7 @@ class RunInfo:
     epochs: int
     steps_per_epoch: int
     start_epoch: int
+    global_step: int
     recipe: dict[str, object]
     facts: dict[str, str]
 

@@ -1,1 +1,26 @@
-""""""
+"""Material maths, nothing learned: colour, shading, light, cameras, synthetic capture and alignment.
+
+    color         sRGB transfer curve
+    encoding      stored integers <-> float maps
+    ggx           the reflectance model
+    environments  procedural surroundings, prefiltered for diffuse and specular light
+    cameras       pinhole cameras over the texture tile
+    surface       a material's maps, ready to be looked up anywhere on the endless tiling
+    render        one view of a surface under a flash and an environment
+    capture       what a phone would record: several views, one light, one exposure
+    alignment     views back into the texture frame, and directions to the camera
+
+Conventions, the same in every module:
+
+- Texture frame: u to the right, v down, both in [0, 1] over the tile; the centre of texel i lies at (i + 0.5) / size.
+  Materials tile: outside [0, 1] the texture repeats.
+- World: the tile has side 1 and lies in the plane z = 0 with its centre at the origin, x = u - 0.5, y = 0.5 - v, so +y
+  is up in the image. Cameras and light are at z > 0. The world axes are the tangent space of OpenGL normals.
+- View: x to the right, y down, both in [0, 1] over the square photo, pixel centres at (i + 0.5) / size. A homography
+  takes (u, v, 1) to (x, y, 1) times a positive w for whatever is in front of the camera.
+- Frame: the affine 3×3 matrix from a crop's (u, v, 1) to the texture's (u, v, 1): window, flips and quarter-turns.
+- Vectors and colours have their three components in the dimension before the two of the image: `(..., 3, H, W)`.
+- Names end in `_srgb` or `_linear` where colour changes hands. Maps hold sRGB-encoded albedo; light is linear.
+
+This module imports nothing; the others import torch.
+"""

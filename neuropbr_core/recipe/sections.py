@@ -51,12 +51,8 @@ class Data:
         ),
     ] = 2048
     crop_size: Annotated[
-        int | None,
-        Meta(
-            ge=16,
-            le=8192,
-            description="Train on random crops of this side (at `image_size` scale); default: whole frames.",
-        ),
+        Annotated[int, Meta(ge=16, le=8192)] | None,
+        Meta(description="Train on random crops of this side (at `image_size` scale); default: whole frames."),
     ] = None
     repeats: Annotated[
         int, Meta(ge=1, description="Times that an epoch visits each training sample, each with its own crop.")
@@ -80,8 +76,13 @@ class Data:
         ),
     ] = "none"
     num_workers: Annotated[
-        int | None, Meta(ge=0, description="Loader processes; default: what suits this machine.")
+        Annotated[int, Meta(ge=0)] | None, Meta(description="Loader processes; default: what suits this machine.")
     ] = None
+
+    @property
+    def crop_output_size(self) -> int:
+        """Side of the predicted maps in training: the crop's, scaled like the frame."""
+        return (self.crop_size or self.image_size) * self.output_size // self.image_size
 
 
 @dataclass(frozen=True)

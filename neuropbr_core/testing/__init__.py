@@ -1,1 +1,12 @@
-""""""
+"""Conformance suites for authors of components: subclass the suite of a kind, name the component, run pytest.
+
+The suites use pytest, which the package itself does not need: install it to run them.
+"""
+
+from neuropbr_core.testing.encoder import EncoderSuite
+from neuropbr_core.testing.exporter import ExporterSuite
+from neuropbr_core.testing.fusion import FusionSuite
+from neuropbr_core.testing.loss import LossSuite, example_loss_input
+from neuropbr_core.testing.observer import ObserverSuite
+
+__all__ = ["EncoderSuite", "ExporterSuite", "FusionSuite", "LossSuite", "ObserverSuite", "example_loss_input"]

@@ -1,0 +1,52 @@
+# Two commands do everything on a machine that has Python and make: `make quickstart` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+PYTEST = $(BIN)/pytest
+
+.PHONY: quickstart install test test-slow check lint types imports unit format clean
+
+## quickstart: install, then train, evaluate and export a small model on the materials that ship with the project
+quickstart: install
+	$(BIN)/neuropbr run recipes/quickstart.yaml --overwrite
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "neuropbr needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(STAMP)
+
+## test: style, types, walls, dependencies, and all tests but the slow ones (the built wheel is among them)
+test: check unit
+
+check: lint types imports
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/deptry .
+
+types: install
+	$(BIN)/mypy
+
+imports: install
+	$(BIN)/lint-imports
+
+unit: install
+	$(PYTEST) -m "not slow and not gpu"
+
+## test-slow: what takes long
+test-slow: install
+	$(PYTEST) -m slow
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,81 @@
+"""Turns what goes wrong into one message and an exit code."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from neuropbr_core import __version__
+from neuropbr_core.errors import NeuroPBRError
+
+FAILURE = 1
+INTERRUPTED = 130
+
+_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass
+class Session:
+    """What the global options set for one call of the program.
+
+    Attributes:
+        debug: Whether an error shows its traceback.
+    """
+
+    debug: bool = False
+
+
+def exit_code(session: Session, command: Callable[[], object]) -> int:
+    """Run a command and say with which code the program must end.
+
+    Args:
+        session: Read when something goes wrong; the command's own option parsing fills it.
+        command: The command, run by click without its standalone mode; an int that it returns is the exit code.
+
+    Returns:
+        0 when all went well, 1 after an error, 2 after wrong usage, 130 after Ctrl-C.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as error:
+        return INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILURE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return FAILURE
+    except Exception as error:
+        _report(session, error)
+        return FAILURE
+    return code if isinstance(code, int) else 0
+
+
+def _report(session: Session, error: Exception) -> None:
+    """Say what is wrong; a fault that is nobody's on this machine comes with its traceback."""
+    expected = isinstance(error, NeuroPBRError) or (isinstance(error, OSError) and error.errno in _MACHINE_FAULTS)
+    if session.debug or not expected:
+        import traceback
+
+        traceback.print_exception(error)
+    if expected:
+        click.echo(f"error: {error}", err=True)
+        return
+    click.echo(
+        f"error: {type(error).__name__}: {error}\n"
+        f"This is a fault in neuropbr {__version__} or in a plugin. Please report it to the authors together with the "
+        f"traceback above.",
+        err=True,
+    )
+
+
+def _discard_output() -> None:
+    """Nobody reads stdout any more: keep the interpreter's last flush from failing too."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is no path of ours
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

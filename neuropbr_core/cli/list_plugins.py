@@ -1,0 +1,107 @@
+"""`neuropbr list-plugins`: what is installed, and with `--check` whether it works."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+
+from neuropbr_core.cli.table import aligned
+from neuropbr_core.errors import NeuroPBRError, PluginBroken
+from neuropbr_core.kinds import KINDS
+from neuropbr_core.registry import Entry, Registry, default_registry
+
+Status = Literal["unchecked", "ok", "unavailable", "blocked", "collision", "broken"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of the listing.
+
+    Attributes:
+        kind: Kind of component.
+        name: Its name.
+        distribution: Distribution that declares it.
+        version: Version of the distribution.
+        status: `unchecked` before it is loaded, then `ok` or `broken`; `unavailable` for an exporter that works, but
+            not on this machine; `blocked`; `collision` when several distributions offer the name.
+        reason: Why it has that status, where there is something to say.
+        summary: First line of its docstring.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    status: Status
+    reason: str | None
+    summary: str | None
+
+
+@click.command("list-plugins", short_help="List the installed components.")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="Only components of this kind.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--check", is_flag=True, help="Load each component; exit with 1 when one is broken.")
+@click.pass_context
+def list_plugins(context: click.Context, kind: str | None, as_json: bool, check: bool) -> None:
+    """List the installed components.
+
+    Shows kind, name, distribution, status and summary. Without --check nothing is imported. Blocked components and
+    those whose name several distributions offer are listed too, and never fail the command.
+    """
+    registry = default_registry()
+    listing = [_listed(registry, entry, check) for entry in registry.entries(kind)]
+    click.echo(json.dumps([asdict(one) for one in listing], indent=2) if as_json else _text(listing))
+    if any(one.status == "broken" for one in listing):
+        context.exit(1)
+
+
+def _listed(registry: Registry, entry: Entry, check: bool) -> Listed:
+    status, reason = _status(registry, entry, check)
+    return Listed(entry.kind, entry.name, entry.distribution, entry.version, status, reason, entry.summary())
+
+
+def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str | None]:
+    """Status of a component, loaded only with `check`; a defect counts for more than a collision."""
+    if block := registry.blocked_by(entry):
+        return "blocked", str(block)
+    found: tuple[Status, str | None] = _check(registry, entry) if check else ("unchecked", None)
+    rivals = registry.rivals(entry)
+    if rivals and found[0] != "broken":
+        others = ", ".join(f"{rival.distribution} {rival.version}" for rival in rivals)
+        return "collision", f"{others} has it too; write {entry.qualified} in recipes, or block one"
+    return found
+
+
+def _check(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
+    if defect := registry.defect(entry):
+        return "broken", defect
+    return _check_exporter(registry, entry) if entry.kind == "exporter" else ("ok", None)
+
+
+def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
+    """Ask an exporter whether it can work here, if it can be built without a recipe."""
+    try:
+        options = registry.options(entry.kind, entry.qualified)()
+    except TypeError:
+        return "ok", None
+    try:
+        availability = registry.create(entry.kind, entry.qualified, options).requirements()
+    except PluginBroken as error:
+        return "broken", str(error.__cause__)
+    except NeuroPBRError as error:
+        return "unavailable", str(error)
+    except Exception as error:
+        return "broken", f"requirements raised {type(error).__name__}: {error}"
+    return ("ok", None) if availability.ok else ("unavailable", availability.reason)
+
+
+def _text(listing: list[Listed]) -> str:
+    if not listing:
+        return "No components are installed."
+    header = ("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")
+    rows = [
+        (one.kind, one.name, f"{one.distribution} {one.version}", one.status, one.summary or "-") for one in listing
+    ]
+    notes = [f"{one.kind}/{one.distribution}:{one.name} {one.status}: {one.reason}" for one in listing if one.reason]
+    return "\n".join([aligned([header, *rows]), *([""] if notes else []), *notes])

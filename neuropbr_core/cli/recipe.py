@@ -1,0 +1,127 @@
+"""`neuropbr recipe`: check, show, describe and compare recipes."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from neuropbr_core.cli.overrides import collect_overrides, set_option
+from neuropbr_core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from neuropbr_core.recipe import Recipe, Resolved
+
+COMMENT_COLUMN = 44
+"""Where `show` puts its comments, unless a value reaches further."""
+
+
+@click.group()
+def recipe() -> None:
+    """Check, show and compare recipes.
+
+    A RECIPE is a YAML file, or `neuropbr:NAME` for one that ships with the package.
+    """
+
+
+@recipe.command()
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
+@set_option
+@click.pass_context
+def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any) -> None:
+    """Report everything that is wrong with RECIPE."""
+    from neuropbr_core.recipe import load_recipe
+
+    failed = False
+    for path in recipes:
+        try:
+            load_recipe(path, collect_overrides(**overrides))
+        except RecipeError as error:
+            click.echo(str(error), err=True)
+            failed = True
+        else:
+            click.echo(f"recipe ok: {path}")
+    context.exit(1 if failed else 0)
+
+
+@recipe.command()
+@click.argument("path", metavar="RECIPE")
+@set_option
+@click.option("--model", "with_model", is_flag=True, help="Print the model's parameter counts instead (builds it).")
+def show(path: str, with_model: bool, **overrides: Any) -> None:
+    """Print RECIPE resolved: every value, and where it came from."""
+    from neuropbr_core.recipe import resolve_recipe
+
+    resolved = resolve_recipe(path, collect_overrides(**overrides))
+    for line in _model_table(resolved.recipe) if with_model else _annotated(resolved):
+        click.echo(line)
+
+
+@recipe.command()
+@click.option("--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+def schema(output: Path | None) -> None:
+    """Print the JSON Schema of recipes, with all installed components, for editors.
+
+    In an editor with yaml-language-server, write it to a file and put `# yaml-language-server: $schema=FILE` on a
+    recipe's first line. Components that do not load are named on stderr and left out.
+    """
+    import json
+
+    from neuropbr_core.recipe.installed import editor_schema
+    from neuropbr_core.registry import default_registry
+
+    composed, broken = editor_schema(default_registry())
+    for error in broken:
+        click.echo(f"left out: {error}", err=True)
+    text = json.dumps(composed, indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"wrote {output}")
+
+
+@recipe.command()
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="B")
+def diff(old: str, new: str) -> None:
+    """Print the values in which recipe B differs from recipe A, names and descriptions aside."""
+    from neuropbr_core.recipe import load_recipe
+    from neuropbr_core.recipe.compare import differences
+
+    lines = [str(difference) for difference in differences(load_recipe(old).tree, load_recipe(new).tree)]
+    for line in lines or ["no differences"]:
+        click.echo(line)
+
+
+@recipe.command("list")
+def list_recipes() -> None:
+    """List the recipes that ship with the package."""
+    from neuropbr_core.recipe.installed import shipped_recipes
+
+    rows = shipped_recipes()
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, description in rows:
+        click.echo(f"{name:<{width}}  {description}".rstrip())
+
+
+def _annotated(resolved: "Resolved") -> Iterable[str]:
+    """The resolved recipe as YAML, each value with a comment saying where it came from."""
+    from neuropbr_core.recipe.text import lines
+
+    for keys, line in lines(resolved.recipe.tree):
+        if not line or line.endswith(":"):
+            yield line
+        else:
+            yield f"{line:<{COMMENT_COLUMN}}  # {resolved.origin(keys)}"
+
+
+def _model_table(checked: "Recipe") -> Iterable[str]:
+    """Parameter counts of the model's parts, and their sum."""
+    from neuropbr_core.model import describe
+
+    rows = describe(checked)
+    total = sum(count for _, count in rows)
+    width = max(len("total"), *(len(part) for part, _ in rows))
+    digits = len(f"{total:,}")
+    return [f"{part:<{width}}  {count:>{digits},} parameters" for part, count in [*rows, ("total", total)]]

@@ -1,0 +1,109 @@
+"""Windows, flips and quarter-turns of the texture, done exactly on stored pixels.
+
+A placement says which part of the texture a visit sees and how it is turned. It acts on stored maps by indexing alone,
+and on views through its frame: the matrix from crop coordinates to texture coordinates that `materials.alignment`
+warps with. Turning a normal map also turns its vectors, which for stored 8-bit values is exact too: -x is 255 - x.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from neuropbr_core.maps import NORMAL, MapSpec
+
+Stored = npt.NDArray[np.uint8]
+
+
+class Placement(NamedTuple):
+    """A square window of the texture, turned and perhaps mirrored.
+
+    Attributes:
+        x: Left edge in texture pixels at the network's input scale.
+        y: Upper edge.
+        side: Side of the window.
+        turns: Quarter-turns counter-clockwise, 0 to 3, applied to the window's picture.
+        mirror: Whether the turned picture is then flipped left to right.
+    """
+
+    x: int
+    y: int
+    side: int
+    turns: int = 0
+    mirror: bool = False
+
+
+def whole(image_size: int) -> Placement:
+    """The placement that changes nothing."""
+    return Placement(0, 0, image_size)
+
+
+def random_placement(
+    rng: np.random.Generator, image_size: int, crop_size: int | None = None, *, turn: bool = False
+) -> Placement:
+    """Draw a placement.
+
+    Args:
+        rng: Source of the draw.
+        image_size: Side of the texture frame, in pixels.
+        crop_size: Side of the window, at most `image_size`; None takes the whole frame.
+        turn: Whether to draw one of the eight flips and quarter-turns too.
+
+    Returns:
+        A window on whole pixels, uniform over all positions.
+    """
+    side = image_size if crop_size is None else crop_size
+    x, y = (int(start) for start in rng.integers(0, image_size - side + 1, size=2))
+    symmetry = int(rng.integers(8)) if turn else 0
+    return Placement(x, y, side, symmetry % 4, symmetry >= 4)
+
+
+def frame_matrix(placement: Placement, image_size: int) -> npt.NDArray[np.float32]:
+    """Matrix of a placement: crop (u, v, 1) to texture (u, v, 1), both in [0, 1] with v down."""
+    scale = placement.side / image_size
+    window = np.array([[scale, 0, placement.x / image_size], [0, scale, placement.y / image_size], [0, 0, 1]])
+    turn = np.array([[0, -1, 1], [1, 0, 0], [0, 0, 1]])
+    mirror = np.array([[-1, 0, 1], [0, 1, 0], [0, 0, 1]])
+    symmetry = np.linalg.matrix_power(turn, placement.turns) @ np.linalg.matrix_power(mirror, int(placement.mirror))
+    frame: npt.NDArray[np.float32] = (window @ symmetry).astype(np.float32)
+    return frame
+
+
+def place_image(stored: Stored, placement: Placement, scale: int = 1) -> Stored:
+    """Cut and turn an image that lies in the texture frame.
+
+    Args:
+        stored: `(…, H, W)`, the whole frame.
+        placement: Which part, and how it is turned.
+        scale: Pixels of `stored` for one pixel of the placement.
+
+    Returns:
+        A new array of side `placement.side * scale`.
+    """
+    x, y, side = (value * scale for value in placement[:3])
+    window = np.rot90(stored[..., y : y + side, x : x + side], placement.turns, axes=(-2, -1))
+    return np.array(window[..., ::-1] if placement.mirror else window, order="C")
+
+
+def place_map(stored: Stored, spec: MapSpec, placement: Placement, scale: int = 1) -> Stored:
+    """Cut and turn a stored map; the vectors of a normal map turn with it.
+
+    Args:
+        stored: `(C, H, W)`, the whole map.
+        spec: Which map it is.
+        placement: Which part, and how it is turned.
+        scale: Pixels of the map for one pixel of the placement.
+
+    Returns:
+        A new array `(C, side, side)`.
+    """
+    placed = place_image(stored, placement, scale)
+    return _turn_vectors(placed, placement) if spec is NORMAL else placed
+
+
+def _turn_vectors(normals: Stored, placement: Placement) -> Stored:
+    """Turn stored tangent-space vectors (x right, y up) as their picture was turned."""
+    x, y, z = normals
+    for _ in range(placement.turns):  # a quarter-turn counter-clockwise takes (x, y) to (-y, x)
+        x, y = 255 - y, x
+    return np.stack([255 - x if placement.mirror else x, y, z])

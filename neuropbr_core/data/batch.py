@@ -1,0 +1,86 @@
+"""What a dataset returns for one visit, and what a loader yields for several."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+class Item(NamedTuple):
+    """One visit of a sample.
+
+    Attributes:
+        id: The sample's id, such as `clean/sample_0000`.
+        material: Its material.
+        views: sRGB-encoded uint8 `(V, 3, h, w)`. With recorded alignment the whole photos, for the device to warp;
+            else cut and turned like the maps.
+        targets: The true maps of the crop in stored form, uint8 `(C, S, S)` by name.
+        homographies: Texture to view, float32 `(V, 3, 3)`; None unless alignment is recorded.
+        positions: Camera centres, float32 `(V, 3)`; None unless alignment is recorded.
+        frame: Crop to texture, float32 `(3, 3)` (`augmentation.frame_matrix`).
+    """
+
+    id: str
+    material: str
+    views: UInt8[Tensor, "V 3 h w"]
+    targets: dict[str, UInt8[Tensor, "C S S"]]
+    homographies: Float[Tensor, "V 3 3"] | None
+    positions: Float[Tensor, "V 3"] | None
+    frame: Float[Tensor, "3 3"]
+
+
+@dataclass
+class Batch:
+    """Several visits, stacked; pixels are still uint8. The fields are those of `Item` with a batch axis in front."""
+
+    ids: list[str]
+    materials: list[str]
+    views: UInt8[Tensor, "B V 3 h w"]
+    targets: dict[str, UInt8[Tensor, "B C S S"]]
+    homographies: Float[Tensor, "B V 3 3"] | None
+    positions: Float[Tensor, "B V 3"] | None
+    frame: Float[Tensor, "B 3 3"]
+
+    def __len__(self) -> int:
+        """Visits in the batch."""
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on a device; from pinned memory the copy does not wait."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory; loaders call it when there is a CUDA device."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(
+            self.ids,
+            self.materials,
+            move(self.views),
+            {name: move(target) for name, target in self.targets.items()},
+            None if self.homographies is None else move(self.homographies),
+            None if self.positions is None else move(self.positions),
+            move(self.frame),
+        )
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack visits of the same shapes into a batch."""
+    return Batch(
+        [item.id for item in items],
+        [item.material for item in items],
+        torch.stack([item.views for item in items]),
+        {name: torch.stack([item.targets[name] for item in items]) for name in items[0].targets},
+        _stack([item.homographies for item in items]),
+        _stack([item.positions for item in items]),
+        torch.stack([item.frame for item in items]),
+    )
+
+
+def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present) if present else None

@@ -1,0 +1,271 @@
+"""Which samples a dataset folder holds, and everything that is wrong with it.
+
+    ROOT/input/clean/sample_0000/{0,1,2}.png       views, as rendered or photographed
+    ROOT/input/dirty/sample_0000/{0,1,2}.png       the same with artefacts; optional
+    ROOT/input/render_metadata.json                {"sample_0000": "wood_oak", …}
+    ROOT/input/cameras.json                        optional; needed for recorded alignment
+    ROOT/output/wood_oak/{albedo,roughness,metallic,normal}.png
+
+No pixel is read here and torch is not needed; `checking` decodes the files as well.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from neuropbr_core.data.cameras_file import CameraRecord, read_cameras
+from neuropbr_core.errors import DataError
+from neuropbr_core.maps import MAPS
+from neuropbr_core.recipe.sections import Data
+
+Source = Literal["clean", "dirty"]
+
+METADATA_NAME = "render_metadata.json"
+CAMERAS_NAME = "cameras.json"
+
+_CURRICULA: dict[object, tuple[Source, ...]] = {
+    0: ("clean",),
+    1: ("clean", "dirty"),
+    2: ("dirty",),
+    "clean": ("clean",),
+    "mixed": ("clean", "dirty"),
+    "dirty": ("dirty",),
+}
+_SHOWN = 50  # problems spelled out in an error; `neuropbr data check --json` has them all
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: views of a material, and its true maps.
+
+    Attributes:
+        id: Unique in a dataset: source and folder, such as `clean/sample_0000`.
+        source: Whether the views are clean or dirty.
+        material: Folder of the true maps below `output/`.
+        views: One image a view.
+        maps: The true maps by name.
+        cameras: One camera a view; None unless alignment is recorded.
+    """
+
+    id: str
+    source: Source
+    material: str
+    views: tuple[Path, ...]
+    maps: Mapping[str, Path]
+    cameras: tuple[CameraRecord, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the parts of a dataset lie."""
+
+    input: Path
+    output: Path
+    metadata: Path
+    cameras: Path
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a dataset folder holds: usable samples, and one line for each thing that is wrong."""
+
+    samples: list[Sample]
+    problems: list[str]
+
+
+def locate(data: Data) -> Paths:
+    """Return where the recipe's dataset lies; nothing is read.
+
+    Raises:
+        DataError: Neither `root` nor both folders are given.
+    """
+    if data.root is None and (data.input_dir is None or data.output_dir is None):
+        raise DataError("no dataset: set data.root, or data.input_dir and data.output_dir")
+    root = Path(data.root or "")
+    folder = Path(data.input_dir) if data.input_dir is not None else root / "input"
+    output = Path(data.output_dir) if data.output_dir is not None else root / "output"
+    metadata = Path(data.metadata) if data.metadata is not None else folder / METADATA_NAME
+    return Paths(folder, output, metadata, folder / CAMERAS_NAME)
+
+
+def sources(data: Data) -> tuple[Source, ...]:
+    """Return the folders that the curriculum reads; the older `use_dirty` means dirty only."""
+    return ("dirty",) if data.use_dirty else _CURRICULA[data.render_curriculum]
+
+
+def sample_name(index: int) -> str:
+    """Name of sample `index`'s folder."""
+    return f"sample_{index:04d}"
+
+
+def view_name(index: int) -> str:
+    """Name of view `index`'s file."""
+    return f"{index}.png"
+
+
+def find_samples(data: Data) -> list[Sample]:
+    """List the samples of a dataset, clean before dirty, each by name.
+
+    Raises:
+        DataError: Anything is missing or contradictory; all of it at once, each with its fix.
+    """
+    scan = scan_dataset(data)
+    raise_problems(scan.problems)
+    return scan.samples
+
+
+def raise_problems(problems: Sequence[str]) -> None:
+    """Raise one `DataError` for all problems, if there are any."""
+    if not problems:
+        return
+    lines = list(problems[:_SHOWN])
+    if len(problems) > _SHOWN:
+        lines.append(f"… and {len(problems) - _SHOWN} more; `neuropbr data check --json` lists all")
+    raise DataError("\n".join(lines))
+
+
+def scan_dataset(data: Data) -> Scan:
+    """List the samples of a dataset and what is wrong with it, without reading pixels.
+
+    Args:
+        data: Section `data` of a recipe.
+
+    Returns:
+        Samples that are complete, and one line for each problem.
+
+    Raises:
+        DataError: The section names no folder.
+    """
+    paths = locate(data)
+    folders = [(source, folder) for source in sources(data) for folder in _sample_folders(paths.input / source)]
+    if not folders:
+        return Scan([], [_no_samples(paths, data)])
+    metadata, problems = read_metadata(paths.metadata)
+    if metadata is None:
+        return Scan([], problems)
+    maps, map_problems = _material_maps(paths.output, metadata, {folder.name for _, folder in folders})
+    cameras, camera_problems = _recorded_cameras(paths.cameras, data)
+    problems += map_problems + camera_problems
+    samples = []
+    for source, folder in folders:
+        found = _sample_problems(folder, data.views, metadata, paths) + _camera_problems(folder, data, cameras, paths)
+        problems += found
+        if not found and (material := metadata[folder.name]) in maps:
+            views = tuple(folder / view_name(view) for view in range(data.views))
+            taken = cameras[folder.name][: data.views] if cameras is not None else None
+            samples.append(Sample(f"{source}/{folder.name}", source, material, views, maps[material], taken))
+    return Scan(samples, problems)
+
+
+def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
+    """Read `render_metadata.json`; None and the reason when it cannot be used."""
+    example = 'a JSON object from sample folders to material folders, such as {"sample_0000": "wood_oak"}'
+    try:
+        metadata = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None, [f"{path}: no such file; create it: {example}"]
+    except (OSError, ValueError) as error:
+        return None, [f"{path}: {error}; it must be {example}"]
+    if not isinstance(metadata, dict):
+        return None, [f"{path}: found a {type(metadata).__name__}; it must be {example}"]
+    wrong = [name for name, material in metadata.items() if not _is_folder_name(material)]
+    if wrong:
+        return None, [f"{path}: {name}: {metadata[name]!r} is not the name of a material folder" for name in wrong]
+    return metadata, []
+
+
+def missing_maps(folder: Path) -> str | None:
+    """Say which map files a material folder lacks; None when it is complete."""
+    missing = [spec.file_name for spec in MAPS.values() if not (folder / spec.file_name).is_file()]
+    if not missing:
+        return None
+    needed = ", ".join(spec.file_name for spec in MAPS.values())
+    return f"{folder}: {', '.join(missing)} missing; a material folder needs {needed}"
+
+
+def map_files(folder: Path) -> dict[str, Path]:
+    """Paths of the four maps in a material folder, by name."""
+    return {name: folder / spec.file_name for name, spec in MAPS.items()}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean …?` for a name that is not among `known`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _is_folder_name(value: object) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
+
+
+def _sample_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("sample_*") if path.is_dir())
+
+
+def _no_samples(paths: Paths, data: Data) -> str:
+    """Why a curriculum finds nothing, and what would."""
+    wanted = " or ".join(str(paths.input / source) for source in sources(data))
+    others: list[Source] = ["clean", "dirty"]
+    present = [source for source in others if _sample_folders(paths.input / source)]
+    if present:
+        hint = f"{paths.input / present[0]} has some: set data.render_curriculum to {present[0]} or mixed"
+    elif not paths.input.is_dir():
+        hint = f"the folder {paths.input} does not exist; set data.root to the folder that holds input/ and output/"
+    else:
+        hint = "put each sample's views there as sample_0000/0.png, 1.png, …"
+    return f"{wanted}: no samples found; {hint}"
+
+
+def _material_maps(
+    output: Path, metadata: Mapping[str, str], names: set[str]
+) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """Map files of each material that `names` use and that is complete; problems once a material."""
+    maps, problems = {}, []
+    known = {path.name for path in output.iterdir() if path.is_dir()} if output.is_dir() else set()
+    for material in sorted({metadata[name] for name in names if name in metadata}):
+        if material not in known:
+            users = sorted(name for name in names if metadata.get(name) == material)
+            who = f"{users[0]} needs" if len(users) == 1 else f"{users[0]} and {len(users) - 1} more need"
+            problems.append(f"{output / material}: no such folder; {who} it.{nearest(material, known)}")
+        elif missing := missing_maps(output / material):
+            problems.append(missing)
+        else:
+            maps[material] = map_files(output / material)
+    return maps, problems
+
+
+def _recorded_cameras(path: Path, data: Data) -> tuple[dict[str, tuple[CameraRecord, ...]] | None, list[str]]:
+    if data.alignment != "recorded":
+        return None, []
+    try:
+        return read_cameras(path), []
+    except DataError as error:
+        return None, str(error).splitlines()
+
+
+def _sample_problems(folder: Path, views: int, metadata: Mapping[str, str], paths: Paths) -> list[str]:
+    problems = []
+    if folder.name not in metadata:
+        problems.append(f'{folder}: not in {paths.metadata}; add "{folder.name}": "<its folder in {paths.output}>"')
+    missing = [view_name(view) for view in range(views) if not (folder / view_name(view)).is_file()]
+    if missing:
+        problems.append(
+            f"{folder}: {', '.join(missing)} missing; data.views is {views}, so a sample has "
+            f"{', '.join(map(view_name, range(views)))}. Add them, or remove the sample"
+        )
+    return problems
+
+
+def _camera_problems(
+    folder: Path, data: Data, cameras: Mapping[str, Sequence[CameraRecord]] | None, paths: Paths
+) -> list[str]:
+    if cameras is None:
+        return []
+    if folder.name not in cameras:
+        return [f"{folder}: not in {paths.cameras}; record its cameras, or set data.alignment to none"]
+    if (count := len(cameras[folder.name])) < data.views:
+        return [f"{folder}: {paths.cameras} has {count} of its {data.views} cameras; record one for each view"]
+    return []

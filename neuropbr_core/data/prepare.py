@@ -1,0 +1,58 @@
+"""A batch on the device, as the network and the losses want it."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from neuropbr_core.data.batch import Batch
+from neuropbr_core.maps import MAPS
+from neuropbr_core.materials.alignment import view_directions, warp_views
+from neuropbr_core.materials.encoding import decode_map
+from neuropbr_core.recipe.sections import Data
+
+
+class Prepared(NamedTuple):
+    """A batch of aligned views and true maps, float32. H is the network's input side, S the maps' side.
+
+    Attributes:
+        views: Views in the crop's frame, sRGB-encoded in [0, 1]; 0 where a view does not see the crop.
+        visible: 1 where the view sees the crop, else 0.
+        directions: Unit vectors to camera and flash in the crop's tangent space; None without recorded cameras.
+        targets: The true maps in the ranges of `neuropbr_core.maps`.
+        valid: 1 where at least one view sees the crop, else 0.
+    """
+
+    views: Float[Tensor, "B V 3 H H"]
+    visible: Float[Tensor, "B V 1 H H"]
+    directions: Float[Tensor, "B V 3 H H"] | None
+    targets: dict[str, Tensor]
+    valid: Float[Tensor, "B 1 S S"]
+
+
+@torch.no_grad()
+def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
+    """Move a batch to the device, turn bytes into values there, and align the views.
+
+    Args:
+        batch: What a loader yields.
+        data: Section `data` of the recipe that the loader was made for.
+        device: Where to.
+
+    Returns:
+        The prepared batch; for several sizes of crop the input side follows from the targets'.
+    """
+    batch = batch.to(device)
+    views = batch.views.float() / 255.0
+    targets = {name: decode_map(MAPS[name], stored) for name, stored in batch.targets.items()}
+    side = next(iter(targets.values())).shape[-1]
+    if batch.homographies is None or batch.positions is None:
+        visible, directions = torch.ones_like(views[:, :, :1]), None
+    else:
+        size = side * data.image_size // data.output_size
+        views, visible = warp_views(views, batch.homographies, batch.frame, size)
+        directions = view_directions(batch.positions, batch.frame, size)
+    valid = interpolate(visible.amax(dim=1), size=(side, side), mode="nearest")
+    return Prepared(views, visible, directions, targets, valid)

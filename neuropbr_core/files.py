@@ -1,0 +1,25 @@
+"""Writing files so that a reader sees the old content or the new one, never half."""
+
+import os
+from pathlib import Path
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` beside `path` and move it there.
+
+    Raises:
+        OSError: It could not be written; `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` for text, as UTF-8."""
+    write_bytes(path, content.encode())

@@ -1,0 +1,111 @@
+"""Views back into the texture frame, and where the camera is seen from there.
+
+All arithmetic on coordinates is elementwise and in float32: matrix products would lose digits under autocast or TF32.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+_PIXEL_SLACK = 1e-3
+"""Pixels by which a tap may leave a view, so that rounding does not hide border pixels that coincide with it."""
+
+
+def identity_frame(batch: int) -> Float[Tensor, "B 3 3"]:
+    """The frame of a crop that is the whole texture, unturned."""
+    return torch.eye(3).repeat(batch, 1, 1)
+
+
+def warp_views(
+    views: Float[Tensor, "B V C h w"],
+    homographies: Float[Tensor, "B V 3 3"],
+    frame: Float[Tensor, "B 3 3"],
+    size: int,
+) -> tuple[Float[Tensor, "B V C S S"], Float[Tensor, "B V 1 S S"]]:
+    """Resample views into a crop of the texture frame.
+
+    Interpolates bilinearly; a view much finer than the crop is not filtered down.
+
+    Args:
+        views: Photos, any channels and range.
+        homographies: Texture to view, one for each view.
+        frame: Crop to texture, one for each sample.
+        size: Side of the crop in pixels.
+
+    Returns:
+        The aligned views, 0 where a view does not see the crop, and the mask of what it sees: 1 where the point is in
+        front of the camera and all four pixels that are blended lie in the view, else 0.
+    """
+    batch, count, channels, height, width = views.shape
+    x, y, w = _transform(_compose(homographies.float(), frame.float()[:, None]), _pixel_centres(size, views.device))
+    column = x / w * width - 0.5
+    row = y / w * height - 0.5
+    visible = (w > 0) & _inside(column, width) & _inside(row, height)
+    grid = torch.stack(((2 * column + 1) / width - 1, (2 * row + 1) / height - 1), dim=-1)
+    # Coordinates behind the camera may be huge or not numbers; the mask removes whatever they would fetch.
+    grid = torch.where(visible[..., None], grid, 0.0)
+    aligned = F.grid_sample(
+        views.flatten(0, 1), grid.flatten(0, 1).to(views.dtype), padding_mode="border", align_corners=False
+    )
+    mask = visible[:, :, None].to(views.dtype)
+    return aligned.view(batch, count, channels, size, size) * mask, mask
+
+
+def view_directions(
+    positions: Float[Tensor, "B V 3"], frame: Float[Tensor, "B 3 3"], size: int
+) -> Float[Tensor, "B V 3 S S"]:
+    """Unit vectors from each point of a crop to each camera, in the tangent space of the crop.
+
+    Args:
+        positions: Cameras in world units.
+        frame: Crop to texture, one for each sample.
+        size: Side of the crop in pixels.
+
+    Returns:
+        Unit vectors. A flipped or turned crop has them flipped or turned as its normals are.
+    """
+    u, v, _ = _transform(frame.float(), _pixel_centres(size, positions.device))
+    points = torch.stack((u - 0.5, 0.5 - v, torch.zeros_like(u)), dim=1)
+    towards = F.normalize(positions.float()[..., None, None] - points[:, None], dim=2)
+    return vectors_in_crop(towards, frame)
+
+
+def vectors_in_crop(vectors: Float[Tensor, "B V 3 H W"], frame: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B V 3 H W"]:
+    """Express vectors given in the texture's tangent space in the crop's.
+
+    Args:
+        vectors: x along +u, y against +v, z off the surface, of the texture.
+        frame: Crop to texture, one for each sample.
+
+    Returns:
+        The same vectors by the crop's axes: lengths are kept, flips and turns are applied.
+    """
+    axes = F.normalize(frame.float()[:, :2, :2], dim=1)
+    right, down = axes[:, None, :, :, None, None].unbind(dim=3)
+    x, y, z = vectors.unbind(dim=2)
+    # In image axes a vector is (x, -y); its component against the crop's "down" is the crop's y.
+    crop_x = x * right[:, :, 0] - y * right[:, :, 1]
+    crop_y = y * down[:, :, 1] - x * down[:, :, 0]
+    return torch.stack((crop_x, crop_y, z), dim=2)
+
+
+def _pixel_centres(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    centres = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+    return centres[None, :], centres[:, None]
+
+
+def _compose(left: Float[Tensor, "*#batch 3 3"], right: Float[Tensor, "*#batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)
+
+
+def _transform(matrix: Float[Tensor, "*batch 3 3"], points: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Apply a matrix to every (u, v, 1) of a grid; each result is `(*batch, S, S)`."""
+    u, v = points
+    a, b, c = matrix[..., None, None].unbind(dim=-3)
+    x, y, w = (a * u + b * v + c).unbind(dim=-3)
+    return x, y, w
+
+
+def _inside(position: Tensor, extent: int) -> Tensor:
+    return (position >= -_PIXEL_SLACK) & (position <= extent - 1 + _PIXEL_SLACK)

@@ -1,0 +1,33 @@
+"""The sRGB transfer curve. Source: IEC 61966-2-1:1999, equations of the non-linear encoding."""
+
+from jaxtyping import Float
+from torch import Tensor, where
+
+_LINEAR_KNEE = 0.0031308
+_ENCODED_KNEE = 0.04045
+
+
+def srgb_to_linear(encoded_srgb: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Decode sRGB values to linear light.
+
+    Args:
+        encoded_srgb: sRGB-encoded values, nominally in [0, 1]. Values outside follow the same curve.
+
+    Returns:
+        Linear light, 0 to 1 for 0 to 1.
+    """
+    power = ((encoded_srgb.clamp_min(_ENCODED_KNEE) + 0.055) / 1.055) ** 2.4
+    return where(encoded_srgb <= _ENCODED_KNEE, encoded_srgb / 12.92, power)
+
+
+def linear_to_srgb(linear: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Encode linear light as sRGB.
+
+    Args:
+        linear: Linear light, nominally in [0, 1]. Values outside follow the same curve; nothing is clipped.
+
+    Returns:
+        sRGB-encoded values, 0 to 1 for 0 to 1.
+    """
+    power = 1.055 * linear.clamp_min(_LINEAR_KNEE) ** (1 / 2.4) - 0.055
+    return where(linear <= _LINEAR_KNEE, linear * 12.92, power)

@@ -1,0 +1,78 @@
+"""Stored integers to float maps and back: `value = low + (high - low) · stored / levels` over a map's range."""
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuropbr_core.errors import DataError
+from neuropbr_core.maps import MapSpec
+
+_LEVELS = {torch.uint8: 255, torch.uint16: 65535}
+_SHORTEST_NORMAL = 0.1
+"""Below this length a stored normal has no direction worth keeping: middle grey in 8 bits has 0.007, of any sign."""
+
+
+def decode_map(
+    spec: MapSpec, stored: Integer[Tensor, "*batch C H W"], levels: int | None = None
+) -> Float[Tensor, "*batch C H W"]:
+    """Turn stored integers into a map in its range.
+
+    Args:
+        spec: The map; `C` must be `spec.channels`.
+        stored: Integers from 0 to `levels`.
+        levels: The integer that means the top of the range; by default 255 for uint8 and 65535 for uint16.
+
+    Returns:
+        Float32 values in `spec.value_range`. Normals are unit vectors; one without a direction becomes (0, 0, 1).
+
+    Raises:
+        DataError: The channels are not those of the map, or an integer type needs `levels`.
+    """
+    _check_channels(spec, stored)
+    top = _LEVELS.get(stored.dtype) if levels is None else levels
+    if top is None:
+        raise DataError(f"{spec.name}: integers of type {stored.dtype} need `levels` (255 or 65535, say); none given")
+    low, high = spec.value_range
+    values = low + stored.to(torch.float32) * ((high - low) / top)
+    return _unit_normals(values) if _holds_vectors(spec) else values
+
+
+def encode_map(
+    spec: MapSpec, values: Float[Tensor, "*batch C H W"], levels: int = 255
+) -> Integer[Tensor, "*batch C H W"]:
+    """Turn a map into integers to store; the inverse of `decode_map`.
+
+    Args:
+        spec: The map; `C` must be `spec.channels`.
+        values: Values in `spec.value_range`; clamped to it.
+        levels: The integer that means the top of the range: 255 for 8 bits, 65535 for 16.
+
+    Returns:
+        The nearest integers: uint8 where `levels` fits it, else int32.
+
+    Raises:
+        DataError: The channels are not those of the map.
+    """
+    _check_channels(spec, values)
+    low, high = spec.value_range
+    scaled = ((values.float() - low) * (levels / (high - low))).round().clamp(0, levels)
+    return scaled.to(torch.uint8 if levels <= 255 else torch.int32)
+
+
+def _holds_vectors(spec: MapSpec) -> bool:
+    return spec.activation == "slopes"
+
+
+def _check_channels(spec: MapSpec, values: Tensor) -> None:
+    if values.shape[-3] != spec.channels:
+        raise DataError(
+            f"{spec.name}: found {values.shape[-3]} channels in shape {tuple(values.shape)}; "
+            f"the map has {spec.channels}, before height and width"
+        )
+
+
+def _unit_normals(vectors: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+    up = vectors.new_tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
+    length = torch.linalg.vector_norm(vectors, dim=-3, keepdim=True)
+    return torch.where(length < _SHORTEST_NORMAL, up, F.normalize(vectors, dim=-3))

@@ -1,0 +1,140 @@
+"""The UNet decoder: fused latent and merged skips in, features at output size out."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuropbr_core.errors import ModelError
+from neuropbr_core.recipe.sections import Decoder as DecoderOptions
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    match kind:
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "group":
+            return nn.GroupNorm(math.gcd(8, channels), channels)
+        case _:
+            return nn.Identity()
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3×3 convolutions, each normalised and rectified."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            layers += [
+                nn.Conv2d(channels, out_channels, 3, padding=1, bias=norm == "none"),
+                _norm(norm, out_channels),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class GlobalPath(nn.Module):
+    """Scales and shifts every pixel's features by what the whole frame looks like.
+
+    Roughness and metalness are nearly one number a material, and no local window holds it. Source: the global track
+    of Deschaintre et al. 2018, "Single-Image SVBRDF Capture with a Rendering-Aware Deep Network", applied as
+    feature-wise modulation (Perez et al. 2018, FiLM). Starts as the identity.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(2 * channels, channels)
+        self.modulation = nn.Linear(channels, 2 * channels)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """Modulate `x` by its own mean and maximum over the frame."""
+        statistics = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)
+        modulation: Tensor = self.modulation(F.relu(self.hidden(statistics)))
+        scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
+class SuperResolution(nn.Sequential):
+    """Sub-pixel upscaling by 2 or 4 (Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution …")."""
+
+    def __init__(self, channels: int, scale: int) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(int(math.log2(scale))):
+            layers += [nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+
+def _widths(options: DecoderOptions, steps: int) -> tuple[int, ...]:
+    if options.channels is None:
+        return tuple(max(32, 512 >> step) for step in range(max(steps, 1)))
+    if len(options.channels) != max(steps, 1):
+        raise ModelError(
+            f"model.decoder.channels lists {len(options.channels)} widths, but this encoder needs {max(steps, 1)}: one "
+            f"for each doubling from its coarsest stride to full resolution"
+        )
+    return options.channels
+
+
+class UNetDecoder(nn.Module):
+    """Doubles the resolution step by step, joining the skip of that resolution where the encoder has one.
+
+    Source: Ronneberger et al. 2015, "U-Net".
+
+    Args:
+        latent_channels: Channels of the fused latent.
+        skip_channels: Channels of the merged skips, finest first.
+        strides: The encoder's strides, finest first; the last is the latent's.
+        options: The recipe's `model.decoder`.
+
+    Attributes:
+        out_channels: Channels of the returned features.
+
+    Raises:
+        ModelError: `options.channels` has the wrong length.
+    """
+
+    def __init__(
+        self, latent_channels: int, skip_channels: Sequence[int], strides: Sequence[int], options: DecoderOptions
+    ) -> None:
+        super().__init__()
+        steps = int(math.log2(strides[-1]))
+        widths = _widths(options, steps)
+        self.global_path = GlobalPath(latent_channels) if options.global_path else nn.Identity()
+        by_stride = dict(zip(strides[:-1], range(len(skip_channels)), strict=True))
+        self.skip_indices = [by_stride.get(strides[-1] >> (step + 1)) for step in range(steps)]
+        self.blocks = nn.ModuleList()
+        channels = latent_channels
+        for index, width in zip(self.skip_indices or [None], widths, strict=True):
+            skip = skip_channels[index] if index is not None else 0
+            self.blocks.append(ConvBlock(channels + skip, width, options.norm))
+            channels = width
+        self.super_resolution = SuperResolution(channels, options.super_resolution or 1)
+        self.out_channels = channels
+
+    def forward(
+        self, latent: Float[Tensor, "B C h w"], skips: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "B out H W"], dict[str, Tensor]]:
+        """Decode.
+
+        Args:
+            latent: The fused latent.
+            skips: Merged skips, finest first.
+
+        Returns:
+            Features at output size, and the intermediate features by name (`decoder0` is the coarsest).
+        """
+        x = self.global_path(latent)
+        features = {}
+        for step, block in enumerate(self.blocks):
+            if step < len(self.skip_indices):
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+                index = self.skip_indices[step]
+                x = x if index is None else torch.cat((x, skips[index]), dim=1)
+            x = block(x)
+            features[f"decoder{step}"] = x
+        return self.super_resolution(x), features

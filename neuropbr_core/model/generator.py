@@ -1,0 +1,117 @@
+"""The generator: encode every view, fuse, decode, one head a map."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuropbr_core.contracts import Encoder, Fusion, Prediction
+from neuropbr_core.errors import ModelError
+from neuropbr_core.maps import ALBEDO, MAPS
+from neuropbr_core.model.decoder import UNetDecoder
+from neuropbr_core.model.heads import Head, activate, albedo_logits
+from neuropbr_core.model.median import visible_median
+from neuropbr_core.model.merge import ViewMerge, rearranged, visibility_pyramid
+from neuropbr_core.recipe.sections import ModelSection
+
+
+class Generator(nn.Module):
+    """Views of one material in, its PBR maps out.
+
+    Args:
+        encoder: Shared by all views.
+        fusion: Built for the encoder's last channel count.
+        section: The recipe's `model` section.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder, fusion: Fusion, section: ModelSection) -> None:
+        super().__init__()
+        self.directed = section.view_conditioning == "direction"
+        self.residual_albedo = section.albedo == "residual"
+        self.encoder, self.fusion = encoder, fusion
+        self.merge = ViewMerge(section.skip_merge)
+        self.decoder = UNetDecoder(
+            fusion.out_channels,
+            [self.merge.out_channels(channels) for channels in encoder.channels[:-1]],
+            encoder.strides,
+            section.decoder,
+        )
+        self.heads = nn.ModuleDict(
+            {
+                name: Head(self.decoder.out_channels, section.decoder.head_channels, spec.logit_channels)
+                for name, spec in MAPS.items()
+            }
+        )
+        if self.residual_albedo:
+            self.heads[ALBEDO.name].start_at_zero()  # type: ignore[operator]
+        self.register_buffer("mean", torch.tensor(section.normalization.mean).view(1, 1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(section.normalization.std).view(1, 1, 3, 1, 1))
+
+    def forward(
+        self,
+        views: Float[Tensor, "B V 3 H W"],
+        visible: Float[Tensor, "B V 1 H W"] | None = None,
+        directions: Float[Tensor, "B V 3 H W"] | None = None,
+        *,
+        features: bool = False,
+    ) -> Prediction:
+        """Predict the maps.
+
+        Args:
+            views: sRGB-encoded views in [0, 1], aligned when the recipe aligns; any V >= 1. H and W are divisible by
+                the encoder's coarsest stride.
+            visible: What each view sees, in [0, 1]; everything when None.
+            directions: Unit vectors from each texture pixel to the view's camera, tangent space; required by a
+                view-conditioned model.
+            features: Also return the fused latent (`latent`) and the decoder's features.
+
+        Returns:
+            Maps of `(B, channels, H·s, W·s)`, s being the super-resolution.
+
+        Raises:
+            ModelError: The size does not suit the encoder, or directions are missing.
+        """
+        self._check(views, directions)
+        if visible is None:
+            visible = views.new_ones(views.shape[0], views.shape[1], 1, *views.shape[-2:])
+        latents, skips = self._encode(views, visible, directions)
+        latent = self.fusion(*latents)
+        decoded, intermediate = self.decoder(latent, skips)
+        logits = {name: head(decoded) for name, head in self.heads.items()}
+        if self.residual_albedo:
+            logits[ALBEDO.name] = logits[ALBEDO.name] + self._albedo_start(views, visible, decoded)
+        maps = {name: activate(MAPS[name], value) for name, value in logits.items()}
+        return Prediction(maps, logits, {"latent": latent, **intermediate} if features else {})
+
+    def _check(self, views: Tensor, directions: Tensor | None) -> None:
+        stride = self.encoder.strides[-1]
+        height, width = views.shape[-2:]
+        if height % stride or width % stride:
+            raise ModelError(
+                f"views are {width}×{height} pixels, but this encoder takes multiples of {stride}; resize or pad them"
+            )
+        if self.directed and directions is None:
+            raise ModelError(
+                "this model was trained with model.view_conditioning: direction and needs the direction to the "
+                "camera for every pixel; give cameras for the views"
+            )
+
+    def _encode(
+        self, views: Tensor, visible: Tensor, directions: Tensor | None
+    ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
+        images = (views - self.mean) / self.std * visible
+        if self.directed and directions is not None:
+            images = torch.cat((images, directions * visible), dim=2)
+        pyramid = [rearranged(level, *views.shape[:2]) for level in self.encoder(images.flatten(0, 1))]
+        seen = visibility_pyramid(visible, self.encoder.strides)
+        skips = [self.merge(*pair) for pair in zip(pyramid[:-1], seen[:-1], strict=True)]
+        return (pyramid[-1], seen[-1]), skips
+
+    def _albedo_start(self, views: Tensor, visible: Tensor, decoded: Tensor) -> Tensor:
+        median = visible_median(views, visible)
+        if median.shape[-2:] != decoded.shape[-2:]:
+            median = F.interpolate(median, size=decoded.shape[-2:], mode="bilinear", align_corners=False)
+        return albedo_logits(median)

@@ -1,0 +1,71 @@
+"""How the features of several views become one, whatever their number and order."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_EPS = 1e-6
+_SOFT = 1e-2
+"""Deviations well below this (in feature units) are flattened towards 0."""
+
+
+def visibility_pyramid(visible: Float[Tensor, "B V 1 H W"], strides: tuple[int, ...]) -> list[Tensor]:
+    """Share of each feature pixel that each view sees.
+
+    Args:
+        visible: Visibility at input resolution, in [0, 1].
+        strides: Feature strides; H and W are divisible by each.
+
+    Returns:
+        One `(B, V, 1, H / stride, W / stride)` tensor per stride, in [0, 1].
+    """
+    flat, (samples, views) = visible.flatten(0, 1), visible.shape[:2]
+    return [rearranged(F.avg_pool2d(flat, stride), samples, views) for stride in strides]
+
+
+def rearranged(flat: Float[Tensor, "N C h w"], samples: int, views: int) -> Float[Tensor, "B V C h w"]:
+    """Split the batch of images into samples and their views."""
+    return flat.view(samples, views, *flat.shape[1:])
+
+
+class ViewMerge(nn.Module):
+    """Merges a feature level of V views into one.
+
+    `mean` is the visible-weighted mean. `statistics` concatenates mean, maximum and standard deviation across views:
+    the spread under a moving light is what tells rough from smooth and metal from dielectric (order-independent
+    pooling after Deschaintre et al. 2019, "Flexible SVBRDF Capture with a Multi-Image Deep Network").
+    """
+
+    def __init__(self, mode: Literal["mean", "statistics"]) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def out_channels(self, channels: int) -> int:
+        """Channels of the merged feature for features of `channels` channels."""
+        return 3 * channels if self.mode == "statistics" else channels
+
+    def forward(
+        self, features: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+    ) -> Float[Tensor, "B out h w"]:
+        """Merge over views; pixels that no view sees become zero."""
+        seen = visible > _EPS
+        kept = features.masked_fill(~seen, 0.0)
+        weight = visible / visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
+        mean = (kept * weight).sum(dim=1)
+        if self.mode == "mean":
+            return mean
+        maximum = features.masked_fill(~seen, torch.finfo(features.dtype).min).amax(dim=1)
+        maximum = maximum.masked_fill(~seen.any(dim=1), 0.0)
+        return torch.cat((mean, maximum, _deviation(kept, mean, weight)), dim=1)
+
+
+def _deviation(kept: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
+    """Standard deviation over views; exactly 0 for equal ones, with a finite slope there.
+
+    In float32: the squares of half-precision features overflow or vanish.
+    """
+    variance = ((kept.float() - mean.float().unsqueeze(1)).square() * weight.float()).sum(dim=1)
+    return ((variance + _SOFT**2).sqrt() - _SOFT).to(mean.dtype)

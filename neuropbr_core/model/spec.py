@@ -1,0 +1,72 @@
+"""What is needed to build a generator again: stored beside its weights."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from neuropbr_core.kinds import NoEntryOptions
+from neuropbr_core.recipe.sections import Component, ModelSection, Recipe
+from neuropbr_core.registry import Registry
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A generator's architecture and the input it was trained for.
+
+    Attributes:
+        encoder: The encoder component.
+        fusion: The fusion component.
+        section: The other keys of the recipe's `model`.
+        views: Views of a sample in training.
+        image_size: Side of the input in pixels.
+        output_size: Side of the predicted maps in pixels.
+        alignment: `none` or `recorded`: whether views were warped into the texture frame.
+    """
+
+    encoder: Component
+    fusion: Component
+    section: ModelSection
+    views: int
+    image_size: int
+    output_size: int
+    alignment: str
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that the encoder sees."""
+        return 6 if self.section.view_conditioning == "direction" else 3
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> "ModelSpec":
+        """The spec of the model that a recipe trains."""
+        data = recipe.data
+        return cls(
+            recipe.encoder, recipe.fusion, recipe.model, data.views, data.image_size, data.output_size, data.alignment
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        parts = {part.name: {"use": part.use, **asdict(part.options)} for part in (self.encoder, self.fusion)}
+        plain = asdict(self.section)
+        facts = {name: getattr(self, name) for name in ("views", "image_size", "output_size", "alignment")}
+        return {**parts, **plain, **facts}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any], registry: Registry) -> "ModelSpec":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            PluginError: The encoder or the fusion block is not installed.
+            msgspec.ValidationError: An option does not fit the installed component.
+        """
+        rest = dict(plain)
+        encoder, fusion = (_component(slot, rest.pop(slot), registry) for slot in ("encoder", "fusion"))
+        facts = {name: rest.pop(name) for name in ("views", "image_size", "output_size", "alignment")}
+        return cls(encoder, fusion, msgspec.convert(rest, ModelSection), **facts)
+
+
+def _component(slot: str, plain: dict[str, Any], registry: Registry) -> Component:
+    options = dict(plain)
+    use = options.pop("use")
+    return Component(slot, slot, use, msgspec.convert(options, registry.options(slot, use)), NoEntryOptions())

@@ -1,0 +1,98 @@
+"""A generator on disk: `model.safetensors` and `model.json`, nothing pickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neuropbr_core.errors import CheckpointError, PluginError
+from neuropbr_core.model.build import build_generator
+from neuropbr_core.model.generator import Generator
+from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.registry import Registry, default_registry, provenance
+
+WEIGHTS, SPEC = "model.safetensors", "model.json"
+FORMAT = 1
+
+
+def save_model(generator: Generator, spec: ModelSpec, folder: Path, registry: Registry | None = None) -> None:
+    """Write the weights and what is needed to build the generator again into `folder`."""
+    registry = registry or default_registry()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    parts = {"encoder": spec.encoder, "fusion": spec.fusion}
+    components = [provenance(registry.find(kind, part.use)) for kind, part in parts.items()]
+    document = {"format": FORMAT, "model": spec.to_dict(), "components": components}
+    (folder / SPEC).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(folder: Path, registry: Registry | None = None) -> tuple[Generator, ModelSpec]:
+    """Build and load what `save_model` wrote; on the CPU, in eval mode.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or does not fit the installed components.
+        PluginError: A component of the model is not installed.
+    """
+    registry = registry or default_registry()
+    document = _read_spec(folder / SPEC)
+    try:
+        spec = ModelSpec.from_dict(document["model"], registry)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document, registry)}") from error
+    with torch.device("meta"):  # initial and pretrained weights would only be overwritten
+        generator = build_generator(spec, registry)
+    _load_weights(generator, folder / WEIGHTS, _versions(document, registry))
+    return generator.eval(), spec
+
+
+def read_state(folder: Path) -> dict[str, Tensor]:
+    """Read the weights alone.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); use an earlier checkpoint") from error
+
+
+def _load_weights(generator: Generator, file: Path, versions: str) -> None:
+    state = read_state(file.parent)
+    try:
+        generator.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: does not fit the model that {SPEC} describes; {versions}. {error}") from error
+    left = [name for name, tensor in generator.state_dict(keep_vars=True).items() if tensor.is_meta]
+    hidden = [name for name, buffer in generator.named_buffers() if buffer.is_meta]
+    if left or hidden:
+        raise CheckpointError(f"{file}: holds no values for {', '.join(left + hidden)}; {versions}")
+
+
+def _read_spec(file: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}); is this a checkpoint folder?") from error
+    if document.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: format {document.get('format')!r}; this version of neuropbr reads {FORMAT}")
+    return document
+
+
+def _versions(document: dict[str, Any], registry: Registry) -> str:
+    """Says which components have another version now than when the weights were written."""
+    changed = []
+    for written in document["components"]:
+        try:
+            entry = registry.find(written["kind"], f"{written['distribution']}:{written['name']}")
+        except PluginError as error:
+            changed.append(str(error))
+            continue
+        if entry.version != written["version"]:
+            changed.append(f"{entry.qualified} was {written['version']} and is {entry.version} now")
+    return "; ".join(changed) or "its components have the versions it was written with"

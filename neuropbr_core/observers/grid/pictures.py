@@ -1,0 +1,35 @@
+"""Validation pictures on disk."""
+
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from neuropbr_core.contracts import Observer, ValidationSummary
+
+FOLDER = "images"
+
+
+class GridObserver(Observer):
+    """Writes `images/epoch_NNNN_NAME.png` for every picture of a validation; epochs count from 1.
+
+    Args:
+        run_dir: The run's folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._folder = run_dir / FOLDER
+
+    def validation_finished(self, summary: ValidationSummary) -> None:
+        """Write the pictures, each complete or not at all."""
+        for name, picture in summary.images.items():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"epoch_{summary.epoch + 1:04d}_{_file_name(name)}.png"
+            aside = path.with_name(f"{path.name}.tmp")
+            Image.fromarray(picture).save(aside, format="PNG")
+            aside.replace(path)
+
+
+def _file_name(name: str) -> str:
+    """The name with everything that could lead elsewhere turned into `_`."""
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".")

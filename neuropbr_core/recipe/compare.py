@@ -1,0 +1,50 @@
+"""How two resolved recipes differ."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from neuropbr_core.recipe.merge import OWN
+from neuropbr_core.recipe.node import Keys, dotted
+from neuropbr_core.recipe.text import flow
+
+
+class _Absent:
+    """Stands for a value that one of the recipes does not have."""
+
+
+ABSENT = _Absent()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that differs, or one whole entry that only one recipe has.
+
+    Attributes:
+        keys: Where it stands.
+        old: The value in the first recipe, or `ABSENT`.
+        new: The value in the second.
+    """
+
+    keys: Keys
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        """The form `path: old -> new`."""
+        return f"{dotted(self.keys)}: {_shown(self.old)} -> {_shown(self.new)}"
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], keys: Keys = ()) -> Iterator[Difference]:
+    """The differences between two resolved recipes, their names and descriptions aside, in the first one's order."""
+    for key in dict.fromkeys([*old, *new]):
+        here = (*keys, key)
+        before, after = old.get(key, ABSENT), new.get(key, ABSENT)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from differences(before, after, here)
+        elif before != after and not (not keys and key in OWN):
+            yield Difference(here, before, after)
+
+
+def _shown(value: Any) -> str:
+    return "(absent)" if value is ABSENT else flow(value)

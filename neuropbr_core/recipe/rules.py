@@ -1,0 +1,116 @@
+"""What the sections of a recipe demand of each other, beyond what a schema can say.
+
+A rule is a small function over typed sections that yields faults; `RULES` lists them with the sections that they read.
+A rule runs when those sections are in order themselves.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from neuropbr_core.recipe.node import Keys
+from neuropbr_core.recipe.sections import Data, ModelSection, Optimizer
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One demand that is not met.
+
+    Attributes:
+        keys: The value at fault, then others that could be changed instead. The problem is shown at the one that the
+            user had the last word on: on the command line, in the recipe itself, in one that it extends.
+        message: What was found, what is allowed, what to do.
+    """
+
+    keys: tuple[Keys, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A demand on some sections.
+
+    Attributes:
+        sections: Names of the sections that `check` takes, in order.
+        check: Yields the faults.
+    """
+
+    sections: tuple[str, ...]
+    check: Callable[..., Iterator[Fault]]
+
+
+def output_size_fits(data: Data, model: ModelSection) -> Iterator[Fault]:
+    """The maps have the size that the decoder produces."""
+    factor = model.decoder.super_resolution or 1
+    made = data.image_size * factor
+    if data.output_size != made:
+        keys = (("data", "output_size"), ("data", "image_size"), ("model", "decoder", "super_resolution"))
+        yield Fault(
+            keys,
+            f"found {data.output_size}, but the model makes {made} (image_size {data.image_size} × super-resolution "
+            f"{factor}); write `output_size: {made}`, or change image_size or model.decoder.super_resolution",
+        )
+
+
+def crop_fits(data: Data) -> Iterator[Fault]:
+    """A crop is no larger than what it is cut from."""
+    if data.crop_size is not None and data.crop_size > data.image_size:
+        message = f"found {data.crop_size}; allowed: at most data.image_size, {data.image_size}, or null for no crops"
+        yield Fault((("data", "crop_size"), ("data", "image_size")), message)
+
+
+def directions_need_alignment(data: Data, model: ModelSection) -> Iterator[Fault]:
+    """Directions are known only where views are aligned by known cameras."""
+    if model.view_conditioning == "direction" and data.alignment == "none":
+        yield Fault(
+            (("model", "view_conditioning"), ("data", "alignment")),
+            "`direction` needs views with known cameras; set `data.alignment: recorded`, or write `none`",
+        )
+
+
+def residual_needs_alignment(data: Data, model: ModelSection) -> Iterator[Fault]:
+    """The median of views means something only where they show the same point."""
+    if model.albedo == "residual" and data.alignment == "none":
+        yield Fault(
+            (("model", "albedo"), ("data", "alignment")),
+            "`residual` starts from the median of aligned views; set `data.alignment: recorded`, or write `direct`",
+        )
+
+
+def synthesis_needs_a_root(data: Data) -> Iterator[Fault]:
+    """Rendered captures need a folder to be written to."""
+    if data.synthesize is not None and data.root is None:
+        yield Fault(
+            (("data", "synthesize"),),
+            "needs `data.root`, the folder to render into; add it, or give `--data DIR`",
+        )
+
+
+def learning_rate_falls(optimizer: Optimizer) -> Iterator[Fault]:
+    """A falling schedule ends below its start, for the generator and for the critics."""
+    if optimizer.scheduler not in ("cosine", "plateau"):
+        return
+    for name in ("lr", "critic_lr"):
+        rate = getattr(optimizer, name)
+        if optimizer.min_lr >= rate:
+            yield Fault(
+                (("optimizer", "min_lr"), ("optimizer", name)),
+                f"found {optimizer.min_lr}; `{optimizer.scheduler}` needs it below optimizer.{name}, {rate}",
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(("data", "model"), output_size_fits),
+    Rule(("data",), crop_fits),
+    Rule(("data", "model"), directions_need_alignment),
+    Rule(("data", "model"), residual_needs_alignment),
+    Rule(("data",), synthesis_needs_a_root),
+    Rule(("optimizer",), learning_rate_falls),
+)
+
+
+def faults(sections: dict[str, Any]) -> Iterator[Fault]:
+    """The faults of all rules whose sections are there."""
+    for rule in RULES:
+        if all(name in sections for name in rule.sections):
+            yield from rule.check(*(sections[name] for name in rule.sections))

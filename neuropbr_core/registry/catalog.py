@@ -1,0 +1,216 @@
+"""The registry: what is installed, what a name means, and one component at a time on demand."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from neuropbr_core.errors import PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
+from neuropbr_core.kinds import KINDS
+from neuropbr_core.registry.blocking import VARIABLE, Block, requested
+from neuropbr_core.registry.conformance import DefectError
+from neuropbr_core.registry.entries import Entry, normalized, scan
+from neuropbr_core.registry.loading import Component, load
+
+
+class Registry:
+    """The components of this environment.
+
+    Metadata is scanned once, on first use; a component's module is imported when its options or an instance are asked
+    for, and then alone.
+
+    Args:
+        block: Components to keep out beside those in `NEUROPBR_BLOCK_PLUGINS`: `name`, `kind/name` or
+            `distribution:name`.
+    """
+
+    def __init__(self, block: Iterable[str] = ()) -> None:
+        self._blocks = requested(block)
+        self._loaded: dict[Entry, Component] = {}
+
+    @cached_property
+    def _all(self) -> tuple[Entry, ...]:
+        return scan()
+
+    def entries(self, kind: str | None = None) -> tuple[Entry, ...]:
+        """All components that are declared, blocked and colliding ones too, sorted by kind and name.
+
+        Args:
+            kind: Only those of this kind.
+
+        Raises:
+            PluginNotFound: There is no such kind.
+        """
+        if kind is None:
+            return self._all
+        _check_kind(kind)
+        return tuple(entry for entry in self._all if entry.kind == kind)
+
+    def names(self, kind: str) -> list[str]:
+        """What a recipe may write for a kind: names, and `distribution:name` where a bare name is ambiguous."""
+        usable = [entry for entry in self.entries(kind) if not self.blocked_by(entry)]
+        return sorted(entry.qualified if self.rivals(entry) else entry.name for entry in usable)
+
+    def blocked_by(self, entry: Entry) -> Block | None:
+        """The block that keeps a component out, if any."""
+        return next((block for block in self._blocks if block.matches(entry)), None)
+
+    def idle_blocks(self) -> tuple[Block, ...]:
+        """Blocks that match no component: a misspelt name, most likely."""
+        return tuple(block for block in self._blocks if not any(map(block.matches, self._all)))
+
+    def rivals(self, entry: Entry) -> tuple[Entry, ...]:
+        """Components of other distributions with the same kind and name that are not blocked."""
+        return tuple(
+            other
+            for other in self._all
+            if (other.kind, other.name) == (entry.kind, entry.name)
+            and other.distribution != entry.distribution
+            and not self.blocked_by(other)
+        )
+
+    def find(self, kind: str, use: str) -> Entry:
+        """Say which component a name means; imports nothing.
+
+        Args:
+            kind: Kind of component.
+            use: `name` or `distribution:name`.
+
+        Raises:
+            PluginNotFound: No distribution offers it; the message has the nearest name.
+            PluginCollision: Several distributions offer it.
+            PluginBlocked: It is blocked.
+        """
+        distribution, _, name = use.rpartition(":")
+        offers = [
+            entry
+            for entry in self.entries(kind)
+            if entry.name == name and normalized(distribution) in ("", entry.distribution)
+        ]
+        usable = [entry for entry in offers if not self.blocked_by(entry)]
+        if not offers:
+            raise PluginNotFound(self._not_found(kind, use))
+        if not usable:
+            raise PluginBlocked(self._blocked(offers))
+        if len(usable) > 1:
+            raise PluginCollision(_collision(usable))
+        return usable[0]
+
+    def options(self, kind: str, use: str) -> type:
+        """Load one component and return the dataclass of its options.
+
+        Raises:
+            PluginError: As `find`; or `PluginBroken` when it does not load or its options are unusable.
+        """
+        entry = self.find(kind, use)
+        with _blaming(entry):
+            return self._load(entry).options
+
+    def create(self, kind: str, use: str, options: Any, **context: Any) -> Any:
+        """Build a component and check it against its kind's contract.
+
+        Args:
+            kind: Kind of component.
+            use: `name` or `distribution:name`.
+            options: Instance of the component's options dataclass.
+            **context: What the kind's create hook takes beside options, such as `in_channels`.
+
+        Returns:
+            An instance of the kind's contract class.
+
+        Raises:
+            PluginError: As `find`; or `PluginBroken` when the component does not load, does not build, or what it
+                builds breaks the contract.
+            NeuroPBRError: The component refuses for a reason of the user's.
+            TypeError: `options` or `context` are not what the component takes.
+        """
+        entry = self.find(kind, use)
+        with _blaming(entry):
+            return self._load(entry).create(options, context)
+
+    def defect(self, entry: Entry) -> str | None:
+        """Load a component and say what is wrong with it, None when nothing is."""
+        try:
+            self._load(entry)
+        except DefectError as error:
+            return str(error)
+        return None
+
+    def _load(self, entry: Entry) -> Component:
+        if entry not in self._loaded:
+            self._loaded[entry] = load(entry)
+        return self._loaded[entry]
+
+    def _not_found(self, kind: str, use: str) -> str:
+        distribution, _, name = use.rpartition(":")
+        known = [entry.qualified for entry in self.entries(kind)] if distribution else self.names(kind)
+        elsewhere = [
+            f"{entry.kind}/{entry.qualified}"
+            for entry in self._all
+            if entry.name == name and not self.blocked_by(entry)
+        ]
+        return (
+            f"no installed distribution offers {kind}/{use}.{_did_you_mean(use, known)} "
+            + (f"There is {', '.join(elsewhere)}. " if elsewhere else "")
+            + f"Known: {', '.join(self.names(kind)) or 'none'} (`neuropbr list-plugins --kind {kind}`)"
+        )
+
+    def _blocked(self, offers: list[Entry]) -> str:
+        return "; ".join(f"{entry} is blocked by {self.blocked_by(entry)}" for entry in offers) + (
+            ". Remove the block, or use another component"
+        )
+
+
+_default: Registry | None = None
+
+
+def default_registry() -> Registry:
+    """The registry of this process; made on first use."""
+    global _default  # noqa: PLW0603 - one per process is what it is for
+    if _default is None:
+        _default = Registry()
+    return _default
+
+
+def set_default_registry(registry: Registry | None) -> None:
+    """Replace the registry of this process; None has a new one made on next use."""
+    global _default  # noqa: PLW0603
+    _default = registry
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise PluginNotFound(
+            f"there is no kind {kind!r} of component.{_did_you_mean(kind, list(KINDS))} Kinds: {', '.join(KINDS)}"
+        )
+
+
+def _did_you_mean(found: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(found, known, 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _collision(entries: list[Entry]) -> str:
+    offered = " and by ".join(f"{entry.distribution} {entry.version}" for entry in entries)
+    ways = " or ".join(f"`{entry.qualified}`" for entry in entries)
+    first = entries[0]
+    return (
+        f"{first.kind}/{first.name} is offered by {offered}. Write {ways} in the recipe, or block one, "
+        f"as with `--block {first.qualified}` or in {VARIABLE}"
+    )
+
+
+@contextmanager
+def _blaming(entry: Entry) -> Iterator[None]:
+    """Turn a defect into an error that names the distribution and the way out."""
+    try:
+        yield
+    except DefectError as error:
+        raise PluginBroken(
+            f"{entry} is broken: {error}. It is the entry point `{entry.name} = {entry.value}` in group "
+            f"{entry.group}. Upgrade or uninstall {entry.distribution}, or block the component with `--block "
+            f"{entry.qualified}` or in {VARIABLE}; `neuropbr plugin show {entry.kind}/{entry.qualified}` shows what it "
+            f"declares"
+        ) from error

@@ -1,0 +1,145 @@
+"""Checkpoints of a run: written aside, synced, checksummed, renamed; `best` and `latest` are pointer files."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from neuropbr_core.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+BEST, LATEST = "best", "latest"
+
+
+class CheckpointStore:
+    """The folder `checkpoints/` of a run.
+
+    Args:
+        folder: Where checkpoints live; made when the first one is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Save a checkpoint so that it is there whole or not at all.
+
+        Args:
+            name: Its folder's name, such as `epoch_0004`.
+            write: Writes the files into the folder it is given.
+
+        Raises:
+            CheckpointError: Writing failed (a full disk, say); earlier checkpoints are untouched.
+        """
+        aside, final = self.folder / f".writing-{name}", self.folder / name
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.mkdir(parents=True)
+            write(aside)
+            _seal(aside)
+            shutil.rmtree(final, ignore_errors=True)
+            aside.rename(final)
+            _sync(self.folder)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise CheckpointError(
+                f"{final}: could not be saved ({error}); earlier checkpoints are untouched"
+            ) from error
+        return final
+
+    def point(self, pointer: str, name: str) -> None:
+        """Let `best` or `latest` name a checkpoint."""
+        aside = self.folder / f".{pointer}.new"
+        aside.write_text(name + "\n", encoding="utf-8")
+        aside.replace(self.folder / pointer)
+
+    def pointed(self, pointer: str) -> str | None:
+        """Name of the checkpoint that a pointer names, or None."""
+        try:
+            return (self.folder / pointer).read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+
+    def names(self) -> list[str]:
+        """Names of all complete checkpoints, oldest first."""
+        return sorted(path.parent.name for path in self.folder.glob(f"epoch_*/{MANIFEST}"))
+
+    def keep_only(self, names: set[str]) -> None:
+        """Remove every checkpoint that is not named."""
+        for name in self.names():
+            if name not in names:
+                shutil.rmtree(self.folder / name)
+
+    def open(self, name: str) -> Path:
+        """Folder of a checkpoint.
+
+        Args:
+            name: `best`, `latest` or a checkpoint's name.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+        """
+        pointed = self.pointed(name) if name in (BEST, LATEST) else name
+        if pointed not in self.names():
+            known = ", ".join([BEST, LATEST, *self.names()]) if self.names() else "none; did the run finish an epoch?"
+            raise CheckpointError(f"{self.folder}: there is no checkpoint {name!r}; there are: {known}")
+        verify(self.folder / pointed)
+        return self.folder / pointed
+
+    def newest_sound(self) -> tuple[Path, list[str]]:
+        """The newest undamaged checkpoint, and what was wrong with newer ones.
+
+        Raises:
+            CheckpointError: None is sound.
+        """
+        problems: list[str] = []
+        for name in reversed(self.names()):
+            try:
+                verify(self.folder / name)
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            return self.folder / name, problems
+        raise CheckpointError("\n".join(problems) or f"{self.folder}: holds no checkpoint to resume from")
+
+
+def verify(checkpoint: Path) -> None:
+    """Compare a checkpoint's files with its manifest.
+
+    Raises:
+        CheckpointError: A file is missing or differs.
+    """
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint}: is not a complete checkpoint ({error})") from error
+    for name, digest in manifest["sha256"].items():
+        file = checkpoint / name
+        if not file.is_file() or _digest(file) != digest:
+            raise CheckpointError(f"{file}: is damaged (its checksum differs from {MANIFEST}); use another checkpoint")
+
+
+def _seal(folder: Path) -> None:
+    digests = {}
+    for file in sorted(folder.iterdir()):
+        _sync(file)
+        digests[file.name] = _digest(file)
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"sha256": digests}, indent=2) + "\n", encoding="utf-8")
+    _sync(manifest)
+    _sync(folder)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,29 @@
+"""Tells observers what happens; one that fails is reported and left out from then on."""
+
+from typing import Any
+
+from neuropbr_core.contracts import Observer
+
+
+class Observers:
+    """The observers of a run.
+
+    Args:
+        observers: By instance name.
+        report: Receives one line for each observer that failed.
+    """
+
+    def __init__(self, observers: dict[str, Observer], report: Any) -> None:
+        self._observers = dict(observers)
+        self._report = report
+
+    def tell(self, event: str, *details: Any) -> None:
+        """Call the method `event` of every observer that still works."""
+        for name, observer in list(self._observers.items()):
+            try:
+                getattr(observer, event)(*details)
+            except Exception as error:  # an observer must not stop a run, whatever it does
+                del self._observers[name]
+                self._report(
+                    f"observer {name} failed in {event} and is left out from here on: {type(error).__name__}: {error}"
+                )

@@ -1,0 +1,112 @@
+"""The weighted sum of a recipe's losses, and their critics."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
+from neuropbr_core.kinds import LossEntryOptions
+from neuropbr_core.maps import MAP_NAMES
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Registry
+
+
+def loss_weight(entry: LossEntryOptions, epoch: int) -> float:
+    """Weight of a loss in an epoch: 0 before `start_epoch`, then growing in equal steps to `weight`."""
+    if epoch < entry.start_epoch:
+        return 0.0
+    return entry.weight * min(1.0, (epoch - entry.start_epoch + 1) / (entry.ramp_epochs + 1))
+
+
+@dataclass
+class Term:
+    """A loss of the recipe with its schedule and, when it has one, its critic."""
+
+    name: str
+    loss: Loss
+    entry: LossEntryOptions
+    critic: nn.Module | None
+
+
+class Objective:
+    """What a run minimises.
+
+    Args:
+        terms: The losses in the recipe's order.
+    """
+
+    def __init__(self, terms: list[Term]) -> None:
+        self.terms = terms
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, registry: Registry) -> "Objective":
+        """Create the recipe's losses and their critics."""
+        setup = LossSetup(MAP_NAMES, recipe.data.crop_output_size)
+        terms = []
+        for name, part in recipe.losses.items():
+            loss = registry.create("loss", part.use, part.options, setup=setup)
+            terms.append(Term(name, loss, part.entry, loss.make_critic()))
+        return cls(terms)
+
+    def active(self, epoch: int) -> list[tuple[Term, float]]:
+        """Losses that count in this epoch, with their weights."""
+        weighted = [(term, loss_weight(term.entry, epoch)) for term in self.terms]
+        return [(term, weight) for term, weight in weighted if weight > 0]
+
+    def generator_loss(self, x: LossInput) -> LossResult:
+        """The generator's objective in `x.epoch`; terms are named `<loss>/<term>` and `total`."""
+        total = x.valid.new_zeros(())
+        terms: dict[str, Tensor] = {}
+        for term, weight in self.active(x.epoch):
+            with frozen(term.critic):
+                result = term.loss(x, term.critic)
+            total = total + weight * result.total
+            terms |= {f"{term.name}/{key}": value for key, value in result.terms.items()}
+        return LossResult(total, {"total": total.detach(), **terms})
+
+    def reconstruction(self, x: LossInput) -> Tensor:
+        """The weighted sum of the reconstruction losses, whatever their schedule: what decides which epoch is best."""
+        total = x.valid.new_zeros(())
+        for term in self.terms:
+            if term.loss.reconstruction:
+                total = total + term.entry.weight * term.loss(x, None).total
+        return total
+
+
+@contextmanager
+def frozen(module: nn.Module | None) -> Iterator[None]:
+    """Context in which a module's parameters take no gradient (gradients still flow through it)."""
+    parameters = [p for p in module.parameters() if p.requires_grad] if module is not None else []
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+class Averages:
+    """Means of named scalars, kept on the device and read in one transfer."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Add one step's scalars (detached); does not wait for the device."""
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def flush(self) -> dict[str, tuple[float, int]]:
+        """Sums and counts since the last flush; waits for the device."""
+        if not self._sums:
+            return {}
+        sums = torch.stack([value.double() for value in self._sums.values()]).tolist()
+        result = {name: (total, self._counts[name]) for name, total in zip(self._sums, sums, strict=True)}
+        self._sums, self._counts = {}, {}
+        return result

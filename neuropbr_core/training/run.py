@@ -1,0 +1,128 @@
+"""A whole run: data, training, evaluation of the best checkpoint, exports."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from neuropbr_core.contracts import Exporter
+from neuropbr_core.data.batch import collate
+from neuropbr_core.data.opening import OpenedDataset, open_dataset
+from neuropbr_core.data.prepare import prepare
+from neuropbr_core.data.progress import bar
+from neuropbr_core.evaluation.heldout import evaluate_heldout
+from neuropbr_core.evaluation.summary import format_summary, save_record
+from neuropbr_core.exporting import create_exporter, export_generator
+from neuropbr_core.model import load_model
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.training.checkpoints import BEST
+from neuropbr_core.training.device import choose_device
+from neuropbr_core.training.notify import Observers
+from neuropbr_core.training.run_folder import RunFolder, check_resumable, open_run, write_records
+from neuropbr_core.training.trainer import Trainer
+
+Report = Callable[[str], None]
+SUMMARY = "summary.json"
+
+
+def run(
+    recipe: Recipe,
+    *,
+    run_name: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    registry: Registry | None = None,
+    report: Report = print,
+) -> Path:
+    """Do what a recipe says.
+
+    Args:
+        recipe: A checked recipe.
+        run_name: Name of the run; default: the recipe's.
+        resume: Continue the run of that name from its newest sound checkpoint.
+        overwrite: Replace the run of that name.
+        registry: Where components come from; default: what is installed.
+        report: Receives lines for people.
+
+    Returns:
+        The run's folder: `recipe.yaml`, `provenance.json`, `checkpoints/`, `summary.json`, `exports/` and what the
+        observers write.
+
+    Raises:
+        NeuroPBRError: Something that the user can mend; each has its own class in `neuropbr_core.errors`.
+    """
+    registry = registry or default_registry()
+    exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
+    choose_device(recipe.training.device)
+    dataset = open_dataset(recipe, say=report, progress=bar)
+    folder = open_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
+    if resume:
+        check_resumable(folder.recipe(registry), recipe)
+    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
+    _train(recipe, registry, dataset, folder, resume=resume, report=report)
+    _evaluate(recipe, registry, dataset, folder, report)
+    _export(recipe, registry, dataset, folder, exporters, report)
+    report(f"Run finished: {folder.path}")
+    return folder.path
+
+
+def _train(
+    recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, *, resume: bool, report: Report
+) -> None:
+    created = {
+        name: registry.create("observer", part.use, part.options, run_dir=folder.path)
+        for name, part in recipe.observers.items()
+    }
+    observers = Observers(created, report)
+    try:
+        trainer = Trainer(recipe, registry, dataset, folder, observers)
+        if resume:
+            for problem in trainer.resume():
+                report(f"warning: {problem}")
+            report(f"Resuming after epoch {trainer.start_epoch} of {recipe.training.epochs}")
+        trainer.fit()
+    except BaseException as error:
+        observers.tell("run_failed", error)
+        raise
+
+
+def _evaluate(recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:
+    if not dataset.val.samples:
+        return
+    generator, _ = load_model(folder.checkpoints.open(BEST), registry)
+    device = choose_device(recipe.training.device)
+    record = evaluate_heldout(generator.to(device), dataset.train, dataset.val, device)
+    save_record(record, folder.path / SUMMARY)
+    report(format_summary(record))
+
+
+def _export(
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    folder: RunFolder,
+    exporters: dict[str, Exporter],
+    report: Report,
+) -> None:
+    if not exporters:
+        return
+    generator, spec = load_model(folder.checkpoints.open(BEST), registry)
+    inputs = _real_inputs(dataset, recipe, spec.alignment != "none")
+    for name, exporter in exporters.items():
+        metadata = {"run": folder.name, "recipe": recipe.name}
+        exported = export_generator(generator, spec, exporter, folder.exports / name, metadata=metadata, inputs=inputs)
+        worst = min(found.psnr for found in exported.comparisons.values())
+        report(f"Exported {exported.path} ({exported.precision}, verified: every map at least {worst:.0f} dB)")
+
+
+def _real_inputs(dataset: OpenedDataset, recipe: Recipe, aligned: bool) -> dict[str, Tensor]:
+    """The first held-back sample (without any, the first of all) as the generator sees it."""
+    batch = collate([dataset.val[0] if dataset.val.samples else dataset[0]])
+    prepared = prepare(batch, recipe.data, "cpu")
+    inputs = {"views": prepared.views}
+    if aligned:
+        inputs["visible"] = prepared.visible
+    if recipe.model.view_conditioning == "direction" and prepared.directions is not None:
+        inputs["directions"] = prepared.directions
+    return inputs

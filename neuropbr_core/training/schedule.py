@@ -1,0 +1,79 @@
+"""Learning rates. A pure function of progress, so that a resumed run continues on the same curve.
+
+PyTorch's schedulers can be chained only with `SequentialLR`, which cannot hold `ReduceLROnPlateau`; the four
+schedules here need one formula each.
+"""
+
+import math
+from typing import Any
+
+from torch.optim import Optimizer as TorchOptimizer
+
+from neuropbr_core.recipe.sections import Optimizer
+
+
+def learning_rate(options: Optimizer, base: float, epoch: float, epochs: int) -> float:
+    """Learning rate at a point of the run, before any plateau reduction.
+
+    Args:
+        options: The recipe's `optimizer`.
+        base: Learning rate after the warm-up.
+        epoch: Progress in epochs, fractional, from 0.
+        epochs: Length of the run.
+
+    Returns:
+        `base` scaled by a linear warm-up, then by the schedule: `cosine` falls to `min_lr` at the end (Loshchilov &
+        Hutter 2017, SGDR, eq. 5, without restarts), `step` multiplies by `gamma` every `step_epochs`; `plateau` and
+        `none` stay.
+    """
+    warmup = min(options.warmup_epochs, epochs)
+    if epoch < warmup:
+        return base * (epoch + 1e-3) / (warmup + 1e-3)
+    if options.scheduler == "cosine":
+        floor = min(options.min_lr, base)
+        done = min((epoch - warmup) / max(epochs - warmup, 1e-9), 1.0)
+        return floor + 0.5 * (base - floor) * (1 + math.cos(math.pi * done))
+    if options.scheduler == "step":
+        return base * options.gamma ** int((epoch - warmup) // options.step_epochs)
+    return base
+
+
+class LearningRates:
+    """Sets the learning rates of several optimisers, and reduces them on a plateau.
+
+    Args:
+        options: The recipe's `optimizer`.
+        epochs: Length of the run.
+        bases: Each optimiser with its learning rate after the warm-up.
+    """
+
+    def __init__(self, options: Optimizer, epochs: int, bases: list[tuple[TorchOptimizer, float]]) -> None:
+        self.options, self.epochs, self.bases = options, epochs, bases
+        self.factor, self.best, self.bad_epochs = 1.0, math.inf, 0
+
+    def set(self, epoch: float) -> float:
+        """Set all learning rates for this point of the run; returns the first optimiser's."""
+        for optimizer, base in self.bases:
+            rate = learning_rate(self.options, base, epoch, self.epochs)
+            if self.options.scheduler == "plateau" and epoch >= self.options.warmup_epochs:
+                rate = max(rate * self.factor, min(self.options.min_lr, base))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        return float(self.bases[0][0].param_groups[0]["lr"])
+
+    def validated(self, loss: float) -> None:
+        """Tell the `plateau` schedule a validation loss."""
+        if loss < self.best:
+            self.best, self.bad_epochs = loss, 0
+            return
+        self.bad_epochs += 1
+        if self.bad_epochs > self.options.patience:
+            self.factor, self.bad_epochs = self.factor * self.options.gamma, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"factor": self.factor, "best": self.best, "bad_epochs": self.bad_epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.factor, self.best, self.bad_epochs = state["factor"], state["best"], state["bad_epochs"]

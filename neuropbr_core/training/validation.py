@@ -1,0 +1,64 @@
+"""Validation: whole frames of the held-back materials, metrics averaged over images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuropbr_core.contracts import Prediction
+from neuropbr_core.data.dataset import MaterialDataset
+from neuropbr_core.data.loading import val_loader
+from neuropbr_core.data.prepare import Prepared, prepare
+from neuropbr_core.evaluation.grid import comparison_grid
+from neuropbr_core.evaluation.means import RunningMeans
+from neuropbr_core.evaluation.metrics import measure
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.training.step import Stepper, loss_input
+
+GRIDS = 4
+"""Samples of which a comparison grid is drawn, each of another material where there are enough."""
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Metrics (means over images, `loss` is the reconstruction total) and pictures."""
+
+    metrics: dict[str, float]
+    images: dict[str, np.ndarray]
+
+
+@torch.no_grad()
+def validate(
+    stepper: Stepper, dataset: MaterialDataset, recipe: Recipe, epoch: int, *, with_images: bool
+) -> ValidationResult:
+    """Predict every held-back sample and measure it; leaves the generator in the mode it was in."""
+    generator = stepper.generator
+    was_training = generator.training
+    generator.eval()
+    means = RunningMeans()
+    images: dict[str, np.ndarray] = {}
+    drawn: set[str] = set()
+    for batch in val_loader(dataset, recipe.training.batch_size, num_workers=recipe.data.num_workers):
+        prepared = prepare(batch, recipe.data, stepper.fabric.device)
+        prediction = generator(prepared.views, prepared.visible, prepared.directions)
+        rows = measure(prediction.maps, prepared.targets, prepared.valid)
+        loss = stepper.objective.reconstruction(loss_input(prediction, prepared, epoch))
+        means.add(batch.ids, batch.materials, {"loss": loss.expand(len(batch)), **rows}, prepared.valid)
+        for index, (name, material) in enumerate(zip(batch.ids, batch.materials, strict=True)):
+            if with_images and material not in drawn and len(images) < GRIDS:
+                drawn.add(material)
+                images[material] = draw(prepared, prediction, index, f"{name} · {material}")
+    generator.train(was_training)
+    return ValidationResult(means.means(), images)
+
+
+def draw(prepared: Prepared, prediction: Prediction, index: int, title: str) -> np.ndarray:
+    """The comparison grid of one sample of a batch."""
+    return comparison_grid(
+        prepared.views[index].cpu(),
+        {name: value[index].float().cpu() for name, value in prediction.maps.items()},
+        {name: value[index].cpu() for name, value in prepared.targets.items()},
+        prepared.valid[index].cpu(),
+        visible=prepared.visible[index].cpu(),
+        title=title,
+    )

@@ -1,0 +1,1 @@
+"""Encoders: networks that turn one image into a feature pyramid."""

@@ -1,0 +1,1 @@
+"""Exporters that ship with NeuroPBR, one package each."""

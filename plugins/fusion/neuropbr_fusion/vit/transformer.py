@@ -1,0 +1,116 @@
+"""A transformer over the tokens of all views."""
+
+from jaxtyping import Float
+from timm.layers import DropPath, Mlp, build_sincos2d_pos_embed  # type: ignore[attr-defined]
+from torch import Tensor, nn
+
+from neuropbr_core.contracts import Fusion
+from neuropbr_core.errors import ModelError
+from neuropbr_fusion.visibility import blank_unseen, view_weights
+from neuropbr_fusion.vit import Options
+from neuropbr_fusion.vit.attention import Attention, visibility_bias
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention, then an MLP, each added to its input.
+
+    Source: Dosovitskiy et al. 2021, "An Image Is Worth 16x16 Words", equations 2 and 3; stochastic depth: Huang et
+    al. 2016, "Deep Networks with Stochastic Depth".
+
+    Args:
+        options: The recipe's options.
+        drop_path: Probability, in [0, 1), that a sample skips each of the two branches in training.
+    """
+
+    def __init__(self, options: Options, drop_path: float) -> None:
+        super().__init__()
+        dim = options.dim
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, options.heads, options.dropout, options.attention_dropout)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, round(dim * options.mlp_ratio), drop=options.dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, tokens: Float[Tensor, "B T D"], bias: Float[Tensor, "B 1 1 T"]) -> Float[Tensor, "B T D"]:
+        """Transform tokens; `bias` is their `visibility_bias`."""
+        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens), bias))
+        mixed: Tensor = tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
+        return mixed
+
+
+class ViewTransformer(Fusion):
+    """Lets all pixels of all views attend to each other, then averages over views.
+
+    Tokens know their pixel (2-D sines, computed for any size) but not their view, so the order of views cannot
+    matter. What a view does not see is blanked, is no key for anybody, and has no part in the mean. A pixel that no
+    view sees is filled from what its tokens, empty but for their position, gather elsewhere.
+
+    Source: Dosovitskiy et al. 2021, "An Image Is Worth 16x16 Words"; Vaswani et al. 2017, "Attention Is All You Need",
+    section 3.5 (sines).
+
+    Args:
+        options: The recipe's options.
+        in_channels: Channels of the latents.
+
+    Raises:
+        ModelError: `heads` does not divide `dim`, or `dim` does not suit `position: sine2d`.
+    """
+
+    def __init__(self, options: Options, in_channels: int) -> None:
+        super().__init__()
+        _check(options)
+        self.out_channels = options.dim
+        self.positioned = options.position == "sine2d"
+        self.project = nn.Linear(in_channels, options.dim)
+        self.blocks = nn.ModuleList(
+            Block(options, options.drop_path * (index + 1) / options.depth) for index in range(options.depth)
+        )
+        self.norm = nn.LayerNorm(options.dim)
+        self.apply(_initialise)
+
+    def forward(
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+    ) -> Float[Tensor, "B out h w"]:
+        """Fuse latents.
+
+        Args:
+            latents: Latents of any number of views.
+            visible: Share of each latent pixel that the view sees, in [0, 1].
+        """
+        batch, views, _, height, width = latents.shape
+        tokens = self._embed(blank_unseen(latents, visible))
+        bias = visibility_bias(visible.flatten(1))
+        for block in self.blocks:
+            tokens = block(tokens, bias)
+        weights = view_weights(visible).reshape(batch, views, height * width, 1)
+        tokens = self.norm(tokens).reshape(batch, views, height * width, -1)
+        fused: Tensor = (tokens * weights).sum(dim=1)
+        return fused.transpose(1, 2).reshape(batch, -1, height, width)
+
+    def _embed(self, latents: Float[Tensor, "B V C h w"]) -> Float[Tensor, "B T D"]:
+        """One token per view and pixel, views outermost."""
+        batch, _, _, height, width = latents.shape
+        tokens: Tensor = self.project(latents.flatten(0, 1).flatten(2).transpose(1, 2))
+        if self.positioned:
+            tokens = tokens + build_sincos2d_pos_embed(
+                [height, width], self.out_channels, device=tokens.device, dtype=tokens.dtype
+            )
+        return tokens.reshape(batch, -1, self.out_channels)
+
+
+def _check(options: Options) -> None:
+    dim, heads = options.dim, options.heads
+    if dim % heads:
+        raise ModelError(
+            f"fusion vit: heads {heads} does not divide dim {dim}; make dim a multiple of heads, such as "
+            f"{heads * max(1, round(dim / heads))}"
+        )
+    if options.position == "sine2d" and dim % 4:
+        raise ModelError(f"fusion vit: position sine2d needs dim divisible by 4, found {dim}; or set `position: none`")
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

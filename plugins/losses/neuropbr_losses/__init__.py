@@ -1,0 +1,1 @@
+"""Losses that ship with NeuroPBR, one package each."""

@@ -1,0 +1,55 @@
+"""Adversarial loss with a PatchGAN critic over all maps."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from neuropbr_core.plugin import Meta, hookimpl
+
+if TYPE_CHECKING:
+    from neuropbr_core.contracts import Loss, LossSetup
+
+NEUROPBR_API = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """The game and the critic."""
+
+    mode: Annotated[
+        Literal["hinge", "bce"],
+        Meta(description="`hinge`: margins on the scores; `bce`: cross-entropy, non-saturating."),
+    ] = "hinge"
+    critic: Annotated[
+        Literal["configurable", "simple"],
+        Meta(description="`configurable`: `layers` and `width` below; `simple`: the classic fixed 70×70 PatchGAN."),
+    ] = "configurable"
+    layers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=8,
+            description="Stride-2 convolutions of the configurable critic: 3 see 70×70 pixels, 4 see 142×142, 6 see "
+            "574×574; maps must be at least 3·2^layers pixels.",
+        ),
+    ] = 6
+    width: Annotated[
+        int, Meta(ge=1, le=512, description="Channels of the configurable critic's first layer; they double up to 8×.")
+    ] = 64
+    sigmoid: Annotated[
+        bool, Meta(description="The critic ends in a sigmoid and scores probabilities; `bce` only, and less stable.")
+    ] = False
+    critic_steps: Annotated[int, Meta(ge=1, description="Critic updates for every generator update.")] = 1
+
+
+@hookimpl
+def loss_options() -> type[Options]:
+    """Return the options' dataclass."""
+    return Options
+
+
+@hookimpl
+def create_loss(options: Options, setup: "LossSetup") -> "Loss":
+    """Build the loss."""
+    from neuropbr_losses.gan.loss import GanLoss
+
+    return GanLoss(options, setup)

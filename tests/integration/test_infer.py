@@ -1,0 +1,110 @@
+"""Views in, maps out: from a trained run, through the command line and the API."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import neuropbr_core
+from neuropbr_core.errors import CheckpointError, DataError
+from neuropbr_core.maps import MAPS
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.training.run import run
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def trained(make_recipe: MakeRecipe) -> Path:
+    return run(make_recipe("training.epochs=1", "export.torchscript=null"), run_name="small", report=lambda _: None)
+
+
+def infer(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", "from neuropbr_core.cli import main; main()", "infer", "--device", "cpu"]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_infer_writes_the_four_maps(trained: Path, pool: Path, tmp_path: Path) -> None:
+    views = pool / "input/clean/sample_0000"
+    done = infer("--run", trained, "--input", views, "--output", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    for name, spec in MAPS.items():
+        with Image.open(tmp_path / "maps" / f"{name}.png") as image:
+            assert image.mode == spec.image_mode
+            assert image.size == (32, 32)
+            assert str(tmp_path / "maps" / f"{name}.png") in done.stdout
+    normal = np.asarray(Image.open(tmp_path / "maps/normal.png")).astype(float) / 255 * 2 - 1
+    assert np.abs(np.linalg.norm(normal, axis=2) - 1).max() < 0.02
+
+
+def test_the_api_equals_the_loaders_path(trained: Path, pool: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """What `infer` predicts for a dataset's sample is what validation predicts for it."""
+    from neuropbr_core.data.batch import collate
+    from neuropbr_core.data.prepare import prepare
+
+    loaded = neuropbr_core.load_generator(trained)
+    recipe = make_recipe()
+    dataset = neuropbr_core.open_dataset(recipe)
+    batch = collate([dataset[3]])
+    ready = prepare(batch, recipe.data, "cpu")
+    with torch.no_grad():
+        expected = loaded.generator(ready.views, ready.visible, ready.directions).maps
+    found = loaded.predict(neuropbr_core.read_views(pool / "input" / batch.ids[0]))
+    for name in MAPS:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
+    assert len(neuropbr_core.write_maps(found, tmp_path / "maps")) == 4
+
+
+def test_views_without_cameras_are_refused_with_the_way_out(trained: Path, pool: Path, tmp_path: Path) -> None:
+    views = tmp_path / "photos"
+    shutil.copytree(pool / "input/clean/sample_0001", views)
+    done = infer("--run", trained, "--input", views, "--output", tmp_path / "maps")
+    assert done.returncode == 1
+    assert "cameras.json" in done.stderr
+    assert "--cameras" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "maps").exists()
+
+
+def test_cameras_can_be_given(trained: Path, pool: Path, tmp_path: Path) -> None:
+    views = tmp_path / "sample_0001"
+    shutil.copytree(pool / "input/clean/sample_0001", views)
+    cameras = pool / "input/cameras.json"
+    done = infer("--run", trained, "--input", views, "--output", tmp_path / "maps", "--cameras", cameras)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_truncated_view_is_named_and_nothing_is_written(trained: Path, pool: Path, tmp_path: Path) -> None:
+    views = tmp_path / "input" / "clean" / "sample_0001"
+    shutil.copytree(pool / "input/clean/sample_0001", views)
+    shutil.copy(pool / "input/cameras.json", tmp_path / "input")
+    file = views / "1.png"
+    file.write_bytes(file.read_bytes()[:300])
+    done = infer("--run", trained, "--input", views, "--output", tmp_path / "maps")
+    assert done.returncode == 1
+    assert "1.png" in done.stderr
+    assert not (tmp_path / "maps").exists()
+
+
+def test_folders_that_are_none_are_named(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        neuropbr_core.read_views(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"holds no image; allowed: \.png"):
+        neuropbr_core.read_views(tmp_path)
+    with pytest.raises(CheckpointError, match="is no run with a checkpoint"):
+        neuropbr_core.load_generator(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'epoch_0009'; there are: best, latest, epoch_0001"):
+        neuropbr_core.load_generator(trained, "epoch_0009")
+
+
+def test_a_damaged_checkpoint_is_not_loaded(trained: Path) -> None:
+    file = trained / "checkpoints/epoch_0001/model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        neuropbr_core.load_generator(trained)

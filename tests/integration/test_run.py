@@ -1,0 +1,245 @@
+"""Whole runs on small real captures: what they leave behind, resume, and the ways they can fail."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from neuropbr_core.contracts import EpochSummary, Observer
+from neuropbr_core.errors import CheckpointError, ExportError, RunError
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import default_registry
+from neuropbr_core.training.run import run
+from neuropbr_core.training.trainer import Trainer
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def rows(folder: Path, event: str) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["event"] == event]
+
+
+def without_clock(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in ("time", "seconds")} for row in found]
+
+
+def weights(folder: Path, name: str = "epoch_0002") -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints" / name / "model.safetensors")
+
+
+def interrupt_before_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Ctrl-C when the epoch is about to start."""
+    train = Trainer._train_epoch
+
+    def interrupted(self: Trainer, current: int) -> EpochSummary:
+        if current == epoch:
+            raise KeyboardInterrupt
+        return train(self, current)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    return []
+
+
+def test_a_run_leaves_everything_that_it_promises(make_recipe: MakeRecipe, lines: list[str]) -> None:
+    folder = run(make_recipe(), run_name="whole", report=lines.append)
+    store = folder / "checkpoints"
+    assert (store / "latest").read_text(encoding="utf-8").strip() == "epoch_0002"
+    assert (store / "best").read_text(encoding="utf-8").strip() in ("epoch_0001", "epoch_0002")
+    assert len(rows(folder, "train")) == 6
+    assert len(rows(folder, "validation")) == 2
+    grids = sorted((folder / "images").glob("*.png"))
+    assert len(grids) == 4  # two epochs, two held-back materials
+    with Image.open(grids[0]) as grid:
+        assert grid.width > 4 * 32
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["split"]["val"] == ["acg_Bricks102", "t3_Sci-Fi_Wall_014"]
+    assert {(part["kind"], part["name"]) for part in provenance["components"]} >= {
+        ("encoder", "unet"),
+        ("fusion", "concat"),
+        ("exporter", "torchscript"),
+    }
+    verified = json.loads((folder / "exports" / "torchscript.pt.verify.json").read_text(encoding="utf-8"))
+    assert all(row["psnr"] >= 90 for row in verified["maps"].values())
+    text = "\n".join(lines)
+    for baseline in ("training mean", "best constant", "metallic always 0", "median of the aligned views", "flat"):
+        assert baseline in text, text
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["samples"] == 2
+
+
+def test_a_gan_joins_when_its_epoch_comes(make_recipe: MakeRecipe) -> None:
+    gan = "losses.gan={weight: 0.05, start_epoch: 1, layers: 2, width: 8}"
+    folder = run(make_recipe(gan, "export.torchscript=null"), run_name="gan", report=lambda _: None)
+    critic = [any(key.startswith("critic/") for key in row) for row in rows(folder, "train")]
+    assert critic == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("settings", [(), ("losses.gan={layers: 2, width: 8}", "training.precision=bf16")])
+def test_an_interrupted_run_continues_as_if_it_had_not_stopped(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    recipe = make_recipe("export.torchscript=null", "training.epochs=3", "optimizer.scheduler=plateau", *settings)
+    whole = run(recipe, run_name="whole", report=lambda _: None)
+    with monkeypatch.context() as patch:
+        interrupt_before_epoch(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, run_name="stopped", report=lambda _: None)
+    stopped = run(recipe, run_name="stopped", resume=True, report=lambda _: None)
+    for event in ("train", "epoch", "validation"):
+        assert without_clock(rows(stopped, event)) == without_clock(rows(whole, event))
+    first, second = weights(whole, "epoch_0003"), weights(stopped, "epoch_0003")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe("export.torchscript=null", "training.epochs=3", "training.save_every_n_epochs=1")
+    with monkeypatch.context() as patch:
+        interrupt_before_epoch(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, run_name="damaged", report=lambda _: None)
+    folder = Path(recipe.training.runs_dir) / "damaged"
+    file = folder / "checkpoints" / "epoch_0002" / "training_state.pt"
+    file.write_bytes(file.read_bytes()[:100])
+    said: list[str] = []
+    run(recipe, run_name="damaged", resume=True, report=said.append)
+    assert any("epoch_0002" in line and "damaged" in line for line in said)
+    assert any("Resuming after epoch 1 of 3" in line for line in said)
+    assert weights(folder, "epoch_0003")
+
+
+def test_periodic_checkpoints_are_kept_and_others_are_not(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("export.torchscript=null", "training.epochs=5", "training.save_every_n_epochs=2")
+    folder = run(recipe, run_name="kept", report=lambda _: None)
+    store = folder / "checkpoints"
+    kept = {path.name for path in store.glob("epoch_*")}
+    best = (store / "best").read_text(encoding="utf-8").strip()
+    assert kept == {"epoch_0002", "epoch_0004", "epoch_0005", best}
+
+
+def test_a_taken_name_is_refused_and_overwrite_replaces_only_runs(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe("export.torchscript=null", "training.epochs=1")
+    folder = run(recipe, run_name="taken", report=lambda _: None)
+    with pytest.raises(RunError, match=r"--resume.*--overwrite.*--run-name"):
+        run(recipe, run_name="taken", report=lambda _: None)
+    (folder / "mine.txt").write_text("kept until now", encoding="utf-8")
+    run(recipe, run_name="taken", overwrite=True, report=lambda _: None)
+    assert not (folder / "mine.txt").exists()
+    other = folder.parent / "photos"
+    other.mkdir()
+    (other / "holiday.jpg").write_bytes(b"dear")
+    with pytest.raises(RunError, match="no run, so --overwrite will not remove it"):
+        run(recipe, run_name="photos", overwrite=True, report=lambda _: None)
+    assert (other / "holiday.jpg").read_bytes() == b"dear"
+    with pytest.raises(RunError, match="no run to resume"):
+        run(recipe, run_name="nowhere", resume=True, report=lambda _: None)
+
+
+def test_resume_refuses_another_network(make_recipe: MakeRecipe) -> None:
+    run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="same", report=lambda _: None)
+    other = make_recipe("export.torchscript=null", "model.decoder.head_channels=4")
+    with pytest.raises(RunError, match="section `model` differs"):
+        run(other, run_name="same", resume=True, report=lambda _: None)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("optimizer.lr=1e25", "optimizer.warmup_epochs=0", "training.grad_clip_norm=0")
+    with pytest.raises(RunError, match=r"loss/\S+ is not finite after step \d+ of epoch \d.*clean/sample_"):
+        run(recipe, run_name="nan", report=lambda _: None)
+
+
+def test_a_size_that_the_encoder_cannot_take_is_refused_before_training(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(RunError, match=r"data\.crop_size: found 17, .* multiples of 2; the nearest is 16"):
+        run(make_recipe("data.crop_size=17"), run_name="odd", report=lambda _: None)
+
+
+def test_without_held_back_materials_best_is_by_training_loss(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("export.torchscript=null", "data.val_ratio=0", "data.val_materials=[]")
+    folder = run(recipe, run_name="all", report=lambda _: None)
+    assert (folder / "checkpoints" / "best").exists()
+    assert not (folder / "summary.json").exists()
+
+
+class Clumsy(Observer):
+    """Fails on every log."""
+
+    calls = 0
+
+    def metrics_logged(self, *_: object) -> None:
+        """Drop everything."""
+        Clumsy.calls += 1
+        raise ZeroDivisionError("dropped it")
+
+
+def test_an_observer_that_fails_is_reported_once_and_left_out(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = default_registry()
+    create = registry.create
+
+    def clumsy(kind: str, use: str, options: object, **context: object) -> object:
+        return Clumsy() if use.endswith(":progress") else create(kind, use, options, **context)
+
+    monkeypatch.setattr(registry, "create", clumsy)
+    said: list[str] = []
+    folder = run(make_recipe("export.torchscript=null"), run_name="clumsy", report=said.append)
+    assert [line for line in said if line.startswith("observer")] == [
+        "observer progress failed in metrics_logged and is left out from here on: ZeroDivisionError: dropped it"
+    ]
+    assert Clumsy.calls == 1
+    assert len(rows(folder, "train")) == 6
+
+
+def test_an_export_that_differs_from_the_model_is_not_kept(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = default_registry()
+    create = registry.create
+
+    def spoiled(kind: str, use: str, options: object, **context: object) -> Any:
+        made = create(kind, use, options, **context)
+        if kind == "exporter":
+            load = made.load
+
+            def darker(path: Path) -> Callable[..., dict[str, torch.Tensor]]:
+                inner = load(path)
+                return lambda inputs: {name: value * 0.99 for name, value in inner(inputs).items()}
+
+            made.load = darker
+        return made
+
+    monkeypatch.setattr(registry, "create", spoiled)
+    recipe = make_recipe("training.epochs=1")
+    with pytest.raises(ExportError, match=r"the exported \w+ differs from the model's: .* the file was not kept"):
+        run(recipe, run_name="spoiled", report=lambda _: None)
+    assert not list((Path(recipe.training.runs_dir) / "spoiled" / "exports").iterdir())
+
+
+def test_a_full_disk_while_saving_leaves_the_checkpoint_before(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe("export.torchscript=null")
+    write = Trainer._write
+
+    def full(self: Trainer, folder: Path, epoch: int) -> None:
+        write(self, folder, epoch)
+        if epoch == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Trainer, "_write", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        run(recipe, run_name="full", report=lambda _: None)
+    monkeypatch.setattr(Trainer, "_write", write)
+    run(recipe, run_name="full", resume=True, report=lambda _: None)
+    assert weights(Path(recipe.training.runs_dir) / "full")

@@ -1,0 +1,77 @@
+"""The built wheel, installed outside the checkout: plugins, recipes, example materials, types and a real run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "data.synthesize={materials: 'neuropbr:examples/materials', samples: 8, size: 32}",
+    "data.image_size=32",
+    "data.output_size=32",
+    "data.crop_size=16",
+    "data.repeats=1",
+    "training.epochs=1",
+    "training.batch_size=2",
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel installed into it, and nothing else."""
+    work = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(work / "dist"), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = (work / "dist").glob("*.whl")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(work / "site")]
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
+    return work / "site"
+
+
+def call(site: Path, cwd: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def neuropbr(site: Path, cwd: Path, *arguments: str) -> str:
+    return call(site, cwd, "-c", "from neuropbr_core.cli import main; main()", *arguments)
+
+
+def test_the_wheel_is_what_is_tested(site: Path, tmp_path: Path) -> None:
+    found = call(site, tmp_path, "-c", "import neuropbr_core, neuropbr_losses; print(neuropbr_core.__file__)")
+    assert Path(found.strip()).is_relative_to(site)
+    assert (site / "neuropbr_core" / "py.typed").is_file()
+    assert not list(site.rglob("tests"))
+
+
+def test_every_component_of_the_wheel_loads(site: Path, tmp_path: Path) -> None:
+    rows = json.loads(neuropbr(site, tmp_path, "list-plugins", "--check", "--json"))
+    ours = [row for row in rows if row["distribution"] == "neuropbr"]
+    assert {row["status"] for row in ours} == {"ok"}
+    assert {"encoder", "fusion", "loss", "exporter", "observer"} == {row["kind"] for row in ours}
+
+
+def test_shipped_recipes_check(site: Path, tmp_path: Path) -> None:
+    for name in sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")):
+        assert "ok" in neuropbr(site, tmp_path, "recipe", "check", f"neuropbr:{name}")
+
+
+def test_a_run_from_outside_the_checkout(site: Path, tmp_path: Path) -> None:
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    neuropbr(site, tmp_path, "run", "neuropbr:quickstart", "--device", "cpu", *settings)
+    run, views = "runs/quickstart", "data/quickstart/input/clean/sample_0000"
+    neuropbr(site, tmp_path, "infer", "--run", run, "--input", views, "--output", "maps", "--device", "cpu")
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        "albedo.png",
+        "metallic.png",
+        "normal.png",
+        "roughness.png",
+    ]

@@ -1,0 +1,168 @@
+"""The program itself: help, global options, errors and exit codes."""
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+from importlib import import_module
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import neuropbr_core
+from neuropbr_core.cli import COMMANDS, root
+from neuropbr_core.cli.faults import Session, exit_code
+from neuropbr_core.cli.lazy import LazyCommand
+
+HEAVY = ("torch", "timm", "jsonschema", "lightning", "numpy", "rich")
+
+
+def program(*args: str, code: str = "", check: bool = False) -> "subprocess.CompletedProcess[str]":
+    """Run the program in a process of its own; `code` runs first."""
+    script = f"{code}\nimport sys\nfrom neuropbr_core.cli import main\nsys.argv = ['neuropbr', *sys.argv[1:]]\nmain()"
+    return subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True, check=check)
+
+
+def failing(body: str) -> str:
+    """Code that makes `list-plugins` a command that does `body`."""
+    return (
+        "import click, neuropbr_core.cli as cli\nfrom neuropbr_core.errors import *\n"
+        f"@click.command()\ndef failing():\n    {body}\n"
+        "import types, sys\nmodule = types.ModuleType('nbr_failing'); module.failing = failing\n"
+        "sys.modules['nbr_failing'] = module\n"
+        "cli.root.table['list-plugins'] = cli.LazyCommand('nbr_failing:failing', '')\n"
+    )
+
+
+class TestHelp:
+    def test_lists_every_command(self):
+        done = CliRunner().invoke(root, ["--help"])
+        assert done.exit_code == 0
+        listed = [line.split()[0] for line in done.output.partition("Commands:\n")[2].splitlines()]
+        assert listed == list(COMMANDS)
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_line_is_the_commands_own(self, name):
+        command = COMMANDS[name].load()
+        assert COMMANDS[name].short_help == command.get_short_help_str(200)
+        assert len(name) + len(COMMANDS[name].short_help) < 76
+
+    @pytest.mark.parametrize("args", [("--help",), ("--version",), ("list-plugins",), ("plugin", "show", "loss/l1")])
+    def test_imports_nothing_heavy(self, args):
+        code = f"import atexit, sys; atexit.register(lambda: print([m for m in {HEAVY} if m in sys.modules]))"
+        done = program(*args, code=code, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
+
+    def test_imports_no_command(self):
+        code = (
+            "import atexit, sys; atexit.register(lambda: "
+            "print(sorted(m for m in sys.modules if m.startswith('neuropbr_core.cli.'))))"
+        )
+        done = program("--help", code=code, check=True)
+        assert done.stdout.splitlines()[-1] == "['neuropbr_core.cli.faults', 'neuropbr_core.cli.lazy']"
+
+    def test_version(self):
+        assert CliRunner().invoke(root, ["--version"]).output == f"neuropbr {neuropbr_core.__version__}\n"
+
+    def test_unknown_command_gets_a_suggestion(self):
+        done = CliRunner().invoke(root, ["list-plugin"])
+        assert done.exit_code == 2
+        assert "There is no command 'list-plugin'. Did you mean 'list-plugins'? Commands: run, infer," in done.output
+
+    def test_targets_name_commands(self):
+        for command in COMMANDS.values():
+            module, _, attribute = command.target.partition(":")
+            assert isinstance(getattr(import_module(module), attribute), click.Command)
+
+
+class TestBlock:
+    def test_reaches_the_command(self, declare):
+        declare("acme", "neuropbr.encoders", "tiny = nbr_tiny")
+        done = CliRunner().invoke(root, ["--block", "acme:tiny", "plugin", "show", "encoder/tiny"])
+        assert "encoder/tiny of acme 1.0 is blocked by 'acme:tiny' in --block" in str(done.exception)
+
+    def test_ends_with_the_command(self, declare):
+        declare("acme", "neuropbr.encoders", "tiny = nbr_tiny")
+        CliRunner().invoke(root, ["--block", "tiny", "list-plugins"])
+        assert "blocked" not in CliRunner().invoke(root, ["list-plugins"]).output
+
+    def test_that_matches_nothing_warns(self):
+        done = CliRunner().invoke(root, ["--block", "no-such", "list-plugins"])
+        assert done.exit_code == 0
+        assert done.stderr == "warning: 'no-such' in --block matches no installed component\n"
+
+
+class TestErrors:
+    def test_of_the_user_are_one_message(self):
+        done = program("list-plugins", code=failing("raise DataError('x.png: not an image')"))
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: x.png: not an image\n")
+
+    def test_show_the_traceback_with_debug(self):
+        done = program("--debug", "list-plugins", code=failing("raise DataError('x.png: not an image')"))
+        assert done.returncode == 1
+        assert done.stderr.startswith("Traceback (most recent call last):")
+        assert done.stderr.endswith("error: x.png: not an image\n")
+
+    def test_of_the_program_ask_for_a_report(self):
+        done = program("list-plugins", code=failing("raise ZeroDivisionError('oh')"))
+        assert done.returncode == 1
+        assert done.stderr.startswith("Traceback (most recent call last):")
+        assert (
+            f"error: ZeroDivisionError: oh\nThis is a fault in neuropbr {neuropbr_core.__version__} or in a plugin. "
+            "Please report it to the authors together with the traceback above.\n"
+        ) in done.stderr
+
+    def test_of_the_machine_are_one_message(self, capsys):
+        def full_disk() -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a")
+
+        assert exit_code(Session(), full_disk) == 1
+        assert capsys.readouterr().err == "error: [Errno 28] No space left on device: 'runs/a'\n"
+
+    def test_of_usage_exit_with_2(self):
+        done = program("list-plugins", "--no-such")
+        assert done.returncode == 2
+        assert "No such option" in done.stderr
+
+    def test_a_command_chooses_its_exit_code(self):
+        assert program("list-plugins", code=failing("click.get_current_context().exit(7)")).returncode == 7
+
+    def test_ctrl_c_exits_with_130(self):
+        done = program("list-plugins", code=failing(f"import os; os.kill(os.getpid(), {int(signal.SIGINT)})"))
+        assert done.returncode == 130
+        assert "Traceback" not in done.stderr
+
+    def test_an_ended_input_exits_with_1(self):
+        done = program("list-plugins", code=failing("raise EOFError"))
+        assert (done.returncode, done.stderr.strip()) == (1, "")
+
+    @pytest.mark.parametrize("body", ["[click.echo('x' * 999) for _ in range(999)]", "print('x' * 999999)"])
+    def test_a_closed_pipe_is_quiet(self, body):
+        script = f"{failing(body)}\nsys.argv = ['neuropbr', 'list-plugins']\ncli.main()"
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
+
+    def test_a_pipe_that_closes_at_the_last_flush_is_quiet(self, monkeypatch, tmp_path):
+        class Closed(io.StringIO):
+            def flush(self) -> None:
+                raise BrokenPipeError
+
+            def fileno(self) -> int:
+                return target.fileno()
+
+        with (tmp_path / "out").open("w") as target:
+            monkeypatch.setattr(sys, "stdout", Closed())
+            assert exit_code(Session(), lambda: None) == 1
+
+
+def test_a_lazy_command_loads_its_target():
+    assert LazyCommand("neuropbr_core.cli:root", "").load() is root

@@ -1,0 +1,175 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from neuropbr_core.errors import ModelError
+from neuropbr_core.evaluation.metrics import METRICS, PSNR_CAP, measure, normal_angle
+from neuropbr_core.maps import MAPS
+
+
+def random_maps(seed: int, batch: int = 2, size: int = 24) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    maps = {name: torch.rand((batch, spec.channels, size, size), generator=random) for name, spec in MAPS.items()}
+    maps["normal"] = F.normalize(torch.cat([maps["normal"][:, :2] - 0.5, torch.ones(batch, 1, size, size)], 1), dim=1)
+    return maps
+
+
+def everything(maps: dict[str, Tensor]) -> Tensor:
+    return torch.ones_like(maps["roughness"])
+
+
+@pytest.mark.parametrize("constant", [None, 0.0, 0.97, 1.0])
+def test_the_truth_as_the_prediction_is_perfect_in_every_metric(constant: float | None) -> None:
+    truth = random_maps(0)
+    if constant is not None:
+        truth |= {name: torch.full_like(truth[name], constant) for name in ("albedo", "roughness", "metallic")}
+    valid = everything(truth)
+    valid[1, :, :5] = 0
+    values = measure(truth, truth, valid)
+    perfect = {"mae": 0.0, "rmse": 0.0, "psnr": PSNR_CAP, "ssim": 1.0, "angle": 0.0, "angle_median": 0.0}
+    assert {name for name in values if name.startswith("normal/")} == {f"normal/{name}" for name in perfect}
+    for name, value in values.items():
+        expected = perfect[name.rpartition("/")[2]]
+        torch.testing.assert_close(value, torch.full((2,), expected), rtol=0, atol=1e-6 if "ssim" in name else 0)
+
+
+def test_psnr_and_ssim_equal_torchmetrics_on_fully_valid_images() -> None:
+    prediction, truth = random_maps(1), random_maps(2)
+    values = measure(prediction, truth, everything(truth))
+    for name in ("albedo", "roughness"):
+        for i in range(2):
+            a, b = prediction[name][i : i + 1].double(), truth[name][i : i + 1].double()
+            assert values[f"{name}/psnr"][i].item() == pytest.approx(
+                peak_signal_noise_ratio(a, b, data_range=1.0).item(), abs=1e-4
+            )
+            ssim = structural_similarity_index_measure(a, b, data_range=1.0)
+            assert isinstance(ssim, Tensor)
+            assert values[f"{name}/ssim"][i].item() == pytest.approx(ssim.item(), abs=1e-5)
+
+
+def test_ssim_equals_the_formula_written_out_in_numpy() -> None:
+    prediction, truth = random_maps(3, batch=1, size=16), random_maps(4, batch=1, size=16)
+    a, b = (maps["roughness"][0, 0].double().numpy() for maps in (prediction, truth))
+    offsets = np.arange(-5, 6)
+    kernel = np.exp(-(offsets**2) / (2 * 1.5**2))
+    kernel = np.outer(kernel, kernel) / kernel.sum() ** 2
+    padded_a, padded_b = np.pad(a, 5, mode="reflect"), np.pad(b, 5, mode="reflect")
+    total = 0.0
+    for y in range(16):
+        for x in range(16):
+            wa, wb = padded_a[y : y + 11, x : x + 11], padded_b[y : y + 11, x : x + 11]
+            ma, mb = (kernel * wa).sum(), (kernel * wb).sum()
+            va, vb = (kernel * (wa - ma) ** 2).sum(), (kernel * (wb - mb) ** 2).sum()
+            cov = (kernel * (wa - ma) * (wb - mb)).sum()
+            total += (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
+    assert measure(prediction, truth, everything(truth))["roughness/ssim"].item() == pytest.approx(
+        total / 256, abs=1e-5
+    )
+
+
+def test_errors_of_a_constant_offset_are_known_in_closed_form() -> None:
+    truth = {"albedo": torch.full((1, 3, 8, 8), 0.5)}
+    values = measure({"albedo": truth["albedo"] + 0.1}, truth, torch.ones(1, 1, 8, 8))
+    assert values["albedo/mae"].item() == pytest.approx(0.1, abs=1e-6)
+    assert values["albedo/rmse"].item() == pytest.approx(0.1, abs=1e-6)
+    assert values["albedo/psnr"].item() == pytest.approx(20.0, abs=1e-4)
+
+
+def test_normals_are_compared_as_encoded_vectors() -> None:
+    flat = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    side = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    values = measure({"normal": side}, {"normal": flat}, torch.ones(1, 1, 8, 8))
+    assert values["normal/mae"].item() == pytest.approx((0.5 + 0 + 0.5) / 3)
+    assert values["normal/rmse"].item() == pytest.approx(math.sqrt(0.5 / 3))
+    assert values["normal/angle"].item() == pytest.approx(90.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 1e-4, 0.01, 30.0, 90.0, 179.99, 180.0])
+def test_the_angle_is_exact_from_nothing_to_opposite(degrees: float) -> None:
+    radians = math.radians(degrees)
+    turned = torch.tensor([math.sin(radians), 0.0, math.cos(radians)], dtype=torch.float64).float().view(1, 3, 1, 1)
+    angle = normal_angle(turned, torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1))
+    assert angle.item() == pytest.approx(degrees, rel=1e-5, abs=1e-9 if degrees < 90 else 1e-4)
+
+
+def test_the_angle_of_equal_vectors_is_exactly_zero() -> None:
+    vectors = F.normalize(torch.randn((1, 3, 64, 64), generator=torch.Generator().manual_seed(0)), dim=1)
+    assert normal_angle(vectors, vectors).max().item() == 0.0
+
+
+def test_mean_and_median_angle_differ_as_they_should() -> None:
+    prediction = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).repeat(1, 1, 8, 8)
+    truth = prediction.clone()
+    truth[0, :, :2] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+    values = measure({"normal": prediction}, {"normal": truth}, torch.ones(1, 1, 8, 8))
+    assert values["normal/angle"].item() == pytest.approx(90 / 4, abs=1e-4)
+    assert values["normal/angle_median"].item() == 0.0
+
+
+@pytest.mark.parametrize("junk", [0.0, 1e6, math.nan, math.inf])
+def test_invalid_pixels_have_no_influence(junk: float) -> None:
+    prediction, truth = random_maps(5), random_maps(6)
+    valid = everything(truth)
+    valid[0, :, 8:, 10:] = 0
+    expected = measure(prediction, truth, valid)
+    spoilt = {name: torch.where(valid > 0, value, junk) for name, value in prediction.items()}
+    spoilt_truth = {name: torch.where(valid > 0, value, -junk) for name, value in truth.items()}
+    for name, value in measure(spoilt, spoilt_truth, valid).items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+
+
+def test_each_image_is_measured_for_itself() -> None:
+    prediction, truth = random_maps(7), random_maps(8)
+    valid = everything(truth)
+    valid[1, :, :9] = 0
+    together = measure(prediction, truth, valid)
+    for i in range(2):
+        one = slice(i, i + 1)
+        alone = measure({k: v[one] for k, v in prediction.items()}, {k: v[one] for k, v in truth.items()}, valid[one])
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name][one], value, msg=name)
+
+
+def test_an_image_without_valid_pixels_is_nan_and_leaves_the_others_alone() -> None:
+    prediction, truth = random_maps(9), random_maps(10)
+    valid = everything(truth)
+    valid[0] = 0
+    for name, value in measure(prediction, truth, valid).items():
+        assert value.isnan().tolist() == [True, False], name
+
+
+def test_a_nan_in_a_valid_pixel_shows() -> None:
+    prediction, truth = random_maps(11), random_maps(12)
+    prediction = {name: value.clone() for name, value in prediction.items()}
+    for value in prediction.values():
+        value[0, 0, 3, 3] = math.nan
+    for name, value in measure(prediction, truth, everything(truth)).items():
+        assert value.isnan().tolist() == [True, False], name
+
+
+def test_only_predicted_maps_are_measured_and_half_precision_is_accepted() -> None:
+    truth = random_maps(13)
+    values = measure({"metallic": truth["metallic"].bfloat16()}, truth, everything(truth))
+    assert set(values) == {"metallic/mae", "metallic/rmse", "metallic/psnr", "metallic/ssim"}
+    assert all(value.dtype == torch.float32 for value in values.values())
+    assert values["metallic/mae"].max() < 0.004
+
+
+def test_every_metric_can_be_shown() -> None:
+    truth = random_maps(14)
+    assert {name.rpartition("/")[2] for name in measure(truth, truth, everything(truth))} <= set(METRICS)
+
+
+def test_maps_that_do_not_fit_are_refused() -> None:
+    truth = random_maps(15)
+    with pytest.raises(ModelError, match=r"map 'albedo' is predicted but has no target; targets: roughness"):
+        measure({"albedo": truth["albedo"]}, {"roughness": truth["roughness"]}, everything(truth))
+    with pytest.raises(
+        ModelError, match=r"'metallic' is predicted as \(2, 1, 12, 24\), its target is \(2, 1, 24, 24\)"
+    ):
+        measure({"metallic": truth["metallic"][:, :, :12]}, truth, everything(truth))

@@ -1,0 +1,104 @@
+import math
+
+import pytest
+import torch
+
+from neuropbr_core.errors import DataError
+from neuropbr_core.materials.alignment import identity_frame, warp_views
+from neuropbr_core.materials.cameras import sample_cameras
+from neuropbr_core.materials.capture import render_capture, sample_lighting
+from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
+from neuropbr_core.materials.environments import horizontal_irradiance
+
+LARGEST_ERROR = 0.15
+
+
+def plain(base=0.18, roughness=1.0, metallic=0.0, size=16):
+    return {
+        "albedo": linear_to_srgb(torch.full((1, 3, size, size), base)),
+        "roughness": torch.full((1, 1, size, size), roughness),
+        "metallic": torch.full((1, 1, size, size), metallic),
+        "normal": torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).repeat(1, 1, size, size),
+    }
+
+
+def take(maps, views=3, size=32, seed=0, exposure="grey_card"):
+    return render_capture(maps, views, size, torch.Generator().manual_seed(seed), exposure)
+
+
+def linear(capture):
+    return srgb_to_linear(capture.views.float() / 255)
+
+
+def test_gives_uint8_photos_and_their_cameras():
+    capture = take(plain(), views=4, size=24)
+    assert capture.views.shape == (4, 3, 24, 24)
+    assert capture.views.dtype == torch.uint8
+    assert len(capture.cameras) == 4
+
+
+def test_follows_its_generator():
+    assert torch.equal(take(plain(), seed=5).views, take(plain(), seed=5).views)
+    assert not torch.equal(take(plain(), seed=5).views, take(plain(), seed=6).views)
+
+
+@pytest.mark.parametrize("base", [0.18, 0.7])
+@pytest.mark.parametrize("seed", range(4))
+def test_grey_card_exposure_records_reflectance(base, seed):
+    centre = linear(take(plain(base), seed=seed))[0, :, 12:20, 12:20].mean().item()
+    # A rough dielectric adds up to 0.02 of specular light to its base colour.
+    assert base * 2**-LARGEST_ERROR * 0.96 < centre < (base + 0.025) * 2**LARGEST_ERROR * 1.04
+
+
+@pytest.mark.parametrize("base", [0.05, 0.5])
+def test_auto_exposure_sets_every_photo_to_middle_grey(base):
+    means = linear(take(plain(base), exposure="auto")).mean(dim=(1, 2, 3))
+    assert means.min() > 0.18 * 2**-LARGEST_ERROR * 0.97
+    assert means.max() < 0.18 * 2**LARGEST_ERROR * 1.03
+
+
+def test_auto_exposure_survives_black():
+    assert take(plain(0.0, metallic=1.0), exposure="auto").views.float().isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_light_is_mostly_flash_and_adds_up_to_a_white_card(seed):
+    generator = torch.Generator().manual_seed(seed)
+    camera = sample_cameras(generator, 1)[0]
+    lighting = sample_lighting(generator, camera)
+    distance = float(camera.position.norm())
+    flash = lighting.flash / distance**2 * float(camera.position[2]) / distance
+    ambient = float(horizontal_irradiance(lighting.environment) @ torch.tensor([0.2126, 0.7152, 0.0722]))
+    assert 0.15 <= ambient / flash <= 0.30
+    assert ambient + flash == pytest.approx(math.pi, rel=1e-4)
+
+
+def test_a_smooth_metal_shows_the_flash_and_little_else():
+    first = linear(take(plain(0.9, roughness=0.15, metallic=1.0), size=64))[0].mean(dim=0)
+    assert first.max() > 0.99
+    assert first.median() < 0.4
+
+
+def test_noise_is_there_and_small():
+    first = linear(take(plain(0.5), size=64))[0]
+    residual = first - torch.nn.functional.avg_pool2d(first[None], 5, 1, 2, count_include_pad=False)[0]
+    assert 0.001 < residual[:, 8:-8, 8:-8].std() < 0.03
+
+
+def test_light_and_dark_halves_come_back_where_they_were():
+    maps = plain(0.1, size=64)
+    maps["albedo"][..., :32] = linear_to_srgb(torch.tensor(0.6))
+    capture = take(maps, size=64, seed=2)
+    homographies = torch.stack([camera.homography for camera in capture.cameras])[None]
+    aligned, visible = warp_views(capture.views[None].float() / 255, homographies, identity_frame(1), 64)
+    bright = srgb_to_linear(aligned[0]).mean(dim=1) > 0.2
+    expected = torch.zeros(64, 64, dtype=torch.bool)
+    expected[:, :32] = True
+    agrees = (bright == expected) | (visible[0, :, 0] == 0)
+    agrees[..., 30:34] = agrees[..., :2] = agrees[..., -2:] = True
+    assert agrees.float().mean() > 0.97
+
+
+def test_missing_maps_are_refused():
+    with pytest.raises(DataError, match="missing: normal"):
+        render_capture({k: v for k, v in plain().items() if k != "normal"}, 1, 16, torch.Generator())

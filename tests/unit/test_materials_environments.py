@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+
+from neuropbr_core.materials.environments import (
+    build_environment,
+    diffuse_light,
+    directions,
+    harmonic_basis,
+    horizontal_irradiance,
+    sample_environment,
+    scale_environment,
+    specular_light,
+)
+from neuropbr_core.materials.ggx import COUPLING, brdf, diffuse_transmission, dot, reflectance
+from neuropbr_core.materials.split_sum import solid_angles, specular_scale_bias
+
+
+def drawn(seed=0):
+    return sample_environment(torch.Generator().manual_seed(seed))
+
+
+def normals_up_to(degrees, count=40):
+    generator = torch.Generator().manual_seed(1)
+    cosine = 1 - (1 - math.cos(math.radians(degrees))) * torch.rand(count, generator=generator)
+    azimuth = 2 * math.pi * torch.rand(count, generator=generator)
+    sine = torch.sqrt(1 - cosine**2)
+    return torch.stack((sine * azimuth.cos(), sine * azimuth.sin(), cosine))[:, None]
+
+
+def summed(environment, normal, weight):
+    """Integral of radiance times `weight(cosine)` over the hemisphere of each normal, texel by texel."""
+    height, width = environment.radiance.shape[1:]
+    lights = directions(height, width).flatten(1)
+    areas = solid_angles(height, width).expand(height, width).flatten()
+    cosine = (normal.flatten(1).T @ lights).clamp_min(0)
+    return ((weight(cosine) * areas) @ environment.radiance.flatten(1).T).T[:, None]
+
+
+def test_harmonics_are_orthonormal():
+    height, width = 64, 128
+    basis = (harmonic_basis(directions(height, width)) * solid_angles(height, width).sqrt()).flatten(1)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(9), atol=5e-3, rtol=0)
+
+
+def test_constant_light_gives_pi_times_radiance():
+    environment = build_environment(torch.full((3, 32, 64), 0.5))
+    entering = diffuse_light(environment, normals_up_to(90))
+    torch.testing.assert_close(entering, torch.full((3, 1, 40), math.pi / 2), atol=2e-3, rtol=0)
+    torch.testing.assert_close(horizontal_irradiance(environment), torch.full((3,), math.pi / 2), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_light_that_enters_is_within_ten_percent(seed):
+    environment, normals = drawn(seed), normals_up_to(45)
+    expected = summed(environment, normals, lambda cosine: COUPLING * cosine * diffuse_transmission(cosine))
+    torch.testing.assert_close(diffuse_light(environment, normals), expected, atol=0, rtol=0.1)
+
+
+def test_mirror_directions_fetch_the_light_itself():
+    radiance = torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
+    found = specular_light(build_environment(radiance), directions(8, 16), torch.zeros(1, 8, 16))
+    torch.testing.assert_close(found, radiance, atol=1e-4, rtol=0)
+
+
+def test_reflections_do_not_jump_across_azimuth_zero():
+    environment = build_environment(torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0)))
+    seam = torch.tensor([[1.0, 1.0], [1e-5, -1e-5], [0.0, 0.0]]).view(3, 1, 2)
+    before, after = specular_light(environment, seam, torch.zeros(1, 1, 2)).unbind(dim=2)
+    torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("roughness", [0.6, 0.8, 1.0])
+@pytest.mark.parametrize("cosine", [0.75, 0.95])
+def test_split_sum_is_near_brute_force_for_rough_metals(seed, roughness, cosine):
+    environment = drawn(seed)
+    height, width = environment.radiance.shape[1:]
+    up, lights = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1), directions(height, width)
+    view = torch.tensor([math.sqrt(1 - cosine**2), 0.0, cosine]).view(3, 1, 1)
+    metal = reflectance(torch.full((3, 1, 1), 0.9), torch.full((1, 1, 1), roughness), torch.ones(1, 1, 1))
+    received = environment.radiance * lights[2].clamp_min(0) * solid_angles(height, width)
+    expected = (brdf(metal, up, view, lights) * received).sum(dim=(1, 2))
+    scale, bias = specular_scale_bias(view[2:], metal.roughness).unbind()
+    mirrored = 2 * dot(up, view) * up - view
+    found = specular_light(environment, mirrored, metal.roughness) * (metal.f0 * scale + bias)
+    torch.testing.assert_close(found.flatten(), expected, atol=0, rtol=0.15)
+
+
+def test_a_draw_follows_its_generator():
+    assert torch.equal(drawn(3).radiance, drawn(3).radiance)
+    assert not torch.equal(drawn(3).radiance, drawn(4).radiance)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_drawn_light_is_positive_and_comes_from_above(seed):
+    radiance = drawn(seed).radiance
+    assert radiance.min() > 0
+    assert radiance[:, :32].mean() > radiance[:, 32:].mean()
+
+
+def test_scaling_scales_every_part():
+    once, twice = drawn(), scale_environment(drawn(), 2)
+    for a, b in zip(once, twice, strict=True):
+        torch.testing.assert_close(2 * a, b)

@@ -1,0 +1,77 @@
+"""Checkpoints are whole or absent, damage is found, pointers are swapped."""
+
+from pathlib import Path
+
+import pytest
+
+from neuropbr_core.errors import CheckpointError
+from neuropbr_core.training.checkpoints import BEST, LATEST, CheckpointStore, verify
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    for number in (1, 2, 3):
+        name = f"epoch_{number:04d}"
+        store.save(name, lambda folder, number=number: _write(folder, number))
+        store.point(LATEST, name)
+    store.point(BEST, "epoch_0002")
+    return store
+
+
+def _write(folder: Path, number: int) -> None:
+    (folder / "weights").write_bytes(bytes([number]) * 1000)
+
+
+def test_what_was_saved_is_found_by_pointer_and_by_name(store: CheckpointStore) -> None:
+    assert store.open("best").name == "epoch_0002"
+    assert store.open("latest").name == "epoch_0003"
+    assert store.open("epoch_0001").joinpath("weights").read_bytes() == b"\1" * 1000
+    assert not list(store.folder.glob(".*"))
+
+
+def test_an_unknown_name_lists_what_there_is(store: CheckpointStore) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'epoch_0009'; there are: best, latest, epoch_0001"):
+        store.open("epoch_0009")
+
+
+def test_a_truncated_file_is_found_and_the_one_before_is_used(store: CheckpointStore) -> None:
+    file = store.folder / "epoch_0003" / "weights"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match="checksum"):
+        store.open("latest")
+    path, problems = store.newest_sound()
+    assert path.name == "epoch_0002"
+    assert len(problems) == 1
+    assert "epoch_0003" in problems[0]
+
+
+def test_a_flipped_bit_is_found(store: CheckpointStore) -> None:
+    file = store.folder / "epoch_0001" / "weights"
+    file.write_bytes(b"\0" + file.read_bytes()[1:])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        verify(file.parent)
+
+
+def test_a_full_disk_leaves_earlier_checkpoints_and_no_rest(store: CheckpointStore) -> None:
+    def full(folder: Path) -> None:
+        (folder / "weights").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(CheckpointError, match=r"No space left.*earlier checkpoints are untouched"):
+        store.save("epoch_0004", full)
+    assert store.names() == ["epoch_0001", "epoch_0002", "epoch_0003"]
+    assert not list(store.folder.glob(".writing*"))
+    with pytest.raises(CheckpointError):
+        store.save("epoch_0003", full)
+    assert store.open("epoch_0003").joinpath("weights").read_bytes() == b"\3" * 1000
+
+
+def test_keep_only_removes_the_rest(store: CheckpointStore) -> None:
+    store.keep_only({"epoch_0002"})
+    assert store.names() == ["epoch_0002"]
+
+
+def test_nothing_to_resume_from(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
+        CheckpointStore(tmp_path).newest_sound()
