@@ -7,6 +7,7 @@ The Python API; each name is imported on first use, so that `import neuropbr_cor
     open_dataset(recipe)           its training and held-back samples
     load_generator(run)            a trained generator
     read_views(folder)             photos of one material, with their cameras
+    register_views(views)          cameras found from the photos alone
     write_maps(maps, folder)       maps as PNG files
 """
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuropbr_core.data.opening import open_dataset
-    from neuropbr_core.inference import load_generator, read_views, write_maps
+    from neuropbr_core.inference import load_generator, read_views, register_views, write_maps
     from neuropbr_core.recipe import load_recipe
     from neuropbr_core.training.run import run
 
@@ -27,10 +28,20 @@ _EXPORTS = {
     "open_dataset": "neuropbr_core.data.opening",
     "load_generator": "neuropbr_core.inference",
     "read_views": "neuropbr_core.inference",
+    "register_views": "neuropbr_core.inference",
     "write_maps": "neuropbr_core.inference",
 }
 
-__all__ = ["__version__", "load_generator", "load_recipe", "open_dataset", "read_views", "run", "write_maps"]
+__all__ = [
+    "__version__",
+    "load_generator",
+    "load_recipe",
+    "open_dataset",
+    "read_views",
+    "register_views",
+    "run",
+    "write_maps",
+]
 
 
 def __getattr__(name: str) -> Any:

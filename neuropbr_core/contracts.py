@@ -4,17 +4,22 @@ Colour, range and channels of every map are those of `neuropbr_core.maps`, for p
 Shapes are written in jaxtyping's notation and are checked in tests.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+
+from neuropbr_core import samples
 
 Maps = dict[str, Tensor]
 """Maps (or their logits) by name, each `(B, channels, H, W)`."""
+
+Sample = samples.Sample
+CameraRecord = samples.CameraRecord
 
 
 class Encoder(nn.Module):
@@ -320,3 +325,58 @@ class Observer:
 
     def run_failed(self, error: BaseException) -> None:
         """The run ended early, by an error or by the user."""
+
+
+class SampleSource:
+    """A dataset: its samples, and their images by key.
+
+    Images are asked for by several threads at once. What is read is packed and cached by the core, so a source keeps
+    nothing itself.
+    """
+
+    def samples(self) -> Sequence[Sample[Any]]:
+        """List the samples, always in the same order; each has `data.views` views and all four maps.
+
+        Cameras are given when `data.alignment` needs them, and only then.
+
+        Raises:
+            DataError: The dataset cannot be used; everything that is wrong with it, at once.
+        """
+        raise NotImplementedError
+
+    def digests(self, keys: Sequence[Hashable]) -> Sequence[str]:
+        """Name the content behind keys, such as by a hash of the stored bytes.
+
+        Packs and the record of a run go by it: an image that changes must change its digest, and images that differ
+        must have different ones.
+
+        Args:
+            keys: Keys of views and maps.
+
+        Returns:
+            One text of letters, digits and `-` for each key.
+        """
+        raise NotImplementedError
+
+    def read_view(self, key: Hashable, size: int) -> UInt8[np.ndarray, "3 size size"]:
+        """Read a view, sRGB-encoded, resized to `size`.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        raise NotImplementedError
+
+    def read_map(self, name: str, key: Hashable, size: int) -> UInt8[np.ndarray, "C size size"]:
+        """Read a true map in stored form, resized to `size`.
+
+        Stored values 0 to 255 span the map's range in `neuropbr_core.maps`; normals are OpenGL (+Y).
+
+        Args:
+            name: Which map it is.
+            key: Its key.
+            size: Side in pixels.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        raise NotImplementedError

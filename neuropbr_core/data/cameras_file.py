@@ -11,23 +11,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import ArrayLike
 
+from neuropbr_core import samples
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_bytes
 
-Row = tuple[float, float, float]
-
-
-class CameraRecord(msgspec.Struct, frozen=True):
-    """The camera of one view.
-
-    Attributes:
-        homography: Rows of the 3×3 matrix, texture (u, v, 1) to view (x, y, w).
-        position: Camera centre (x, y, z), in sides of the texture tile; z > 0.
-    """
-
-    homography: tuple[Row, Row, Row]
-    position: Row
+CameraRecord = samples.CameraRecord
 
 
 def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
@@ -63,6 +53,14 @@ def write_cameras(path: Path, cameras: dict[str, tuple[CameraRecord, ...]]) -> N
     """Write a cameras file, sorted by sample, in one step."""
     content = msgspec.json.encode({name: cameras[name] for name in sorted(cameras)})
     write_bytes(path, msgspec.json.format(content, indent=1) + b"\n")
+
+
+def record_camera(homography: ArrayLike, position: ArrayLike) -> CameraRecord:
+    """Return the record of a camera from its 3×3 matrix and its three coordinates."""
+    top, middle, bottom = (tuple(map(float, row)) for row in np.asarray(homography))
+    return msgspec.convert(
+        {"homography": (top, middle, bottom), "position": np.asarray(position).tolist()}, CameraRecord
+    )
 
 
 def _problem(record: CameraRecord) -> str | None:

@@ -1,8 +1,8 @@
 """Samples as tensors: a map-style dataset whose items depend on seed, epoch and visit alone."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +17,16 @@ from neuropbr_core.data.augmentation import (
     random_placement,
     whole,
 )
-from neuropbr_core.data.batch import Item
-from neuropbr_core.data.cache import DecodedCache
-from neuropbr_core.data.images import read_map, read_view
-from neuropbr_core.data.layout import Sample
-from neuropbr_core.data.seeding import PLACEMENT, numpy_generator
+from neuropbr_core.data.batch import Batch, Item, carve
+from neuropbr_core.data.boxes import Corners, Matrices, boxes, into_boxes
+from neuropbr_core.data.buffers import BufferPool
+from neuropbr_core.data.jitter import Drawn, draw_jitter
+from neuropbr_core.data.seeding import JITTER, PLACEMENT, numpy_generator
+from neuropbr_core.data.stores import Images
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.samples import Sample
 
 
 class Visit(NamedTuple):
@@ -34,74 +36,129 @@ class Visit(NamedTuple):
     number: int
 
 
+class Draft(NamedTuple):
+    """A batch whose pixels are still missing.
+
+    Attributes:
+        batch: The batch.
+        jobs: Calls that fill it, one for each visit; in any order, and by any thread.
+    """
+
+    batch: Batch
+    jobs: Sequence[Callable[[], None]]
+
+
 class MaterialDataset(Dataset[Item]):
     """Views of materials with their true maps.
 
-    For training, visit number k shows sample k mod n in a window, flip and turn of its own, drawn from (seed,
+    For training, visit number k shows sample k mod n in a window, flip, turn and jitter of its own, drawn from (seed,
     epoch, k); there are `data.repeats` visits for each sample. Otherwise there is one visit a sample, of the whole
     frame. `dataset[index]` is a visit of epoch 0.
 
     Attributes:
         samples: The samples.
         data: Section `data` of the recipe.
-        train: Whether windows are drawn.
-        cache: Decoded images.
+        images: Where their images come from.
+        train: Whether windows and jitter are drawn.
     """
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[Sample[Any]],
         data: Data,
+        images: Images,
         *,
         train: bool = False,
         seed: int = 0,
-        cache: DecodedCache | None = None,
+        buffers: BufferPool | None = None,
     ) -> None:
         """Wrap samples; nothing is read yet.
 
         Args:
-            samples: Samples, from `layout.find_samples`.
+            samples: Samples of a `SampleSource`.
             data: Section `data` of the recipe.
+            images: Where their images come from.
             train: Whether to draw windows, flips and turns.
             seed: Seed of these draws.
-            cache: Decoded images to share with other datasets; a new one of 1 GiB when left out.
+            buffers: Memory for batches to share with other datasets; some of its own when left out.
 
         Raises:
             DataError: The sizes in `data` contradict each other.
         """
         self.samples = list(samples)
         self.data = data
+        self.images = images
         self.train = train
         self.seed = seed
-        self.cache = DecodedCache() if cache is None else cache
+        self.buffers = BufferPool() if buffers is None else buffers
         self.scale = output_scale(data)
+
+    def whole(self) -> "MaterialDataset":
+        """Return the same samples, each once, whole and unturned."""
+        return MaterialDataset(self.samples, self.data, self.images, buffers=self.buffers)
 
     def __len__(self) -> int:
         """Visits in an epoch."""
         return len(self.samples) * (self.data.repeats if self.train else 1)
 
     def __getitem__(self, key: int | Visit) -> Item:
-        """Return a visit; an integer is a visit of epoch 0.
+        """Return a visit; an integer is a visit of epoch 0. With recorded alignment the photos are whole.
 
         Raises:
             IndexError: No such visit.
-            DataError: One of its files cannot be used.
+            DataError: One of its images cannot be used.
         """
         visit = key if isinstance(key, Visit) else Visit(0, key)
-        if not 0 <= visit.number < len(self):
-            raise IndexError(f"visit {visit.number} of a dataset that has {len(self)}")
-        sample = self.samples[visit.number % len(self.samples)]
-        placement = self.placement(visit)
-        cameras = sample.cameras
+        sample, placement = self._sample(visit), self.placement(visit)
+        jitter, recorded = self.jitter(visit), sample.cameras is not None
+        shapes = self._shapes(placement, self.data.image_size if recorded else placement.side)
+        pixels = {name: np.empty(shape, np.uint8) for name, shape in shapes.items()}
+        self._fill(sample, placement, np.zeros((self.data.views, 2), np.int64) if recorded else None, pixels)
         return Item(
             id=sample.id,
             material=sample.material,
-            views=torch.from_numpy(self._views(sample, placement)),
-            targets=self._targets(sample, placement),
-            homographies=None if cameras is None else torch.tensor([camera.homography for camera in cameras]),
-            positions=None if cameras is None else torch.tensor([camera.position for camera in cameras]),
+            views=torch.from_numpy(pixels.pop("views")),
+            targets={name: torch.from_numpy(target) for name, target in pixels.items()},
+            homographies=torch.from_numpy(_homographies(sample, jitter)).float() if recorded else None,
+            positions=torch.from_numpy(_positions(sample)) if recorded else None,
             frame=torch.from_numpy(frame_matrix(placement, self.data.image_size)),
+            gains=None if jitter.gains is None else torch.from_numpy(jitter.gains),
         )
+
+    def draft(self, visits: Sequence[Visit], *, pinned: bool = False) -> Draft:
+        """Prepare a batch: decide everything, take memory for it, and say what is to be read.
+
+        Args:
+            visits: One or more visits.
+            pinned: Whether its pixels are to lie in page-locked memory.
+
+        Raises:
+            IndexError: No such visit.
+        """
+        chosen = [self._sample(visit) for visit in visits]
+        placements = [self.placement(visit) for visit in visits]
+        jitters = [self.jitter(visit) for visit in visits]
+        photos = _photos(chosen, placements, jitters, self.data.image_size)
+        shapes = {name: (len(visits), *shape) for name, shape in self._shapes(placements[0], *photos.sides).items()}
+        tensors = carve(self.buffers, shapes, pinned=pinned)
+        jobs = []
+        for index, (sample, placement) in enumerate(zip(chosen, placements, strict=True)):
+            corners = None if photos.corners is None else photos.corners[index]
+            pixels = {name: tensor[index].numpy() for name, tensor in tensors.items()}
+            jobs.append(partial(self._fill, sample, placement, corners, pixels))
+        frames = np.stack([frame_matrix(placement, self.data.image_size) for placement in placements])
+        gains = [jitter.gains for jitter in jitters if jitter.gains is not None]
+        batch = Batch(
+            ids=[sample.id for sample in chosen],
+            materials=[sample.material for sample in chosen],
+            views=tensors.pop("views"),
+            targets=tensors,
+            homographies=photos.homographies,
+            positions=photos.positions,
+            frame=torch.from_numpy(frames),
+            gains=torch.from_numpy(np.stack(gains)) if gains else None,
+        )
+        return Draft(batch, jobs)
 
     def placement(self, visit: Visit) -> Placement:
         """The window, flip and turn of a visit."""
@@ -110,28 +167,58 @@ class MaterialDataset(Dataset[Item]):
         rng = numpy_generator(self.seed, PLACEMENT, visit.epoch, visit.number)
         return random_placement(rng, self.data.image_size, self.data.crop_size, turn=self.data.augment)
 
-    @property
-    def decoded_bytes(self) -> int:
-        """Memory that all samples take when decoded."""
-        views = sum(len(sample.views) for sample in self.samples) * 3 * self.data.image_size**2
-        materials = len({sample.material for sample in self.samples})
-        return views + materials * sum(spec.channels for spec in MAPS.values()) * self.data.output_size**2
+    def jitter(self, visit: Visit) -> Drawn:
+        """The errors of exposure, colour and alignment of a visit."""
+        if not self.train:
+            return Drawn(None, None)
+        rng = numpy_generator(self.seed, JITTER, visit.epoch, visit.number)
+        return draw_jitter(rng, self.data.jitter, self.data.views, self.data.image_size)
 
-    def _views(self, sample: Sample, placement: Placement) -> Stored:
-        views = np.stack([self._view(path) for path in sample.views])
-        return views if sample.cameras is not None else place_image(views, placement)
+    def _sample(self, visit: Visit) -> Sample[Any]:
+        if not 0 <= visit.number < len(self):
+            raise IndexError(f"visit {visit.number} of a dataset that has {len(self)}")
+        return self.samples[visit.number % len(self.samples)]
 
-    def _targets(self, sample: Sample, placement: Placement) -> dict[str, torch.Tensor]:
-        return {
-            name: torch.from_numpy(place_map(self._map(name, path), MAPS[name], placement, self.scale))
-            for name, path in sample.maps.items()
-        }
+    def _shapes(self, placement: Placement, width: int, height: int | None = None) -> dict[str, tuple[int, ...]]:
+        """Shapes of the pixels of a visit whose views are `width` wide."""
+        side = placement.side * self.scale
+        views = {"views": (self.data.views, 3, width if height is None else height, width)}
+        return views | {name: (spec.channels, side, side) for name, spec in MAPS.items()}
 
-    def _view(self, path: Path) -> Stored:
-        return self.cache.get((path, self.data.image_size), lambda: read_view(path, self.data.image_size))
+    def _fill(
+        self, sample: Sample[Any], placement: Placement, corners: Corners | None, pixels: Mapping[str, Stored]
+    ) -> None:
+        """Read the pixels of a visit: parts of the photos from `corners` on, or photos placed like the maps."""
+        for index, view in enumerate(pixels["views"]):
+            image = self.images.view(sample.views[index])
+            if corners is None:
+                place_image(image, placement, out=view)
+            else:
+                (x, y), (height, width) = corners[index], view.shape[1:]
+                view[:] = image[:, y : y + height, x : x + width]
+        for name, spec in MAPS.items():
+            place_map(self.images.map(name, sample.maps[name]), spec, placement, self.scale, pixels[name])
 
-    def _map(self, name: str, path: Path) -> Stored:
-        return self.cache.get((path, self.data.output_size), lambda: read_map(path, MAPS[name], self.data.output_size))
+
+class _Photos(NamedTuple):
+    """What is read of a batch's photos: parts of these sides, from `corners` on; without cameras, the maps' window."""
+
+    sides: tuple[int, int]
+    corners: Corners | None = None
+    homographies: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
+
+
+def _photos(
+    samples: Sequence[Sample[Any]], placements: Sequence[Placement], jitters: Sequence[Drawn], size: int
+) -> _Photos:
+    if samples[0].cameras is None:
+        return _Photos((placements[0].side, placements[0].side))
+    homographies = np.stack([_homographies(*pair) for pair in zip(samples, jitters, strict=True)])
+    corners, sides = boxes(homographies, placements, size)
+    adjusted = torch.from_numpy(into_boxes(homographies, corners, sides, size)).float()
+    positions = torch.from_numpy(np.stack([_positions(sample) for sample in samples]))
+    return _Photos(sides, corners, adjusted, positions)
 
 
 def output_scale(data: Data) -> int:
@@ -151,3 +238,12 @@ def output_scale(data: Data) -> int:
             "lower it, or leave it out for whole frames"
         )
     return data.output_size // data.image_size
+
+
+def _homographies(sample: Sample[Any], jitter: Drawn) -> Matrices:
+    recorded = np.array([camera.homography for camera in sample.cameras or ()], np.float64)
+    return recorded if jitter.shakes is None else jitter.shakes @ recorded
+
+
+def _positions(sample: Sample[Any]) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    return np.array([camera.position for camera in sample.cameras or ()], np.float32)

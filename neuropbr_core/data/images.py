@@ -1,13 +1,15 @@
 """Pixels from image files and back; 8-bit stays 8-bit.
 
-What a file may be: grey, RGB or palette, with or without alpha, 8 bits, or 16 bits for grey (a 16-bit colour PNG is
-read with 8 bits, which is all that Pillow gives). Alpha is dropped, not blended: in textures it is unrelated data. A
-damaged file is an error that names it; no part of a truncated image is ever used.
+What a file may be: grey, RGB or palette, with or without alpha, 8 or 16 bits. Alpha is dropped, not blended: in
+textures it is unrelated data. A damaged file is an error that names it; no part of a truncated image is ever used.
 """
 
 import io
+import os
 import struct
+import sys
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +31,71 @@ _DECODING = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.erro
 _CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
 _CONVERTED = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
 _GREY_SPREAD = 16  # 8-bit levels by which the channels of a lossy grey image stored as RGB may differ
+_OTHER_BYTE = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_TAIL = 4096  # bytes after the end of a PNG that other programs may have appended
+_TURNED = 5  # EXIF orientations from here on exchange width and height
+_ORIENTATION = 0x0112
+
+
+class Undecodable(DataError):
+    """An image file is missing, damaged, or no image."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a file's header says.
+
+    Attributes:
+        width: Pixels, as the image is shown.
+        height: Pixels, as the image is shown.
+        channels: 1 for grey, 3 for colour; alpha does not count.
+        bits: Of a channel: 8 or 16.
+        alpha: Whether it has transparency, which is never used.
+    """
+
+    width: int
+    height: int
+    channels: int
+    bits: int
+    alpha: bool
+
+    @property
+    def size(self) -> str:
+        """`WIDTH×HEIGHT`."""
+        return f"{self.width}×{self.height}"
+
+
+def describe_image(path: Path) -> ImageFacts:
+    """Read a file's header.
+
+    Raises:
+        Undecodable: The file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            asked = image.format != "PNG" or "exif" in image.info  # else Pillow decodes a PNG to look for it at the end
+            turned = asked and image.getexif().get(_ORIENTATION, 1) >= _TURNED
+            width, height = reversed(image.size) if turned else image.size
+            grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+            alpha = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
+            deep = image.mode.startswith("I") or _second_byte(image) is not None
+            return ImageFacts(width, height, 1 if grey else 3, 16 if deep else 8, alpha)
+    except _DECODING as error:
+        raise _undecodable(path, error) from error
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a file is empty, or a PNG without its end; nothing is decoded.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_PNG_START)) != _PNG_START:
+            return file.tell() == 0
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        return _PNG_END not in file.read()
 
 
 def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Pixels:
@@ -39,10 +106,11 @@ def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Pixels:
         mode: `RGB` for three channels (grey is repeated), `L` for one (a colour file must be grey in fact).
 
     Returns:
-        Pixels `(H, W, 3)` or `(H, W, 1)`: uint16 for a 16-bit grey file, else uint8.
+        Pixels `(H, W, 3)` or `(H, W, 1)`: uint16 for a 16-bit file, else uint8.
 
     Raises:
-        DataError: The file is missing, damaged, of an unsupported kind, or coloured where grey is needed.
+        Undecodable: The file is missing or damaged.
+        DataError: It is of an unsupported kind, or coloured where grey is needed.
     """
     pixels = _decode(path)
     if mode == "RGB":
@@ -54,7 +122,7 @@ def verify_image(path: Path) -> None:
     """Check a file's checksums where its format has them, which decoding alone does not.
 
     Raises:
-        DataError: The file is missing or damaged.
+        Undecodable: The file is missing or damaged.
     """
     try:
         with Image.open(path) as image:
@@ -74,7 +142,7 @@ def read_view(path: Path, size: int | None = None) -> npt.NDArray[np.uint8]:
         sRGB-encoded uint8 `(3, size, size)`, or `(3, H, W)` for `size` None.
 
     Raises:
-        DataError: The file is missing or damaged.
+        Undecodable: The file is missing or damaged.
     """
     pixels = _to_uint8(read_image(path, "RGB"))
     if size is not None and pixels.shape[:2] != (size, size):
@@ -97,13 +165,30 @@ def read_map(path: Path, spec: MapSpec, size: int | None = None) -> npt.NDArray[
         Stored values, uint8 `(C, size, size)`; `materials.encoding.decode_map` turns them into the map.
 
     Raises:
-        DataError: The file is missing, damaged, not square, or coloured where grey is needed.
+        Undecodable: The file is missing or damaged.
+        DataError: It is not square, coloured where grey is needed, or grey where normals are.
     """
     pixels = read_image(path, spec.image_mode)
     height, width = pixels.shape[:2]
     if height != width:
         raise DataError(f"{path}: is {width}×{height} pixels; a map is square. Crop or resize it.")
-    if size is None or size == height:
+    if spec is NORMAL and describe_image(path).channels == 1:
+        raise DataError(f"{path}: is grey; a normal map has three channels. Is it a height map?")
+    return store_map(pixels, spec, size)
+
+
+def store_map(pixels: Pixels, spec: MapSpec, size: int | None = None) -> Stored:
+    """Bring a map's pixels to the stored form that `read_map` describes.
+
+    Args:
+        pixels: Square, `(S, S, C)`, uint8 or uint16.
+        spec: Which map it is.
+        size: Side to which it is resized; None keeps its size.
+
+    Returns:
+        Stored values, uint8 `(C, size, size)`.
+    """
+    if size is None or size == pixels.shape[0]:
         return _channels_first(_to_uint8(pixels))
     if pixels.dtype == np.uint8 and spec is not NORMAL:
         return _channels_first(_resize_uint8(pixels, size))
@@ -157,18 +242,54 @@ def _decode(path: Path) -> Pixels:
     """Pixels of a file `(H, W, 1 or 3)`, upright, without alpha."""
     try:
         with Image.open(path) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _channels(image, path)
+            second = _second_byte(image)
+            pixels = _upright(image, path)
+        if second is None:
+            return pixels
+        with Image.open(path) as image:
+            opened: Any = image  # Pillow's types hide `tile`
+            opened.tile = second
+            low = _upright(image, path)
     except _DECODING as error:
         raise _undecodable(path, error) from error
+    deep: Pixels = pixels.astype(np.uint16) << 8 | low
+    return deep
 
 
-def _undecodable(path: Path, error: BaseException) -> DataError:
+def _upright(image: Image.Image, path: Path) -> Pixels:
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return _channels(image, path)
+
+
+def _second_byte(image: Image.Image) -> list[Any] | None:
+    """Decoding instructions for the low bytes of a 16-bit colour file; None for any other file.
+
+    Pillow reads such files with 8 bits: it keeps the high byte of each value. Told that the other byte order is meant,
+    it keeps the low one.
+    """
+    tiles = getattr(image, "tile", [])
+    if image.mode not in ("RGB", "RGBA") or not tiles:
+        return None
+    swapped = [tile._replace(args=_other_order(tile.args)) for tile in tiles]
+    return swapped if swapped[0].args != tiles[0].args else None
+
+
+def _other_order(arguments: Any) -> Any:
+    """The raw mode is a decoder's argument, or the first of several."""
+    if isinstance(arguments, tuple):
+        return (_other_order(arguments[0]), *arguments[1:])
+    name = str(arguments)
+    return name[:-4] + _OTHER_BYTE.get(name[-4:], name[-4:])
+
+
+def _undecodable(path: Path, error: BaseException) -> Undecodable:
     if not path.exists():
-        return DataError(f"{path}: no such file")
+        return Undecodable(f"{path}: no such file")
     reason = str(error).replace(f" {str(path)!r}", "") or type(error).__name__
-    return DataError(f"{path}: cannot be decoded ({reason}); restore the file from its source, or remove what uses it")
+    return Undecodable(
+        f"{path}: cannot be decoded ({reason}); restore the file from its source, or remove what uses it"
+    )
 
 
 def _channels(image: Image.Image, path: Path) -> Pixels:

@@ -4,25 +4,31 @@
     ROOT/input/dirty/sample_0000/{0,1,2}.png       the same with artefacts; optional
     ROOT/input/render_metadata.json                {"sample_0000": "wood_oak", …}
     ROOT/input/cameras.json                        optional; needed for recorded alignment
+    ROOT/input/cameras.estimated.json              made for estimated alignment; see `registration.stored`
     ROOT/output/wood_oak/{albedo,roughness,metallic,normal}.png
 
-No pixel is read here and torch is not needed; `checking` decodes the files as well.
+No pixel is decoded here and torch is not needed; `checking` decodes the files as well.
 """
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from neuropbr_core.data.cameras_file import CameraRecord, read_cameras
+from neuropbr_core.data.findings import Finding, of_level
+from neuropbr_core.data.images import is_cut_off
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.samples import Sample as SampleOf
 
 Source = Literal["clean", "dirty"]
 
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
 METADATA_NAME = "render_metadata.json"
 CAMERAS_NAME = "cameras.json"
 
@@ -36,26 +42,8 @@ _CURRICULA: dict[object, tuple[Source, ...]] = {
 }
 _SHOWN = 50  # problems spelled out in an error; `neuropbr data check --json` has them all
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One sample: views of a material, and its true maps.
-
-    Attributes:
-        id: Unique in a dataset: source and folder, such as `clean/sample_0000`.
-        source: Whether the views are clean or dirty.
-        material: Folder of the true maps below `output/`.
-        views: One image a view.
-        maps: The true maps by name.
-        cameras: One camera a view; None unless alignment is recorded.
-    """
-
-    id: str
-    source: Source
-    material: str
-    views: tuple[Path, ...]
-    maps: Mapping[str, Path]
-    cameras: tuple[CameraRecord, ...] | None = None
+Sample = SampleOf[Path]
+"""A sample whose images are files."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +58,10 @@ class Paths:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a dataset folder holds: usable samples, and one line for each thing that is wrong."""
+    """What a dataset folder holds: usable samples, and each thing that is wrong."""
 
     samples: list[Sample]
-    problems: list[str]
+    findings: list[Finding]
 
 
 def locate(data: Data) -> Paths:
@@ -113,7 +101,7 @@ def find_samples(data: Data) -> list[Sample]:
         DataError: Anything is missing or contradictory; all of it at once, each with its fix.
     """
     scan = scan_dataset(data)
-    raise_problems(scan.problems)
+    raise_problems([str(finding) for finding in of_level(scan.findings, "error")])
     return scan.samples
 
 
@@ -127,37 +115,40 @@ def raise_problems(problems: Sequence[str]) -> None:
     raise DataError("\n".join(lines))
 
 
-def scan_dataset(data: Data) -> Scan:
-    """List the samples of a dataset and what is wrong with it, without reading pixels.
+def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
+    """List the samples of a dataset and what is wrong with it, without decoding images.
 
     Args:
         data: Section `data` of a recipe.
+        ends: Look at the end of each file too, so that truncated images are found before training starts.
 
     Returns:
-        Samples that are complete, and one line for each problem.
+        Samples that are complete, and one finding for each problem.
 
     Raises:
         DataError: The section names no folder.
     """
     paths = locate(data)
-    folders = [(source, folder) for source in sources(data) for folder in _sample_folders(paths.input / source)]
+    folders = [(source, folder) for source in sources(data) for folder in sample_folders(paths.input / source)]
     if not folders:
         return Scan([], [_no_samples(paths, data)])
-    metadata, problems = read_metadata(paths.metadata)
+    metadata, lines = read_metadata(paths.metadata)
     if metadata is None:
-        return Scan([], problems)
-    maps, map_problems = _material_maps(paths.output, metadata, {folder.name for _, folder in folders})
-    cameras, camera_problems = _recorded_cameras(paths.cameras, data)
-    problems += map_problems + camera_problems
+        return Scan([], [_about_file(paths.metadata, "metadata", line) for line in lines])
+    maps, findings = _material_maps(paths.output, metadata, {folder.name for _, folder in folders}, ends)
+    cameras, camera_findings = _recorded_cameras(paths.cameras, data)
+    findings += camera_findings
     samples = []
     for source, folder in folders:
-        found = _sample_problems(folder, data.views, metadata, paths) + _camera_problems(folder, data, cameras, paths)
-        problems += found
-        if not found and (material := metadata[folder.name]) in maps:
+        problems = _sample_problems(folder, data.views, metadata, paths, ends)
+        problems += _camera_problems(folder, data, cameras, paths)
+        identity = f"{source}/{folder.name}"
+        findings += [Finding("error", code, str(folder), text, sample=identity) for code, text in problems]
+        if not problems and (material := metadata[folder.name]) in maps:
             views = tuple(folder / view_name(view) for view in range(data.views))
             taken = cameras[folder.name][: data.views] if cameras is not None else None
-            samples.append(Sample(f"{source}/{folder.name}", source, material, views, maps[material], taken))
-    return Scan(samples, problems)
+            samples.append(Sample(identity, source, material, views, maps[material], taken))
+    return Scan(samples, findings)
 
 
 def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
@@ -175,6 +166,25 @@ def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
     if wrong:
         return None, [f"{path}: {name}: {metadata[name]!r} is not the name of a material folder" for name in wrong]
     return metadata, []
+
+
+def sample_folders(folder: Path) -> list[Path]:
+    """List the sample folders below `input/clean` or `input/dirty`, by name."""
+    return sorted(path for path in folder.glob("sample_*") if path.is_dir())
+
+
+def list_photos(folder: Path) -> tuple[Path, ...]:
+    """List the photos in a folder by name; numbers in names count as numbers, so that 10.png comes after 9.png.
+
+    Raises:
+        DataError: There is no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give a folder with the photos or renders of one material")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES and path.name[0] != "."]
+    if not found:
+        raise DataError(f"{folder}: holds no image; allowed: {', '.join(PHOTO_SUFFIXES)}")
+    return tuple(sorted(found, key=lambda path: (re.sub(r"\d+", lambda number: number[0].zfill(12), path.name), path)))
 
 
 def missing_maps(folder: Path) -> str | None:
@@ -201,71 +211,88 @@ def _is_folder_name(value: object) -> bool:
     return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
 
 
-def _sample_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("sample_*") if path.is_dir())
+def _about_file(path: Path, code: str, line: str) -> Finding:
+    return Finding("error", code, str(path), line.removeprefix(f"{path}: "))
 
 
-def _no_samples(paths: Paths, data: Data) -> str:
+def _no_samples(paths: Paths, data: Data) -> Finding:
     """Why a curriculum finds nothing, and what would."""
     wanted = " or ".join(str(paths.input / source) for source in sources(data))
     others: list[Source] = ["clean", "dirty"]
-    present = [source for source in others if _sample_folders(paths.input / source)]
+    present = [source for source in others if sample_folders(paths.input / source)]
     if present:
         hint = f"{paths.input / present[0]} has some: set data.render_curriculum to {present[0]} or mixed"
     elif not paths.input.is_dir():
         hint = f"the folder {paths.input} does not exist; set data.root to the folder that holds input/ and output/"
     else:
         hint = "put each sample's views there as sample_0000/0.png, 1.png, …"
-    return f"{wanted}: no samples found; {hint}"
+    return Finding("error", "no-samples", wanted, f"no samples found; {hint}")
 
 
 def _material_maps(
-    output: Path, metadata: Mapping[str, str], names: set[str]
-) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    output: Path, metadata: Mapping[str, str], names: set[str], ends: bool
+) -> tuple[dict[str, dict[str, Path]], list[Finding]]:
     """Map files of each material that `names` use and that is complete; problems once a material."""
-    maps, problems = {}, []
+    maps, findings = {}, []
     known = {path.name for path in output.iterdir() if path.is_dir()} if output.is_dir() else set()
     for material in sorted({metadata[name] for name in names if name in metadata}):
+        folder, code, text = output / material, "missing-maps", None
         if material not in known:
             users = sorted(name for name in names if metadata.get(name) == material)
             who = f"{users[0]} needs" if len(users) == 1 else f"{users[0]} and {len(users) - 1} more need"
-            problems.append(f"{output / material}: no such folder; {who} it.{nearest(material, known)}")
-        elif missing := missing_maps(output / material):
-            problems.append(missing)
+            code, text = "missing-material", f"no such folder; {who} it.{nearest(material, known)}"
+        elif missing := missing_maps(folder):
+            text = missing.removeprefix(f"{folder}: ")
+        elif ends and (cut := _cut_off(map_files(folder).values())):
+            code, text = "truncated", cut
+        if text is None:
+            maps[material] = map_files(folder)
         else:
-            maps[material] = map_files(output / material)
-    return maps, problems
+            findings.append(Finding("error", code, str(folder), text, material=material))
+    return maps, findings
 
 
-def _recorded_cameras(path: Path, data: Data) -> tuple[dict[str, tuple[CameraRecord, ...]] | None, list[str]]:
+def _cut_off(files: Iterable[Path]) -> str | None:
+    """Say which of some files are truncated; None when all are whole."""
+    cut = [path.name for path in files if is_cut_off(path)]
+    return f"{', '.join(cut)} truncated; restore from the source, or remove what uses it" if cut else None
+
+
+def _recorded_cameras(path: Path, data: Data) -> tuple[dict[str, tuple[CameraRecord, ...]] | None, list[Finding]]:
     if data.alignment != "recorded":
         return None, []
     try:
         return read_cameras(path), []
     except DataError as error:
-        return None, str(error).splitlines()
+        return None, [_about_file(path, "cameras", line) for line in str(error).splitlines()]
 
 
-def _sample_problems(folder: Path, views: int, metadata: Mapping[str, str], paths: Paths) -> list[str]:
+def _sample_problems(
+    folder: Path, views: int, metadata: Mapping[str, str], paths: Paths, ends: bool
+) -> list[tuple[str, str]]:
+    """What a sample lacks: codes and messages."""
     problems = []
     if folder.name not in metadata:
-        problems.append(f'{folder}: not in {paths.metadata}; add "{folder.name}": "<its folder in {paths.output}>"')
-    missing = [view_name(view) for view in range(views) if not (folder / view_name(view)).is_file()]
-    if missing:
-        problems.append(
-            f"{folder}: {', '.join(missing)} missing; data.views is {views}, so a sample has "
-            f"{', '.join(map(view_name, range(views)))}. Add them, or remove the sample"
-        )
+        text = f'not in {paths.metadata}; add "{folder.name}": "<its folder in {paths.output}>"'
+        problems.append(("not-in-metadata", text))
+    files = {view_name(view): folder / view_name(view) for view in range(views)}
+    if missing := [name for name, path in files.items() if not path.is_file()]:
+        text = f"data.views is {views}, so a sample has {', '.join(files)}. Add them, or remove the sample"
+        problems.append(("missing-views", f"{', '.join(missing)} missing; {text}"))
+    if ends and (cut := _cut_off(path for name, path in files.items() if name not in missing)):
+        problems.append(("truncated", cut))
     return problems
 
 
 def _camera_problems(
     folder: Path, data: Data, cameras: Mapping[str, Sequence[CameraRecord]] | None, paths: Paths
-) -> list[str]:
+) -> list[tuple[str, str]]:
     if cameras is None:
         return []
     if folder.name not in cameras:
-        return [f"{folder}: not in {paths.cameras}; record its cameras, or set data.alignment to none"]
+        text = f"not in {paths.cameras}; record its cameras, or set data.alignment to none"
+        return [("missing-cameras", text)]
     if (count := len(cameras[folder.name])) < data.views:
-        return [f"{folder}: {paths.cameras} has {count} of its {data.views} cameras; record one for each view"]
+        text = f"{paths.cameras} has {count} of its {data.views} cameras; record one for each view"
+        return [("missing-cameras", text)]
     return []

@@ -1,17 +1,85 @@
-"""Loaders whose batches depend on seed and epoch alone: not on workers, nor on where a run was interrupted."""
+"""Loaders whose batches depend on seed and epoch alone: not on threads, nor on where a run was interrupted."""
 
-import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, get_worker_info
 
-from neuropbr_core.data.batch import Item, collate
+from neuropbr_core.data.batch import Batch
 from neuropbr_core.data.dataset import MaterialDataset, Visit
+from neuropbr_core.data.machine import cores
 from neuropbr_core.data.seeding import ORDER, numpy_generator
 
-_MAX_WORKERS = 4
+_MAX_THREADS = 8
+
+
+class Loader:
+    """Batches over given visits, filled from the dataset straight into memory that is used again and again.
+
+    With `threads`, batches are loaded ahead: decoding releases Python's lock, and unlike processes threads send no
+    pixels around. Without, a batch is loaded when it is asked for, which for a pack takes as long as copying it.
+    """
+
+    def __init__(
+        self, dataset: MaterialDataset, batches: Sequence[Sequence[Visit]], threads: int = 0, *, pinned: bool = False
+    ) -> None:
+        """Load nothing yet.
+
+        Args:
+            dataset: The dataset.
+            batches: The visits of each batch.
+            threads: Threads that load ahead; 0 for none.
+            pinned: Whether to fill page-locked memory, for fast copies to a CUDA device.
+        """
+        self.dataset = dataset
+        self.batches = batches
+        self.threads = threads
+        self._pinned = pinned
+
+    def __len__(self) -> int:
+        """Batches."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches; each iteration starts over.
+
+        Raises:
+            DataError: An image cannot be used.
+        """
+        return self._ahead() if self.threads else map(self._load, self.batches)
+
+    def _load(self, visits: Sequence[Visit]) -> Batch:
+        batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
+        for job in jobs:
+            job()
+        return batch
+
+    def _ahead(self) -> Iterator[Batch]:
+        """Keep as many batches under way as give every thread a visit."""
+        depth = -(-self.threads // max(map(len, self.batches), default=1))
+        under_way: deque[tuple[Batch, list[Future[None]]]] = deque()
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            for visits in self.batches:
+                under_way.append(self._submit(pool, visits))
+                if len(under_way) > depth:
+                    yield _finished(*under_way.popleft())
+            while under_way:
+                yield _finished(*under_way.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, visits: Sequence[Visit]) -> tuple[Batch, list["Future[None]"]]:
+        batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
+        return batch, [pool.submit(job) for job in jobs]
+
+
+def _finished(batch: Batch, futures: Sequence["Future[None]"]) -> Batch:
+    for future in futures:
+        future.result()
+    return batch
 
 
 def steps_per_epoch(dataset: MaterialDataset, batch_size: int, world_size: int = 1) -> int:
@@ -29,7 +97,7 @@ def train_loader(  # noqa: PLR0913
     skip_steps: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader[Item]:
+) -> Loader:
     """Return the batches of one training epoch.
 
     Args:
@@ -37,7 +105,7 @@ def train_loader(  # noqa: PLR0913
         batch_size: Visits in a batch, for each process.
         seed: Seed of the order.
         epoch: Epoch, from 0; it decides order and windows.
-        num_workers: Loader processes; None takes what suits data and machine.
+        num_workers: Threads that load ahead; None takes what suits data and machine.
         skip_steps: Batches to leave out at the start, when a run resumes within an epoch.
         rank: This process.
         world_size: Number of processes; each gets its own share of every step.
@@ -63,13 +131,13 @@ def val_loader(
     num_workers: int | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader[Item]:
+) -> Loader:
     """Return a `Batch` at a time over every sample once, in order; a process gets every `world_size`-th sample.
 
     Args:
         dataset: Validation samples.
         batch_size: Samples in a batch; the last one may be smaller.
-        num_workers: Loader processes; None takes what suits data and machine.
+        num_workers: Threads that load ahead; None takes what suits data and machine.
         rank: This process.
         world_size: Number of processes.
     """
@@ -77,27 +145,11 @@ def val_loader(
     return _loader(dataset, [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)], num_workers)
 
 
-def suitable_workers(dataset: MaterialDataset) -> int:
-    """Return how many loader processes suit: none when all decoded images fit in memory, else up to four."""
-    if dataset.decoded_bytes <= dataset.cache.limit:
-        return 0
-    return min(_MAX_WORKERS, os.cpu_count() or 1)
+def suitable_threads(dataset: MaterialDataset) -> int:
+    """Return how many threads suit: none for a pack, where reading is copying, else one a core, up to eight."""
+    return 0 if dataset.images.instant else min(_MAX_THREADS, cores())
 
 
-def _loader(dataset: MaterialDataset, batches: Sequence[list[Visit]], num_workers: int | None) -> DataLoader[Item]:
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=suitable_workers(dataset) if num_workers is None else num_workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_share_cache,
-        generator=torch.Generator(),  # else each loader would draw from the global one, and a resumed run would differ
-    )
-
-
-def _share_cache(_worker: int) -> None:
-    """Give each worker process its share of the cache's limit."""
-    info = get_worker_info()
-    if info is not None and isinstance(info.dataset, MaterialDataset):
-        info.dataset.cache.shrink(info.dataset.cache.limit // info.num_workers)
+def _loader(dataset: MaterialDataset, batches: Sequence[Sequence[Visit]], num_workers: int | None) -> Loader:
+    threads = suitable_threads(dataset) if num_workers is None else num_workers
+    return Loader(dataset, batches, threads, pinned=torch.cuda.is_available())

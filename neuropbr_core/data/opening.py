@@ -1,16 +1,20 @@
 """A recipe's dataset: captures rendered when needed, samples found, materials split."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from neuropbr_core.contracts import SampleSource
 from neuropbr_core.data.batch import Item
-from neuropbr_core.data.cache import DecodedCache
 from neuropbr_core.data.dataset import MaterialDataset
 from neuropbr_core.data.fingerprint import fingerprint_samples
-from neuropbr_core.data.layout import find_samples
+from neuropbr_core.data.layout import raise_problems
+from neuropbr_core.data.pack_folder import choose_folder
+from neuropbr_core.data.pack_writing import prune_pack
+from neuropbr_core.data.packing import digest_images, open_images, pack_images
 from neuropbr_core.data.progress import Progress, silent
 from neuropbr_core.data.splits import split_materials
 from neuropbr_core.data.synthesis import (
@@ -21,8 +25,11 @@ from neuropbr_core.data.synthesis import (
     synthesize,
 )
 from neuropbr_core.errors import DataError
+from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
+from neuropbr_core.recipe.sections import Component, Data, Recipe, Synthesize
+from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.samples import Sample
 from neuropbr_core.shipped import resolve
 
 _log = logging.getLogger(__name__)
@@ -61,16 +68,20 @@ def open_dataset(
     recipe: Recipe | str | Path,
     overrides: Sequence[str] = (),
     *,
+    registry: Registry | None = None,
     say: Callable[[str], None] = _log.info,
     progress: Progress = silent,
 ) -> OpenedDataset:
-    """Open the dataset that a recipe names; `data.synthesize` is rendered first where it is missing.
+    """Open the dataset that a recipe names.
+
+    `data.synthesize` is rendered first where it is missing, and images are packed as `data.pack` says.
 
     Args:
         recipe: A checked recipe, or the file of one.
         overrides: `key=value` settings on top, when `recipe` is a file.
+        registry: Where the component at `data.source` comes from; default: what is installed.
         say: Receives a line before something takes long.
-        progress: Shows how far rendering is.
+        progress: Shows how far rendering or packing is.
 
     Returns:
         Training and validation samples.
@@ -79,27 +90,125 @@ def open_dataset(
         RecipeError: The recipe is wrong.
         DataError: The dataset is; all problems at once.
     """
-    checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    registry = registry or default_registry()
+    checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, registry)
     data, seed = checked.data, checked.training.seed
     ensure_captures(data, say=say, progress=progress)
-    samples = find_samples(data)
+    source, samples = open_source(checked.source, data, registry)
     split = split_materials(
         (sample.material for sample in samples),
         val_ratio=data.val_ratio,
         seed=seed,
         val_materials=data.val_materials,
+        groups=data.groups,
     )
+    digests = digest_images(source, samples)
+    images = open_images(source, samples, data, digests, say=say, progress=progress)
+    for note in split.notes:
+        say(f"split: {note}")
     held = set(split.val)
-    cache = DecodedCache()
+    whole = MaterialDataset(samples, data, images)
     training = [sample for sample in samples if sample.material not in held]
     validation = [sample for sample in samples if sample.material in held]
     return OpenedDataset(
-        all=MaterialDataset(samples, data, cache=cache),
-        train=MaterialDataset(training, data, train=True, seed=seed, cache=cache),
-        val=MaterialDataset(validation, data, cache=cache),
+        all=whole,
+        train=MaterialDataset(training, data, images, train=True, seed=seed, buffers=whole.buffers),
+        val=MaterialDataset(validation, data, images, buffers=whole.buffers),
         split=asdict(split),
-        fingerprint=fingerprint_samples(samples),
+        fingerprint=fingerprint_samples(samples, digests),
     )
+
+
+@dataclass(frozen=True)
+class PackedDataset:
+    """What packing a dataset did.
+
+    Attributes:
+        folder: The pack.
+        samples: Samples of the dataset.
+        packed: Images decoded and written.
+        kept: Images that were there.
+        nbytes: Bytes of pixels written.
+        seconds: Time it took.
+        freed: Bytes removed by pruning.
+    """
+
+    folder: Path
+    samples: int
+    packed: int
+    kept: int
+    nbytes: int
+    seconds: float
+    freed: int
+
+
+def pack_dataset(
+    component: Component,
+    data: Data,
+    registry: Registry,
+    *,
+    prune: bool = False,
+    say: Callable[[str], None] = _log.info,
+    progress: Progress = silent,
+) -> PackedDataset:
+    """Pack a dataset's images as a run would on first use, also where `data.pack` is `off`.
+
+    Args:
+        component: The component at `data.source`.
+        data: Section `data`.
+        registry: Where components come from.
+        prune: Whether to remove packed images of which the dataset uses none.
+        say: Receives a line before something takes long.
+        progress: Shows how far rendering or packing is.
+
+    Raises:
+        DataError: The dataset cannot be used, or the pack cannot be written.
+    """
+    data = replace(data, pack="auto") if data.pack == "off" else data
+    folder = choose_folder(data)
+    if folder is None:
+        raise DataError("there is no folder to pack into: set data.root, or data.pack to a folder")
+    ensure_captures(data, say=say, progress=progress)
+    source, samples = open_source(component, data, registry)
+    digests = digest_images(source, samples)
+    report = pack_images(source, samples, data, digests, folder, say=say, progress=progress)
+    freed = prune_pack(folder, set(digests.values())) if prune else 0
+    return PackedDataset(folder, len(samples), **asdict(report), freed=freed)
+
+
+def open_source(component: Component, data: Data, registry: Registry) -> tuple[SampleSource, Sequence[Sample[Any]]]:
+    """Build a recipe's source of samples, and list and check them.
+
+    Args:
+        component: The component at `data.source`.
+        data: Section `data`.
+        registry: Where components come from.
+
+    Raises:
+        DataError: The dataset cannot be used, or what the source lists breaks its contract.
+    """
+    source: SampleSource = registry.create("dataset", component.use, component.options, data=data)
+    samples = source.samples()
+    problems = [f"{component.use}: {problem}" for problem in _breaches(samples, data)]
+    raise_problems(problems)
+    return source, samples
+
+
+def _breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
+    """What a source must not list."""
+    if not samples:
+        yield "lists no samples"
+    for name, count in Counter(sample.id for sample in samples).items():
+        if count > 1:
+            yield f"lists {count} samples with the id {name}"
+    for sample in samples:
+        if len(sample.views) != data.views:
+            yield f"{sample.id}: lists {len(sample.views)} views, data.views is {data.views}"
+        if missing := MAPS.keys() - sample.maps.keys():
+            yield f"{sample.id}: lists no {', '.join(sorted(missing))}"
+        if (0 if sample.cameras is None else len(sample.cameras)) != (0 if data.alignment == "none" else data.views):
+            wanted = "none" if data.alignment == "none" else f"{data.views}, as data.alignment is {data.alignment}"
+            yield f"{sample.id}: lists {len(sample.cameras or ())} cameras, wanted {wanted}"
 
 
 def ensure_captures(data: Data, say: Callable[[str], None] = _log.info, progress: Progress = silent) -> None:
@@ -120,7 +229,8 @@ def ensure_captures(data: Data, say: Callable[[str], None] = _log.info, progress
     _require_same(pool, plan_settings(plan, data.views), plan, root)
     missing = sum(not pool.complete(index, data.views) for index in range(plan.samples))
     if missing:
-        say(f"Rendering {missing} captures of the materials in {resolve(plan.materials)} into {root}")
+        beside = f" and {plan.procedural} procedural ones" if plan.procedural else ""
+        say(f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}")
         synthesize(plan, root, views=data.views, resume=True, progress=progress)
 
 

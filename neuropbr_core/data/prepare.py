@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from neuropbr_core.data.batch import Batch
+from neuropbr_core.data.jitter import apply_gains
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import view_directions, warp_views
 from neuropbr_core.materials.encoding import decode_map
@@ -20,7 +21,7 @@ class Prepared(NamedTuple):
     Attributes:
         views: Views in the crop's frame, sRGB-encoded in [0, 1]; 0 where a view does not see the crop.
         visible: 1 where the view sees the crop, else 0.
-        directions: Unit vectors to camera and flash in the crop's tangent space; None without recorded cameras.
+        directions: Unit vectors to camera and flash in the crop's tangent space; None without cameras.
         targets: The true maps in the ranges of `neuropbr_core.maps`.
         valid: 1 where at least one view sees the crop, else 0.
     """
@@ -34,7 +35,7 @@ class Prepared(NamedTuple):
 
 @torch.no_grad()
 def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
-    """Move a batch to the device, turn bytes into values there, and align the views.
+    """Move a batch to the device, turn bytes into values there, align the views, and change their colours.
 
     Args:
         batch: What a loader yields.
@@ -54,5 +55,7 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
         size = side * data.image_size // data.output_size
         views, visible = warp_views(views, batch.homographies, batch.frame, size)
         directions = view_directions(batch.positions, batch.frame, size)
+    if batch.gains is not None:
+        views = apply_gains(views, batch.gains)
     valid = interpolate(visible.amax(dim=1), size=(side, side), mode="nearest")
     return Prepared(views, visible, directions, targets, valid)

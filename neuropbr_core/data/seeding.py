@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-ORDER, PLACEMENT, CAPTURE = range(3)
-"""First part of a key: the order of an epoch, the window of a visit, the capture of a sample."""
+ORDER, PLACEMENT, CAPTURE, JITTER = range(4)
+"""First part of a key: the order of an epoch, the window of a visit, the capture of a sample, the errors of a visit."""
 
 
 def numpy_generator(*key: int) -> np.random.Generator:

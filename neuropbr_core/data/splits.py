@@ -1,15 +1,18 @@
 """Which materials are held back for validation.
 
 A split is by material, never by sample: views of one material on both sides would measure memory. Each name is hashed
-with the seed and compared with a threshold, so a material stays on its side when others are added or removed.
+with the seed and compared with a threshold, so a material stays on its side when others are added or removed. A group
+of look-alikes is hashed as one, by the group's name. Procedural materials, known by their names, are trained on unless
+an explicit list holds them back; the others are split as if they were not there.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neuropbr_core.data.layout import nearest
 from neuropbr_core.errors import DataError
+from neuropbr_core.materials.procedural.naming import is_procedural
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Split:
         val: Materials held back, sorted; empty when there is no validation.
         seed: Seed of the hash.
         val_ratio: Share asked for; None for an explicit list.
+        groups: Look-alikes of this dataset that were kept together.
         notes: What a person should know about how the split came about.
     """
 
@@ -28,56 +32,124 @@ class Split:
     val: tuple[str, ...]
     seed: int
     val_ratio: float | None
-    notes: tuple[str, ...] = field(default=())
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def split_materials(
-    materials: Iterable[str], *, val_ratio: float, seed: int, val_materials: Sequence[str] = ()
+    materials: Iterable[str],
+    *,
+    val_ratio: float,
+    seed: int,
+    val_materials: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Split:
     """Split materials into training and validation.
 
     Args:
         materials: Names; repeats count once.
-        val_ratio: Share of the materials to hold back, in [0, 1); 0 holds back none.
+        val_ratio: Share of the materials to hold back, in [0, 1), a group counting as one; 0 holds back none.
+            Procedural materials do not count.
         seed: Seed of the hash.
         val_materials: Hold back exactly these instead.
+        groups: Materials that stay on one side, by a name for them. Members that the dataset lacks are left out, and
+            a note says so.
 
     Returns:
-        The split. With two materials or more and a ratio above 0, neither side is empty.
+        The split. With two materials or groups or more and a ratio above 0, neither side is empty.
 
     Raises:
-        DataError: `val_materials` names an unknown material, or leaves none to train on.
+        DataError: `val_materials` names an unknown material, takes part of a group, or leaves none to train on; or a
+            material is in two groups.
     """
     names = sorted(set(materials))
+    kept, notes = _present_groups(names, groups or {})
     if val_materials:
-        return _explicit_split(names, sorted(set(val_materials)), seed)
-    notes: tuple[str, ...] = ()
-    held = {name for name in names if _position(name, seed) < val_ratio}
-    if val_ratio > 0 and len(names) < 2:
-        held, notes = set(), ("no validation: there is only one material",)
-    elif val_ratio > 0 and not held:
-        held = {min(names, key=lambda name: _position(name, seed))}
-        notes = (f"no material fell under data.val_ratio {val_ratio:g}; the nearest, {min(held)!r}, is held back",)
-    elif names and len(held) == len(names):
-        held.remove(kept := max(names, key=lambda name: _position(name, seed)))
-        notes = (f"all materials fell under data.val_ratio {val_ratio:g}; the farthest, {kept!r}, is trained on",)
-    return Split(tuple(name for name in names if name not in held), tuple(sorted(held)), seed, val_ratio, notes)
-
-
-def _explicit_split(names: Sequence[str], held: Sequence[str], seed: int) -> Split:
-    unknown = [name for name in held if name not in names]
-    if unknown:
-        lines = [
-            f"data.val_materials: {name!r} is no material of this dataset.{nearest(name, names)}" for name in unknown
-        ]
-        raise DataError("\n".join([*lines, f"Materials: {', '.join(names)}"]))
+        held = set(val_materials)
+        _check_explicit(names, held, kept)
+        val_ratio_used = None
+    else:
+        held, more = _hashed(_drawn_units(_units(names, kept)), val_ratio, seed)
+        notes, val_ratio_used = notes + more, val_ratio
     train = tuple(name for name in names if name not in held)
-    if not train:
+    return Split(train, tuple(sorted(held)), seed, val_ratio_used, kept, tuple(notes))
+
+
+def _present_groups(
+    names: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Groups without the members that the dataset lacks, and notes about these."""
+    owner: dict[str, str] = {}
+    problems, notes = [], []
+    for group, members in groups.items():
+        for name in members:
+            if owner.setdefault(name, group) != group:
+                problems.append(f"data.groups: {name!r} is in {owner[name]!r} and in {group!r}; name it in one group")
+            if name not in names:
+                notes.append(f"data.groups.{group}: {name!r} is no material of this dataset.{nearest(name, names)}")
+    if problems:
+        raise DataError("\n".join(problems))
+    present = {group: tuple(sorted(set(members) & set(names))) for group, members in groups.items()}
+    return {group: members for group, members in present.items() if members}, notes
+
+
+def _units(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """What moves as one, by the key that is hashed: groups and single materials."""
+    grouped = {name for members in groups.values() for name in members}
+    units = {name: (name,) for name in names if name not in grouped}
+    return units | {f"group\0{group}": tuple(members) for group, members in groups.items()}  # no name holds a NUL
+
+
+def _drawn_units(units: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Those that may be held back by hash: without procedural materials."""
+    return {key: members for key, members in units.items() if not any(map(is_procedural, members))}
+
+
+def _hashed(units: Mapping[str, tuple[str, ...]], val_ratio: float, seed: int) -> tuple[set[str], list[str]]:
+    """Materials whose unit falls below the ratio, at least one unit and never all."""
+    held = {key for key in units if _position(key, seed) < val_ratio}
+    notes = []
+    if val_ratio > 0 and not units:
+        notes = ["no validation: all materials are procedural; hold some back with data.val_materials"]
+    elif val_ratio > 0 and len(units) < 2:
+        held, notes = set(), ["no validation: there is only one material, or one group of look-alikes"]
+    elif val_ratio > 0 and not held:
+        held = {key := min(units, key=lambda key: _position(key, seed))}
+        text = f"no material fell under data.val_ratio {val_ratio:g}; the nearest, {_shown(units[key])}, is held back"
+        notes = [text]
+    elif units and len(held) == len(units):
+        held.remove(key := max(units, key=lambda key: _position(key, seed)))
+        text = (
+            f"all materials fell under data.val_ratio {val_ratio:g}; the farthest, {_shown(units[key])}, is trained on"
+        )
+        notes = [text]
+    return {name for key in held for name in units[key]}, notes
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _check_explicit(names: Sequence[str], held: set[str], groups: Mapping[str, Sequence[str]]) -> None:
+    problems = [
+        f"data.val_materials: {name!r} is no material of this dataset.{nearest(name, names)}"
+        for name in sorted(held.difference(names))
+    ]
+    if problems:
+        raise DataError("\n".join([*problems, f"Materials: {', '.join(names)}"]))
+    for group, members in groups.items():
+        if missing := [name for name in members if name not in held] if held.intersection(members) else []:
+            problems.append(
+                f"data.val_materials: holds back part of data.groups.{group}; "
+                f"add {_shown(missing)}, or take the group apart"
+            )
+    if problems:
+        raise DataError("\n".join(problems))
+    if held.issuperset(names):
         raise DataError("data.val_materials holds back every material; leave at least one to train on")
-    return Split(train, tuple(held), seed, None)
 
 
-def _position(name: str, seed: int) -> float:
-    """Place of a name in [0, 1), uniform over names and fixed for a seed."""
-    digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
+def _position(key: str, seed: int) -> float:
+    """Place of a key in [0, 1), uniform over keys and fixed for a seed."""
+    digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64

@@ -29,6 +29,7 @@ from neuropbr_core.data.layout import (
     sample_name,
     view_name,
 )
+from neuropbr_core.data.procedural import ProceduralMaterial, procedural_materials
 from neuropbr_core.data.progress import Progress, silent
 from neuropbr_core.data.seeding import CAPTURE, torch_generator
 from neuropbr_core.errors import DataError
@@ -52,7 +53,8 @@ class Settings:
         views: Views of each sample.
         size: Side of views and maps, in pixels.
         seed: Seed of cameras, light and exposure.
-        materials: Fingerprint of each material's files, in the order in which samples take them.
+        materials: Fingerprint of each material's files, or the revision of a procedural one's generator, in the order
+            in which samples take them.
     """
 
     views: int
@@ -155,16 +157,16 @@ def synthesize(
     Raises:
         DataError: Materials are missing or damaged, all of them at once; `out` holds something else already.
     """
-    folders = find_materials(resolve(plan.materials))
+    sources = find_sources(plan)
     settings = plan_settings(plan, views)
     pool = Pool(out)
     _require_continuable(pool, settings, resume)
     missing = [index for index in range(plan.samples) if not pool.complete(index, views)]
     if missing:
-        _require_sound(folders)
+        _require_sound([source for source in sources.values() if isinstance(source, Path)])
         _write_json(pool.input / RECORD_NAME, settings)
         with pool.saving():
-            _render(pool, folders, settings, missing, progress)
+            _render(pool, sources, settings, missing, progress)
     return SynthesisReport(len(missing), plan.samples - len(missing))
 
 
@@ -183,14 +185,33 @@ def find_materials(folder: Path) -> dict[str, Path]:
     return found
 
 
+def find_sources(plan: Synthesize) -> dict[str, Path | ProceduralMaterial]:
+    """List what a plan renders, by name: material folders, then procedural materials.
+
+    Raises:
+        DataError: Folders are missing or incomplete, or one is called as a procedural material is.
+    """
+    folder = resolve(plan.materials)
+    found = find_materials(folder)
+    made = {material.name: material for material in procedural_materials(plan.procedural, plan.seed)}
+    if both := sorted(found.keys() & made.keys()):
+        raise DataError(
+            f"{folder}: holds {', '.join(both)}, which `procedural` {plan.procedural} makes too; "
+            "rename or remove these folders, or set `procedural` to 0"
+        )
+    return {**found, **made}
+
+
 def plan_settings(plan: Synthesize, views: int) -> Settings:
     """What a plan would record: its sizes and seed, and a fingerprint of each material.
 
     Raises:
         DataError: The materials are missing or incomplete.
     """
-    folders = find_materials(resolve(plan.materials))
-    fingerprints = {name: fingerprint_files(map_files(folder).values()) for name, folder in folders.items()}
+    fingerprints = {
+        name: fingerprint_files(map_files(source).values()) if isinstance(source, Path) else source.fingerprint
+        for name, source in find_sources(plan).items()
+    }
     return Settings(views, plan.size, plan.seed, fingerprints)
 
 
@@ -222,10 +243,10 @@ def _require_continuable(pool: Pool, settings: Settings, resume: bool) -> None:
         )
 
 
-def _require_sound(folders: Mapping[str, Path]) -> None:
+def _require_sound(folders: Sequence[Path]) -> None:
     """Verify all material files before the first capture, so that a long job does not die of the last one."""
     problems = []
-    for path in (path for folder in folders.values() for path in map_files(folder).values()):
+    for path in (path for folder in folders for path in map_files(folder).values()):
         try:
             verify_image(path)
         except DataError as error:
@@ -234,15 +255,19 @@ def _require_sound(folders: Mapping[str, Path]) -> None:
 
 
 def _render(
-    pool: Pool, folders: Mapping[str, Path], settings: Settings, missing: Sequence[int], progress: Progress
+    pool: Pool,
+    sources: Mapping[str, Path | ProceduralMaterial],
+    settings: Settings,
+    missing: Sequence[int],
+    progress: Progress,
 ) -> None:
     """Render samples material by material, so that each material is decoded once."""
-    names = list(folders)
+    names = list(sources)
     ordered = sorted(missing, key=lambda index: (index % len(names), index))
     tracked = progress(ordered, len(ordered), "rendering captures")
     for position, group in itertools.groupby(tracked, key=lambda index: index % len(names)):
         material = names[position]
-        stored = _copy_maps(folders[material], pool.output / material, settings.size)
+        stored = _copy_maps(sources[material], pool.output / material, settings.size)
         for index in group:
             views, cameras = _capture(stored, index, settings)
             pool.add(index, material, views, cameras)
@@ -250,9 +275,12 @@ def _render(
                 pool.save()
 
 
-def _copy_maps(source: Path, target: Path, size: int) -> dict[str, Stored]:
-    """Read a material at `size` and write it as the truth."""
-    stored = {name: read_map(path, MAPS[name], size) for name, path in map_files(source).items()}
+def _copy_maps(source: Path | ProceduralMaterial, target: Path, size: int) -> dict[str, Stored]:
+    """Read or make a material at `size` and write it as the truth."""
+    if isinstance(source, ProceduralMaterial):
+        stored = source.stored(size)
+    else:
+        stored = {name: read_map(path, MAPS[name], size) for name, path in map_files(source).items()}
     for name, values in stored.items():
         write_map(target, MAPS[name], values)
     return stored

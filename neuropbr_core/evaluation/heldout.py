@@ -47,8 +47,7 @@ def evaluate_heldout(
 def training_mean(train: MaterialDataset, device: torch.device, batch_size: int = 1) -> dict[str, tuple[float, ...]]:
     """Mean of each map over whole frames of the training samples, a value per channel."""
     mean = TargetMean()
-    frames = MaterialDataset(train.samples, train.data, cache=train.cache)
-    for batch in val_loader(frames, batch_size, num_workers=train.data.num_workers):
+    for batch in val_loader(train.whole(), batch_size, num_workers=train.data.num_workers):
         ready = prepare(batch, train.data, device)
         mean.add(ready.targets, ready.valid)
     return mean.values()

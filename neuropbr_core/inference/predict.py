@@ -40,6 +40,11 @@ class LoadedGenerator:
         """Where the weights are."""
         return self.generator.mean.device
 
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether it was trained on aligned views, and so must know where each view was taken from."""
+        return self.spec.alignment != "none"
+
     @torch.no_grad()
     def predict(self, views: ViewSet) -> Maps:
         """Predict the maps of one material.
@@ -59,13 +64,13 @@ class LoadedGenerator:
 
     def _prepare(self, views: ViewSet) -> tuple[Tensor, Tensor | None, Tensor | None]:
         size, device = self.spec.image_size, self.device
-        if self.spec.alignment == "none":
+        if not self.needs_cameras:
             resized = [_resize(image, size) for image in views.images]
             return torch.stack(resized)[None].to(device), None, None
         if views.homographies is None or views.positions is None:
             raise DataError(
                 f"{views.paths[0].parent}: this model was trained on aligned views and needs to know where each view "
-                f"was taken from; put a cameras.json into the folder or give one with --cameras"
+                f"was taken from; put a cameras.json into the folder, give one with --cameras, or call register_views"
             )
         frame = identity_frame(1).to(device)
         warped = [

@@ -1,6 +1,6 @@
 """A folder of photos or renders of one material, with their cameras when there are any."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -8,9 +8,8 @@ from torch import Tensor
 
 from neuropbr_core.data.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.images import read_view
+from neuropbr_core.data.layout import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -22,16 +21,18 @@ class ViewSet:
         images: sRGB-encoded in [0, 1], each `(3, h, w)` at its own size.
         homographies: `(V, 3, 3)`, texture -> view in [0, 1]² coordinates, or None without cameras.
         positions: Camera positions `(V, 3)` in tile sides, or None.
+        confidence: For cameras that were estimated, how far each photo agrees with the first, in [0, 1]; else None.
     """
 
     paths: tuple[Path, ...]
     images: tuple[Tensor, ...]
     homographies: Tensor | None = None
     positions: Tensor | None = None
+    confidence: tuple[float, ...] | None = None
 
 
 def read_views(folder: Path, cameras: Path | None = None) -> ViewSet:
-    """Read all images of a folder, sorted by name, and their cameras.
+    """Read all images of a folder, sorted by name (10.png comes after 9.png), and their cameras.
 
     Cameras are looked for in `cameras`, else in `FOLDER/cameras.json`, else, for a folder of a dataset
     (`input/clean/sample_0000`), in the dataset's `input/cameras.json`. The file names each set by its folder.
@@ -43,24 +44,46 @@ def read_views(folder: Path, cameras: Path | None = None) -> ViewSet:
     Raises:
         DataError: The folder is missing or empty, an image is damaged, or the cameras do not fit the images.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give a folder with the photos or renders of one material")
-    paths = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES))
-    if not paths:
-        raise DataError(f"{folder}: holds no image; allowed: {', '.join(SUFFIXES)}")
+    paths = list_photos(folder)
     images = tuple(torch.from_numpy(read_view(path)).float() / 255 for path in paths)
     records = _find_cameras(folder, cameras)
     if records is None:
         return ViewSet(paths, images)
     if len(records) != len(paths):
         raise DataError(f"{folder}: has {len(paths)} images, but its cameras file has {len(records)} cameras for it")
+    return _with_cameras(ViewSet(paths, images), records)
+
+
+def register_views(views: ViewSet) -> ViewSet:
+    """Find out from the photos alone where each was taken from.
+
+    The first photo is taken from straight above; its centred square becomes the texture. Cameras that the set has are
+    replaced.
+
+    Args:
+        views: Photos of one material.
+
+    Returns:
+        The same photos with cameras, and a confidence for each.
+
+    Raises:
+        DataError: Photos cannot be registered; one line for each, with what to do.
+    """
+    from neuropbr_core.data.registration.register import register_photos
+
+    photos = [(image * 255).round().to(torch.uint8).numpy() for image in views.images]
+    found = register_photos(photos, [str(path) for path in views.paths])
+    return replace(_with_cameras(views, found.cameras), confidence=found.confidence)
+
+
+def _with_cameras(views: ViewSet, records: tuple[CameraRecord, ...]) -> ViewSet:
     homographies = torch.tensor([record.homography for record in records])
-    return ViewSet(paths, images, homographies, torch.tensor([record.position for record in records]))
+    return replace(views, homographies=homographies, positions=torch.tensor([record.position for record in records]))
 
 
 def _find_cameras(folder: Path, given: Path | None) -> tuple[CameraRecord, ...] | None:
     folder = folder.resolve()
-    candidates = [given] if given else [folder / "cameras.json", folder.parent.parent / "cameras.json"]
+    candidates = [given] if given else [folder / CAMERAS_NAME, folder.parent.parent / CAMERAS_NAME]
     file = next((path for path in candidates if path.is_file()), None)
     if given and file is None:
         raise DataError(f"{given}: no such file")

@@ -9,6 +9,9 @@
     render        one view of a surface under a flash and an environment
     capture       what a phone would record: several views, one light, one exposure
     alignment     views back into the texture frame, and directions to the camera
+    lint          what looks wrong about a material's maps
+    pose          focal length and pose of real cameras from their homographies
+    procedural    materials out of noise: bricks, metals, woods, cloths, …
 
 Conventions, the same in every module:
 
@@ -22,5 +25,5 @@ Conventions, the same in every module:
 - Vectors and colours have their three components in the dimension before the two of the image: `(..., 3, H, W)`.
 - Names end in `_srgb` or `_linear` where colour changes hands. Maps hold sRGB-encoded albedo; light is linear.
 
-This module imports nothing; the others import torch.
+This module imports nothing; `lint` and `pose` import NumPy, the others torch.
 """

@@ -21,7 +21,7 @@ class ModelSpec:
         views: Views of a sample in training.
         image_size: Side of the input in pixels.
         output_size: Side of the predicted maps in pixels.
-        alignment: `none` or `recorded`: whether views were warped into the texture frame.
+        alignment: `none`, `recorded` or `estimated`: whether views were warped into the texture frame, and how.
     """
 
     encoder: Component

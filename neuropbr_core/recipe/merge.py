@@ -4,12 +4,13 @@
 - An entry that names another component than the inherited one replaces it whole: options of the one mean nothing to the
   other.
 - `null` removes an inherited entry of a mapping of components.
-- A mapping of components that has a default (`SECTION_DEFAULTS`) is inherited as if it had been written out.
+- A mapping of components that has a default (`SECTION_DEFAULTS`) is inherited as if it had been written out, and so is
+  the component of a slot that has one (`Kind.default`).
 """
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
     for layer in layers:
         root = replace(reader.overlay(_with_defaults(root, layer), layer), place=root.place)
     root = _with_defaults(root, Node({name: Node({}) for name in SECTION_DEFAULTS}))
+    for slot in _default_slots():
+        root = reader.overlay(slot, root)
     return root, list(dict.fromkeys([*reader.problems, *_idle_removals(root)]))
 
 
@@ -210,6 +213,16 @@ def _with_defaults(base: Node, top: Node) -> Node:
         if section in top.value and section not in base.value
     }
     return Node({**base.value, **missing}, base.place) if missing else base
+
+
+def _default_slots() -> Iterator[Node]:
+    """For each slot that has a default, a recipe that says only that."""
+    for kind in KINDS.values():
+        if kind.default is not None:
+            node = Node({USE: Node(kind.default)})
+            for key in reversed(kind.section):
+                node = Node({key: node})
+            yield node
 
 
 def _removes(keys: Keys, node: Node) -> bool:

@@ -47,17 +47,17 @@ def _rows(section: Schema, schema: Schema, keys: tuple[str, ...]) -> Iterator[tu
         inner = _mapping(own, schema)
         if inner is None:
             yield (f"`{'.'.join(here)}`", words(own, schema), _default(own), own.get("description", ""))
-        elif name not in KINDS:
+        elif own.get("$ref", "").removeprefix("#/$defs/") not in KINDS:
             if "anyOf" in own:
                 yield f"`{'.'.join(here)}`", "a mapping or null", _default(own), inner.get("description", "")
             yield from _rows(inner, schema, here)
 
 
 def _mapping(own: Schema, schema: Schema) -> Schema | None:
-    """The schema of a mapping that `own` is or may be."""
+    """The schema of a mapping with keys of its own that `own` is or may be."""
     for choice in own.get("anyOf", [own]):
         target = schema["$defs"].get(choice.get("$ref", "").removeprefix("#/$defs/"), choice)
-        if target.get("type") == "object":
+        if target.get("type") == "object" and "properties" in target:
             return dict(target)
     return None
 

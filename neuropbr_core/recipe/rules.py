@@ -64,7 +64,8 @@ def directions_need_alignment(data: Data, model: ModelSection) -> Iterator[Fault
     if model.view_conditioning == "direction" and data.alignment == "none":
         yield Fault(
             (("model", "view_conditioning"), ("data", "alignment")),
-            "`direction` needs views with known cameras; set `data.alignment: recorded`, or write `none`",
+            "`direction` needs views with known cameras; set `data.alignment: recorded` or `estimated`, or write "
+            "`none`",
         )
 
 
@@ -73,7 +74,18 @@ def residual_needs_alignment(data: Data, model: ModelSection) -> Iterator[Fault]
     if model.albedo == "residual" and data.alignment == "none":
         yield Fault(
             (("model", "albedo"), ("data", "alignment")),
-            "`residual` starts from the median of aligned views; set `data.alignment: recorded`, or write `direct`",
+            "`residual` starts from the median of aligned views; set `data.alignment: recorded` or `estimated`, or "
+            "write `direct`",
+        )
+
+
+def shaking_needs_alignment(data: Data) -> Iterator[Fault]:
+    """Alignment can be off only where there is one."""
+    if data.jitter.alignment and data.alignment == "none":
+        yield Fault(
+            (("data", "jitter", "alignment"), ("data", "alignment")),
+            f"found {data.jitter.alignment:g}, but views are not aligned; set `data.alignment: recorded` or "
+            "`estimated`, or write 0",
         )
 
 
@@ -104,6 +116,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("data",), crop_fits),
     Rule(("data", "model"), directions_need_alignment),
     Rule(("data", "model"), residual_needs_alignment),
+    Rule(("data",), shaking_needs_alignment),
     Rule(("data",), synthesis_needs_a_root),
     Rule(("optimizer",), learning_rate_falls),
 )

@@ -183,8 +183,14 @@ def _entry(kind: Kind, choices: list[Choice], *, closed: bool) -> Schema:
         }
         for choice in own
     ]
+    rules += [{"if": _unsaid(), "then": _ref(_key(choice))} for choice in own if choice.use == kind.default]
     types = ["object", "null"] if kind.many else "object"
     return {"type": types, "properties": {USE: use}, **({"allOf": rules} if rules else {})}
+
+
+def _unsaid() -> Schema:
+    """Matches an entry that does not say `use`."""
+    return {"type": "object", "not": {"required": [USE]}}
 
 
 def _place(sections: dict[str, Schema], kind: Kind, choices: list[Choice]) -> None:
@@ -198,8 +204,7 @@ def _place(sections: dict[str, Schema], kind: Kind, choices: list[Choice]) -> No
     section["propertyNames"] = {"pattern": NAME_PATTERN}
     for choice in choices:
         if choice.kind == kind.name and ":" not in choice.use:
-            unsaid = {"if": {"type": "object", "not": {"required": [USE]}}, "then": _ref(_key(choice))}
-            section["properties"][choice.use] = {**_ref(kind.name), **unsaid}
+            section["properties"][choice.use] = {**_ref(kind.name), "if": _unsaid(), "then": _ref(_key(choice))}
 
 
 def _section(sections: dict[str, Schema], keys: tuple[str, ...]) -> Schema:
@@ -220,7 +225,7 @@ def _requirements(choices: list[Choice]) -> Schema:
     for kind in KINDS.values():
         if kind.many:
             _require_entries(top, kind, [choice.use for choice in choices if choice.kind == kind.name])
-        elif kind.section:
+        elif kind.section and kind.default is None:
             _require_slot(top, kind)
     return top
 

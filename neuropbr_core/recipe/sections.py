@@ -25,6 +25,33 @@ class Synthesize:
         256
     )
     seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light and exposure.")] = 0
+    procedural: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Procedural materials to render beside those of the folder; never held back for validation, "
+            "unless `val_materials` names them.",
+        ),
+    ] = 0
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Random errors of each training view, as real captures have them."""
+
+    exposure: Annotated[float, Meta(ge=0, le=2, description="Largest change of a view's exposure, in stops.")] = 0.0
+    color: Annotated[
+        float, Meta(ge=0, le=0.5, description="Largest change of each of a view's colour channels, as a share of it.")
+    ] = 0.0
+    alignment: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=16,
+            description="Largest shift of the corners of each view but the first, in pixels at `image_size` scale "
+            "(needs aligned views).",
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +87,7 @@ class Data:
     augment: Annotated[
         bool, Meta(description="Random flips and quarter-turns of the texture; normals are turned with it.")
     ] = False
+    jitter: Jitter = field(default_factory=Jitter)
     render_curriculum: Annotated[
         Literal[0, 1, 2, "clean", "mixed", "dirty"],
         Meta(description="0 clean only, 1 what is on disk (a sample in both counts once per source), 2 dirty only."),
@@ -69,15 +97,28 @@ class Data:
     val_materials: Annotated[
         tuple[str, ...], Meta(description="Hold back exactly these materials, instead of a seeded share.")
     ] = ()
+    groups: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(description="Look-alikes that stay on one side of the split: materials by a name for their group."),
+    ] = field(default_factory=dict)
     alignment: Annotated[
-        Literal["none", "recorded"],
+        Literal["none", "recorded", "estimated"],
         Meta(
-            description="`recorded` warps each view into the texture frame with `input/cameras.json`; `none` does not."
+            description="`recorded` warps each view into the texture frame with `input/cameras.json`; `estimated` "
+            "registers the photos of a sample to its first one, taken from straight above; `none` does not warp."
         ),
     ] = "none"
     num_workers: Annotated[
-        Annotated[int, Meta(ge=0)] | None, Meta(description="Loader processes; default: what suits this machine.")
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Threads that load batches ahead; default: one per core for image files, 0 for a pack."),
     ] = None
+    pack: Annotated[
+        str,
+        Meta(
+            description="Decode images once into memory-mapped files: `auto` into `.pack` in the dataset's folder "
+            "where there is room, a path into that folder, `off` never."
+        ),
+    ] = "auto"
 
     @property
     def crop_output_size(self) -> int:
@@ -204,7 +245,8 @@ class Recipe:
 
     Attributes:
         name: The recipe file's stem; the default name of its runs.
-        data: Section `data`.
+        data: The other keys of section `data`.
+        source: Component at `data.source`.
         encoder: Component at `model.encoder`.
         fusion: Component at `model.fusion`.
         model: The other keys of section `model`.
@@ -219,6 +261,7 @@ class Recipe:
 
     name: str
     data: Data
+    source: Component
     encoder: Component
     fusion: Component
     model: ModelSection

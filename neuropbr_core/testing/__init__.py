@@ -3,10 +3,19 @@
 The suites use pytest, which the package itself does not need: install it to run them.
 """
 
+from neuropbr_core.testing.dataset import DatasetSuite
 from neuropbr_core.testing.encoder import EncoderSuite
 from neuropbr_core.testing.exporter import ExporterSuite
 from neuropbr_core.testing.fusion import FusionSuite
 from neuropbr_core.testing.loss import LossSuite, example_loss_input
 from neuropbr_core.testing.observer import ObserverSuite
 
-__all__ = ["EncoderSuite", "ExporterSuite", "FusionSuite", "LossSuite", "ObserverSuite", "example_loss_input"]
+__all__ = [
+    "DatasetSuite",
+    "EncoderSuite",
+    "ExporterSuite",
+    "FusionSuite",
+    "LossSuite",
+    "ObserverSuite",
+    "example_loss_input",
+]

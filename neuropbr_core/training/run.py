@@ -55,7 +55,7 @@ def run(
     registry = registry or default_registry()
     exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
     choose_device(recipe.training.device)
-    dataset = open_dataset(recipe, say=report, progress=bar)
+    dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
     folder = open_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
     if resume:
         check_resumable(folder.recipe(registry), recipe)

@@ -122,4 +122,4 @@ def write_records(folder: RunFolder, recipe: Recipe, registry: Registry, facts: 
 
 def _components(recipe: Recipe) -> list[Component]:
     named = (recipe.losses, recipe.observers, recipe.export)
-    return [recipe.encoder, recipe.fusion, *(part for parts in named for part in parts.values())]
+    return [recipe.source, recipe.encoder, recipe.fusion, *(part for parts in named for part in parts.values())]

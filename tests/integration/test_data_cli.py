@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -26,25 +27,108 @@ def invoke(*arguments):
 def test_check_passes_a_rendered_pool(pool):
     result = invoke("check", pool)
     assert result.exit_code == 0
-    assert result.stdout == "8 samples of 8 materials, 56 images: no problems\n"
+    assert result.stdout.endswith("8 samples of 8 materials, 56 images: 2 warnings\n")
+    lines = result.stdout.splitlines()
+    assert [line.split(": is neither")[0] for line in lines[:2]] == [
+        f"warning: {pool / 'output' / name / 'metallic.png'}" for name in ("acg_Metal053C", "t3_Sci-Fi_Wall_014")
+    ]
+    assert all(line.startswith("info: ") for line in lines[2:-1])
 
 
-def test_check_reports_everything_and_fails(pool):
-    view, normal = pool / "input/clean/sample_0003/1.png", pool / "output/t3_Wood_027/normal.png"
-    kept = {path: path.read_bytes() for path in (view, normal)}
-    try:
-        view.unlink()
-        normal.write_bytes(kept[normal][:-100])
-        result = invoke("check", pool)
-        assert result.exit_code == 1
-        assert "sample_0003: 1.png missing" in result.stdout
-        assert "t3_Wood_027/normal.png: cannot be decoded" in result.stdout
-        assert result.stdout.endswith("7 samples of 7 materials, 49 images: 2 problems\n")
-        report = json.loads(invoke("check", pool, "--json").stdout)
-        assert (report["ok"], report["samples"], len(report["problems"])) == (False, 7, 2)
-    finally:
-        for path, content in kept.items():
-            path.write_bytes(content)
+def test_strict_fails_on_warnings(pool):
+    assert invoke("check", pool, "--strict").exit_code == 1
+
+
+@pytest.fixture
+def spoilt(pool, tmp_path):
+    """A copy of the pool with a view missing and a normal map cut off."""
+    root = shutil.copytree(pool, tmp_path / "spoilt")
+    (root / "input/clean/sample_0003/1.png").unlink()
+    normal = root / "output/t3_Wood_027/normal.png"
+    normal.write_bytes(normal.read_bytes()[:-100])
+    return root
+
+
+def test_check_reports_everything_and_fails(spoilt):
+    result = invoke("check", spoilt)
+    assert result.exit_code == 1
+    assert "error: " in result.stdout
+    assert "sample_0003: 1.png missing" in result.stdout
+    assert "t3_Wood_027/normal.png: cannot be decoded" in result.stdout
+    assert result.stdout.endswith("6 samples of 6 materials, 55 images: 2 errors, 2 warnings\n")
+
+
+def test_the_json_report_has_a_fixed_form(spoilt):
+    result = invoke("check", spoilt, "--json", "--strict")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert list(report) == [
+        *("version", "ok", "strict", "samples", "materials", "files"),
+        *("sizes", "counts", "findings", "moved"),
+    ]
+    assert (report["version"], report["ok"], report["strict"], report["moved"]) == (1, False, True, [])
+    assert (report["samples"], report["materials"], report["files"]) == (6, 6, 55)
+    assert report["sizes"] == {"views": {"64×64": 23}, "maps": {"64×64": 31}}
+    assert report["counts"]["error"] == 2
+    assert {tuple(finding) for finding in report["findings"]} == {
+        ("level", "code", "path", "message", "sample", "material")
+    }
+    first = report["findings"][0]
+    assert (first["level"], first["code"], first["sample"]) == ("error", "missing-views", "clean/sample_0003")
+
+
+def test_quarantine_and_restore(spoilt):
+    before = {path.relative_to(spoilt) for path in spoilt.rglob("*") if path.is_file()}
+    result = invoke("check", spoilt, "--quarantine")
+    assert result.exit_code == 0
+    moved = [line for line in result.stdout.splitlines() if line.startswith("moved: ")]
+    assert len(moved) == 3  # the sample, the material, and the sample that shows it
+    left = invoke("check", spoilt).stdout
+    assert "no sample shows it" in left
+    assert left.endswith("6 samples of 6 materials, 46 images: 3 warnings\n")
+    result = invoke("restore", spoilt / "quarantine")
+    assert result.stdout.endswith(f"Restored 3 folders from {spoilt / 'quarantine'}\n")
+    shutil.rmtree(spoilt / "quarantine")
+    assert {path.relative_to(spoilt) for path in spoilt.rglob("*") if path.is_file()} == before
+
+
+def test_quarantine_to_a_named_folder_with_json(spoilt, tmp_path):
+    result = invoke("check", spoilt, "--quarantine", tmp_path / "aside", "--json")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["ok"], len(report["moved"])) == (0, True, 3)
+    assert list(report["moved"][0]) == ["source", "target", "why", "when"]
+    assert (tmp_path / "aside/output/t3_Wood_027").is_dir()
+
+
+def test_errors_that_cannot_be_moved_still_fail(spoilt, tmp_path):
+    cameras = spoilt / "input/cameras.json"
+    cameras.write_text("{")
+    result = invoke("check", spoilt, "--quarantine", tmp_path / "aside")
+    assert result.exit_code == 1
+    assert f"error: {cameras}: Input data was truncated" in result.stdout
+
+
+def test_import_then_check(pool, tmp_path):
+    for path in (pool / "output/acg_Rock053").iterdir():
+        (tmp_path / "source/rock").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "source/rock" / path.name)
+    (tmp_path / "source/rock/preview.png").touch()
+    result = invoke("import", tmp_path / "source", "--out", tmp_path / "data", "--size", 32)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "rock  imported  32×32"
+    assert lines[1] == "    albedo, roughness, metallic, normal: shrunk from 64 pixels"
+    assert lines[-1] == (f"Imported 1 of 1 materials into {tmp_path / 'data/output'}; 1 other images were ignored")
+    again = invoke("import", tmp_path / "source", "--out", tmp_path / "data", "--json")
+    report = json.loads(again.stdout)
+    assert list(report) == ["version", "ok", "materials", "ignored"]
+    assert list(report["materials"][0]) == ["name", "status", "size", "files", "notes"]
+    assert (again.exit_code, report["ok"], report["materials"][0]["status"]) == (0, True, "exists")
+    (tmp_path / "source/rock/roughness.png").unlink()
+    refused = invoke("import", tmp_path / "source", "--out", tmp_path / "data", "--overwrite")
+    assert refused.exit_code == 1
+    assert "    has no roughness map" in refused.stdout
+    assert refused.stdout.endswith("output, 1 refused; 1 other images were ignored\n")
 
 
 def test_synthesize_refuses_a_full_folder_and_resumes(pool):
@@ -55,8 +139,10 @@ def test_synthesize_refuses_a_full_folder_and_resumes(pool):
     assert result.stdout == f"Rendered 0 samples into {pool}, kept 8\n"
 
 
-def test_check_loads_no_torch(pool):
+@pytest.mark.parametrize("command", ["check", "import"])
+def test_looking_at_files_loads_no_torch(pool, tmp_path, command):
     code = "import sys; from neuropbr_core.cli.data import data; data(sys.argv[1:], standalone_mode=False); "
     code += "sys.exit('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code, "check", str(pool)], capture_output=True, check=False)
+    arguments = ["check", str(pool)] if command == "check" else ["import", str(pool / "output"), "--out", str(tmp_path)]
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 import neuropbr_core
+from neuropbr_core.data.synthesis import synthesize
 from neuropbr_core.errors import CheckpointError, DataError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.recipe.sections import Recipe, Synthesize
 from neuropbr_core.training.run import run
 
 MakeRecipe = Callable[..., Recipe]
@@ -70,6 +72,36 @@ def test_views_without_cameras_are_refused_with_the_way_out(trained: Path, pool:
     assert "--cameras" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "maps").exists()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three photos large enough to be registered, and their dataset two levels up."""
+    material = Path(__file__).parents[2] / "examples/materials/t3_Pebbles_025"
+    shutil.copytree(material, tmp_path / "materials/t3_Pebbles_025")
+    synthesize(Synthesize(str(tmp_path / "materials"), samples=1, size=160, seed=3), tmp_path / "dataset")
+    return tmp_path / "dataset/input/clean/sample_0000"
+
+
+def test_photos_without_cameras_are_registered(trained: Path, photos: Path, tmp_path: Path) -> None:
+    given = photos.parents[1] / "cameras.json"
+    given.rename(tmp_path / "cameras.json")
+    done = infer("--run", trained, "--input", photos, "--output", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    assert "no cameras found: registering the photos to 0.png\n  0.png: confidence 1.00\n  1.png: conf" in done.stdout
+    wins = infer("--run", trained, "--input", photos, "--output", tmp_path / "known", "--cameras", given.name)
+    assert wins.returncode == 1
+    wins = infer(
+        "--run", trained, "--input", photos, "--output", tmp_path / "known", "--cameras", tmp_path / given.name
+    )
+    assert "registering" not in wins.stdout
+    views = neuropbr_core.register_views(neuropbr_core.read_views(photos))
+    assert views.confidence is not None
+    assert min(views.confidence) > 0.2
+    truth = neuropbr_core.read_views(photos, tmp_path / given.name)
+    assert views.positions is not None
+    assert truth.positions is not None
+    assert (F.cosine_similarity(views.positions, truth.positions) > 0.98).all()
 
 
 def test_cameras_can_be_given(trained: Path, pool: Path, tmp_path: Path) -> None:

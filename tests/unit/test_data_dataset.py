@@ -15,7 +15,10 @@ from neuropbr_core.data.dataset import MaterialDataset, Visit
 from neuropbr_core.data.fingerprint import fingerprint_samples
 from neuropbr_core.data.images import read_map, read_view, write_map, write_png
 from neuropbr_core.data.layout import find_samples
-from neuropbr_core.data.loading import steps_per_epoch, suitable_workers, train_loader, val_loader
+from neuropbr_core.data.loading import steps_per_epoch, suitable_threads, train_loader, val_loader
+from neuropbr_core.data.packing import digest_images
+from neuropbr_core.data.stores import DecodedImages
+from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
@@ -59,8 +62,9 @@ def data(root):
     )
 
 
-def opened(data, **options):
-    return MaterialDataset(find_samples(data), data, **options)
+def opened(data, *, cache=None, **options):
+    images = DecodedImages(LayoutSource(data), data.image_size, data.output_size, cache)
+    return MaterialDataset(find_samples(data), data, images, **options)
 
 
 def visits(loader):
@@ -152,13 +156,13 @@ def test_items_do_not_write_into_the_cache(data):
 def test_each_file_is_decoded_once(data, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "neuropbr_core.data.dataset.read_view", lambda path, size: read.append(path) or read_view(path, size)
+        "neuropbr_core.datasets.layout.source.read_view", lambda path, size: read.append(path) or read_view(path, size)
     )
     dataset = opened(data)
     for _ in range(2):
         list(dataset)
     assert len(read) == len(set(read)) == 3 * SAMPLES
-    assert dataset.cache.used == dataset.decoded_bytes
+    assert dataset.images.cache.used == SAMPLES * (3 * 3 * SIZE**2 + 8 * (2 * SIZE) ** 2)
 
 
 def test_the_cache_keeps_what_was_used_last_within_its_limit():
@@ -174,11 +178,10 @@ def test_the_cache_keeps_what_was_used_last_within_its_limit():
     get("a")
     get("b")
     assert loads == ["a", "b", "c", "b"]
-    cache.shrink(100)
-    assert (len(cache), cache.used) == (1, 100)
-    assert len(pickle.loads(pickle.dumps(cache))) == 0  # noqa: S301
+    copy = pickle.loads(pickle.dumps(cache))  # noqa: S301
+    assert (len(copy), copy.limit) == (0, 250)
     assert cache.get("big", lambda: np.zeros(1000, np.uint8)).nbytes == 1000
-    assert cache.used == 100
+    assert cache.used == 200
 
 
 def test_the_epoch_visits_everything_and_depends_on_seed_and_epoch(data):
@@ -201,20 +204,17 @@ def test_leftovers_are_dropped_unless_they_are_all(data):
     for size, world in itertools.product((1, 3, 4, 14, 15), (1, 2, 4)):
         loader = train_loader(dataset, size, seed=0, epoch=0, world_size=world)
         assert len(loader) == steps_per_epoch(dataset, size, world)
-    empty = MaterialDataset([], data, train=True)
+    empty = MaterialDataset([], data, dataset.images, train=True)
     assert len(train_loader(empty, 4, seed=0, epoch=0)) == steps_per_epoch(empty, 4) == 0
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_workers_change_nothing(data):
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_change_nothing(data, threads):
     dataset = opened(data, train=True)
-    torch.manual_seed(0)
     alone = list(train_loader(dataset, 3, seed=0, epoch=2, num_workers=0))
-    state = torch.get_rng_state()
-    helped = list(train_loader(dataset, 3, seed=0, epoch=2, num_workers=2))
+    helped = list(train_loader(opened(data, train=True), 3, seed=0, epoch=2, num_workers=threads))
     for a, b in zip(alone, helped, strict=True):
         equal(a, b)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_resuming_within_an_epoch_continues_exactly(data):
@@ -253,20 +253,27 @@ def test_validation_goes_over_every_sample_once_in_order(data):
     assert sorted(itertools.chain(*shares[0], *shares[1])) == [f"clean/sample_{index:04d}" for index in range(SAMPLES)]
 
 
-def test_workers_only_for_what_does_not_fit(data):
-    assert suitable_workers(opened(data)) == 0
-    assert 1 <= suitable_workers(opened(data, cache=DecodedCache(100))) <= 4
+def test_threads_only_where_images_are_decoded(data):
+    dataset = opened(data)
+    assert 1 <= suitable_threads(dataset) <= 8
+    dataset.images.instant = True
+    assert suitable_threads(dataset) == 0
+
+
+def fingerprint(data, chosen=slice(None)):
+    samples = find_samples(data)
+    return fingerprint_samples(samples[chosen], digest_images(LayoutSource(data), samples))
 
 
 def test_the_fingerprint_is_of_the_content(data, root, tmp_path):
-    samples = find_samples(data)
-    fingerprint = fingerprint_samples(samples)
-    assert fingerprint_samples(samples[::-1]) == fingerprint
-    assert fingerprint_samples(samples[1:]) != fingerprint
+    found = fingerprint(data)
+    assert fingerprint(data, slice(None, None, -1)) == found
+    assert fingerprint(data, slice(1, None)) != found
+    assert fingerprint(replace(data, alignment="none")) != found
     shutil.copytree(root, tmp_path / "copy")
     moved = replace(data, root=str(tmp_path / "copy"))
-    assert fingerprint_samples(find_samples(moved)) == fingerprint
+    assert fingerprint(moved) == found
     pixels = np.moveaxis(read_view(tmp_path / "copy/input/clean/sample_0003/1.png"), 0, 2).copy()
     pixels[0, 0, 0] ^= 1
     write_png(tmp_path / "copy/input/clean/sample_0003/1.png", pixels)
-    assert fingerprint_samples(find_samples(moved)) != fingerprint
+    assert fingerprint(moved) != found

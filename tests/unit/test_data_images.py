@@ -1,10 +1,21 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from neuropbr_core.data.images import read_image, read_map, read_view, verify_image, write_map, write_png
+from neuropbr_core.data.images import (
+    describe_image,
+    is_cut_off,
+    read_image,
+    read_map,
+    read_view,
+    verify_image,
+    write_map,
+    write_png,
+)
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, NORMAL, ROUGHNESS
 
@@ -28,6 +39,71 @@ def test_16_bit_grey_is_read_as_16_bit(tmp_path):
     np.testing.assert_array_equal(read[..., 0], pixels)
     expected = np.rint(pixels / 257).astype(np.uint8)
     np.testing.assert_array_equal(read_map(tmp_path / "deep.png", ROUGHNESS)[0], expected)
+
+
+def write_deep_png(path, pixels):
+    """A 16-bit PNG by the standard: big-endian values, filter 0."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_is_read_as_16_bit(tmp_path, channels):
+    pixels = noise(7, 5, channels, dtype=np.uint16)
+    write_deep_png(tmp_path / "deep.png", pixels)
+    read = read_image(tmp_path / "deep.png")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, pixels[..., :3])
+    expected = np.rint(pixels[..., :3] / 257).astype(np.uint8)
+    np.testing.assert_array_equal(np.moveaxis(read_view(tmp_path / "deep.png"), 0, 2), expected)
+
+
+def test_16_bit_colour_tiff_is_read_as_16_bit(tmp_path):
+    pixels = noise(4, 6, 3, dtype=np.uint16)
+    entries = [(256, 6), (257, 4), (258, 16), (259, 1), (262, 2), (273, 134), (277, 3), (278, 4), (279, 144)]
+    tags = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries if tag != 258)
+    depth = struct.pack("<HHII", 258, 3, 3, 128)
+    folder = tags[:24] + depth + tags[24:]
+    header = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + folder + struct.pack("<I", 0)
+    content = header.ljust(128, b"\0") + struct.pack("<HHH", 16, 16, 16) + pixels.astype("<u2").tobytes()
+    (tmp_path / "deep.tiff").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.tiff"), pixels)
+
+
+def test_facts_of_a_header(tmp_path):
+    write_deep_png(tmp_path / "deep.png", noise(7, 5, 4, dtype=np.uint16))
+    facts = describe_image(tmp_path / "deep.png")
+    assert (facts.size, facts.channels, facts.bits, facts.alpha) == ("5×7", 3, 16, True)
+    write_png(tmp_path / "grey.png", noise(3, 4))
+    facts = describe_image(tmp_path / "grey.png")
+    assert (facts.size, facts.channels, facts.bits, facts.alpha) == ("4×3", 1, 8, False)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix in ("png", "jpg"):
+        Image.fromarray(noise(3, 5, 3)).save(tmp_path / f"turned.{suffix}", exif=exif)
+        assert describe_image(tmp_path / f"turned.{suffix}").size == "3×5"
+
+
+def test_whether_a_file_is_cut_off(tmp_path):
+    write_png(tmp_path / "whole.png", noise(64, 64, 3))
+    content = (tmp_path / "whole.png").read_bytes()
+    assert not is_cut_off(tmp_path / "whole.png")
+    for length in (0, 40, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.png").write_bytes(content[:length])
+        assert is_cut_off(tmp_path / "cut.png")
+
+
+def test_a_grey_normal_map_is_refused(tmp_path):
+    write_png(tmp_path / "normal.png", noise(4, 4))
+    with pytest.raises(DataError, match=r"normal\.png: is grey; a normal map has three channels\. Is it a height map"):
+        read_map(tmp_path / "normal.png", NORMAL)
 
 
 def test_16_bit_is_averaged_before_rounding(tmp_path):

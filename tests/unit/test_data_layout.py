@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from neuropbr_core.data.cameras_file import CameraRecord, read_cameras, write_cameras
-from neuropbr_core.data.checking import check_dataset
 from neuropbr_core.data.images import write_map, write_png
 from neuropbr_core.data.layout import find_samples, scan_dataset, sources
 from neuropbr_core.errors import DataError
@@ -122,7 +121,9 @@ def test_usable_samples_remain_in_a_scan(root):
     (root / "input/clean/sample_0001/2.png").unlink()
     scan = scan_dataset(section(root))
     assert [sample.id for sample in scan.samples] == ["clean/sample_0000", "dirty/sample_0001", "dirty/sample_0002"]
-    assert len(scan.problems) == 1
+    assert [(one.level, one.code, one.sample) for one in scan.findings] == [
+        ("error", "missing-views", "clean/sample_0001")
+    ]
 
 
 def test_long_lists_are_cut(root):
@@ -176,14 +177,20 @@ def test_malformed_cameras_give_the_place(tmp_path):
         read_cameras(tmp_path / "cameras.json")
 
 
-def test_check_decodes_everything(root):
-    assert check_dataset(section(root)).problems == []
-    whole = (root / "output/oak/albedo.png").read_bytes()
-    (root / "output/oak/albedo.png").write_bytes(whole[:-30])
-    (root / "input/dirty/sample_0002/1.png").write_bytes(b"")
-    report = check_dataset(section(root))
-    assert (report.samples, report.materials, report.files) == (4, 2, 4 * 3 + 2 * 4)
-    assert [problem.split(": ")[0] for problem in report.problems] == [
-        f"{root}/input/dirty/sample_0002/1.png",
-        f"{root}/output/oak/albedo.png",
+@pytest.mark.parametrize("keep", [0, 60, -1])
+def test_truncated_files_are_refused_before_training(root, keep):
+    for path in (root / "input/clean/sample_0001/2.png", root / "output/oak/normal.png"):
+        path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError) as caught:
+        find_samples(section(root))
+    lines = [line.removeprefix(f"{root}/") for line in str(caught.value).splitlines()]
+    assert lines == [
+        "output/oak: normal.png truncated; restore from the source, or remove what uses it",
+        "input/clean/sample_0001: 2.png truncated; restore from the source, or remove what uses it",
     ]
+
+
+def test_bytes_after_a_whole_png_do_no_harm(root):
+    path = root / "input/clean/sample_0001/2.png"
+    path.write_bytes(path.read_bytes() + b"appended by some program")
+    assert len(find_samples(section(root))) == 4

@@ -1,15 +1,19 @@
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from neuropbr_core.contracts import CameraRecord, Sample, SampleSource
 from neuropbr_core.data.images import write_map, write_png
 from neuropbr_core.data.layout import find_samples
 from neuropbr_core.data.loading import train_loader
-from neuropbr_core.data.opening import open_dataset
+from neuropbr_core.data.opening import open_dataset, open_source
+from neuropbr_core.datasets.layout import Options
 from neuropbr_core.errors import DataError
+from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Component, Data, ModelSection, Optimizer, Recipe, Training
 
@@ -34,9 +38,11 @@ def root(tmp_path_factory):
 
 def recipe(root, **changes):
     none = Component("encoder", "encoder", "test:none", None, None)
+    source = Component("dataset", "source", "neuropbr:layout", Options(), NoEntryOptions())
     return Recipe(
         name="test",
         data=Data(**({"root": str(root), "image_size": 4, "output_size": 4, "val_ratio": 0.3} | changes)),
+        source=source,
         encoder=none,
         fusion=none,
         model=ModelSection(),
@@ -101,3 +107,49 @@ def test_the_seed_of_the_recipe_decides_the_windows(root):
         for batch in train_loader(open_dataset(recipe(root, crop_size=2, augment=True)).train, 4, seed=7, epoch=0)
     ]
     assert all(torch.equal(a, b) for a, b in zip(frames, again, strict=True))
+
+
+class Lists(SampleSource):
+    """Lists what it is given, and is the registry that it comes from too."""
+
+    def __init__(self, *samples):
+        self.listed = samples
+
+    def create(self, kind, use, options, **context):
+        assert (kind, use, set(context)) == ("dataset", "acme:reel", {"data"})
+        return self
+
+    def samples(self):
+        return self.listed
+
+
+CAMERA = CameraRecord(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 1.0))
+SOUND = Sample("a", "reel", "oak", (1, 2, 3), dict.fromkeys(MAPS, 4))
+
+
+@pytest.mark.parametrize(
+    ("samples", "alignment", "problems"),
+    [
+        ([], "none", ["lists no samples"]),
+        ([SOUND, SOUND], "none", ["lists 2 samples with the id a"]),
+        (
+            [replace(SOUND, views=(1,)), replace(SOUND, id="b", maps={"albedo": 4, "normal": 4})],
+            "none",
+            ["a: lists 1 views, data.views is 3", "b: lists no metallic, roughness"],
+        ),
+        ([SOUND], "recorded", ["a: lists 0 cameras, wanted 3, as data.alignment is recorded"]),
+        ([replace(SOUND, cameras=(CAMERA,) * 3)], "none", ["a: lists 3 cameras, wanted none"]),
+    ],
+)
+def test_what_a_source_lists_is_checked(samples, alignment, problems):
+    component = Component("dataset", "source", "acme:reel", None, NoEntryOptions())
+    with pytest.raises(DataError) as caught:
+        open_source(component, Data(alignment=alignment), Lists(*samples))
+    assert str(caught.value).splitlines() == [f"acme:reel: {problem}" for problem in problems]
+
+
+def test_a_source_that_keeps_the_rules_is_opened():
+    component = Component("dataset", "source", "acme:reel", None, NoEntryOptions())
+    seen = replace(SOUND, cameras=(CAMERA,) * 3)
+    assert open_source(component, Data(), Lists(SOUND))[1] == (SOUND,)
+    assert open_source(component, Data(alignment="recorded"), Lists(seen))[1] == (seen,)

@@ -1,7 +1,14 @@
+import json
+
+import numpy as np
 import pytest
 
+from neuropbr_core.data.images import write_map, write_png
+from neuropbr_core.data.layout import find_samples
 from neuropbr_core.data.splits import split_materials
 from neuropbr_core.errors import DataError
+from neuropbr_core.maps import MAPS
+from neuropbr_core.recipe.sections import Data
 
 NAMES = [f"material_{index}" for index in range(400)]
 
@@ -41,7 +48,7 @@ def test_ratio_zero_and_a_single_material_hold_back_nothing():
     assert split_materials(NAMES, val_ratio=0, seed=0).val == ()
     single = split_materials(["a"], val_ratio=0.99, seed=0)
     assert (single.train, single.val) == (("a",), ())
-    assert single.notes == ("no validation: there is only one material",)
+    assert single.notes == ("no validation: there is only one material, or one group of look-alikes",)
 
 
 def test_explicit_list():
@@ -62,3 +69,95 @@ def test_unknown_names_get_a_suggestion():
 def test_nothing_left_to_train_on():
     with pytest.raises(DataError, match="leave at least one to train on"):
         split_materials(["a", "b"], val_ratio=0, seed=0, val_materials=["a", "b"])
+
+
+GROUPS = {"oak": [f"material_{index}" for index in range(6)], "tiles": ["material_10", "material_11"]}
+
+
+def side(split, name):
+    return "val" if name in split.val else "train"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_group_is_on_one_side(seed):
+    split = split_materials(NAMES[:40], val_ratio=0.5, seed=seed, groups=GROUPS)
+    for members in GROUPS.values():
+        assert len({side(split, name) for name in members}) == 1
+    assert split.groups == {group: tuple(sorted(members)) for group, members in GROUPS.items()}
+    assert sorted(split.train + split.val) == sorted(NAMES[:40])
+
+
+def test_groups_fall_on_either_side_by_their_name_alone():
+    sides = {
+        side(split_materials(NAMES[:40], val_ratio=0.5, seed=seed, groups=GROUPS), "material_0") for seed in range(9)
+    }
+    assert sides == {"train", "val"}
+    grown = {"oak": [*GROUPS["oak"], "material_300"], "tiles": GROUPS["tiles"]}
+    for seed in range(9):
+        before = split_materials(NAMES, val_ratio=0.3, seed=seed, groups=GROUPS)
+        after = split_materials(NAMES, val_ratio=0.3, seed=seed, groups=grown)
+        assert set(before.val) ^ set(after.val) <= {"material_300"}
+
+
+def test_a_group_may_be_named_like_a_material():
+    split = split_materials(NAMES, val_ratio=0.3, seed=0, groups={"material_7": ["material_1", "material_2"]})
+    assert sorted(split.train + split.val) == sorted(NAMES)
+
+
+def test_absent_members_leave_a_note():
+    split = split_materials(["oak_1", "oak_2", "brick"], val_ratio=0.5, seed=0, groups={"oak": ["oak_1", "oak2"]})
+    assert split.groups == {"oak": ("oak_1",)}
+    assert split.notes[0] == "data.groups.oak: 'oak2' is no material of this dataset. Did you mean 'oak_2'?"
+
+
+def test_a_single_group_holds_back_nothing():
+    split = split_materials(["a", "b"], val_ratio=0.5, seed=0, groups={"all": ["a", "b"]})
+    assert (split.train, split.val) == (("a", "b"), ())
+    assert split.notes == ("no validation: there is only one material, or one group of look-alikes",)
+
+
+def test_a_material_of_two_groups_is_refused():
+    with pytest.raises(DataError, match=r"data\.groups: 'a' is in 'x' and in 'y'; name it in one group"):
+        split_materials(["a", "b"], val_ratio=0.5, seed=0, groups={"x": ["a"], "y": ["a", "b"]})
+
+
+def test_an_explicit_list_must_not_part_a_group():
+    with pytest.raises(DataError, match=r"holds back part of data\.groups\.oak; add 'b', or take the group apart"):
+        split_materials(["a", "b", "c"], val_ratio=0.5, seed=0, val_materials=["a"], groups={"oak": ["a", "b"]})
+    split = split_materials(["a", "b", "c"], val_ratio=0, seed=0, val_materials=["a", "b"], groups={"oak": ["a", "b"]})
+    assert split.val == ("a", "b")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Twelve materials, two samples of each; every third sample is dirty too, and every fifth dirty alone."""
+    root = tmp_path_factory.mktemp("dataset")
+    names = {f"sample_{index:04d}": f"material_{index % 12}" for index in range(24)}
+    for index, name in enumerate(names):
+        clean, dirty = index % 5 != 0, index % 3 == 0 or index % 5 == 0
+        for source in ["clean"] * clean + ["dirty"] * dirty:
+            write_png(root / "input" / source / name / "0.png", np.zeros((4, 4, 3), np.uint8))
+    for material in set(names.values()):
+        for spec in MAPS.values():
+            write_map(root / "output" / material, spec, np.full((spec.channels, 4, 4), 128, np.uint8))
+    (root / "input/render_metadata.json").write_text(json.dumps(names))
+    return root
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_material_nor_group_is_on_both_sides_in_any_curriculum(dataset, seed):
+    groups = {"oak": ("material_0", "material_1", "material_2"), "tiles": ("material_7", "material_8")}
+    sides = {}
+    for curriculum in ("clean", "mixed", "dirty"):
+        samples = find_samples(Data(root=str(dataset), views=1, render_curriculum=curriculum))
+        materials = [sample.material for sample in samples]
+        split = split_materials(materials, val_ratio=0.3, seed=seed, groups=groups)
+        assert set(split.train) | set(split.val) == set(materials)
+        assert not set(split.train) & set(split.val)
+        for members in groups.values():
+            assert len({side(split, name) for name in members if name in materials}) == 1
+        if not any("fell under" in note for note in split.notes):
+            sides[curriculum] = {name: side(split, name) for name in materials}
+    for one in sides.values():  # and a curriculum later in training must not have seen what another holds back
+        for other in sides.values():
+            assert all(one[name] == other[name] for name in one.keys() & other.keys())

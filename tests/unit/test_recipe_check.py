@@ -49,6 +49,11 @@ class ReservedOptions:
 
 
 @dataclass(frozen=True)
+class ReelOptions:
+    file: str
+
+
+@dataclass(frozen=True)
 class Nothing:
     pass
 
@@ -64,6 +69,8 @@ OPTIONS: dict[tuple[str, str], type | Exception] = {
     ("observer", "journal"): Nothing,
     ("observer", "grid"): Nothing,
     ("exporter", "pt"): Nothing,
+    ("dataset", "layout"): Nothing,
+    ("dataset", "reel"): ReelOptions,
 }
 
 
@@ -289,8 +296,8 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
             [
                 "r.yaml:1:24 data.synthesize.materials: is missing",
                 (
-                    "r.yaml:1:37 data.synthesize.material: unknown key; allowed: materials, samples, size, seed; "
-                    "did you mean `materials`?"
+                    "r.yaml:1:37 data.synthesize.material: unknown key; allowed: materials, samples, size, seed, "
+                    "procedural; did you mean `materials`?"
                 ),
             ],
         ),
@@ -331,15 +338,22 @@ def test_problems_say_where_and_what(load: Load, text: str, expected: list[str])
         (
             ["model.view_conditioning=direction"],
             (
-                "model.view_conditioning: `direction` needs views with known cameras; set `data.alignment: recorded`, "
-                "or write `none`"
+                "model.view_conditioning: `direction` needs views with known cameras; set `data.alignment: recorded` or "
+                "`estimated`, or write `none`"
             ),
         ),
         (
             ["model.albedo=residual"],
             (
-                "model.albedo: `residual` starts from the median of aligned views; set `data.alignment: recorded`, or "
-                "write `direct`"
+                "model.albedo: `residual` starts from the median of aligned views; set `data.alignment: recorded` or "
+                "`estimated`, or write `direct`"
+            ),
+        ),
+        (
+            ["data.jitter.alignment=1.5"],
+            (
+                "data.jitter.alignment: found 1.5, but views are not aligned; set `data.alignment: recorded` or "
+                "`estimated`, or write 0"
             ),
         ),
         (
@@ -365,6 +379,7 @@ def test_sections_must_fit_each_other(load: Load, overrides: list[str], expected
         ["data.output_size=256", "model.decoder.super_resolution=4"],
         ["data.crop_size=64"],
         ["model.view_conditioning=direction", "model.albedo=residual", "data.alignment=recorded"],
+        ["model.view_conditioning=direction", "data.alignment=estimated", "data.jitter.alignment=1"],
         ["data.synthesize={materials: x}", "data.root=y"],
         ["optimizer.min_lr=1", "optimizer.scheduler=step"],
     ],
@@ -431,6 +446,28 @@ def test_every_kind_of_a_recipe_has_its_field() -> None:
     names = {field.name for field in fields(Recipe)}
     sections: Iterable[tuple[str, ...]] = (kind.section for kind in KINDS.values() if kind.section)
     assert {section[-1] for section in sections} <= names
+
+
+@pytest.mark.parametrize(
+    "written", ["", "data.source={}", "data.source={use: layout}", "data.source={use: acme:layout}"]
+)
+def test_a_slot_with_a_default_may_be_left_empty(load: Load, written: str) -> None:
+    resolved = load(GOOD, *filter(None, [written]))
+    assert resolved.recipe.source == Component("dataset", "source", "acme:layout", Nothing(), NoEntryOptions())
+    assert resolved.recipe.tree["data"]["source"] == {"use": "acme:layout"}
+    assert "use" in written or resolved.origin(("data", "source", "use")) == "default"
+    assert load(dump_recipe(resolved.recipe)).recipe.source == resolved.recipe.source
+
+
+def test_a_named_component_replaces_the_default_of_a_slot(load: Load) -> None:
+    recipe = load(GOOD, "data.source={use: reel, file: x}").recipe
+    assert recipe.source == Component("dataset", "source", "acme:reel", ReelOptions("x"), NoEntryOptions())
+    assert problems(load, GOOD, "data.source={use: reel}") == [
+        "--set:1:1 data.source.file: is missing (from `--set data.source={use: reel}`)"
+    ]
+    assert problems(load, GOOD, "data.source={file: x}") == [
+        "--set:1:1 data.source.file: unknown key; allowed: use (from `--set data.source={file: x}`)"
+    ]
 
 
 def test_a_shipped_recipe_loads_by_reference() -> None:

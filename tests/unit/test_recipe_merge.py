@@ -100,7 +100,7 @@ def test_null_removes_an_inherited_entry_but_only_sets_other_values(folder: Path
     tree, _, problems = read("r.yaml")
     assert problems == []
     assert list(tree["losses"]) == ["l1"]
-    assert tree["data"] == {"root": None}
+    assert tree["data"] == {"source": {"use": "layout"}, "root": None}
 
 
 def test_a_mixin_may_remove_what_the_recipe_before_it_has(folder: Path) -> None:
@@ -143,7 +143,7 @@ def test_overrides_are_yaml_and_later_ones_win(folder: Path) -> None:
     tree, root, problems = read("base.yaml", *texts)
     assert problems == []
     assert tree["optimizer"] == {"betas": [0, 1], "lr": 2e-2}
-    assert tree["data"] == {"root": None}
+    assert tree["data"] == {"source": {"use": "layout"}, "root": None}
     assert "gan" not in tree["losses"]
     place = root.place_of(("optimizer", "lr"))
     assert (place.file, place.line, place.words) == ("--set", 5, "--set optimizer.lr=2e-2")
@@ -153,7 +153,7 @@ def test_an_override_keeps_the_words_of_its_flag_also_when_pickled(folder: Path)
     write("base.yaml", BASE)
     override = pickle.loads(pickle.dumps(Override('data.root="1e3"', "--data 1e3")))  # noqa: S301
     tree, root, _ = read("base.yaml", override)
-    assert tree["data"] == {"root": "1e3"}
+    assert tree["data"]["root"] == "1e3"
     assert root.place_of(("data", "root")).words == "--data 1e3"
 
 

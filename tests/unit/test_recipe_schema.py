@@ -79,6 +79,8 @@ WHOLE = "model: {encoder: {use: resnet}, fusion: {use: vit}}\nlosses: {l1: {}, m
     [
         WHOLE,
         WHOLE.replace("resnet", "'neuropbr:resnet'"),
+        WHOLE + "data: {source: {}, root: x}",
+        WHOLE + "data: {source: {use: layout}}",
         "extends: base.yaml",
         "extends: [a.yaml, 'neuropbr:teacher_default']\nlosses: {gan: null, other: {weight: 2}}",
         "extends: a.yaml\nmodel: {encoder: {variant: resnet18}}",
@@ -99,6 +101,8 @@ def test_it_accepts(schema: Schema, text: str) -> None:
         WHOLE.replace("l1: {}", "l1: {albdo: 1}"),
         WHOLE.replace("l1: {}", "l1: {maps: [albedo]}"),
         "extends: a.yaml\nlosses: {l1: {albdo: 1}}",
+        WHOLE + "data: {source: {file: x}}",
+        WHOLE + "data: {source: {use: lay-out}}",
         "extends: 3",
         "extends: a.yaml\nlosses: {'a.b': {use: l1}}",
     ],

@@ -1,0 +1,38 @@
+"""`neuropbr data align`: cameras from photos."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace a cameras.json that is there.")
+@click.pass_context
+def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
+    """Find out where photos were taken from, and write cameras.json.
+
+    TARGET is a folder with the photos of one material, or a dataset, of which every sample is registered. The first
+    photo of each is taken from straight above; the others are registered to it. The exit status is 1 when photos are
+    refused; the cameras of all others are written.
+    """
+    from neuropbr_core.data.cameras_file import write_cameras
+    from neuropbr_core.data.layout import CAMERAS_NAME
+    from neuropbr_core.data.progress import bar
+    from neuropbr_core.data.registration.folders import align_dataset, align_folder, is_dataset
+    from neuropbr_core.errors import DataError
+
+    dataset = is_dataset(target)
+    file = target / "input" / CAMERAS_NAME if dataset else target / CAMERAS_NAME
+    if file.exists() and not overwrite:
+        raise DataError(f"{file}: is there already; keep it, or replace it with --overwrite")
+    aligned = align_dataset(target, bar) if dataset else align_folder(target)
+    for name, found in aligned.registrations.items():
+        shares = " ".join(f"{share:.2f}" for share in found.confidence)
+        click.echo(f"{name}: confidence {shares}, focal length {found.focal:.2f}")
+    for problem in aligned.problems:
+        click.echo(problem)
+    if aligned.registrations:
+        write_cameras(file, aligned.cameras)
+        click.echo(f"wrote {file}")
+    ctx.exit(1 if aligned.problems else 0)

@@ -1,0 +1,153 @@
+"""`neuropbr data check` and `neuropbr data restore`: what is wrong with a dataset, and bad parts out of it and back."""
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from neuropbr_core.data.checking import CheckReport
+    from neuropbr_core.data.findings import Finding
+    from neuropbr_core.data.quarantine import Move
+
+
+REPORT_VERSION = 1
+
+
+@click.command()
+@click.argument("root", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--views", default=3, show_default=True, type=click.IntRange(1, 64), help="Views that a sample must have."
+)
+@click.option(
+    "--curriculum",
+    default="mixed",
+    show_default=True,
+    type=click.Choice(["clean", "mixed", "dirty"]),
+    help="Which samples to look at.",
+)
+@click.option("--size", type=click.IntRange(16, 8192), help="Side that all images must have; default: one for all.")
+@click.option(
+    "--quarantine",
+    "aside",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="Move samples and materials with errors to DIR (after ROOT; default ROOT/quarantine).",
+)
+@click.option("--strict", is_flag=True, help="Fail on warnings too.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one for each CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.pass_context
+def check(  # noqa: PLR0913
+    ctx: click.Context,
+    *,
+    root: Path,
+    views: int,
+    curriculum: Literal["clean", "mixed", "dirty"],
+    size: int | None,
+    aside: str | None,
+    strict: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Report all that is wrong with a dataset.
+
+    Every file of the dataset in ROOT is looked at. Errors keep it from being trained on; warnings are maps that are
+    hardly what they should be, duplicates and strays; the rest is good to know. The exit status is 1 when there are
+    errors, with --strict also for warnings, that --quarantine did not move; 2 for wrong usage. Cameras are checked when
+    ROOT/input/cameras.json is there. `neuropbr data restore DIR` moves everything back.
+    """
+    from neuropbr_core.data.checking import check_dataset
+    from neuropbr_core.data.layout import CAMERAS_NAME
+    from neuropbr_core.data.progress import bar, silent
+    from neuropbr_core.data.quarantine import quarantine
+    from neuropbr_core.recipe.sections import Data
+
+    alignment: Literal["recorded", "none"] = "recorded" if (root / "input" / CAMERAS_NAME).exists() else "none"
+    section = Data(root=str(root), views=views, render_curriculum=curriculum, alignment=alignment)
+    processes = workers or os.cpu_count() or 1
+    report = check_dataset(section, size=size, workers=processes, progress=silent if as_json else bar)
+    moved = [] if aside is None else quarantine(section, report.findings, Path(aside or root / "quarantine"))
+    left = _left(report, moved)
+    ok = not any(finding.level == "error" or (strict and finding.level == "warning") for finding in left)
+    if as_json:
+        click.echo(json.dumps(_as_json(report, moved, ok, strict), indent=2))
+    else:
+        for line in _lines(report, moved):
+            click.echo(line)
+    ctx.exit(0 if ok else 1)
+
+
+@click.command()
+@click.argument("quarantine", type=click.Path(path_type=Path, file_okay=False))
+def restore(quarantine: Path) -> None:
+    """Move what lies in a QUARANTINE folder back."""
+    from neuropbr_core.data.quarantine import restore as move_back
+
+    moved = move_back(quarantine)
+    for move in moved:
+        click.echo(f"restored {move.source}")
+    click.echo(f"Restored {_counted(len(moved), 'folder')} from {quarantine}")
+
+
+def _left(report: "CheckReport", moved: "list[Move]") -> "list[Finding]":
+    """Findings that moving did not settle."""
+    gone = {Path(move.source) for move in moved}
+    return [finding for finding in report.findings if not moved or not _is_settled(finding, gone)]
+
+
+def _is_settled(finding: "Finding", gone: set[Path]) -> bool:
+    if finding.level == "error" and (finding.sample is not None or finding.material is not None):
+        return True
+    path = Path(finding.path).resolve()
+    return not gone.isdisjoint((path, *path.parents))
+
+
+def _as_json(report: "CheckReport", moved: "list[Move]", ok: bool, strict: bool) -> dict[str, Any]:
+    return {
+        "version": REPORT_VERSION,
+        "ok": ok,
+        "strict": strict,
+        "samples": report.samples,
+        "materials": report.materials,
+        "files": report.files,
+        "sizes": report.sizes,
+        "counts": {level: report.count(level) for level in ("error", "warning", "info")},
+        "findings": [dataclasses.asdict(finding) for finding in report.findings],
+        "moved": [dataclasses.asdict(move) for move in moved],
+    }
+
+
+def _lines(report: "CheckReport", moved: "list[Move]") -> Iterator[str]:
+    """Errors and warnings one by one, what is good to know once a kind, and a summary."""
+    for finding in report.findings:
+        if finding.level != "info":
+            yield f"{finding.level}: {finding}"
+    kinds = Counter(finding.code for finding in report.findings if finding.level == "info")
+    for code, count in kinds.items():
+        first = next(finding for finding in report.findings if finding.code == code and finding.level == "info")
+        more = f" (and {count - 1} more; --json lists all)" if count > 1 else ""
+        yield f"info: {first}{more}"
+    for move in moved:
+        yield f"moved: {move.source} to {move.target}"
+    yield f"{_seen(report)}: {_verdict(report)}"
+
+
+def _seen(report: "CheckReport") -> str:
+    samples, materials = _counted(report.samples, "sample"), _counted(report.materials, "material")
+    return f"{samples} of {materials}, {_counted(report.files, 'image')}"
+
+
+def _verdict(report: "CheckReport") -> str:
+    counts = [(report.count("error"), "error"), (report.count("warning"), "warning")]
+    return ", ".join(_counted(count, noun) for count, noun in counts if count) or "no problems"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,87 @@
+"""`neuropbr data import`: materials from elsewhere."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from neuropbr_core.data.importing import ImportReport
+
+REPORT_VERSION = 1
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder.")
+@click.option("--size", type=click.IntRange(16, 8192), help="Side of the maps; default: that of each albedo.")
+@click.option(
+    "--name-template",
+    default="{name}",
+    show_default=True,
+    metavar="TEXT",
+    help="Name of a material: {name} from its files, {folder} they lie in.",
+)
+@click.option("--crop", is_flag=True, help="Take the middle of images that are not square, which then no longer tile.")
+@click.option("--overwrite", is_flag=True, help="Replace materials of the same name.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one for each CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.pass_context
+def import_(  # noqa: PLR0913
+    ctx: click.Context,
+    *,
+    source: Path,
+    out: Path,
+    size: int | None,
+    name_template: str,
+    crop: bool,
+    overwrite: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Bring materials into a dataset's output folder.
+
+    SOURCE is a folder, zip files in it included, or a zip file, with the naming customs of ambientCG, Poly Haven,
+    3dtextures, cgbookcase, FreePBR and the like. Normals become OpenGL, glossiness roughness, ORM and ARM maps single
+    ones; the report says what was done to each material. A material is written whole or not at all. The exit status is
+    1 when any was refused.
+    """
+    from neuropbr_core.data.importing import import_materials
+    from neuropbr_core.data.progress import bar, silent
+
+    report = import_materials(
+        source,
+        out,
+        size=size,
+        name_template=name_template,
+        crop=crop,
+        overwrite=overwrite,
+        workers=workers or os.cpu_count() or 1,
+        progress=silent if as_json else bar,
+    )
+    ok = not report.count("refused")
+    if as_json:
+        click.echo(json.dumps({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)}, indent=2))
+    else:
+        for line in _lines(report, out):
+            click.echo(line)
+    ctx.exit(0 if ok else 1)
+
+
+def _lines(report: "ImportReport", out: Path) -> Iterator[str]:
+    """A row a material, its notes below it, and a summary."""
+    from neuropbr_core.cli.table import aligned
+
+    rows = [(one.name, one.status, f"{one.size}×{one.size}" if one.size else "-") for one in report.materials]
+    for row, one in zip(aligned(rows).splitlines(), report.materials, strict=True):
+        yield row
+        yield from (f"    {note}" for note in one.notes)
+    counts = [(report.count("exists"), "there already"), (report.count("refused"), "refused")]
+    rest = "".join(f", {count} {what}" for count, what in counts if count)
+    unused = f"; {len(report.ignored)} other images were ignored" if report.ignored else ""
+    done = f"{report.count('imported')} of {len(report.materials)} materials"
+    yield f"Imported {done} into {out / 'output'}{rest}{unused}"

@@ -1,0 +1,88 @@
+"""`neuropbr data pack`: decode a dataset's images once, before a run does it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from neuropbr_core.cli.overrides import collect_overrides, set_option
+
+if TYPE_CHECKING:
+    from neuropbr_core.recipe.sections import Component, Data
+
+
+@click.command()
+@click.argument("dataset", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--recipe", metavar="RECIPE", help="Pack what this recipe reads, at its sizes.")
+@set_option
+@click.option("--size", type=click.IntRange(16, 8192), help="Side of views and maps in pixels.  [default: 2048]")
+@click.option("--views", type=click.IntRange(1, 64), help="Views of each sample.  [default: 3]")
+@click.option("--out", metavar="DIR", help="Folder of the pack.  [default: DATASET/.pack]")
+@click.option("--prune", is_flag=True, help="Remove packed images of which the dataset uses none any more.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def pack(
+    *,
+    dataset: Path | None,
+    recipe: str | None,
+    size: int | None,
+    views: int | None,
+    out: str | None,
+    prune: bool,
+    as_json: bool,
+    **overrides: Any,
+) -> None:
+    """Decode every image of DATASET once, into files that runs map into memory.
+
+    A run does the same on first use (`data.pack`). Images that are packed already are kept, so the command can be
+    interrupted and repeated. Clean and dirty samples are packed, or with --recipe those of its curriculum.
+    """
+    from neuropbr_core.data.opening import pack_dataset
+    from neuropbr_core.data.pack_writing import amount
+    from neuropbr_core.data.progress import bar, silent
+    from neuropbr_core.registry import default_registry
+
+    changes = {"root": dataset, "image_size": size, "output_size": size, "views": views, "pack": out}
+    component, data = _chosen(recipe, {key: value for key, value in changes.items() if value is not None}, overrides)
+    done = pack_dataset(
+        component,
+        data,
+        default_registry(),
+        prune=prune,
+        say=lambda line: click.echo(line, err=True),
+        progress=silent if as_json else bar,
+    )
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(done) | {"folder": str(done.folder)}, indent=2))
+        return
+    cost = f": {amount(done.nbytes)} in {done.seconds:.1f} s" if done.packed else ""
+    click.echo(f"Packed {done.packed} images of {done.samples} samples into {done.folder}{cost}; kept {done.kept}")
+    if done.freed:
+        click.echo(f"Removed {amount(done.freed)} that the dataset does not use")
+
+
+def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, Any]) -> "tuple[Component, Data]":
+    """The source and the section `data` that the command line describes."""
+    from neuropbr_core.recipe import load_recipe
+    from neuropbr_core.recipe.text import scalar
+
+    if recipe is None:
+        return _layout(changes)
+    texts = [f"data.{key}={scalar(str(value) if isinstance(value, Path) else value)}" for key, value in changes.items()]
+    checked = load_recipe(recipe, [*collect_overrides(**overrides), *texts])
+    return checked.source, checked.data
+
+
+def _layout(changes: dict[str, Any]) -> "tuple[Component, Data]":
+    """The guide's layout, everything that is on the disk."""
+    from neuropbr_core.kinds import KINDS, NoEntryOptions
+    from neuropbr_core.recipe.sections import Component, Data
+    from neuropbr_core.registry import default_registry
+
+    if "root" not in changes:
+        raise click.UsageError("name a DATASET, or a recipe with --recipe")
+    use = KINDS["dataset"].default or ""
+    options = default_registry().options("dataset", use)()
+    component = Component("dataset", "source", use, options, NoEntryOptions())
+    return component, Data(**{**changes, "root": str(changes["root"])}, render_curriculum="mixed")

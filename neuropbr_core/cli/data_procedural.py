@@ -1,0 +1,39 @@
+"""`neuropbr data procedural`: materials out of nothing."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the material folders.")
+@click.option("--count", default=25, show_default=True, type=click.IntRange(1), help="Materials to write.")
+@click.option(
+    "--size", default=512, show_default=True, type=click.IntRange(16, 4096), help="Side of the maps in pixels."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="First seed of each kind.")
+@click.option("--kinds", metavar="A,B", help="Kinds to take in turn; default: all.")
+@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw a picture of the kinds (PNG).")
+def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | None, sheet: Path | None) -> None:
+    """Make materials from noise: bricks, metals, woods, cloths, ….
+
+    Each is a folder proc_KIND_SEED with albedo.png, roughness.png, metallic.png and normal.png (OpenGL) that tile.
+    Kinds take turns; when each has had one, the seed grows by one. The same kind and seed always give the same
+    material. With --sheet alone, nothing else is written.
+    """
+    if out is None and sheet is None:
+        raise click.UsageError("give --out DIR for materials, --sheet FILE for a picture of them, or both")
+    from neuropbr_core.data.procedural import procedural_materials, write_materials
+    from neuropbr_core.data.procedural_sheet import contact_sheet
+    from neuropbr_core.data.progress import bar
+    from neuropbr_core.materials.procedural.catalog import KINDS
+
+    chosen = tuple(kind.strip() for kind in kinds.split(",")) if kinds is not None else KINDS
+    materials = procedural_materials(count, seed, chosen)
+    if out is not None:
+        write_materials(materials, out, size, progress=bar)
+        click.echo(f"Wrote {len(materials)} materials into {out}")
+    if sheet is not None:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(chosen, seed, progress=bar).save(sheet, optimize=True)
+        click.echo(f"Drew {len(chosen)} kinds into {sheet}")

@@ -1,0 +1,81 @@
+"""Small random errors of exposure, white balance and alignment, such as real captures have.
+
+What a visit draws is a few numbers; pixels are changed on the device (`apply_gains`), and alignment is changed in the
+homographies that the device warps with.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+from torch import Tensor
+
+from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
+from neuropbr_core.recipe.sections import Jitter
+
+_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+
+
+class Drawn(NamedTuple):
+    """The errors of one visit.
+
+    Attributes:
+        gains: Factor of each view's linear red, green and blue, float32 `(V, 3)`; None when colours stay.
+        shakes: View to shaken view, both in [0, 1]², float64 `(V, 3, 3)`, to be multiplied with homographies from the
+            left; None when alignment stays.
+    """
+
+    gains: npt.NDArray[np.float32] | None
+    shakes: npt.NDArray[np.float64] | None
+
+
+def draw_jitter(rng: np.random.Generator, jitter: Jitter, views: int, image_size: int) -> Drawn:
+    """Draw the errors of one visit.
+
+    A view's exposure changes by up to `jitter.exposure` stops, then each of its channels by up to the share
+    `jitter.color`, both evenly in stops. The corners of each view but the first move by up to `jitter.alignment`
+    pixels along each axis; the first view is the one that others are registered to.
+
+    Args:
+        rng: Source of the draw; what is off changes nothing in the draw of what is on.
+        jitter: How much.
+        views: Number of views.
+        image_size: Side of the frame in the pixels that `jitter.alignment` counts.
+
+    Returns:
+        The errors.
+    """
+    exposure, channels, corners = (rng.uniform(-1, 1, shape) for shape in ((views, 1), (views, 3), (views, 4, 2)))
+    stops = exposure * jitter.exposure + channels * np.log2(1 + jitter.color)
+    gains = np.exp2(stops).astype(np.float32) if jitter.exposure or jitter.color else None
+    if not jitter.alignment:
+        return Drawn(gains, None)
+    corners[0] = 0
+    moved = _CORNERS + corners * (jitter.alignment / image_size)
+    return Drawn(gains, np.stack([_from_corners(to) for to in moved]))
+
+
+def apply_gains(views: Float[Tensor, "B V 3 H W"], gains: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3 H W"]:
+    """Change the exposure and white balance of sRGB-encoded views in linear light.
+
+    Args:
+        views: In [0, 1].
+        gains: Factors of linear light, > 0.
+
+    Returns:
+        Views in [0, 1]. What exceeds white is clipped as a camera clips it; what was clipped before stays flat.
+    """
+    return linear_to_srgb((srgb_to_linear(views) * gains[..., None, None]).clamp(max=1))
+
+
+def _from_corners(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Homography that takes the unit square's corners `_CORNERS` to other places `(4, 2)`.
+
+    Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 4.1, the inhomogeneous solution.
+    """
+    rows, values = [], []
+    for (x, y), (u, v) in zip(_CORNERS, to, strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -x * u, -y * u], [0, 0, 0, x, y, 1, -x * v, -y * v]]
+        values += [u, v]
+    return np.append(np.linalg.solve(rows, values), 1.0).reshape(3, 3)

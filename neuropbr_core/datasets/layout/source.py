@@ -1,0 +1,54 @@
+"""The layout's samples, read from image files."""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+from neuropbr_core.contracts import SampleSource
+from neuropbr_core.data.fingerprint import FileDigests
+from neuropbr_core.data.images import Stored, read_map, read_view, verify_image
+from neuropbr_core.data.layout import Sample, find_samples, locate
+from neuropbr_core.data.pack_folder import DIGESTS_NAME, choose_folder
+from neuropbr_core.data.progress import bar
+from neuropbr_core.maps import MAPS
+from neuropbr_core.recipe.sections import Data
+
+
+class LayoutSource(SampleSource):
+    """Samples of `data.layout`; their keys are paths.
+
+    Digests are of whole files. They are remembered beside the pack, so that a dataset is hashed once.
+    """
+
+    def __init__(self, data: Data) -> None:
+        """Read nothing yet."""
+        self._data = data
+
+    def samples(self) -> list[Sample]:
+        """List the samples of the recipe's curriculum; with estimated alignment, register their photos first."""
+        samples = find_samples(self._data)
+        if self._data.alignment != "estimated":
+            return samples
+        from neuropbr_core.data.registration.stored import ESTIMATED_NAME, estimate_cameras
+
+        return estimate_cameras(samples, locate(self._data).input / ESTIMATED_NAME, bar)
+
+    def digests(self, keys: Sequence[Hashable]) -> list[str]:
+        """Digest the files."""
+        folder = choose_folder(self._data)
+        return FileDigests(None if folder is None else folder / DIGESTS_NAME).of([_path(key) for key in keys])
+
+    def read_view(self, key: Hashable, size: int) -> Stored:
+        """Decode a view."""
+        verify_image(_path(key))
+        return read_view(_path(key), size)
+
+    def read_map(self, name: str, key: Hashable, size: int) -> Stored:
+        """Decode a map."""
+        verify_image(_path(key))
+        return read_map(_path(key), MAPS[name], size)
+
+
+def _path(key: Hashable) -> Path:
+    if not isinstance(key, Path):
+        raise TypeError(f"the layout's images are files, not {key!r}")
+    return key
