@@ -11,7 +11,7 @@ from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.model.decoder import UNetDecoder
 from neuropbr_core.model.heads import Head, activate, albedo_logits
 from neuropbr_core.model.median import visible_median
-from neuropbr_core.model.merge import ViewMerge, rearranged, visibility_pyramid
+from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
 from neuropbr_core.model.ratios import ratio_images
 from neuropbr_core.recipe.sections import ModelSection
 
@@ -110,7 +110,7 @@ class Generator(nn.Module):
         if self.ratio_images:
             parts.append(ratio_images(views, visible, directions if self.directed else None))
         images = torch.cat(parts, dim=2) * visible
-        pyramid = [rearranged(level, *views.shape[:2]) for level in self.encoder(images.flatten(0, 1))]
+        pyramid = [by_sample(level, views) for level in self.encoder(images.flatten(0, 1))]
         seen = visibility_pyramid(visible, self.encoder.strides)
         skips = [self.merge(*pair) for pair in zip(pyramid[:-1], seen[:-1], strict=True)]
         return (pyramid[-1], seen[-1]), skips

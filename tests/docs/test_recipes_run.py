@@ -19,7 +19,7 @@ SMALL = {
         "losses.gan.layers=2",
         "losses.gan.width=8",
         "losses.gan.start_epoch=0",
-        "data.val_ratio=0.5",
+        "data.repeats=2",
     ],
 }
 
