@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 PYTEST = $(BIN)/pytest
 
-.PHONY: quickstart install test test-slow check lint types imports unit format clean
+.PHONY: quickstart install test test-slow check lint types imports unit test-gpu format clean
 
 ## quickstart: install, then train, evaluate and export a small model on the materials that ship with the project
 quickstart: install
@@ -43,6 +43,10 @@ unit: install
 ## test-slow: what takes long
 test-slow: install
 	$(PYTEST) -m slow
+
+## test-gpu: what needs a CUDA device
+test-gpu: install
+	$(PYTEST) -m gpu
 
 format: install
 	$(BIN)/ruff check --fix .

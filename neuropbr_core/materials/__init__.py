@@ -3,7 +3,8 @@
     color         sRGB transfer curve
     encoding      stored integers <-> float maps
     ggx           the reflectance model
-    environments  procedural surroundings, prefiltered for diffuse and specular light
+    split_sum     what specular light from all around comes to: prefiltered light, integrated BRDF
+    environments  procedural surroundings, ready for diffuse and specular light
     cameras       pinhole cameras over the texture tile
     surface       a material's maps, ready to be looked up anywhere on the endless tiling
     render        one view of a surface under a flash and an environment
@@ -12,6 +13,7 @@
     lint          what looks wrong about a material's maps
     pose          focal length and pose of real cameras from their homographies
     procedural    materials out of noise: bricks, metals, woods, cloths, …
+    sampling      random numbers that follow one generator
 
 Conventions, the same in every module:
 

@@ -97,7 +97,7 @@ def sample_cameras(generator: torch.Generator, views: int) -> list[Camera]:
         The cameras, float32 on the CPU.
     """
     focal = uniform(generator, *_FOCAL)
-    around = uniform(generator, 0, 2 * math.pi)
+    around = uniform(generator, 0.0, 2 * math.pi)
     step = 2 * math.pi / max(views - 1, 3)
     cameras = [_hand_held(generator, focal, around, overhead=True)]
     for side in range(views - 1):

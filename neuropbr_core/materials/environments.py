@@ -133,7 +133,7 @@ def sample_environment(generator: torch.Generator) -> Environment:
     sky = torch.lerp(horizon, zenith, elevation.clamp_min(0).sqrt())
     ground = _tint(generator, 0.05, 0.25)
     radiance = torch.where(elevation > 0, sky, ground)
-    for _ in range(int(uniform(generator, 1, 5))):
+    for _ in range(int(uniform(generator, 1.0, 5.0))):
         radiance = radiance + _softbox(generator, vectors)
     return build_environment(radiance)
 
@@ -146,7 +146,7 @@ def _tint(generator: torch.Generator, low: float, high: float) -> Float[Tensor, 
 
 def _softbox(generator: torch.Generator, vectors: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
     """A soft-edged lamp above the horizon, 8 to 25° in radius."""
-    azimuth, elevation = uniform(generator, 0, 2 * math.pi), uniform(generator, 0.25, 1.3)
+    azimuth, elevation = uniform(generator, 0.0, 2 * math.pi), uniform(generator, 0.25, 1.3)
     centre = torch.tensor(
         [
             math.cos(elevation) * math.cos(azimuth),

@@ -3,7 +3,8 @@
     ∫ L(l) f_spec(l, v) n·l dl  ≈  prefiltered(reflected v, roughness) · (F0 · A + B),   (A, B) of (n·v, roughness)
 
 Exact for light that is the same from everywhere. Otherwise it takes the view for perpendicular when it filters, so
-that highlights do not stretch at grazing angles.
+highlights do not stretch at grazing angles, and it lets light from below the horizon in. Under drawn environments,
+metals of roughness 0.3 to 1 seen within 40° of the normal err by 2 to 14 % on average (a test keeps it so).
 
 Source: Karis 2013, "Real Shading in Unreal Engine 4", section "Image-Based Lighting"; facet sampling by Heitz 2018,
 "Sampling the GGX Distribution of Visible Normals", listing 1.

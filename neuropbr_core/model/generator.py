@@ -11,7 +11,8 @@ from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.model.decoder import UNetDecoder
 from neuropbr_core.model.heads import Head, activate, albedo_logits
 from neuropbr_core.model.median import visible_median
-from neuropbr_core.model.merge import ViewMerge, rearranged, visibility_pyramid
+from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
+from neuropbr_core.model.ratios import ratio_images
 from neuropbr_core.recipe.sections import ModelSection
 
 
@@ -30,6 +31,7 @@ class Generator(nn.Module):
     def __init__(self, encoder: Encoder, fusion: Fusion, section: ModelSection) -> None:
         super().__init__()
         self.directed = section.view_conditioning == "direction"
+        self.ratio_images = section.ratio_images
         self.residual_albedo = section.albedo == "residual"
         self.encoder, self.fusion = encoder, fusion
         self.merge = ViewMerge(section.skip_merge)
@@ -102,10 +104,13 @@ class Generator(nn.Module):
     def _encode(
         self, views: Tensor, visible: Tensor, directions: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
-        images = (views - self.mean) / self.std * visible
+        parts = [(views - self.mean) / self.std]
         if self.directed and directions is not None:
-            images = torch.cat((images, directions * visible), dim=2)
-        pyramid = [rearranged(level, *views.shape[:2]) for level in self.encoder(images.flatten(0, 1))]
+            parts.append(directions)
+        if self.ratio_images:
+            parts.append(ratio_images(views, visible, directions if self.directed else None))
+        images = torch.cat(parts, dim=2) * visible
+        pyramid = [by_sample(level, views) for level in self.encoder(images.flatten(0, 1))]
         seen = visibility_pyramid(visible, self.encoder.strides)
         skips = [self.merge(*pair) for pair in zip(pyramid[:-1], seen[:-1], strict=True)]
         return (pyramid[-1], seen[-1]), skips

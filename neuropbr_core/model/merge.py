@@ -22,13 +22,12 @@ def visibility_pyramid(visible: Float[Tensor, "B V 1 H W"], strides: tuple[int, 
     Returns:
         One `(B, V, 1, H / stride, W / stride)` tensor per stride, in [0, 1].
     """
-    flat, (samples, views) = visible.flatten(0, 1), visible.shape[:2]
-    return [rearranged(F.avg_pool2d(flat, stride), samples, views) for stride in strides]
+    return [by_sample(F.avg_pool2d(visible.flatten(0, 1), stride), visible) for stride in strides]
 
 
-def rearranged(flat: Float[Tensor, "N C h w"], samples: int, views: int) -> Float[Tensor, "B V C h w"]:
-    """Split the batch of images into samples and their views."""
-    return flat.view(samples, views, *flat.shape[1:])
+def by_sample(flat: Float[Tensor, "N C h w"], like: Float[Tensor, "B V D H W"]) -> Float[Tensor, "B V C h w"]:
+    """Split a batch of single images into samples and views, as many as `like` has."""
+    return flat.view(*like.shape[:2], *flat.shape[1:])
 
 
 class ViewMerge(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from neuropbr_core.kinds import NoEntryOptions
+from neuropbr_core.model.ratios import ratio_channels
 from neuropbr_core.recipe.sections import Component, ModelSection, Recipe
 from neuropbr_core.registry import Registry
 
@@ -35,7 +36,8 @@ class ModelSpec:
     @property
     def in_channels(self) -> int:
         """Channels of the images that the encoder sees."""
-        return 6 if self.section.view_conditioning == "direction" else 3
+        directed = self.section.view_conditioning == "direction"
+        return 3 + 3 * directed + ratio_channels(directed) * self.section.ratio_images
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> "ModelSpec":

@@ -185,6 +185,10 @@ class ModelSection:
         Literal["none", "direction"],
         Meta(description="`direction` gives each pixel the direction to camera and flash (needs aligned views)."),
     ] = "none"
+    ratio_images: Annotated[
+        bool,
+        Meta(description="Also feed each view's logarithmic ratio to the views' mean: albedo cancels, relief stays."),
+    ] = False
     skip_merge: Annotated[
         Literal["mean", "statistics"],
         Meta(description="How skips of several views join: visible-weighted mean, or mean, maximum and deviation."),

@@ -71,11 +71,8 @@ def test_reflections_do_not_jump_across_azimuth_zero():
     torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("roughness", [0.6, 0.8, 1.0])
-@pytest.mark.parametrize("cosine", [0.75, 0.95])
-def test_split_sum_is_near_brute_force_for_rough_metals(seed, roughness, cosine):
-    environment = drawn(seed)
+def split_sum_error(environment, roughness, cosine):
+    """Relative error of a metal's mirrored light against the BRDF summed over every texel."""
     height, width = environment.radiance.shape[1:]
     up, lights = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1), directions(height, width)
     view = torch.tensor([math.sqrt(1 - cosine**2), 0.0, cosine]).view(3, 1, 1)
@@ -85,7 +82,21 @@ def test_split_sum_is_near_brute_force_for_rough_metals(seed, roughness, cosine)
     scale, bias = specular_scale_bias(view[2:], metal.roughness).unbind()
     mirrored = 2 * dot(up, view) * up - view
     found = specular_light(environment, mirrored, metal.roughness) * (metal.f0 * scale + bias)
-    torch.testing.assert_close(found.flatten(), expected, atol=0, rtol=0.15)
+    return float(((found.flatten() - expected) / expected).abs().mean())
+
+
+@pytest.fixture(scope="module")
+def environments():
+    return [drawn(seed) for seed in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("roughness", "cosine", "bound"),
+    [(0.3, 0.75, 0.03), (0.6, 0.75, 0.08), (1.0, 0.75, 0.14), (0.3, 0.95, 0.03), (0.6, 0.95, 0.06), (1.0, 0.95, 0.1)],
+)
+def test_split_sum_is_near_brute_force_on_average(environments, roughness, cosine, bound):
+    errors = [split_sum_error(environment, roughness, cosine) for environment in environments]
+    assert sum(errors) / len(errors) < bound
 
 
 def test_a_draw_follows_its_generator():
@@ -101,6 +112,6 @@ def test_drawn_light_is_positive_and_comes_from_above(seed):
 
 
 def test_scaling_scales_every_part():
-    once, twice = drawn(), scale_environment(drawn(), 2)
+    once, twice = drawn(), scale_environment(drawn(), 2.0)
     for a, b in zip(once, twice, strict=True):
         torch.testing.assert_close(2 * a, b)

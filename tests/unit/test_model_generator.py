@@ -12,6 +12,7 @@ from neuropbr_core.model.decoder import UNetDecoder
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.heads import activate, albedo_logits
 from neuropbr_core.model.median import visible_median
+from neuropbr_core.model.ratios import ratio_channels
 from neuropbr_core.recipe.sections import Decoder, ModelSection
 
 
@@ -44,7 +45,9 @@ class Mean(Fusion):
 def build(section: ModelSection | None = None, strides: tuple[int, ...] = (1, 2, 4)) -> Generator:
     torch.manual_seed(0)
     section = section or ModelSection()
-    encoder = Pyramid(6 if section.view_conditioning == "direction" else 3, strides)
+    directed = section.view_conditioning == "direction"
+    channels = 3 + 3 * directed + (ratio_channels(directed) if section.ratio_images else 0)
+    encoder = Pyramid(channels, strides)
     return Generator(encoder, Mean(encoder.channels[-1]), section).eval()
 
 
@@ -78,7 +81,8 @@ def test_any_number_of_views_in_any_order(views: int, merge: str) -> None:
 
 
 def test_what_a_view_does_not_see_does_not_matter() -> None:
-    generator = build(ModelSection(skip_merge="statistics", albedo="residual", view_conditioning="direction"))
+    section = ModelSection(skip_merge="statistics", albedo="residual", view_conditioning="direction", ratio_images=True)
+    generator = build(section)
     images, directions = torch.rand(1, 3, 3, 8, 8), torch.randn(1, 3, 3, 8, 8)
     visible = torch.ones(1, 3, 1, 8, 8)
     visible[:, 2] = 0
@@ -100,7 +104,7 @@ def test_residual_albedo_starts_at_the_median_of_the_views() -> None:
     images = torch.rand(2, 3, 3, 8, 8)
     median = visible_median(images, torch.ones(2, 3, 1, 8, 8))
     torch.testing.assert_close(generator(images).maps["albedo"], median, atol=0.6 / 255, rtol=0)
-    assert albedo_logits(torch.tensor([[[[0.0, 1.0]]]])).isfinite().all()
+    assert albedo_logits(torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1)).isfinite().all()
 
 
 def test_directions_matter_and_are_required_when_conditioned() -> None:

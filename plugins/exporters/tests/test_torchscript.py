@@ -23,7 +23,7 @@ class TestTorchScript(ExporterSuite):
 
 
 def export(folder: Path, *, optimize: bool = False) -> Path:
-    path = folder / "deep" / "model.torchscript.pt"
+    path = folder / "deep" / "model.pt"
     exporter = TorchScriptExporter(Options(optimize))
     return exporter.export(TinyGenerator(directed=True), example_export_spec(), path).path
 

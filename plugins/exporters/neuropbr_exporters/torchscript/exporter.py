@@ -34,7 +34,7 @@ class TorchScriptExporter(Exporter):
         options: How the program is stored.
     """
 
-    suffix = ".torchscript.pt"
+    suffix = ".pt"
 
     def __init__(self, options: Options) -> None:
         self.options = options

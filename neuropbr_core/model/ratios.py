@@ -1,0 +1,66 @@
+"""Ratio images: what changes from view to view, with the albedo divided out.
+
+A matte surface lit by a flash at the lens has radiance
+
+    albedo · (n · l) / d²,    n · l = n_z (l_z + p' l_x + q' l_y),    p' = n_x / n_z, q' = n_y / n_z,
+
+l being the direction to lens and flash and d its distance. In the logarithm the albedo is a summand that all views
+share and cancels against their mean; on the plane d = h / l_z with a height h that is one number a view, so that
+flat-field correction takes 3 log l_z and a constant away. What is left is log(1 + p' l_x / l_z + q' l_y / l_z), to
+first order the product of the normal's slopes with the light's: the ratio times the light's slopes is therefore,
+averaged over views, the right-hand side of least-squares photometric stereo.
+
+Source: Woodham 1980, "Photometric method for determining surface orientation from multiple images"; ratios of images
+after Wolff & Angelopoulou 1994, "Three-dimensional stereo by photometric ratios".
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuropbr_core.materials.color import srgb_to_linear
+
+_DARK = 0.01
+"""Linear radiance added before the logarithm, about the noise of a phone's dark pixels."""
+_GRAZING = 0.1
+"""Cosine below which directions count as this grazing."""
+_EPS = 1e-6
+
+
+def ratio_channels(directed: bool) -> int:
+    """Channels that `ratio_images` returns."""
+    return 5 if directed else 3
+
+
+def ratio_images(
+    views: Float[Tensor, "B V 3 H W"],
+    visible: Float[Tensor, "B V 1 H W"],
+    directions: Float[Tensor, "B V 3 H W"] | None = None,
+) -> Float[Tensor, "B V C H W"]:
+    """Each view's logarithmic ratio to the mean of the views that see the pixel.
+
+    Args:
+        views: Aligned views, sRGB-encoded in [0, 1].
+        visible: What each view sees, in [0, 1].
+        directions: Unit vectors to the lens, taken for the flash's too; None when unknown.
+
+    Returns:
+        Natural logarithms, about -4 to 4, of red, green and blue; with directions flat-field corrected, and two more
+        channels: their mean times the light's slopes (l_x / l_z, l_y / l_z). Each view's ratios have mean 0 over the
+        frame, which takes its exposure away. What a view does not see is 0, and so is a pixel that one view alone sees.
+    """
+    logs = (srgb_to_linear(views.float()) + _DARK).log()
+    if directions is not None:
+        toward = directions[:, :, 2:].float().clamp_min(_GRAZING)
+        logs = logs - 3 * toward.log()
+    ratios = (logs - _mean(logs, visible, 1)) * visible
+    shared = visible * (visible.sum(dim=1, keepdim=True) > 1 + _EPS)
+    ratios = (ratios - _mean(ratios, shared, (3, 4))) * shared
+    if directions is None:
+        return ratios
+    slopes = directions[:, :, :2].float() / toward
+    return torch.cat((ratios, ratios.mean(dim=2, keepdim=True) * slopes), dim=2)
+
+
+def _mean(values: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    return (values * weight).sum(dim=dim, keepdim=True) / weight.sum(dim=dim, keepdim=True).clamp_min(_EPS)

@@ -1,0 +1,46 @@
+"""Every shipped recipe trains for two steps, with its networks and images made small and nothing else changed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.recipe import load_recipe
+from neuropbr_core.recipe.sections import Synthesize
+from neuropbr_core.shipped import recipe_names
+from neuropbr_core.training.run import run
+
+SMALL = {
+    "quickstart": ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"],
+    "teacher_default": [
+        "model.encoder.variant=resnet18",
+        "model.fusion={dim: 32, heads: 2, depth: 1}",
+        "losses.gan.layers=2",
+        "losses.gan.width=8",
+        "losses.gan.start_epoch=0",
+        "data.repeats=2",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("captures")
+    synthesize(Synthesize("neuropbr:examples/materials", samples=8, size=32), root)
+    return root
+
+
+def test_every_recipe_has_a_small_form() -> None:
+    assert set(SMALL) == set(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipe_trains(name: str, captures: Path, tmp_path: Path) -> None:
+    sizes = ["data.image_size=32", "data.output_size=32", "training.epochs=1", "training.batch_size=2"]
+    places = [f"data.root={captures}", f"training.runs_dir={tmp_path}", "training.device=cpu"]
+    folder = run(load_recipe(f"neuropbr:{name}", [*sizes, *places, *SMALL[name]]), report=lambda _: None)
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    (epoch,) = (row for row in rows if row["event"] == "epoch")
+    assert epoch["step"] >= 2
+    assert all(value is not None for value in epoch.values())
