@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
-PYTEST = $(BIN)/pytest
+# Two processes of one thread each: the tests start many short programs.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
 
 .PHONY: quickstart install test test-slow check lint types imports unit test-gpu format clean
 
@@ -46,7 +47,7 @@ test-slow: install
 
 ## test-gpu: what needs a CUDA device
 test-gpu: install
-	$(PYTEST) -m gpu
+	$(BIN)/pytest -m gpu
 
 format: install
 	$(BIN)/ruff check --fix .

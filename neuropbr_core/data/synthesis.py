@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import torch
 
-from neuropbr_core.data.cameras_file import CameraRecord, read_cameras, write_cameras
+from neuropbr_core.data.cameras_file import CameraRecord, read_cameras, record_camera, write_cameras
 from neuropbr_core.data.fingerprint import fingerprint_files
 from neuropbr_core.data.images import Stored, read_map, verify_image, write_map, write_png
 from neuropbr_core.data.layout import (
@@ -35,7 +35,6 @@ from neuropbr_core.data.seeding import CAPTURE, torch_generator
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_bytes
 from neuropbr_core.maps import MAPS
-from neuropbr_core.materials.cameras import Camera
 from neuropbr_core.materials.capture import render_capture
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.recipe.sections import Synthesize
@@ -292,13 +291,7 @@ def _capture(
     maps = {name: decode_map(MAPS[name], torch.from_numpy(values)[None]) for name, values in stored.items()}
     generator = torch_generator(settings.seed, CAPTURE, index)
     capture = render_capture(maps, views=settings.views, size=settings.size, generator=generator)
-    return list(capture.views.numpy()), [_record(camera) for camera in capture.cameras]
-
-
-def _record(camera: Camera) -> CameraRecord:
-    rows = [(float(a), float(b), float(c)) for a, b, c in camera.homography.tolist()]
-    x, y, z = camera.position.tolist()
-    return CameraRecord((rows[0], rows[1], rows[2]), (x, y, z))
+    return list(capture.views.numpy()), [record_camera(*camera) for camera in capture.cameras]
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -338,7 +338,8 @@ def test_problems_say_where_and_what(load: Load, text: str, expected: list[str])
         (
             ["model.view_conditioning=direction"],
             (
-                "model.view_conditioning: `direction` needs views with known cameras; set `data.alignment: recorded` or "
+                "model.view_conditioning: `direction` needs views with known cameras; set `data.alignment: recorded` "
+                "or "
                 "`estimated`, or write `none`"
             ),
         ),
