@@ -31,7 +31,7 @@ class ViewSet:
     confidence: tuple[float, ...] | None = None
 
 
-def read_views(folder: Path, cameras: Path | None = None) -> ViewSet:
+def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet:
     """Read all images of a folder, sorted by name (10.png comes after 9.png), and their cameras.
 
     Cameras are looked for in `cameras`, else in `FOLDER/cameras.json`, else, for a folder of a dataset
@@ -44,6 +44,7 @@ def read_views(folder: Path, cameras: Path | None = None) -> ViewSet:
     Raises:
         DataError: The folder is missing or empty, an image is damaged, or the cameras do not fit the images.
     """
+    folder, cameras = Path(folder), Path(cameras) if cameras is not None else None
     paths = list_photos(folder)
     images = tuple(torch.from_numpy(read_view(path)).float() / 255 for path in paths)
     records = _find_cameras(folder, cameras)

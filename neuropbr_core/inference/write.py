@@ -8,7 +8,7 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
 
 
-def write_maps(maps: Maps, folder: Path) -> list[Path]:
+def write_maps(maps: Maps, folder: str | Path) -> list[Path]:
     """Write one material's maps as 8-bit PNG.
 
     Args:
@@ -21,4 +21,6 @@ def write_maps(maps: Maps, folder: Path) -> list[Path]:
     Raises:
         OSError: A file could not be written.
     """
-    return [write_map(folder, MAPS[name], encode_map(MAPS[name], value[0]).numpy()) for name, value in maps.items()]
+    return [
+        write_map(Path(folder), MAPS[name], encode_map(MAPS[name], value[0]).numpy()) for name, value in maps.items()
+    ]

@@ -8,8 +8,6 @@ from neuropbr_core.recipe.explain import words
 from neuropbr_core.recipe.schema import Schema, compose, core_sections, entry_schema, section_order
 from neuropbr_core.recipe.text import flow
 
-_MISSING = object()
-
 
 def section_tables() -> str:
     """Markdown: one table for each section that the core reads, and for the keys of entries that it reads."""
@@ -46,10 +44,16 @@ def _rows(section: Schema, schema: Schema, keys: tuple[str, ...]) -> Iterator[tu
         here = (*keys, name)
         inner = _mapping(own, schema)
         if inner is None:
-            yield (f"`{'.'.join(here)}`", words(own, schema), _default(own), own.get("description", ""))
+            default = _default(own, required=name in section.get("required", ()))
+            yield (f"`{'.'.join(here)}`", words(own, schema), default, own.get("description", ""))
         elif own.get("$ref", "").removeprefix("#/$defs/") not in KINDS:
             if "anyOf" in own:
-                yield f"`{'.'.join(here)}`", "a mapping or null", _default(own), inner.get("description", "")
+                yield (
+                    f"`{'.'.join(here)}`",
+                    "a mapping or null",
+                    _default(own, required=False),
+                    inner.get("description", ""),
+                )
             yield from _rows(inner, schema, here)
 
 
@@ -62,6 +66,6 @@ def _mapping(own: Schema, schema: Schema) -> Schema | None:
     return None
 
 
-def _default(own: dict[str, Any]) -> str:
-    default = own.get("default", _MISSING)
-    return "required" if default is _MISSING else f"`{flow(default)}`"
+def _default(own: dict[str, Any], *, required: bool) -> str:
+    """A value's default; JSON Schema has none for what a factory makes, which is empty."""
+    return "required" if required else f"`{flow(own.get('default', {}))}`"
