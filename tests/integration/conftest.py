@@ -27,6 +27,7 @@ def make_recipe(pool: Path, tmp_path: Path) -> MakeRecipe:
     def make(*overrides: str, base: str = "neuropbr:quickstart") -> Recipe:
         tiny = (
             "data.synthesize=null",
+            "data.val_materials=[acg_Bricks102, t3_Sci-Fi_Wall_014]",
             f"data.root={pool}",
             "data.image_size=32",
             "data.output_size=32",

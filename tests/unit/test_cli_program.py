@@ -131,7 +131,9 @@ class TestErrors:
         assert program("list-plugins", code=failing("click.get_current_context().exit(7)")).returncode == 7
 
     def test_ctrl_c_exits_with_130(self):
-        done = program("list-plugins", code=failing(f"import os; os.kill(os.getpid(), {int(signal.SIGINT)})"))
+        # A shell's background job, as tests may be, ignores Ctrl-C and so would this process: listen to it again.
+        listen = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        done = program("list-plugins", code=failing(f"{listen}; os.kill(os.getpid(), {int(signal.SIGINT)})"))
         assert done.returncode == 130
         assert "Traceback" not in done.stderr
 

@@ -55,7 +55,7 @@ def test_a_terminal_gets_a_bar_with_the_losses(
     observer.epoch_finished(EpochSummary(9, 10000, {"loss/total": 0.123, "critic/total": 0.568, "seconds": 754.0}))
     last = terminal.getvalue().replace("\n", "").split("\r")[-1]
     assert re.fullmatch(
-        r"Epoch 10: 100%\|[#█]+\| 1000/1000 \[\d\d:\d\d<00:00, +[\d.]+it/s, G_loss=0\.123, D_loss=0\.568\]", last
+        r"Epoch 10: 100%\|[#█]+\| 1000/1000 \[\d\d:\d\d<00:00, +[\d.]+it/s, G_loss=0\.123, D_loss=0\.568\] *", last
     )
     assert "G_loss=0.500, D_loss=0.750" in terminal.getvalue()
     assert capsys.readouterr().out == "Epoch 10 Summary:\n  Generator Loss: 0.123\n  Discriminator Loss: 0.568\n"

@@ -68,7 +68,7 @@ def test_foreign_torchscript_is_refused(tmp_path: Path) -> None:
 def test_truncated_file_is_refused(tmp_path: Path) -> None:
     path = export(tmp_path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ExportError, match=r"model\.torchscript\.pt: not a TorchScript file, or damaged \(.+\); export"):
+    with pytest.raises(ExportError, match=r"model\.pt: not a TorchScript file, or damaged \(.+\); export"):
         TorchScriptExporter(Options()).load(path)
 
 
@@ -89,7 +89,7 @@ def test_the_models_own_refusal_is_passed_on(tmp_path: Path) -> None:
 
 def test_unwritable_folder_is_an_export_error(tmp_path: Path) -> None:
     (tmp_path / "deep").write_text("a file where the folder should be")
-    with pytest.raises(ExportError, match=r"model\.torchscript\.pt: could not be written"):
+    with pytest.raises(ExportError, match=r"model\.pt: could not be written"):
         export(tmp_path)
 
 
