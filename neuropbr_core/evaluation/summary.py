@@ -10,6 +10,7 @@ from typing import Any
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.means import Row
 from neuropbr_core.evaluation.metrics import METRICS, Metric
+from neuropbr_core.files import write_text
 
 MODEL = "model"
 """Name of the model's own row beside the baselines."""
@@ -58,9 +59,7 @@ class EvaluationRecord:
 
 def save_record(record: EvaluationRecord, path: Path) -> None:
     """Write a record as JSON, atomically."""
-    aside = path.with_name(f"{path.name}.tmp")
-    aside.write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_text(path, json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
 def load_record(path: Path) -> EvaluationRecord:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neuropbr_core.errors import CheckpointError
+from neuropbr_core.files import write_text
 
 MANIFEST = "manifest.json"
 BEST, LATEST = "best", "latest"
@@ -51,9 +52,7 @@ class CheckpointStore:
 
     def point(self, pointer: str, name: str) -> None:
         """Let `best` or `latest` name a checkpoint."""
-        aside = self.folder / f".{pointer}.new"
-        aside.write_text(name + "\n", encoding="utf-8")
-        aside.replace(self.folder / pointer)
+        write_text(self.folder / pointer, name + "\n")
 
     def pointed(self, pointer: str) -> str | None:
         """Name of the checkpoint that a pointer names, or None."""

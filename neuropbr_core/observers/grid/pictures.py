@@ -1,11 +1,13 @@
 """Validation pictures on disk."""
 
+import io
 import re
 from pathlib import Path
 
 from PIL import Image
 
 from neuropbr_core.contracts import Observer, ValidationSummary
+from neuropbr_core.files import write_bytes
 
 FOLDER = "images"
 
@@ -23,11 +25,9 @@ class GridObserver(Observer):
     def validation_finished(self, summary: ValidationSummary) -> None:
         """Write the pictures, each complete or not at all."""
         for name, picture in summary.images.items():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"epoch_{summary.epoch + 1:04d}_{_file_name(name)}.png"
-            aside = path.with_name(f"{path.name}.tmp")
-            Image.fromarray(picture).save(aside, format="PNG")
-            aside.replace(path)
+            encoded = io.BytesIO()
+            Image.fromarray(picture).save(encoded, format="PNG")
+            write_bytes(self._folder / f"epoch_{summary.epoch + 1:04d}_{_file_name(name)}.png", encoded.getvalue())
 
 
 def _file_name(name: str) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.errors import DataError
+from neuropbr_core.files import write_text
 
 FILE_NAME = "metrics.jsonl"
 
@@ -131,9 +132,7 @@ def _drop_after(path: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and (row := _parse(line)) and row.get("step", 0) <= step]
     if kept != lines:
-        aside = path.with_name(f"{path.name}.tmp")
-        aside.write_text("".join(kept), encoding="utf-8")
-        aside.replace(path)
+        write_text(path, "".join(kept))
 
 
 def _valid(details: dict[str, Any]) -> dict[str, Any]:
