@@ -40,15 +40,23 @@ class CheckpointStore:
             aside.mkdir(parents=True)
             write(aside)
             _seal(aside)
-            shutil.rmtree(final, ignore_errors=True)
-            aside.rename(final)
-            _sync(self.folder)
+            self._swap(aside, final)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise CheckpointError(
                 f"{final}: could not be saved ({error}); earlier checkpoints are untouched"
             ) from error
         return final
+
+    def _swap(self, new: Path, final: Path) -> None:
+        """Put `new` in the place of `final`; what was there is removed last."""
+        old = self.folder / f".replaced-{final.name}"
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+        _sync(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
 
     def point(self, pointer: str, name: str) -> None:
         """Let `best` or `latest` name a checkpoint."""

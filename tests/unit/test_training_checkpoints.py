@@ -67,6 +67,13 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_no_rest(store: CheckpointSto
     assert store.open("epoch_0003").joinpath("weights").read_bytes() == b"\3" * 1000
 
 
+def test_a_checkpoint_is_replaced_whole_and_leaves_no_rest(store: CheckpointStore) -> None:
+    store.save("epoch_0002", lambda folder: _write(folder, 9))
+    assert store.open("best").joinpath("weights").read_bytes() == b"\x09" * 1000
+    assert store.names() == ["epoch_0001", "epoch_0002", "epoch_0003"]
+    assert not list(store.folder.glob(".*"))
+
+
 def test_keep_only_removes_the_rest(store: CheckpointStore) -> None:
     store.keep_only({"epoch_0002"})
     assert store.names() == ["epoch_0002"]
