@@ -57,15 +57,22 @@ class Objective:
         return [(term, weight) for term, weight in weighted if weight > 0]
 
     def generator_loss(self, x: LossInput) -> LossResult:
-        """The generator's objective in `x.epoch`; terms are named `<loss>/<term>` and `total`."""
+        """The generator's objective in `x.epoch`.
+
+        Terms are named `<loss>/<term>`, `total`, and `reconstruction` for the part of the reconstruction losses at
+        their full weights.
+        """
         total = x.valid.new_zeros(())
+        reconstruction = x.valid.new_zeros(())
         terms: dict[str, Tensor] = {}
         for term, weight in self.active(x.epoch):
             with frozen(term.critic):
                 result = term.loss(x, term.critic)
             total = total + weight * result.total
+            if term.loss.reconstruction:
+                reconstruction = reconstruction + term.entry.weight * result.total.detach()
             terms |= {f"{term.name}/{key}": value for key, value in result.terms.items()}
-        return LossResult(total, {"total": total.detach(), **terms})
+        return LossResult(total, {"total": total.detach(), "reconstruction": reconstruction, **terms})
 
     def reconstruction(self, x: LossInput) -> Tensor:
         """The weighted sum of the reconstruction losses, whatever their schedule: what decides which epoch is best."""

@@ -19,7 +19,7 @@ from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.training.checkpoints import BEST
 from neuropbr_core.training.device import choose_device
 from neuropbr_core.training.notify import Observers
-from neuropbr_core.training.run_folder import RunFolder, check_resumable, open_run, write_records
+from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.training.trainer import Trainer
 
 Report = Callable[[str], None]
@@ -55,10 +55,11 @@ def run(
     registry = registry or default_registry()
     exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
     choose_device(recipe.training.device)
-    dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
-    folder = open_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
+    folder = find_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
     if resume:
         check_resumable(folder.recipe(registry), recipe)
+    dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
+    make_room(folder, overwrite=overwrite)
     write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
     _train(recipe, registry, dataset, folder, resume=resume, report=report)
     _evaluate(recipe, registry, dataset, folder, report)

@@ -57,13 +57,15 @@ class RunFolder:
         return load_recipe(self.path / RECIPE, registry=registry)
 
 
-def open_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
-    """Prepare the folder for a new or resumed run.
+def find_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
+    """Check that a run may live in a folder; changes nothing.
 
     Raises:
-        RunError: The folder is taken and neither flag is given; or it is no run and must not be removed; or there is
+        RunError: Both flags are given; the folder is taken and neither is; or it is no run and must not be removed; or there is
             nothing to resume.
     """
+    if resume and overwrite:
+        raise RunError(f"{path}: a run is resumed or overwritten, not both; leave one out")
     folder = RunFolder(path)
     is_run = (path / RECIPE).is_file()
     if resume:
@@ -78,9 +80,14 @@ def open_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
             )
         if not is_run:
             raise RunError(f"{path}: is not empty and no run, so --overwrite will not remove it; choose another name")
-        shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def make_room(folder: RunFolder, *, overwrite: bool) -> None:
+    """Make the folder of a run that `find_run` allowed; with `overwrite`, what was in it is removed."""
+    if overwrite and folder.path.exists():
+        shutil.rmtree(folder.path)
+    folder.path.mkdir(parents=True, exist_ok=True)
 
 
 def check_resumable(old: Recipe, new: Recipe) -> None:

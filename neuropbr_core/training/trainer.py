@@ -166,7 +166,7 @@ class Trainer:
         training = self.recipe.training
         last = epoch + 1 == training.epochs
         if not self.dataset.val.samples:
-            return summary.metrics["loss/total"]
+            return summary.metrics["loss/reconstruction"]
         if (epoch + 1) % training.validate_every_n_epochs and not last:
             return None
         images_due = (epoch + 1) % training.log_images_every_n_epochs == 0 or last

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from neuropbr_core.contracts import EpochSummary, Observer
-from neuropbr_core.errors import CheckpointError, ExportError, RunError
+from neuropbr_core.errors import CheckpointError, DataError, ExportError, RunError
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
 from neuropbr_core.training.run import run
@@ -142,8 +142,36 @@ def test_a_taken_name_is_refused_and_overwrite_replaces_only_runs(make_recipe: M
     with pytest.raises(RunError, match="no run, so --overwrite will not remove it"):
         run(recipe, run_name="photos", overwrite=True, report=lambda _: None)
     assert (other / "holiday.jpg").read_bytes() == b"dear"
+    with pytest.raises(RunError, match="resumed or overwritten, not both"):
+        run(recipe, run_name="taken", resume=True, overwrite=True, report=lambda _: None)
+    assert weights(folder, "epoch_0001")
     with pytest.raises(RunError, match="no run to resume"):
         run(recipe, run_name="nowhere", resume=True, report=lambda _: None)
+
+
+def test_a_bad_dataset_leaves_the_run_that_was_to_be_replaced(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    folder = run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="kept", report=lambda _: None)
+    with pytest.raises(DataError, match="no samples found"):
+        run(make_recipe(f"data.root={tmp_path / 'gone'}"), run_name="kept", overwrite=True, report=lambda _: None)
+    assert weights(folder, "epoch_0001")
+
+
+def test_a_taken_name_is_refused_before_anything_is_rendered(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="early", report=lambda _: None)
+    render = "data.synthesize={materials: 'neuropbr:examples/materials', samples: 8, size: 32}"
+    with pytest.raises(RunError, match="a run of that name already"):
+        run(make_recipe(render, f"data.root={tmp_path / 'new'}"), run_name="early", report=lambda _: None)
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_held_back_materials_a_starting_gan_does_not_hide_the_best(make_recipe: MakeRecipe) -> None:
+    settings = ("export.torchscript=null", "data.val_ratio=0", "data.val_materials=[]", "training.epochs=3")
+    gan = "losses.gan={weight: 1000, start_epoch: 1, layers: 2, width: 8}"
+    folder = run(make_recipe(*settings, gan), run_name="late", report=lambda _: None)
+    scores = {row["epoch"]: row["loss/reconstruction"] for row in rows(folder, "epoch")}
+    best = (folder / "checkpoints" / "best").read_text(encoding="utf-8").strip()
+    assert best == f"epoch_{min(scores, key=lambda epoch: scores[epoch]):04d}"
+    assert rows(folder, "epoch")[1]["loss/total"] != pytest.approx(scores[2])
 
 
 def test_resume_refuses_another_network(make_recipe: MakeRecipe) -> None:

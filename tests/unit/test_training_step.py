@@ -105,10 +105,12 @@ def test_a_step_runs_the_generator_once_and_updates_both() -> None:
     assert [bool((a != b).any()) for a, b in zip(after, before, strict=True)] == [True, True, False]
     assert adversary.frozen_in_forward == [True]
     assert all(p.requires_grad for p in critic.parameters())
-    assert set(scalars) == {"loss/total", "loss/l2/mse", "loss/gan/fool", "critic/total", "critic/gan/gap"}
+    names = {"loss/total", "loss/reconstruction", "loss/l2/mse", "loss/gan/fool", "critic/total", "critic/gan/gap"}
+    assert set(scalars) == names
     assert not any(value.requires_grad for value in scalars.values())
     expected = 2.0 * scalars["loss/l2/mse"] + 0.1 * scalars["loss/gan/fool"]
     torch.testing.assert_close(scalars["loss/total"], expected)
+    torch.testing.assert_close(scalars["loss/reconstruction"], 2.0 * scalars["loss/l2/mse"])
 
 
 def test_a_loss_that_has_not_started_neither_counts_nor_trains_its_critic() -> None:
@@ -117,7 +119,7 @@ def test_a_loss_that_has_not_started_neither_counts_nor_trains_its_critic() -> N
     assert critic is not None
     before = [p.detach().clone() for p in critic.parameters()]
     scalars = stepper.step(make_prepared(), epoch=2)
-    assert set(scalars) == {"loss/total", "loss/l2/mse"}
+    assert set(scalars) == {"loss/total", "loss/reconstruction", "loss/l2/mse"}
     assert all(torch.equal(a, b) for a, b in zip(critic.parameters(), before, strict=True))
     assert adversary.frozen_in_forward == []
 
