@@ -61,8 +61,8 @@ def find_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
     """Check that a run may live in a folder; changes nothing.
 
     Raises:
-        RunError: Both flags are given; the folder is taken and neither is; or it is no run and must not be removed; or there is
-            nothing to resume.
+        RunError: Both flags are given; the folder is taken and neither is; it is no run and must not be removed; or
+            there is nothing to resume.
     """
     if resume and overwrite:
         raise RunError(f"{path}: a run is resumed or overwritten, not both; leave one out")
