@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.dataset import MaterialDataset
 from neuropbr_core.data.loading import val_loader
-from neuropbr_core.data.prepare import Prepared, prepare
-from neuropbr_core.evaluation.grid import comparison_grid
+from neuropbr_core.data.prepare import prepare
+from neuropbr_core.evaluation.heldout import draw_sample
 from neuropbr_core.evaluation.means import RunningMeans
 from neuropbr_core.evaluation.metrics import measure
 from neuropbr_core.recipe.sections import Recipe
@@ -47,18 +46,6 @@ def validate(
         for index, (name, material) in enumerate(zip(batch.ids, batch.materials, strict=True)):
             if with_images and material not in drawn and len(images) < GRIDS:
                 drawn.add(material)
-                images[material] = draw(prepared, prediction, index, f"{name} · {material}")
+                images[material] = draw_sample(prepared, prediction, index, f"{name} · {material}")
     generator.train(was_training)
     return ValidationResult(means.means(), images)
-
-
-def draw(prepared: Prepared, prediction: Prediction, index: int, title: str) -> np.ndarray:
-    """The comparison grid of one sample of a batch."""
-    return comparison_grid(
-        prepared.views[index].cpu(),
-        {name: value[index].float().cpu() for name, value in prediction.maps.items()},
-        {name: value[index].cpu() for name, value in prepared.targets.items()},
-        prepared.valid[index].cpu(),
-        visible=prepared.visible[index].cpu(),
-        title=title,
-    )
