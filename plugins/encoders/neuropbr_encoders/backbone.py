@@ -31,15 +31,16 @@ class TimmEncoder(Encoder):
 
     def __init__(self, network: Network, options: PretrainableOptions, in_channels: int) -> None:
         super().__init__()
-        self.body: Any = timm.create_model(network.name, features_only=True, pretrained=False, in_chans=in_channels)
-        stem = self.body.get_submodule(network.stem)
+        body: Any = timm.create_model(network.name, features_only=True, pretrained=False, in_chans=in_channels)
+        stem = body.get_submodule(network.stem)
         stem.stride = (options.stem_stride, options.stem_stride)
-        self.channels = tuple(self.body.feature_info.channels())
+        self.channels = tuple(body.feature_info.channels())
         self.strides = tuple(
-            reduction * options.stem_stride // _TIMM_STEM_STRIDE for reduction in self.body.feature_info.reduction()
+            reduction * options.stem_stride // _TIMM_STEM_STRIDE for reduction in body.feature_info.reduction()
         )
         if not stem.weight.is_meta:
-            load_start_weights(self.body, network, options)
+            load_start_weights(body, network, options)
+        self.body = body
         self._frozen_norms = options.freeze or options.freeze_batch_norm
         if options.freeze:
             self.requires_grad_(False)
