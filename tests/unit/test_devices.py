@@ -18,7 +18,7 @@ def test_auto_takes_the_best_there_is(monkeypatch):
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match="device cuda was asked for, .*available: .*cpu.*or use --device auto"):
+    with pytest.raises(DeviceError, match=r"device cuda was asked for, .*available: .*cpu.*or use --device auto"):
         choose_device("cuda")
     with pytest.raises(DeviceError, match="device: found 'gpu', allowed: auto, cpu, cuda, mps"):
         choose_device("gpu")
