@@ -67,7 +67,8 @@ def download(network: Network) -> Mapping[str, Tensor]:
     except Exception as error:  # timm, its hub client and their HTTP clients each have their own errors
         raise network.error(
             f"ImageNet weights of {network.name} could not be downloaded ({type(error).__name__}: {error}). "
-            f"Give `weights: FILE` (.safetensors or a PyTorch state dict of {network.name}), or set `pretrained: false`."
+            f"Give `weights: FILE` (.safetensors or a PyTorch state dict of {network.name}), or set "
+            f"`pretrained: false`."
         ) from error
     return model.state_dict()
 

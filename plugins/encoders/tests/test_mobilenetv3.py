@@ -41,7 +41,7 @@ def run(encoder: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("variant", "channels", "parameters"),
-    # The published 5.48 and 2.54 million less the classifier (960·1280 + 1280 + 1281·1000, 576·1024 + 1024 + 1025·1000).
+    # The published 5.48 and 2.54 million, less the classifier's: 960·1280 + 1280 + 1281·1000 and 577·1024 + 1025·1000.
     [
         ("large", (16, 24, 40, 112, 960), 5_483_032 - 2_511_080),
         ("small", (16, 16, 24, 48, 576), 2_542_856 - 1_615_848),
