@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -110,7 +111,8 @@ class StepLog:
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that resumes within the epoch needs; call `check` before."""
-        return {"recent": self._recent, "epoch": self._epoch, "skips_in_a_row": self._skips_in_a_row}
+        state = {"recent": self._recent, "epoch": self._epoch, "skips_in_a_row": self._skips_in_a_row}
+        return deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
