@@ -39,8 +39,8 @@ def evaluate(  # noqa: PLR0913
     from typing import cast
 
     from neuropbr_core.data.progress import bar
+    from neuropbr_core.devices import choose_device
     from neuropbr_core.inference.evaluate import Curriculum, describe, evaluate_run
-    from neuropbr_core.training.device import choose_device
 
     found = evaluate_run(
         Path(run_folder),
