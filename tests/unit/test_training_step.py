@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-
 from dataclasses import replace
 
 import pytest
