@@ -9,10 +9,12 @@ import torch
 from torch.utils.data import Dataset
 
 from neuropbr_core.data.augmentation import (
+    Logits,
     Placement,
     Stored,
     frame_matrix,
     place_image,
+    place_logits,
     place_map,
     random_placement,
     whole,
@@ -23,10 +25,14 @@ from neuropbr_core.data.buffers import BufferPool
 from neuropbr_core.data.jitter import Drawn, draw_jitter
 from neuropbr_core.data.seeding import JITTER, PLACEMENT, numpy_generator
 from neuropbr_core.data.stores import Images
+from neuropbr_core.data.teacher_shards import TeacherShards
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.samples import Sample
+
+_TAUGHT = "teacher "
+"""Before the name of a map whose teacher's logits are meant."""
 
 
 class Visit(NamedTuple):
@@ -60,6 +66,7 @@ class MaterialDataset(Dataset[Item]):
         data: Section `data` of the recipe.
         images: Where their images come from.
         train: Whether windows and jitter are drawn.
+        teacher: A teacher's predictions of whole frames, of which each visit gets its window; or None.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class MaterialDataset(Dataset[Item]):
         train: bool = False,
         seed: int = 0,
         buffers: BufferPool | None = None,
+        teacher: TeacherShards | None = None,
     ) -> None:
         """Wrap samples; nothing is read yet.
 
@@ -81,6 +89,7 @@ class MaterialDataset(Dataset[Item]):
             train: Whether to draw windows, flips and turns.
             seed: Seed of these draws.
             buffers: Memory for batches to share with other datasets; some of its own when left out.
+            teacher: A teacher's predictions, of maps of `data.output_size`, for every sample.
 
         Raises:
             DataError: The sizes in `data` contradict each other.
@@ -91,11 +100,24 @@ class MaterialDataset(Dataset[Item]):
         self.train = train
         self.seed = seed
         self.buffers = BufferPool() if buffers is None else buffers
+        self.teacher = teacher
         self.scale = output_scale(data)
 
     def whole(self) -> "MaterialDataset":
         """Return the same samples, each once, whole and unturned."""
         return MaterialDataset(self.samples, self.data, self.images, buffers=self.buffers)
+
+    def taught(self, teacher: TeacherShards) -> "MaterialDataset":
+        """Return the same visits, each with its window of a teacher's predictions."""
+        return MaterialDataset(
+            self.samples,
+            self.data,
+            self.images,
+            train=self.train,
+            seed=self.seed,
+            buffers=self.buffers,
+            teacher=teacher,
+        )
 
     def __len__(self) -> int:
         """Visits in an epoch."""
@@ -113,7 +135,9 @@ class MaterialDataset(Dataset[Item]):
         jitter, recorded = self.jitter(visit), sample.cameras is not None
         shapes = self._shapes(placement, self.data.image_size if recorded else placement.side)
         pixels = {name: np.empty(shape, np.uint8) for name, shape in shapes.items()}
-        self._fill(sample, placement, np.zeros((self.data.views, 2), np.int64) if recorded else None, pixels)
+        logits = {name: np.empty(shape, np.float16) for name, shape in self._teacher_shapes(placement).items()}
+        corners = np.zeros((self.data.views, 2), np.int64) if recorded else None
+        self._fill(sample, placement, corners, pixels, logits)
         return Item(
             id=sample.id,
             material=sample.material,
@@ -123,6 +147,7 @@ class MaterialDataset(Dataset[Item]):
             positions=torch.from_numpy(_positions(sample)) if recorded else None,
             frame=torch.from_numpy(frame_matrix(placement, self.data.image_size)),
             gains=None if jitter.gains is None else torch.from_numpy(jitter.gains),
+            teacher={name: torch.from_numpy(values) for name, values in logits.items()} or None,
         )
 
     def draft(self, visits: Sequence[Visit], *, pinned: bool = False) -> Draft:
@@ -140,12 +165,16 @@ class MaterialDataset(Dataset[Item]):
         jitters = [self.jitter(visit) for visit in visits]
         photos = _photos(chosen, placements, jitters, self.data.image_size)
         shapes = {name: (len(visits), *shape) for name, shape in self._shapes(placements[0], *photos.sides).items()}
-        tensors = carve(self.buffers, shapes, pinned=pinned)
-        jobs = []
+        halves = {name: (len(visits), *shape) for name, shape in self._teacher_shapes(placements[0]).items()}
+        spans = {_TAUGHT + name: (*shape[:-1], 2 * shape[-1]) for name, shape in halves.items()}
+        tensors = carve(self.buffers, shapes | spans, pinned=pinned)
+        teacher = {name: tensors.pop(_TAUGHT + name).view(torch.float16) for name in halves}
+        jobs: list[Callable[[], None]] = []
         for index, (sample, placement) in enumerate(zip(chosen, placements, strict=True)):
             corners = None if photos.corners is None else photos.corners[index]
             pixels = {name: tensor[index].numpy() for name, tensor in tensors.items()}
-            jobs.append(partial(self._fill, sample, placement, corners, pixels))
+            logits = {name: tensor[index].numpy() for name, tensor in teacher.items()}
+            jobs.append(partial(self._fill, sample, placement, corners, pixels, logits))
         frames = np.stack([frame_matrix(placement, self.data.image_size) for placement in placements])
         gains = [jitter.gains for jitter in jitters if jitter.gains is not None]
         batch = Batch(
@@ -157,6 +186,7 @@ class MaterialDataset(Dataset[Item]):
             positions=photos.positions,
             frame=torch.from_numpy(frames),
             gains=torch.from_numpy(np.stack(gains)) if gains else None,
+            teacher=teacher or None,
         )
         return Draft(batch, jobs)
 
@@ -185,8 +215,18 @@ class MaterialDataset(Dataset[Item]):
         views = {"views": (self.data.views, 3, width if height is None else height, width)}
         return views | {name: (spec.channels, side, side) for name, spec in MAPS.items()}
 
+    def _teacher_shapes(self, placement: Placement) -> dict[str, tuple[int, ...]]:
+        """Shapes of the teacher's logits of a visit; none without a teacher."""
+        side = placement.side * self.scale
+        return {} if self.teacher is None else {name: (spec.logit_channels, side, side) for name, spec in MAPS.items()}
+
     def _fill(
-        self, sample: Sample[Any], placement: Placement, corners: Corners | None, pixels: Mapping[str, Stored]
+        self,
+        sample: Sample[Any],
+        placement: Placement,
+        corners: Corners | None,
+        pixels: Mapping[str, Stored],
+        logits: Mapping[str, Logits],
     ) -> None:
         """Read the pixels of a visit: parts of the photos from `corners` on, or photos placed like the maps."""
         for index, view in enumerate(pixels["views"]):
@@ -198,6 +238,10 @@ class MaterialDataset(Dataset[Item]):
                 view[:] = image[:, y : y + height, x : x + width]
         for name, spec in MAPS.items():
             place_map(self.images.map(name, sample.maps[name]), spec, placement, self.scale, pixels[name])
+        if self.teacher is not None:
+            x, y, side = (value * self.scale for value in placement[:3])
+            for name, out in logits.items():
+                place_logits(self.teacher.window(sample, name, x, y, side), MAPS[name], placement, out)
 
 
 class _Photos(NamedTuple):
