@@ -272,7 +272,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """An epoch that finished: means over its steps, `loss/…` and `critic/…`, and `seconds`."""
+    """An epoch that finished: means of what `metrics_logged` brought but the learning rates, and `seconds`."""
 
     epoch: int
     global_step: int
@@ -286,14 +286,18 @@ class ValidationSummary:
     Attributes:
         epoch: The epoch it followed.
         global_step: Generator steps so far.
-        metrics: `loss` (the reconstruction total) and `<map>/<metric>`, means over images.
-        images: Pictures for people by name, uint8 `(H, W, 3)`; empty when none were due.
+        metrics: `loss` (the reconstruction total), `<map>/<metric>`, means over images, and `overall/<metric>`, means
+            over the maps.
+        images: Comparison grids by name, uint8 `(H, W, 3)`; empty when none were due.
+        details: What the grids are made of, one by one: `<name>/views`, `<name>/<map>` (prediction beside truth) and
+            `<name>/<map>_error`, uint8 `(H, W, 3)`.
     """
 
     epoch: int
     global_step: int
     metrics: dict[str, float]
     images: dict[str, np.ndarray]
+    details: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Observer:
@@ -309,7 +313,13 @@ class Observer:
         """A generator step was launched; called after each one."""
 
     def metrics_logged(self, info: StepInfo, metrics: dict[str, float]) -> None:
-        """Means since the last call, every `training.log_every_n_steps` steps."""
+        """Training metrics, every `training.log_every_n_steps` steps.
+
+        Args:
+            info: The last step.
+            metrics: Means since the last call (`loss/…`, `critic/…`), the last step's errors (`<map>/mae`,
+                `<map>/ssim`, `normal/angle`) and learning rates (`lr`, and `critic_lr` with a critic).
+        """
 
     def epoch_finished(self, summary: EpochSummary) -> None:
         """All steps of an epoch are done."""

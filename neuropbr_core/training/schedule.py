@@ -44,7 +44,7 @@ class LearningRates:
     Args:
         options: The recipe's `optimizer`.
         epochs: Length of the run.
-        bases: Each optimiser with its learning rate after the warm-up.
+        bases: Each optimiser with its learning rate after the warm-up, the generator's first.
     """
 
     def __init__(self, options: Optimizer, epochs: int, bases: list[tuple[TorchOptimizer, float]]) -> None:
@@ -59,7 +59,13 @@ class LearningRates:
                 rate = max(rate * self.factor, min(self.options.min_lr, base))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        return float(self.bases[0][0].param_groups[0]["lr"])
+        return self.current()["lr"]
+
+    def current(self) -> dict[str, float]:
+        """The learning rates that are set: `lr` of the generator and, with critics, `critic_lr` (critics share one)."""
+        optimizers = [optimizer for optimizer, _ in self.bases[:2]]
+        names = ("lr", "critic_lr")[: len(optimizers)]
+        return {name: float(of.param_groups[0]["lr"]) for name, of in zip(names, optimizers, strict=True)}
 
     def validated(self, loss: float) -> None:
         """Tell the `plateau` schedule a validation loss."""

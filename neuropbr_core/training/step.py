@@ -10,6 +10,7 @@ from torch.optim import Optimizer as TorchOptimizer
 from neuropbr_core.contracts import LossInput, Prediction
 from neuropbr_core.data.prepare import Prepared
 from neuropbr_core.recipe.sections import Optimizer
+from neuropbr_core.training.measuring import step_metrics
 from neuropbr_core.training.objective import Objective
 
 
@@ -49,18 +50,24 @@ class Stepper:
     critic_optimizers: dict[str, TorchOptimizer]
     grad_clip_norm: float
 
-    def step(self, prepared: Prepared, epoch: int) -> dict[str, Tensor]:
+    def step(self, prepared: Prepared, epoch: int, *, measured: bool = False) -> dict[str, Tensor]:
         """Update critics and generator once.
 
+        Args:
+            prepared: The batch.
+            epoch: The epoch, from 0.
+            measured: Also measure the prediction, which may wait for the device.
+
         Returns:
-            Detached scalars on the device: `loss/…` and `critic/…`.
+            Detached scalars on the device: `loss/…`, `critic/…` and, when measured, `<map>/<metric>`.
         """
         prediction = self.generator(prepared.views, prepared.visible, prepared.directions)
         x = loss_input(prediction, prepared, epoch)
         critic_terms = self._critic_steps(x)
         result = self.objective.generator_loss(x)
         self._update(self.generator, self.optimizer, result.total)
-        return {**{f"loss/{name}": value for name, value in result.terms.items()}, **critic_terms}
+        metrics = step_metrics(prediction.maps, prepared.targets, prepared.valid) if measured else {}
+        return {**{f"loss/{name}": value for name, value in result.terms.items()}, **critic_terms, **metrics}
 
     def _critic_steps(self, x: LossInput) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

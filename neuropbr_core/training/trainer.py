@@ -148,14 +148,15 @@ class Trainer:
         loader = self._loader(epoch)
         started = time.monotonic()
         for step, batch in enumerate(loader):
-            rate = self.rates.set(epoch + step / len(loader))
+            self.rates.set(epoch + step / len(loader))
             prepared = prepare(batch, self.recipe.data, self.fabric.device)
-            log.add(self.stepper.step(prepared, epoch), batch.ids)
+            due = log.due(step, len(loader))
+            log.add(self.stepper.step(prepared, epoch, measured=due), batch.ids)
             self.global_step += 1
             info = StepInfo(epoch, step, len(loader), self.global_step)
             self.observers.tell("step_finished", info)
-            if log.due(step, len(loader)):
-                self.observers.tell("metrics_logged", info, {**log.flush(info), "lr": rate})
+            if due:
+                self.observers.tell("metrics_logged", info, {**log.flush(info), **self.rates.current()})
         metrics = {**log.epoch_means(), "seconds": time.monotonic() - started}
         summary = EpochSummary(epoch, self.global_step, metrics)
         self.observers.tell("epoch_finished", summary)
@@ -173,7 +174,8 @@ class Trainer:
         result = validate(self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
         self.rates.validated(result.metrics["loss"])
         self.observers.tell(
-            "validation_finished", ValidationSummary(epoch, self.global_step, result.metrics, result.images)
+            "validation_finished",
+            ValidationSummary(epoch, self.global_step, result.metrics, result.images, result.details),
         )
         if result.metrics["loss"] < self.best:
             self.best_metrics = result.metrics
@@ -242,7 +244,7 @@ class StepLog:
         """
         sums = self._recent.flush()
         for name, (total, _) in sums.items():
-            if not math.isfinite(total):
+            if name.startswith(("loss/", "critic/")) and not math.isfinite(total):
                 raise RunError(
                     f"{name} is not finite after step {info.step + 1} of epoch {info.epoch} (samples since the last "
                     f"log: {', '.join(dict.fromkeys(self._ids))}); lower optimizer.lr or training.grad_clip_norm, or "

@@ -54,3 +54,14 @@ def test_plateau_state_survives_a_resume() -> None:
     second, _ = _rates(options)
     second.load_state_dict(first.state_dict())
     assert second.set(3) == first.set(3) == pytest.approx(0.5)
+
+
+def test_the_rates_of_generator_and_critics_are_told_apart() -> None:
+    generator, critic, other = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=9.0) for _ in range(3))
+    options = Optimizer(scheduler="none", warmup_epochs=0)
+    rates = LearningRates(options, 100, [(generator, 1e-4), (critic, 4e-4), (other, 4e-4)])
+    assert rates.set(1) == 1e-4
+    assert rates.current() == {"lr": 1e-4, "critic_lr": 4e-4}
+    alone = LearningRates(options, 100, [(generator, 2e-4)])
+    alone.set(1)
+    assert alone.current() == {"lr": 2e-4}
