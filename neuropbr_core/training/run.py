@@ -10,6 +10,7 @@ from neuropbr_core.data.batch import collate
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.progress import bar
+from neuropbr_core.devices import choose_device
 from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
 from neuropbr_core.exporting import create_exporter, export_generator
@@ -17,7 +18,6 @@ from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.training.checkpoints import BEST
-from neuropbr_core.training.device import choose_device
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.training.trainer import Trainer
