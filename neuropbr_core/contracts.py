@@ -317,8 +317,9 @@ class Observer:
 
         Args:
             info: The last step.
-            metrics: Means since the last call (`loss/…`, `critic/…`), the last step's errors (`<map>/mae`,
-                `<map>/ssim`, `normal/angle`) and learning rates (`lr`, and `critic_lr` with a critic).
+            metrics: Means since the last call (`loss/…`, `critic/…`, `grad_norm`), `skipped` steps if there were any,
+                the last step's errors (`<map>/mae`, `<map>/ssim`, `normal/angle`) and learning rates (`lr`, and
+                `critic_lr` with a critic).
         """
 
     def epoch_finished(self, summary: EpochSummary) -> None:

@@ -227,7 +227,11 @@ class Training:
     """Length, device and bookkeeping of the run."""
 
     epochs: Annotated[int, Meta(ge=1, description="Passes over the training set.")] = 100
-    batch_size: Annotated[int, Meta(ge=1, description="Samples in a step, on each device.")] = 4
+    batch_size: Annotated[int, Meta(ge=1, description="Samples in a batch, on each device.")] = 4
+    accumulate: Annotated[
+        int,
+        Meta(ge=1, description="Batches whose gradients add up to one step: a larger batch in the memory of one."),
+    ] = 1
     seed: Annotated[int, Meta(ge=0, description="Seed of weights, split, order and augmentation.")] = 42
     device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
     precision: Annotated[
@@ -235,11 +239,32 @@ class Training:
         Meta(description="Arithmetic of the network; losses are always float32. `auto` is bf16 on CUDA, else fp32."),
     ] = "auto"
     grad_clip_norm: Annotated[float, Meta(ge=0, description="Largest gradient norm; 0 does not clip.")] = 1.0
+    ema: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(
+            description="Decay of a moving average of the weights, such as 0.999, which then is what validation, "
+            "checkpoints and exports use; null for none."
+        ),
+    ] = None
+    on_nonfinite: Annotated[
+        Literal["stop", "skip"],
+        Meta(
+            description="When a loss is not finite: `stop` the run, or `skip` that step's updates and count it (which "
+            "waits for the device in every step)."
+        ),
+    ] = "stop"
+    max_skips: Annotated[
+        int, Meta(ge=1, description="`skip`: steps in a row after which the run stops all the same.")
+    ] = 10
     runs_dir: Annotated[str, Meta(description="Folder of the run folders.")] = "runs"
     log_every_n_steps: Annotated[int, Meta(ge=1, description="Steps between two rows of training metrics.")] = 10
     log_images_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two comparison grids.")] = 5
     validate_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two validations.")] = 1
     save_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two periodic checkpoints.")] = 5
+    save_every_n_steps: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Steps between two checkpoints within an epoch, of which the newest is kept; null for none."),
+    ] = None
     save_best_only: Annotated[bool, Meta(description="Keep no periodic checkpoints.")] = False
 
 

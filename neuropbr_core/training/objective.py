@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
@@ -94,26 +93,3 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-class Averages:
-    """Means of named scalars, kept on the device and read in one transfer."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Add one step's scalars (detached); does not wait for the device."""
-        for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def flush(self) -> dict[str, tuple[float, int]]:
-        """Sums and counts since the last flush; waits for the device."""
-        if not self._sums:
-            return {}
-        sums = torch.stack([value.double() for value in self._sums.values()]).tolist()
-        result = {name: (total, self._counts[name]) for name, total in zip(self._sums, sums, strict=True)}
-        self._sums, self._counts = {}, {}
-        return result

@@ -44,28 +44,27 @@ class LearningRates:
     Args:
         options: The recipe's `optimizer`.
         epochs: Length of the run.
-        bases: Each optimiser with its learning rate after the warm-up, the generator's first.
+        bases: Each optimiser with its learning rate after the warm-up.
     """
 
     def __init__(self, options: Optimizer, epochs: int, bases: list[tuple[TorchOptimizer, float]]) -> None:
         self.options, self.epochs, self.bases = options, epochs, bases
         self.factor, self.best, self.bad_epochs = 1.0, math.inf, 0
 
-    def set(self, epoch: float) -> float:
-        """Set all learning rates for this point of the run; returns the first optimiser's."""
+    def set(self, epoch: float) -> dict[str, float]:
+        """Set all learning rates for this point of the run.
+
+        Returns:
+            `lr` of the first optimiser, and `critic_lr` when there are more.
+        """
         for optimizer, base in self.bases:
             rate = learning_rate(self.options, base, epoch, self.epochs)
             if self.options.scheduler == "plateau" and epoch >= self.options.warmup_epochs:
                 rate = max(rate * self.factor, min(self.options.min_lr, base))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        return self.current()["lr"]
-
-    def current(self) -> dict[str, float]:
-        """The learning rates that are set: `lr` of the generator and, with critics, `critic_lr` (critics share one)."""
-        optimizers = [optimizer for optimizer, _ in self.bases[:2]]
-        names = ("lr", "critic_lr")[: len(optimizers)]
-        return {name: float(of.param_groups[0]["lr"]) for name, of in zip(names, optimizers, strict=True)}
+        rates = [float(optimizer.param_groups[0]["lr"]) for optimizer, _ in self.bases[:2]]
+        return dict(zip(("lr", "critic_lr"), rates, strict=False))
 
     def validated(self, loss: float) -> None:
         """Tell the `plateau` schedule a validation loss."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.dataset import MaterialDataset
@@ -32,10 +33,18 @@ class ValidationResult:
 
 @torch.no_grad()
 def validate(
-    stepper: Stepper, dataset: MaterialDataset, recipe: Recipe, epoch: int, *, with_images: bool
+    generator: nn.Module, stepper: Stepper, dataset: MaterialDataset, recipe: Recipe, epoch: int, *, with_images: bool
 ) -> ValidationResult:
-    """Predict every held-back sample and measure it; leaves the generator in the mode it was in."""
-    generator = stepper.generator
+    """Predict every held-back sample and measure it; leaves the generator in the mode it was in.
+
+    Args:
+        generator: What predicts: the generator, or the average of its weights.
+        stepper: Device, precision and losses.
+        dataset: The held-back samples.
+        recipe: The recipe.
+        epoch: The epoch, from 0.
+        with_images: Whether to draw comparison grids.
+    """
     was_training = generator.training
     generator.eval()
     means = RunningMeans()
@@ -43,7 +52,7 @@ def validate(
     details: dict[str, np.ndarray] = {}
     for batch in val_loader(dataset, recipe.training.batch_size, num_workers=recipe.data.num_workers):
         prepared = prepare(batch, recipe.data, stepper.fabric.device)
-        prediction = generator(prepared.views, prepared.visible, prepared.directions)
+        prediction = predict(generator, stepper, prepared)
         rows = measure(prediction.maps, prepared.targets, prepared.valid)
         loss = stepper.objective.reconstruction(loss_input(prediction, prepared, epoch))
         means.add(batch.ids, batch.materials, {"loss": loss.expand(len(batch)), **rows}, prepared.valid)
@@ -53,6 +62,13 @@ def validate(
                 details |= {f"{material}/{part}": picture for part, picture in parts.items()}
     generator.train(was_training)
     return ValidationResult(with_overall(means.means()), images, details)
+
+
+def predict(generator: nn.Module, stepper: Stepper, prepared: Prepared) -> Prediction:
+    """Predict a batch at the run's precision; the result is float32."""
+    with stepper.fabric.autocast():
+        prediction: Prediction = generator(prepared.views, prepared.visible, prepared.directions)
+    return Prediction(*({name: value.float() for name, value in part.items()} for part in prediction))
 
 
 def draw(

