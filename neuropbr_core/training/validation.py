@@ -10,10 +10,11 @@ from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.dataset import MaterialDataset
 from neuropbr_core.data.loading import val_loader
 from neuropbr_core.data.prepare import Prepared, prepare
-from neuropbr_core.evaluation.grid import comparison_grid
+from neuropbr_core.evaluation.heldout import draw_sample
 from neuropbr_core.evaluation.means import RunningMeans
 from neuropbr_core.evaluation.metrics import measure
 from neuropbr_core.evaluation.pictures import sample_pictures
+from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.measuring import with_overall
 from neuropbr_core.training.step import Stepper, loss_input
@@ -58,7 +59,8 @@ def validate(
         means.add(batch.ids, batch.materials, {"loss": loss.expand(len(batch)), **rows}, prepared.valid)
         for index, (name, material) in enumerate(zip(batch.ids, batch.materials, strict=True)):
             if with_images and material not in images and len(images) < GRIDS:
-                images[material], parts = draw(prepared, prediction, index, f"{name} · {material}")
+                images[material] = draw_sample(prepared, prediction, index, f"{name} · {material}")
+                parts = draw_parts(prepared, prediction, index)
                 details |= {f"{material}/{part}": picture for part, picture in parts.items()}
     generator.train(was_training)
     return ValidationResult(with_overall(means.means()), images, details)
@@ -71,12 +73,9 @@ def predict(generator: nn.Module, stepper: Stepper, prepared: Prepared) -> Predi
     return Prediction(*({name: value.float() for name, value in part.items()} for part in prediction))
 
 
-def draw(
-    prepared: Prepared, prediction: Prediction, index: int, title: str
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The comparison grid of one sample of a batch, and its single pictures by name."""
-    views, visible, valid = (part[index].cpu() for part in (prepared.views, prepared.visible, prepared.valid))
-    predicted = {name: value[index].float().cpu() for name, value in prediction.maps.items()}
-    target = {name: value[index].cpu() for name, value in prepared.targets.items()}
-    grid = comparison_grid(views, predicted, target, valid, visible=visible, title=title)
-    return grid, sample_pictures(views, predicted, target, valid, visible)
+def draw_parts(prepared: Prepared, prediction: Prediction, index: int) -> dict[str, Picture]:
+    """The single pictures of one sample of a batch."""
+    predicted, target = (
+        {name: value[index] for name, value in maps.items()} for maps in (prediction.maps, prepared.targets)
+    )
+    return sample_pictures(prepared.views[index], predicted, target, prepared.valid[index], prepared.visible[index])
