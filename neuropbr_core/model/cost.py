@@ -4,6 +4,7 @@ Everything happens on tensors that have a shape but no values, so that the large
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ def cost(recipe: Recipe, registry: Registry | None = None) -> Cost:
         generator = build_generator(spec, registry)
         inputs = blank_inputs(spec, spec.image_size)
         flops, prediction = _generator_flops(generator, inputs)
-        critics = _critic_costs(recipe, registry, inputs, prediction)
+        critics = _critic_costs(recipe, registry, inputs, prediction, generator.feature_channels)
     saved = saved_bytes(generator, spec, train_size)
     parts = [PartCost(name, parameter_count(getattr(generator, name)), flops[name], saved[name]) for name in PARTS] + [
         PartCost(OTHER, 0, flops[OTHER], saved[OTHER])
@@ -164,7 +165,7 @@ def _storage(tensor: Tensor) -> int:
 
 def _generator_flops(generator: Generator, inputs: dict[str, Tensor]) -> tuple[Counter[str], Prediction]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        prediction: Prediction = generator(**inputs)
+        prediction: Prediction = generator(**inputs, features=True)
     counts = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
     root = type(generator).__name__
     flops = Counter({name: counts.get(f"{root}.{name}", 0) for name in PARTS})
@@ -174,10 +175,14 @@ def _generator_flops(generator: Generator, inputs: dict[str, Tensor]) -> tuple[C
 
 
 def _critic_costs(
-    recipe: Recipe, registry: Registry, inputs: dict[str, Tensor], prediction: Prediction
+    recipe: Recipe,
+    registry: Registry,
+    inputs: dict[str, Tensor],
+    prediction: Prediction,
+    features: Mapping[str, int],
 ) -> list[PartCost]:
     """What each loss's critic costs to judge the prediction of one sample."""
-    setup = LossSetup(MAP_NAMES, prediction.maps["albedo"].shape[-1])
+    setup = LossSetup(MAP_NAMES, prediction.maps["albedo"].shape[-1], features, features)  # no critic sees a teacher
     valid = torch.ones_like(prediction.maps["roughness"])
     x = LossInput(prediction, prediction.maps, inputs["views"], inputs["visible"], valid)
     costs = []
