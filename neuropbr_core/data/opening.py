@@ -228,16 +228,26 @@ def ensure_captures(data: Data, say: Callable[[str], None] = _log.info, progress
     Raises:
         DataError: `data.root` is missing, or holds other captures or another dataset.
     """
-    if data.synthesize is None:
-        return
-    root, plan = _require_root(data), data.synthesize
-    pool = Pool(root)
-    _require_same(pool, plan_settings(plan, data.views), plan, root)
-    missing = sum(not pool.complete(index, data.views) for index in range(plan.samples))
-    if missing:
+    missing = captures_missing(data)
+    if data.synthesize is not None and missing:
+        root, plan = _require_root(data), data.synthesize
         beside = f" and {plan.procedural} procedural ones" if plan.procedural else ""
         say(f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}")
         synthesize(plan, root, views=data.views, resume=True, progress=progress)
+
+
+def captures_missing(data: Data) -> int:
+    """Count the captures that `data.synthesize` asks for and that are not there.
+
+    Raises:
+        DataError: As `ensure_captures`.
+    """
+    if data.synthesize is None:
+        return 0
+    root, plan = _require_root(data), data.synthesize
+    pool = Pool(root)
+    _require_same(pool, plan_settings(plan, data.views), plan, root)
+    return sum(not pool.complete(index, data.views) for index in range(plan.samples))
 
 
 def _require_root(data: Data) -> Path:

@@ -21,6 +21,11 @@ def loss_weight(entry: LossEntryOptions, epoch: int) -> float:
     return entry.weight * min(1.0, (epoch - entry.start_epoch + 1) / (entry.ramp_epochs + 1))
 
 
+def features_needed(recipe: Recipe, registry: Registry) -> bool:
+    """Whether a loss of the recipe reads the networks' intermediate features."""
+    return any(registry.needs("loss", part.use, part.options).features for part in recipe.losses.values())
+
+
 @dataclass
 class Term:
     """A loss of the recipe with its schedule and, when it has one, its critic."""
@@ -64,8 +69,7 @@ class Objective:
         for name, part in recipe.losses.items():
             loss = registry.create("loss", part.use, part.options, setup=setup)
             terms.append(Term(name, loss, part.entry, loss.make_critic()))
-        needs = [registry.needs("loss", part.use, part.options) for part in recipe.losses.values()]
-        return cls(terms, needs_features=any(need.features for need in needs))
+        return cls(terms, needs_features=features_needed(recipe, registry))
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:
         """Losses that count in this epoch, with their weights."""

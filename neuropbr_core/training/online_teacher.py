@@ -7,11 +7,19 @@ from torch.nn import functional as F
 
 from neuropbr_core.data.prepare import Prepared, predicted
 from neuropbr_core.errors import RunError
-from neuropbr_core.model import Generator, ModelSpec
-from neuropbr_core.recipe.sections import Data
+from neuropbr_core.model import Generator, ModelSpec, load_model
+from neuropbr_core.recipe.sections import Data, Recipe
+from neuropbr_core.registry import Registry
+from neuropbr_core.training.objective import features_needed
+from neuropbr_core.training.teacher import FoundTeacher
 
 _WHOLE = 1 - 1e-3
 """Visibility from which a resized pixel counts as seen: below, the black outside the view has got into it."""
+
+
+def is_online(recipe: Recipe) -> bool:
+    """Whether a recipe's teacher runs beside the student."""
+    return recipe.teacher is not None and recipe.teacher.mode == "online"
 
 
 class OnlineTeacher:
@@ -52,6 +60,22 @@ class OnlineTeacher:
         logits = {name: resize(value.float(), size) for name, value in found.logits.items()}
         features = {name: value.float() for name, value in found.features.items()}
         return prepared._replace(teacher=predicted(logits)._replace(features=features))
+
+
+def load_online(
+    recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric, registry: Registry
+) -> OnlineTeacher | None:
+    """Load a recipe's teacher to run beside the student; None for a recipe without one, or with shards.
+
+    Raises:
+        CheckpointError: Its checkpoint is damaged.
+        RunError: It cannot predict on the student's crops.
+    """
+    if teacher is None or not is_online(recipe):
+        return None
+    generator, spec = load_model(teacher.checkpoint, registry)
+    features = features_needed(recipe, registry)
+    return OnlineTeacher(generator, spec, recipe.data, fabric, features=features)
 
 
 def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:

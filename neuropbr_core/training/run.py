@@ -21,6 +21,8 @@ from neuropbr_core.training.checkpoints import BEST
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.preflight import check_networks
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
+from neuropbr_core.training.student import ensure_teacher, open_taught, plan_teacher
+from neuropbr_core.training.teacher import FoundTeacher
 from neuropbr_core.training.trainer import Trainer
 
 Report = Callable[[str], None]
@@ -59,19 +61,35 @@ def run(
     folder = find_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
     if resume:
         check_resumable(folder.recipe(registry), recipe)
-    check_networks(recipe, registry)
-    dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
+    plan = plan_teacher(recipe, registry)
+    check_networks(recipe, registry, None if plan is None else plan.spec(registry))
+    teacher = None if plan is None else ensure_teacher(plan, run, registry, report)
+    dataset = _open(recipe, teacher, registry, report)
     make_room(folder, overwrite=overwrite)
-    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
-    _train(recipe, registry, dataset, folder, resume=resume, report=report)
+    facts = {"data": dataset.fingerprint, "split": dataset.split}
+    write_records(folder, recipe, registry, facts if teacher is None else {**facts, "teacher": teacher.record})
+    _train(recipe, registry, dataset, folder, teacher, resume=resume, report=report)
     _evaluate(recipe, registry, dataset, folder, report)
     _export(recipe, registry, dataset, folder, exporters, report)
     report(f"Run finished: {folder.path}")
     return folder.path
 
 
+def _open(recipe: Recipe, teacher: FoundTeacher | None, registry: Registry, report: Report) -> OpenedDataset:
+    if teacher is not None:
+        return open_taught(recipe, teacher, registry, report)
+    return open_dataset(recipe, registry=registry, say=report, progress=bar)
+
+
 def _train(
-    recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, *, resume: bool, report: Report
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    folder: RunFolder,
+    teacher: FoundTeacher | None,
+    *,
+    resume: bool,
+    report: Report,
 ) -> None:
     created = {
         name: registry.create("observer", part.use, part.options, run_dir=folder.path)
@@ -79,7 +97,7 @@ def _train(
     }
     observers = Observers(created, report)
     try:
-        trainer = Trainer(recipe, registry, dataset, folder, observers)
+        trainer = Trainer(recipe, registry, dataset, folder, observers, teacher)
         if resume:
             for line in trainer.resume():
                 report(line)

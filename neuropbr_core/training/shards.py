@@ -16,14 +16,18 @@ from neuropbr_core.data.loading import val_loader
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.progress import Progress, silent
-from neuropbr_core.data.teacher_shards import SampleMark, differences, read_shards, write_shard
+from neuropbr_core.data.teacher_shards import SUFFIX, SampleMark, differences, read_shards, write_shard
 from neuropbr_core.errors import DataError
 from neuropbr_core.model import load_model
+from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry
+from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.samples import Sample
+from neuropbr_core.training.checkpoints import BEST, find_checkpoint
+from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.online_teacher import resize
-from neuropbr_core.training.teacher import FoundTeacher, teachers_data
+from neuropbr_core.training.run_folder import RECIPE, RunFolder
+from neuropbr_core.training.teacher import FoundTeacher, open_teacher, teachers_data
 
 SHARD_SIZE = 8
 """Samples in a shard."""
@@ -109,6 +113,56 @@ def make_shards(  # noqa: PLR0913 - each named
         for chunk in _chunks(progress(frames, len(mine), "predicting"), shard_size):
             write_shard(folder, mark, size, [(marks[name], logits) for name, logits in chunk])
     return ShardsReport(folder, len(mine), len(samples) - len(missing), len(missing) - len(mine))
+
+
+def make_shards_of_run(  # noqa: PLR0913 - each named
+    run: Path,
+    folder: Path,
+    *,
+    checkpoint: str = BEST,
+    overrides: Sequence[str] = (),
+    size: int | None = None,
+    shard_size: int = SHARD_SIZE,
+    resume: bool = False,
+    registry: Registry | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
+) -> ShardsReport:
+    """Predict the training samples of a run with its own generator.
+
+    Args:
+        run: The teacher's run.
+        folder: Where the shards go.
+        checkpoint: `best`, `latest` or a checkpoint's name.
+        overrides: `key=value` settings on top of the run's recipe, such as another `data.root`.
+        size: Side of the maps in pixels; default: the teacher's `data.output_size`.
+        shard_size: Samples in a shard.
+        resume: Keep what is in the folder and predict what it lacks.
+        registry: Where components come from; default: what is installed.
+        say: Receives a line before something takes long.
+        progress: Shows how far it is.
+
+    Raises:
+        RunError: The folder is no run.
+        DataError: There are shards and `resume` is not set, or they are of another teacher, size or data.
+    """
+    registry = registry or default_registry()
+    if not resume and any(folder.glob(f"*{SUFFIX}")):
+        raise DataError(f"{folder}: holds shards already; add what they lack with --resume, or remove the folder")
+    RunFolder(run).recipe(registry)
+    recipe = load_recipe(run / RECIPE, overrides, registry)
+    teacher = open_teacher(find_checkpoint(run, checkpoint), registry)
+    return make_shards(
+        teacher,
+        recipe,
+        folder,
+        size=size or teacher.spec.output_size,
+        fabric=make_fabric(recipe.training),
+        registry=registry,
+        shard_size=shard_size,
+        say=say,
+        progress=progress,
+    )
 
 
 def _predict(

@@ -46,6 +46,11 @@ class FoundTeacher:
         with (self.checkpoint / WEIGHTS).open("rb") as file:
             return TeacherMark(hashlib.file_digest(file, "sha256").hexdigest(), model)
 
+    @property
+    def record(self) -> dict[str, str]:
+        """What a student's run keeps of its teacher."""
+        return {"checkpoint": str(self.checkpoint), "weights": self.mark.weights, "model": self.mark.model}
+
     def shards(self, size: int) -> Path:
         """Where its predictions of this size lie when a recipe does not say."""
         return self.home / f"shards-{size}"

@@ -20,12 +20,14 @@ from neuropbr_core.training.average import WeightAverage
 from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.objective import Objective
+from neuropbr_core.training.online_teacher import load_online
 from neuropbr_core.training.run_folder import RunFolder
 from neuropbr_core.training.saving import Saver
 from neuropbr_core.training.schedule import LearningRates
 from neuropbr_core.training.state import Progress
 from neuropbr_core.training.step import Stepper, make_optimizer
 from neuropbr_core.training.step_log import StepLog
+from neuropbr_core.training.teacher import FoundTeacher
 from neuropbr_core.training.validation import validate
 
 
@@ -38,10 +40,17 @@ class Trainer:
         dataset: The opened dataset.
         folder: The run.
         observers: Who is told.
+        teacher: The recipe's teacher, if it has one.
     """
 
     def __init__(
-        self, recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, observers: Observers
+        self,
+        recipe: Recipe,
+        registry: Registry,
+        dataset: OpenedDataset,
+        folder: RunFolder,
+        observers: Observers,
+        teacher: FoundTeacher | None = None,
     ) -> None:
         self.recipe, self.dataset = recipe, dataset
         self.folder, self.observers = folder, observers
@@ -50,7 +59,10 @@ class Trainer:
         lightning.seed_everything(training.seed, verbose=False)
         spec = ModelSpec.from_recipe(recipe)
         self.raw_generator = build_generator(spec, registry)
-        self.stepper = self._set_up(Objective.from_recipe(recipe, registry))
+        self.teacher = load_online(recipe, teacher, self.fabric, registry)
+        features = self.raw_generator.feature_channels
+        taught = {} if self.teacher is None else self.teacher.generator.feature_channels
+        self.stepper = self._set_up(Objective.from_recipe(recipe, registry, features, taught))
         self.average = None if training.ema is None else WeightAverage(self.raw_generator, training.ema)
         self.rates = LearningRates(recipe.optimizer, training.epochs, self._rate_bases())
         self.saver = Saver(
@@ -235,6 +247,8 @@ class Trainer:
             ids += batch.ids
             prepared = prepare(batch, self.recipe.data, self.fabric.device)
             del batch  # the loader may have its memory back
+            if self.teacher is not None:
+                prepared = self.teacher(prepared)
             yield prepared
             del prepared
 

@@ -1,0 +1,161 @@
+"""A recipe with a teacher: where the teacher is, what must be made first, and the dataset with its predictions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from neuropbr_core.data.opening import OpenedDataset, open_dataset
+from neuropbr_core.data.progress import bar
+from neuropbr_core.data.teacher_shards import read_shards, require
+from neuropbr_core.errors import RunError
+from neuropbr_core.model import ModelSpec
+from neuropbr_core.model.weights import read_spec
+from neuropbr_core.recipe import load_recipe
+from neuropbr_core.recipe.compare import differences
+from neuropbr_core.recipe.sections import Recipe, Teacher
+from neuropbr_core.recipe.text import flow
+from neuropbr_core.registry import Registry
+from neuropbr_core.training.checkpoints import LATEST, find_checkpoint
+from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.run_folder import RECIPE, RunFolder
+from neuropbr_core.training.shards import make_shards, marks_of
+from neuropbr_core.training.state import Progress
+from neuropbr_core.training.teacher import FoundTeacher, open_teacher
+
+Report = Callable[[str], None]
+
+_SHARED = ("source", "root", "input_dir", "output_dir", "metadata", "synthesize", "pack")
+"""Keys of `data` that say where samples are; a teacher's recipe gets the student's."""
+
+_INCIDENTAL = (("training", "runs_dir"), ("training", "device"), ("data", "pack"), ("data", "num_workers"))
+"""What may differ between two makings of one teacher."""
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """How a recipe's teacher is had.
+
+    Attributes:
+        section: Section `teacher`.
+        place: Folder of its run, or of its checkpoint.
+        recipe: What makes the run; None for a teacher that must be there.
+        state: Whether it is there, was interrupted, or has not been made.
+        notes: What a person should know about it.
+    """
+
+    section: Teacher
+    place: Path
+    recipe: Recipe | None
+    state: Literal["there", "interrupted", "missing"]
+    notes: tuple[str, ...] = ()
+
+    def spec(self, registry: Registry) -> ModelSpec:
+        """What its generator is built from, whether it is there or not."""
+        if self.recipe is not None and self.state != "there":
+            return ModelSpec.from_recipe(self.recipe)
+        return read_spec(find_checkpoint(self.place), registry)
+
+
+def plan_teacher(recipe: Recipe, registry: Registry) -> TeacherPlan | None:
+    """Find out whether a recipe's teacher is there; makes nothing.
+
+    Raises:
+        RecipeError: The teacher's recipe is wrong.
+        CheckpointError: A teacher that must be there is not, or is damaged.
+        RunError: The place of its run is taken by something else.
+    """
+    section = recipe.teacher
+    if section is None:
+        return None
+    given = section.run or section.checkpoint
+    if given is not None:
+        find_checkpoint(Path(given))
+        return TeacherPlan(section, Path(given), None, "there")
+    theirs = load_recipe(section.recipe or "", [*_passed_on(recipe), *section.overrides], registry)
+    folder = RunFolder(Path(recipe.training.runs_dir) / theirs.name)
+    if theirs.teacher is not None:
+        raise RunError(f"teacher.recipe: {section.recipe} has a teacher itself; train that first, and name teacher.run")
+    if not (folder.path / RECIPE).is_file():
+        if folder.path.exists() and any(folder.path.iterdir()):
+            raise RunError(
+                f"{folder.path}: the teacher's run belongs there, but it is not empty and no run; set another "
+                f"training.runs_dir, or name teacher.run"
+            )
+        return TeacherPlan(section, folder.path, theirs, "missing")
+    made = folder.recipe(registry)
+    finished = folder.checkpoints.pointed(LATEST) == Progress(epoch=made.training.epochs).name
+    return TeacherPlan(section, folder.path, theirs, "there" if finished else "interrupted", _notes(made, theirs))
+
+
+def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path], registry: Registry, report: Report) -> FoundTeacher:
+    """Make the teacher's run if it must be made, and open its best checkpoint.
+
+    Args:
+        plan: From `plan_teacher`.
+        train: `training.run.run`.
+        registry: Where components come from.
+        report: Receives a line before something takes long.
+    """
+    for note in plan.notes:
+        report(f"Teacher: {note}")
+    if plan.recipe is not None and plan.state != "there":
+        resume = plan.state == "interrupted" and bool(RunFolder(plan.place).checkpoints.names())
+        how = "was interrupted and is continued" if resume else "is missing and is trained"
+        report(f"Teacher: {plan.place} {how} first, from {plan.section.recipe}")
+        overwrite = plan.place.exists() and not resume
+        train(plan.recipe, resume=resume, overwrite=overwrite, registry=registry, report=report)
+    return open_teacher(find_checkpoint(plan.place), registry)
+
+
+def shards_folder(recipe: Recipe, teacher: FoundTeacher) -> Path:
+    """Where the predictions for a recipe lie."""
+    named = None if recipe.teacher is None else recipe.teacher.shards
+    return teacher.shards(recipe.data.output_size) if named is None else Path(named)
+
+
+def open_taught(recipe: Recipe, teacher: FoundTeacher, registry: Registry, report: Report) -> OpenedDataset:
+    """Open a student's dataset, split as the teacher's was, with the teacher's predictions unless it runs beside it.
+
+    Predictions that are missing are made first.
+
+    Raises:
+        DataError: The recipe's own split contradicts the teacher's, or the shards do not fit teacher or data.
+    """
+    split = teacher.splitter(recipe.data, recipe.training.seed)
+    dataset = open_dataset(recipe, registry=registry, choose_split=split, say=report, progress=bar)
+    if recipe.teacher is None or recipe.teacher.mode == "online":
+        return dataset
+    folder, size = shards_folder(recipe, teacher), recipe.data.output_size
+    wanted = marks_of(dataset, dataset.train.samples)
+    if any(mark.id not in read_shards(folder).samples for mark in wanted):
+        make_shards(
+            teacher,
+            recipe,
+            folder,
+            size=size,
+            fabric=make_fabric(recipe.training),
+            registry=registry,
+            say=report,
+            progress=bar,
+        )
+    shards = read_shards(folder)
+    require(shards, teacher.mark, size, wanted)
+    return replace(dataset, train=dataset.train.taught(shards))
+
+
+def _passed_on(recipe: Recipe) -> list[str]:
+    """What a teacher's recipe takes over from its student's: where the data are, where to train, and where runs go."""
+    data = [f"data.{key}={flow(recipe.tree['data'][key])}" for key in _SHARED]
+    if recipe.data.val_materials:
+        data.append(f"data.val_materials={flow(list(recipe.data.val_materials))}")
+    places = [f"training.{key}={flow(getattr(recipe.training, key))}" for key in ("device", "runs_dir")]
+    return [*data, *places]
+
+
+def _notes(made: Recipe, wanted: Recipe) -> tuple[str, ...]:
+    found = [each for each in differences(made.tree, wanted.tree) if each.keys not in _INCIDENTAL]
+    if not found:
+        return ()
+    some = f"{len(found)} values, such as {found[0]}"
+    return (f"the run that is there was made with another recipe ({some}); remove it to have it made again",)
