@@ -28,8 +28,11 @@ Report = Callable[[str], None]
 _SHARED = ("source", "root", "input_dir", "output_dir", "metadata", "synthesize", "pack")
 """Keys of `data` that say where samples are; a teacher's recipe gets the student's."""
 
+_TEACHING = ("data", "model", "losses", "optimizer", "training")
+"""Sections that decide what a teacher becomes."""
+
 _INCIDENTAL = (("training", "runs_dir"), ("training", "device"), ("data", "pack"), ("data", "num_workers"))
-"""What may differ between two makings of one teacher."""
+"""Keys in them that do not."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ def _passed_on(recipe: Recipe) -> list[str]:
 
 
 def _notes(made: Recipe, wanted: Recipe) -> tuple[str, ...]:
-    found = [each for each in differences(made.tree, wanted.tree) if each.keys not in _INCIDENTAL]
+    every = differences(made.tree, wanted.tree)
+    found = [each for each in every if each.keys[0] in _TEACHING and each.keys not in _INCIDENTAL]
     if not found:
         return ()
     some = f"{len(found)} values, such as {found[0]}"

@@ -81,7 +81,8 @@ def open_teacher(checkpoint: Path, registry: Registry) -> FoundTeacher:
         PluginError: A component of it is not installed.
     """
     spec = read_spec(checkpoint, registry)
-    homes = [folder for folder in (checkpoint, checkpoint.resolve().parents[1]) if (folder / PROVENANCE).is_file()]
+    around = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
+    homes = [folder for folder in (checkpoint, around.parents[1]) if (folder / PROVENANCE).is_file()]
     if not homes:
         raise DataError(
             f"{checkpoint}: nothing says what this teacher was trained on, so a student's validation could hold the "

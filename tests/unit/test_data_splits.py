@@ -205,5 +205,5 @@ def test_a_split_that_contradicts_the_teachers_is_refused(wanted, message):
 
 
 def test_an_unknown_material_of_a_students_split_is_refused():
-    with pytest.raises(DataError, match="data.val_materials: 'q' is no material of this dataset"):
+    with pytest.raises(DataError, match=r"data\.val_materials: 'q' is no material of this dataset"):
         follow("abcd", val_materials=("c", "q"))
