@@ -10,6 +10,7 @@ from neuropbr_core.data.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.images import read_view
 from neuropbr_core.data.layout import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
+from neuropbr_core.exporting import Capture
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,16 @@ class ViewSet:
     homographies: Tensor | None = None
     positions: Tensor | None = None
     confidence: tuple[float, ...] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the images."""
+        return self.paths[0].parent
+
+    @property
+    def capture(self) -> Capture:
+        """The images with their cameras, to prepare a model's inputs from."""
+        return Capture(self.images, self.homographies, self.positions)
 
 
 def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet:

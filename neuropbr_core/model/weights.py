@@ -1,5 +1,6 @@
 """A generator on disk: `model.safetensors` and `model.json`, nothing pickled."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,19 @@ def read_state(folder: Path) -> dict[str, Tensor]:
         return load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); use an earlier checkpoint") from error
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a checkpoint's weights, in hexadecimal: tells whether two models are the same.
+
+    Raises:
+        CheckpointError: The file is missing.
+    """
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); is this a checkpoint folder?") from error
 
 
 def _load_weights(generator: Generator, file: Path, versions: str) -> None:
