@@ -34,13 +34,26 @@ def record_path(file: Path) -> Path:
     return file.with_name(file.name + SUFFIX)
 
 
-def write_record(file: Path, record: Record, verification: Verification) -> Path:
+def write_record(
+    file: Path, record: Record, verification: Verification, *, report: dict[str, object] | None = None
+) -> Path:
     """Write the record of `file`.
+
+    Args:
+        file: The export.
+        record: What made it; its `verification` is replaced.
+        verification: The newest.
+        report: What the exporter says is in the file.
+
+    Returns:
+        Where the record stands.
 
     Raises:
         OSError: It cannot be written.
     """
-    facts = {"exporter": record.exporter, "details": record.details, "metadata": record.metadata}
+    facts: dict[str, object] = {"exporter": record.exporter, "details": record.details, "metadata": record.metadata}
+    if report:
+        facts["report"] = report
     document = {"file": file.name, **verification.plain(), **facts}
     write_text(record_path(file), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return record_path(file)
