@@ -22,6 +22,7 @@ COMMANDS = {
     "verify": LazyCommand(
         "neuropbr_core.cli.verify:verify", "Compare an exported FILE with the model of a run, map by map."
     ),
+    "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a run's maps beside the baselines."),
     "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes."),
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),
     "list-plugins": LazyCommand("neuropbr_core.cli.list_plugins:list_plugins", "List the installed components."),

@@ -50,8 +50,8 @@ def infer(  # noqa: PLR0913 - one parameter an option
 
 
 def _run(folder: str, checkpoint: str, device: str) -> "tuple[LoadedGenerator, Path]":
+    from neuropbr_core.devices import choose_device
     from neuropbr_core.inference import load_generator
-    from neuropbr_core.training.device import choose_device
 
     loaded = load_generator(folder, checkpoint).to(choose_device(device))
     return loaded, loaded.checkpoint

@@ -17,6 +17,7 @@ from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.materials.alignment import identity_frame, view_directions
 from neuropbr_core.materials.cameras import nominal_cameras
 from neuropbr_core.model import Generator, ModelSpec, build_generator
+from neuropbr_core.model.build import unfilled
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry
 
@@ -79,7 +80,7 @@ def check_entries(recipe: Recipe, registry: Registry) -> None:
     if not recipe.export:
         return
     spec = ModelSpec.from_recipe(recipe)
-    with torch.device("meta"):
+    with unfilled():
         multiple = build_generator(spec, registry).encoder.strides[-1]
     for name, part in recipe.export.items():
         plan(spec, part.entry, multiple, f"export.{name}")

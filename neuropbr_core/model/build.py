@@ -1,7 +1,12 @@
 """Builds a generator from the components that its spec names, and counts what it built."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from neuropbr_core.contracts import Encoder, LossSetup
 from neuropbr_core.errors import PluginBroken
@@ -50,6 +55,23 @@ def probe_encoder(encoder: Encoder, in_channels: int, use: str) -> None:
         )
 
 
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Modules built here are on the `meta` device: shapes without memory, and no random numbers are drawn for them."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the filling of tensors with random numbers; on `meta` it costs seconds of imports for nothing."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the tensor as it is instead of filling it; call everything else."""
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **kwargs or {})
+
+
 def parameter_count(module: nn.Module) -> int:
     """Number of parameters, trainable or not."""
     return sum(parameter.numel() for parameter in module.parameters())
@@ -59,9 +81,10 @@ def describe(recipe: Recipe, registry: Registry | None = None) -> list[tuple[str
     """Parameters of each part of a recipe's networks, critics included; built on the `meta` device, without memory."""
     registry = registry or default_registry()
     spec = ModelSpec.from_recipe(recipe)
-    setup = LossSetup(MAP_NAMES, recipe.data.output_size)
-    with torch.device("meta"):
+    with unfilled():
         generator = build_generator(spec, registry)
+        features = generator.feature_channels  # the teacher's too: it need not be there, and no critic depends on it
+        setup = LossSetup(MAP_NAMES, recipe.data.output_size, features, features)
         losses = {
             name: registry.create("loss", part.use, part.options, setup=setup) for name, part in recipe.losses.items()
         }

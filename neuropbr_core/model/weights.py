@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuropbr_core.errors import CheckpointError, PluginError
-from neuropbr_core.model.build import build_generator
+from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.registry import Registry, default_registry, provenance
@@ -45,7 +44,7 @@ def load_model(folder: Path, registry: Registry | None = None) -> tuple[Generato
         spec = ModelSpec.from_dict(document["model"], registry)
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document, registry)}") from error
-    with torch.device("meta"):  # initial and pretrained weights would only be overwritten
+    with unfilled():  # initial and pretrained weights would only be overwritten
         generator = build_generator(spec, registry)
     _load_weights(generator, folder / WEIGHTS, _versions(document, registry))
     return generator.eval(), spec

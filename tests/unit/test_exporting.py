@@ -79,7 +79,11 @@ def test_bypassing_shares_the_weights_and_leaves_the_model_as_it_was() -> None:
     [
         ((), Entry(resolution=49), r"export\.x\.resolution: found 49, .* multiples of 2; the nearest is 48"),
         ((), Entry(super_resolution="bypass"), r"export\.x\.super_resolution: .* no super-resolution to bypass"),
-        (small_run.PLAIN, Entry(geometry="nominal"), r"export\.x\.geometry: .* takes nothing but views; write `inputs`"),
+        (
+            small_run.PLAIN,
+            Entry(geometry="nominal"),
+            r"export\.x\.geometry: .* takes nothing but views; write `inputs`",
+        ),
     ],
 )
 def test_what_the_model_cannot_be_changed_to_is_refused(overrides: tuple[str, ...], entry: Entry, message: str) -> None:
@@ -133,7 +137,7 @@ def test_what_a_view_does_not_see_is_filled_for_a_model_with_nominal_geometry() 
 
 
 def test_views_without_cameras_are_refused() -> None:
-    with pytest.raises(DataError, match="there: this model was trained on aligned views.*--cameras"):
+    with pytest.raises(DataError, match=r"there: this model was trained on aligned views.*--cameras"):
         prepare_inputs(Capture([torch.rand(3, 8, 8)] * 3), subject().signature, where="there")
 
 
@@ -161,7 +165,9 @@ def test_a_miss_says_which_mark_and_where() -> None:
     found = judge("fp16", roughness=changed)
     assert not found.passed
     (reason,) = found.reasons()
-    assert reason.startswith("the exported roughness differs from the model's: 30.1 dB (at least 55 is needed for fp16)")
+    assert reason.startswith(
+        "the exported roughness differs from the model's: 30.1 dB (at least 55 is needed for fp16)"
+    )
     assert "largest difference 0.25 (at most 0.0039), most at x 5, y 2: " in reason
 
 
