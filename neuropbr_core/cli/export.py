@@ -40,7 +40,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     cameras: str | None,
     out: str | None,
 ) -> None:
-    """Export a run's model for deployment targets, and verify the files.
+    """Export a run's model for deployment targets.
 
     Each file is loaded back and compared with the model on real views; one that differs is not kept. What made a file
     stands in NAME.verify.json beside it. `neuropbr list-plugins --kind exporter --check` lists the targets,

@@ -36,7 +36,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
     trace: bool,
     report: bool,
 ) -> None:
-    """Compare an exported FILE with the model of a run, map by map.
+    """Compare an exported FILE with its model, map by map.
 
     A file that was exported with a change (another resolution, bypassed super-resolution, nominal geometry) is compared
     with the model as changed. The result is written to FILE.verify.json too; exits with 1 when a map misses the pass
