@@ -129,10 +129,15 @@ class LossSetup:
     Attributes:
         maps: Names of the maps that the generator predicts, in order.
         output_size: Side of the predicted maps in training, in pixels.
+        features: Channels of the generator's intermediate features by name (`latent`, `decoder0`, …); predictions carry
+            them when the loss says that it needs them (`neuropbr_core.plugin.Needs`).
+        teacher_features: The same of a teacher that runs beside the generator; empty without one.
     """
 
     maps: tuple[str, ...]
     output_size: int
+    features: Mapping[str, int] = field(default_factory=dict)
+    teacher_features: Mapping[str, int] = field(default_factory=dict)
 
 
 class Loss(nn.Module):
@@ -144,10 +149,13 @@ class Loss(nn.Module):
     Attributes:
         reconstruction: Whether the loss is zero at the truth; such losses decide which checkpoint is best.
         critic_steps: Critic updates for every generator update.
+        share: Part of the objective that the loss claims from the reconstruction losses, in [0, 1]: while it counts,
+            they are multiplied by 1 - share (while it ramps up, by correspondingly more).
     """
 
     reconstruction: bool = True
     critic_steps: int = 1
+    share: float = 0.0
 
     def make_critic(self) -> nn.Module | None:
         """Build the critic, or return None when the loss has none. Called once."""

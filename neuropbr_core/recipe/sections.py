@@ -273,6 +273,42 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """The trained generator that a student learns from; name it by exactly one of `run`, `checkpoint` and `recipe`."""
+
+    run: Annotated[
+        str | None, Meta(description="Folder of the teacher's run, of which the best checkpoint counts.")
+    ] = None
+    checkpoint: Annotated[
+        str | None, Meta(description="Folder of one checkpoint; the record of its run says what it was trained on.")
+    ] = None
+    recipe: Annotated[
+        str | None,
+        Meta(
+            description="The teacher's recipe, a path or `neuropbr:NAME`. Its run lies in the student's "
+            "`training.runs_dir` and is made first when it is missing, on the student's data and device."
+        ),
+    ] = None
+    overrides: Annotated[
+        tuple[str, ...], Meta(description="Changes of the teacher's `recipe`, each as after `--set`.")
+    ] = ()
+    mode: Annotated[
+        Literal["shards", "online"],
+        Meta(
+            description="`shards` reads predictions that were made once for whole frames; `online` runs the teacher in "
+            "every step, on the student's crop."
+        ),
+    ] = "shards"
+    shards: Annotated[
+        str | None,
+        Meta(
+            description="Folder of the predictions; what it lacks is made first. Default: `shards-SIZE` in the "
+            "teacher's run, SIZE being `data.output_size`."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A checked recipe.
 
@@ -283,6 +319,7 @@ class Recipe:
         encoder: Component at `model.encoder`.
         fusion: Component at `model.fusion`.
         model: The other keys of section `model`.
+        teacher: Section `teacher`; None for a generator that learns from true maps alone.
         losses: Components of section `losses` by instance name; `entry` is a `LossEntryOptions`.
         optimizer: Section `optimizer`.
         training: Section `training`.
@@ -298,6 +335,7 @@ class Recipe:
     encoder: Component
     fusion: Component
     model: ModelSection
+    teacher: Teacher | None
     losses: dict[str, Component]
     optimizer: Optimizer
     training: Training

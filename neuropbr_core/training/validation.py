@@ -10,7 +10,7 @@ from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.dataset import MaterialDataset
 from neuropbr_core.data.loading import val_loader
 from neuropbr_core.data.prepare import Prepared, prepare
-from neuropbr_core.evaluation.grid import comparison_grid
+from neuropbr_core.evaluation.heldout import draw_sample
 from neuropbr_core.evaluation.means import RunningMeans
 from neuropbr_core.evaluation.metrics import measure
 from neuropbr_core.recipe.sections import Recipe
@@ -56,7 +56,7 @@ def validate(
         for index, (name, material) in enumerate(zip(batch.ids, batch.materials, strict=True)):
             if with_images and material not in drawn and len(images) < GRIDS:
                 drawn.add(material)
-                images[material] = draw(prepared, prediction, index, f"{name} · {material}")
+                images[material] = draw_sample(prepared, prediction, index, f"{name} · {material}")
     generator.train(was_training)
     return ValidationResult(means.means(), images)
 
@@ -66,15 +66,3 @@ def predict(generator: nn.Module, stepper: Stepper, prepared: Prepared) -> Predi
     with stepper.fabric.autocast():
         prediction: Prediction = generator(prepared.views, prepared.visible, prepared.directions)
     return Prediction(*({name: value.float() for name, value in part.items()} for part in prediction))
-
-
-def draw(prepared: Prepared, prediction: Prediction, index: int, title: str) -> np.ndarray:
-    """The comparison grid of one sample of a batch."""
-    return comparison_grid(
-        prepared.views[index].cpu(),
-        {name: value[index].float().cpu() for name, value in prediction.maps.items()},
-        {name: value[index].cpu() for name, value in prepared.targets.items()},
-        prepared.valid[index].cpu(),
-        visible=prepared.visible[index].cpu(),
-        title=title,
-    )

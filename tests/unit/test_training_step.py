@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -33,6 +34,26 @@ class Squared(Loss):
     def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:
         value = (x.prediction.maps["albedo"] - x.target["albedo"]).square().mean()
         return LossResult(value, {"mse": value.detach()})
+
+
+class Imitation(Squared):
+    """Claims part of the objective from the reconstruction losses."""
+
+    reconstruction = False
+    share = 0.75
+
+
+def test_a_share_is_taken_from_the_reconstruction_losses_alone_and_ramps() -> None:
+    """From epoch 1 on the imitation counts, half at first: 1 - 0.75 / 2, then 1 - 0.75 of the others is left."""
+    albedo = torch.full((1, 3, 2, 2), 2.0)
+    x = LossInput(Prediction({"albedo": albedo}, {}, {}), {"albedo": albedo - 1}, albedo, albedo, albedo[:, :1])
+    terms = [
+        Term("squared", Squared(), LossEntryOptions(weight=3.0), None),
+        Term("imitation", Imitation(), LossEntryOptions(weight=0.5, start_epoch=1, ramp_epochs=1), None),
+    ]
+    results = [Objective(terms).generator_loss(replace(x, epoch=epoch)) for epoch in range(3)]
+    assert [result.total.item() for result in results] == pytest.approx([3, 3 * 0.625 + 0.25, 3 * 0.25 + 0.5])
+    assert [result.terms["reconstruction"].item() for result in results] == pytest.approx([3, 3, 3])
 
 
 class Adversary(Loss):
