@@ -14,10 +14,10 @@ from neuropbr_core.data.images import write_png
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.data.progress import Progress, silent
 from neuropbr_core.errors import DataError
-from neuropbr_core.evaluation.grid import Picture
 from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean
 from neuropbr_core.evaluation.rerender import RERENDER
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
+from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.files import file_name, write_text
 from neuropbr_core.inference.predict import find_checkpoint
 from neuropbr_core.kinds import NoEntryOptions

@@ -15,6 +15,7 @@ from torch.optim import Optimizer as TorchOptimizer
 from neuropbr_core.contracts import LossInput, Prediction
 from neuropbr_core.data.prepare import Prepared
 from neuropbr_core.recipe.sections import Optimizer
+from neuropbr_core.training.measuring import step_metrics
 from neuropbr_core.training.objective import Objective, Term
 
 GRAD_NORM = "grad_norm"
@@ -44,7 +45,8 @@ class Stepped(NamedTuple):
     """What a step did.
 
     Attributes:
-        scalars: Detached scalars on the device: `loss/…`, `critic/…`, and gradient norms before clipping.
+        scalars: Detached scalars on the device: `loss/…`, `critic/…`, gradient norms before clipping and, of a measured
+            step, `<map>/<metric>`.
         skipped: Whether an update was dropped because something was not finite; without scalars, all of them.
     """
 
@@ -95,7 +97,9 @@ class Stepper:
         """Predict a batch and gather what the losses see of it."""
         return loss_input(self.generator(prepared.views, prepared.visible, prepared.directions), prepared, epoch)
 
-    def step(self, group: Iterable[Prepared], weights: Sequence[float], epoch: int) -> Stepped:
+    def step(
+        self, group: Iterable[Prepared], weights: Sequence[float], epoch: int, *, measured: bool = False
+    ) -> Stepped:
         """Update the generator once over a group of batches, then the critics.
 
         Gradients of the batches add up, so that a group gives the update of one large batch. Generator and critics
@@ -105,10 +109,11 @@ class Stepper:
             group: The batches; the next one is asked for when the one before is done with.
             weights: Each batch's share of the group's samples; they add up to 1.
             epoch: Decides which losses count.
+            measured: Also measure the predictions; that may wait for the device.
         """
         buffers = self._buffers() if self.skip_nonfinite else []
         scalars = Sums()
-        seen = self._backward(group, weights, epoch, scalars)
+        seen = self._backward(group, weights, epoch, scalars, measured=measured)
         norm = self._update(self.generator, self.optimizer, scalars.values["loss/total"])
         if norm is None:
             for buffer, before in buffers:
@@ -119,7 +124,7 @@ class Stepper:
         return Stepped(scalars.values, skipped)
 
     def _backward(
-        self, group: Iterable[Prepared], weights: Sequence[float], epoch: int, scalars: "Sums"
+        self, group: Iterable[Prepared], weights: Sequence[float], epoch: int, scalars: "Sums", *, measured: bool
     ) -> list[Share]:
         """Add up the generator's gradients; returns what critics will need, without the generator's activations."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -131,6 +136,8 @@ class Stepper:
                 result = self.objective.generator_loss(x)
                 self.fabric.backward(weight * result.total)
             scalars.add({f"loss/{name}": value for name, value in result.terms.items()}, weight)
+            if measured:
+                scalars.add(step_metrics(x.prediction.maps, x.target, x.valid), weight)
             if keep:
                 seen.append(Share(replace(x, prediction=_detach(x.prediction)), weight))
         return seen

@@ -15,6 +15,9 @@ from neuropbr_core.training.step import GRAD_NORM, Stepped
 SKIPPED = "skipped"
 """Steps since the last log that were dropped because something was not finite."""
 
+_CHECKED = ("loss/", "critic/", GRAD_NORM)
+"""Prefixes of what must be finite; an error of a map is not when nothing of a batch is seen, and is left out then."""
+
 _SUMS = ("loss/total", "loss/reconstruction", "critic/total")
 
 
@@ -125,7 +128,9 @@ class StepLog:
         return torch.as_tensor(gathered).view(self._fabric.world_size, -1).double().cpu()
 
     def _refuse(self, row: _Pending, found: Tensor, epoch: int) -> None:
-        checked = [not (self._overflows and name.endswith(GRAD_NORM)) for name in row.names]
+        checked = [
+            name.startswith(_CHECKED) and not (self._overflows and name.endswith(GRAD_NORM)) for name in row.names
+        ]
         broken = ~found.isfinite() & torch.tensor(checked)
         if not broken.any():
             return

@@ -209,14 +209,15 @@ class Trainer:
         started = time.monotonic()
         for step, (group, weights, ids) in enumerate(groups, self.progress.step):
             rates = self.rates.set(epoch + step / steps)
-            stepped = self.stepper.step(group, weights, epoch)
+            due = log.due(step, steps)
+            stepped = self.stepper.step(group, weights, epoch, measured=due)
             if self.average is not None and stepped.updated:
                 self.average.update(self.raw_generator)
             log.add(step, epoch, stepped, ids)
             self.progress.step, self.progress.global_step = step + 1, self.progress.global_step + 1
             info = StepInfo(epoch, step, steps, self.progress.global_step)
             self.observers.tell("step_finished", info)
-            if log.due(step, steps):
+            if due:
                 self.observers.tell("metrics_logged", info, {**log.flush(epoch), **rates})
             if self._save_due(step, steps):
                 self._save_within(epoch, log)
@@ -273,7 +274,8 @@ class Trainer:
         result = validate(self.generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
         self.rates.validated(result.metrics["loss"])
         self.observers.tell(
-            "validation_finished", ValidationSummary(epoch, self.progress.global_step, result.metrics, result.images)
+            "validation_finished",
+            ValidationSummary(epoch, self.progress.global_step, result.metrics, result.images, result.details),
         )
         if result.metrics["loss"] < self.progress.best:
             self.progress.best_metrics = result.metrics

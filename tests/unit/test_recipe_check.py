@@ -73,6 +73,7 @@ OPTIONS: dict[tuple[str, str], type | Exception] = {
     ("loss", "odd"): int,
     ("observer", "progress"): Nothing,
     ("observer", "journal"): Nothing,
+    ("observer", "tensorboard"): Nothing,
     ("observer", "grid"): Nothing,
     ("exporter", "pt"): Nothing,
     ("dataset", "layout"): Nothing,
@@ -143,7 +144,7 @@ def test_a_recipe_becomes_typed(load: Load) -> None:
     assert recipe.losses == {"l1": Component("loss", "l1", "acme:l1", LossOptions(), LossEntryOptions(weight=2.0))}
     assert recipe.training == Training()
     assert recipe.model.decoder == Decoder()
-    assert list(recipe.observers) == ["progress", "journal", "grid"]
+    assert list(recipe.observers) == ["progress", "journal", "grid", "tensorboard"]
     assert recipe.export == {}
 
 
