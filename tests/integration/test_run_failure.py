@@ -78,8 +78,8 @@ def test_weights_that_are_not_finite_are_not_saved(make_recipe: MakeRecipe, monk
     step = Stepper.step
     count = iter(range(100))
 
-    def spoiled(self: Stepper, *details: Any) -> Any:
-        result = step(self, *details)
+    def spoiled(self: Stepper, *details: Any, **options: Any) -> Any:
+        result = step(self, *details, **options)
         if next(count) == 4:
             with torch.no_grad():
                 next(iter(self.generator.parameters())).fill_(math.inf)
@@ -94,7 +94,7 @@ def test_weights_that_are_not_finite_are_not_saved(make_recipe: MakeRecipe, monk
 
 
 def test_a_run_out_of_memory_says_what_helps(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    def starve(*_: object) -> None:
+    def starve(*_: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
     monkeypatch.setattr(Stepper, "step", starve)

@@ -54,9 +54,9 @@ from neuropbr_core.training.step import Stepper
 step, last = Stepper.step, int(sys.argv[2])
 done = 0
 
-def deadly(self, *details):
+def deadly(self, *details, **options):
     global done
-    result = step(self, *details)
+    result = step(self, *details, **options)
     done += 1
     if done == last:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -159,7 +159,7 @@ import sys, time
 from neuropbr_core.cli import main
 from neuropbr_core.training.step import Stepper
 
-def forever(self, *details):
+def forever(self, *details, **options):
     print("stepping", flush=True)
     while True:
         time.sleep(0.1)
