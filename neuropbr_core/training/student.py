@@ -18,6 +18,8 @@ from neuropbr_core.recipe.text import flow
 from neuropbr_core.registry import Registry
 from neuropbr_core.training.checkpoints import LATEST, find_checkpoint
 from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.online_teacher import is_online
+from neuropbr_core.training.preflight import check_networks
 from neuropbr_core.training.run_folder import RECIPE, RunFolder
 from neuropbr_core.training.shards import make_shards, marks_of
 from neuropbr_core.training.state import Progress
@@ -91,6 +93,28 @@ def plan_teacher(recipe: Recipe, registry: Registry) -> TeacherPlan | None:
     return TeacherPlan(section, folder.path, theirs, "there" if finished else "interrupted", _notes(made, theirs))
 
 
+def obtain_teacher(
+    recipe: Recipe, registry: Registry, train: Callable[..., Path], report: Report
+) -> FoundTeacher | None:
+    """Check a recipe's networks, its teacher's among them, and make the teacher if it is missing.
+
+    Args:
+        recipe: The recipe.
+        registry: Where components come from.
+        train: `training.run.run`.
+        report: Receives a line before something takes long.
+
+    Returns:
+        The teacher; None for a recipe without one.
+
+    Raises:
+        NeuroPBRError: As `check_networks`, `plan_teacher` and `train`.
+    """
+    plan = plan_teacher(recipe, registry)
+    check_networks(recipe, registry, None if plan is None else plan.spec(registry))
+    return None if plan is None else ensure_teacher(plan, train, registry, report)
+
+
 def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path], registry: Registry, report: Report) -> FoundTeacher:
     """Make the teacher's run if it must be made, and open its best checkpoint.
 
@@ -117,17 +141,17 @@ def shards_folder(recipe: Recipe, teacher: FoundTeacher) -> Path:
     return teacher.shards(recipe.data.output_size) if named is None else Path(named)
 
 
-def open_taught(recipe: Recipe, teacher: FoundTeacher, registry: Registry, report: Report) -> OpenedDataset:
-    """Open a student's dataset, split as the teacher's was, with the teacher's predictions unless it runs beside it.
+def open_taught(recipe: Recipe, teacher: FoundTeacher | None, registry: Registry, report: Report) -> OpenedDataset:
+    """Open a recipe's dataset; a student's is split as its teacher's was, and has the predictions of `mode: shards`.
 
     Predictions that are missing are made first.
 
     Raises:
         DataError: The recipe's own split contradicts the teacher's, or the shards do not fit teacher or data.
     """
-    split = teacher.splitter(recipe.data, recipe.training.seed)
+    split = None if teacher is None else teacher.splitter(recipe.data, recipe.training.seed)
     dataset = open_dataset(recipe, registry=registry, choose_split=split, say=report, progress=bar)
-    if recipe.teacher is None or recipe.teacher.mode == "online":
+    if teacher is None or is_online(recipe):
         return dataset
     folder, size = shards_folder(recipe, teacher), recipe.data.output_size
     wanted = marks_of(dataset, dataset.train.samples)
