@@ -110,9 +110,12 @@ def open_dataset(
     whole = MaterialDataset(samples, data, images)
     training = [sample for sample in samples if sample.material not in held]
     validation = [sample for sample in samples if sample.material in held]
+    overviews = checked.model.reflectance_profile and (data.crop_size or data.image_size) < data.image_size
     return OpenedDataset(
         all=whole,
-        train=MaterialDataset(training, data, images, train=True, seed=seed, buffers=whole.buffers),
+        train=MaterialDataset(
+            training, data, images, train=True, seed=seed, buffers=whole.buffers, overviews=overviews
+        ),
         val=MaterialDataset(validation, data, images, buffers=whole.buffers),
         split=asdict(split),
         fingerprint=fingerprint_samples(samples, digests),

@@ -66,6 +66,6 @@ def describe(recipe: Recipe, registry: Registry | None = None) -> list[tuple[str
             name: registry.create("loss", part.use, part.options, setup=setup) for name, part in recipe.losses.items()
         }
         critics = {name: loss.make_critic() for name, loss in losses.items()}
-    parts = [(name, getattr(generator, name)) for name in ("encoder", "fusion", "decoder", "heads")]
+    parts = [(name, getattr(generator, name)) for name in ("encoder", "fusion", "profile", "decoder", "heads")]
     parts += [(f"critic {name}", critic) for name, critic in critics.items() if critic is not None]
-    return [(name, parameter_count(module)) for name, module in parts]
+    return [(name, parameter_count(module)) for name, module in parts if module is not None]

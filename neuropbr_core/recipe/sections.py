@@ -189,6 +189,13 @@ class ModelSection:
         bool,
         Meta(description="Also feed each view's logarithmic ratio to the views' mean: albedo cancels, relief stays."),
     ] = False
+    reflectance_profile: Annotated[
+        bool,
+        Meta(
+            description="Tell every pixel how much the whole frame reflects at each angle to the flash, which tells "
+            "metal from not and rough from smooth (needs `view_conditioning: direction`)."
+        ),
+    ] = False
     skip_merge: Annotated[
         Literal["mean", "statistics"],
         Meta(description="How skips of several views join: visible-weighted mean, or mean, maximum and deviation."),

@@ -55,7 +55,7 @@ class Stepper:
         Returns:
             Detached scalars on the device: `loss/…` and `critic/…`.
         """
-        prediction = self.generator(prepared.views, prepared.visible, prepared.directions)
+        prediction = self.generator(prepared.views, prepared.visible, prepared.directions, frame=prepared.overview)
         x = loss_input(prediction, prepared, epoch)
         critic_terms = self._critic_steps(x)
         result = self.objective.generator_loss(x)

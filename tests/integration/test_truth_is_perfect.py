@@ -41,7 +41,8 @@ def test_every_reconstruction_loss_is_zero(name: str, truth: dict[str, torch.Ten
     options = registry.options("loss", name)()
     loss = registry.create("loss", name, options, setup=LossSetup(MAP_NAMES, 64))
     views, ones = truth["albedo"][:, None].repeat(1, 3, 1, 1, 1), torch.ones(1, 1, 64, 64)
-    x = LossInput(Prediction(truth, {}, {}), truth, views, ones[:, None].repeat(1, 3, 1, 1, 1), ones)
+    logits = {name: torch.logit(truth[name], eps=1e-7) for name in MAP_NAMES if MAPS[name].activation == "sigmoid"}
+    x = LossInput(Prediction(truth, logits, {}), truth, views, ones[:, None].repeat(1, 3, 1, 1, 1), ones)
     if not loss.reconstruction:
         assert name == "gan"
         return
