@@ -20,8 +20,8 @@ def infer(
     A model that was trained on aligned views needs to know where each view was taken from. Without cameras, the photos
     are registered to the first, by name, which is taken from straight above.
     """
+    from neuropbr_core.devices import choose_device
     from neuropbr_core.inference import load_generator, read_views, register_views, write_maps
-    from neuropbr_core.training.device import choose_device
 
     views = read_views(Path(input_folder), Path(cameras) if cameras else None)
     loaded = load_generator(run_folder, checkpoint).to(choose_device(device))

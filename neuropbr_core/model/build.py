@@ -59,9 +59,10 @@ def describe(recipe: Recipe, registry: Registry | None = None) -> list[tuple[str
     """Parameters of each part of a recipe's networks, critics included; built on the `meta` device, without memory."""
     registry = registry or default_registry()
     spec = ModelSpec.from_recipe(recipe)
-    setup = LossSetup(MAP_NAMES, recipe.data.output_size)
     with torch.device("meta"):
         generator = build_generator(spec, registry)
+        features = generator.feature_channels  # the teacher's too: it need not be there, and no critic depends on it
+        setup = LossSetup(MAP_NAMES, recipe.data.output_size, features, features)
         losses = {
             name: registry.create("loss", part.use, part.options, setup=setup) for name, part in recipe.losses.items()
         }

@@ -61,7 +61,9 @@ def reflectance_profile(frame: Overview) -> Float[Tensor, "B channels"]:
     near = (1 - (toward.transpose(1, 2).flatten(2) - centres).abs() * ((BINS - 1) / (1 - _STEEPEST))).clamp_min(0)
     mean, deviation, share = _moments(values, near * seen)
     overall, _, _ = _moments(values, seen)
-    return torch.cat((mean.flatten(1), _SPREAD_SCALE * deviation.flatten(1), _SHARE_SCALE * share, overall[:, 0]), dim=1)
+    return torch.cat(
+        (mean.flatten(1), _SPREAD_SCALE * deviation.flatten(1), _SHARE_SCALE * share, overall[:, 0]), dim=1
+    )
 
 
 def _moments(values: Float[Tensor, "B 1 3 N"], weights: Float[Tensor, "B K N"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from neuropbr_core.errors import CheckpointError
 from neuropbr_core.files import write_text
 
@@ -41,7 +43,7 @@ class CheckpointStore:
             write(aside)
             _seal(aside)
             self._swap(aside, final)
-        except OSError as error:
+        except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             shutil.rmtree(aside, ignore_errors=True)
             raise CheckpointError(
                 f"{final}: could not be saved ({error}); earlier checkpoints are untouched"

@@ -10,6 +10,7 @@ from neuropbr_core.data.batch import collate
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.progress import bar
+from neuropbr_core.devices import choose_device
 from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
 from neuropbr_core.exporting import create_exporter, export_generator
@@ -17,8 +18,8 @@ from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.training.checkpoints import BEST
-from neuropbr_core.training.device import choose_device
 from neuropbr_core.training.notify import Observers
+from neuropbr_core.training.preflight import check_networks
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.training.trainer import Trainer
 
@@ -58,6 +59,7 @@ def run(
     folder = find_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
     if resume:
         check_resumable(folder.recipe(registry), recipe)
+    check_networks(recipe, registry)
     dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
     make_room(folder, overwrite=overwrite)
     write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
@@ -79,9 +81,8 @@ def _train(
     try:
         trainer = Trainer(recipe, registry, dataset, folder, observers)
         if resume:
-            for problem in trainer.resume():
-                report(f"warning: {problem}")
-            report(f"Resuming after epoch {trainer.start_epoch} of {recipe.training.epochs}")
+            for line in trainer.resume():
+                report(line)
         trainer.fit()
     except BaseException as error:
         observers.tell("run_failed", error)
