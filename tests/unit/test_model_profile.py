@@ -124,7 +124,7 @@ class First(Fusion):
 
     out_channels = 4
 
-    def forward(self, latents: Tensor, visible: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, latents: Tensor, visible: Tensor) -> Tensor:
         return latents.mean(dim=1)
 
 
