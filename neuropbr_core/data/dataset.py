@@ -99,7 +99,8 @@ class MaterialDataset(Dataset[Item]):
 
     def whole(self) -> "MaterialDataset":
         """Return the same samples, each once, whole and unturned."""
-        return MaterialDataset(self.samples, self.data, self.images, buffers=self.buffers)
+        once = list({sample.id: sample for sample in self.samples}.values())
+        return MaterialDataset(once, self.data, self.images, buffers=self.buffers)
 
     def __len__(self) -> int:
         """Visits in an epoch."""

@@ -67,7 +67,7 @@ def reflectance_profile(frame: Overview) -> Float[Tensor, "B channels"]:
 
 
 def _moments(values: Float[Tensor, "B 1 3 N"], weights: Float[Tensor, "B K N"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted mean and deviation `(B, K, 3)`, and the mean weight `(B, K)`; elementwise, so that autocast keeps out."""
+    """Weighted mean and deviation `(B, K, 3)`, mean weight `(B, K)`; elementwise, so that autocast keeps out of it."""
     total = weights.sum(dim=2)
     share = weights[:, :, None] / (total + _FEW * weights.shape[2])[:, :, None, None]
     mean = (share * values).sum(dim=3)
