@@ -60,6 +60,16 @@ def test_loaders_give_the_same_overviews_and_make_them_once(root: Path, monkeypa
         assert torch.equal(found, first.overview[index])
 
 
+def test_views_are_chosen_in_the_overview_too(root: Path) -> None:
+    recipe, dataset = opened(root)
+    batch = collate([dataset.train[0]])
+    whole, chosen = (prepare(each, recipe.data, "cpu").overview for each in (batch, batch.with_views((0, 2))))
+    assert whole is not None
+    assert chosen is not None
+    for every, some in zip(whole, chosen, strict=True):
+        assert torch.equal(every[:, [0, 2]], some)
+
+
 def test_colour_jitter_changes_the_overview_as_it_changes_the_crop(root: Path) -> None:
     recipe, dataset = opened(root, "data.jitter.exposure=1")
     batch = collate([dataset.train[0]])
