@@ -83,7 +83,7 @@ class ObserverSpec:
 
     @hookspec(firstresult=True)
     def create_observer(self, options: Any, run_dir: "Path") -> "Observer":
-        """Build the observer of the run that lives in `run_dir`."""
+        """Build the observer of the run that will live in `run_dir`; the folder may not be there yet."""
 
 
 class DatasetSpec:

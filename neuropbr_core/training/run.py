@@ -60,24 +60,36 @@ def run(
     if resume:
         check_resumable(folder.recipe(registry), recipe)
     check_networks(recipe, registry)
+    observers = _create_observers(recipe, registry, folder, report)
     dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
     make_room(folder, overwrite=overwrite)
     write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
-    _train(recipe, registry, dataset, folder, resume=resume, report=report)
+    _train(recipe, registry, dataset, folder, observers, resume=resume, report=report)
     _evaluate(recipe, registry, dataset, folder, report)
     _export(recipe, registry, dataset, folder, exporters, report)
     report(f"Run finished: {folder.path}")
     return folder.path
 
 
-def _train(
-    recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, *, resume: bool, report: Report
-) -> None:
+def _create_observers(recipe: Recipe, registry: Registry, folder: RunFolder, report: Report) -> Observers:
+    """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
     created = {
         name: registry.create("observer", part.use, part.options, run_dir=folder.path)
         for name, part in recipe.observers.items()
     }
-    observers = Observers(created, report)
+    return Observers(created, report)
+
+
+def _train(
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    folder: RunFolder,
+    observers: Observers,
+    *,
+    resume: bool,
+    report: Report,
+) -> None:
     try:
         trainer = Trainer(recipe, registry, dataset, folder, observers)
         if resume:
