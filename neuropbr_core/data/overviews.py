@@ -1,5 +1,7 @@
 """Whole frames in few pixels, beside crops: aligned once for each sample and kept."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -33,7 +35,7 @@ class Overviews:
         """Shape of an overview."""
         return (self._views, 4, OVERVIEW_SIDE, OVERVIEW_SIDE)
 
-    def get(self, sample: Sample) -> UInt8[np.ndarray, "V 4 o o"]:
+    def get(self, sample: Sample[Any]) -> UInt8[np.ndarray, "V 4 o o"]:
         """A sample's aligned views, sRGB-encoded, and behind them the share of each pixel that the view sees.
 
         Raises:
@@ -45,7 +47,7 @@ class Overviews:
         return found
 
     @torch.no_grad()
-    def _make(self, sample: Sample) -> Stored:
+    def _make(self, sample: Sample[Any]) -> Stored:
         cameras = (sample.cameras or ())[: self._views]
         photos = torch.from_numpy(np.stack([_small(self._images.view(key)) for key in sample.views[: self._views]]))
         homographies = torch.from_numpy(np.array([camera.homography for camera in cameras])).float()
@@ -61,7 +63,8 @@ def _small(photo: Stored) -> Stored:
     if photo.shape[-1] <= _ALIGNED_SIDE:
         return photo
     side = (_ALIGNED_SIDE, _ALIGNED_SIDE)
-    return np.moveaxis(cv2.resize(np.moveaxis(photo, 0, -1), side, interpolation=cv2.INTER_AREA), -1, 0)
+    planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in photo]
+    return np.stack(planes).astype(np.uint8)
 
 
 def _averaged(aligned: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,17 +55,13 @@ class RenderingLoss(Loss):
     def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:  # noqa: ARG002
         """Compare renderings of the maps of `x`."""
         batch, _, height, width = x.valid.shape
-        counts = {"random": self.options.random, "mirrored": self.options.mirrored}
-        scenes = sample_scenes(*counts.values(), batch, (height, width), x.valid.device)
+        random, mirrored = self.options.random, self.options.mirrored
+        scenes = sample_scenes(random, mirrored, batch, (height, width), x.valid.device)
         prediction, target = (_ready(maps, x.valid) for maps in (x.prediction.maps, x.target))
-        errors = [masked_mean(self._error(prediction, target, scene), x.valid) for scene in scenes]
-        total = sum(errors, start=x.valid.new_zeros(())) / len(errors)
-        terms, rest = {}, [error.detach() for error in errors]
-        for name, count in counts.items():
-            if count:
-                terms[name] = sum(rest[:count], start=x.valid.new_zeros(())) / count
-            rest = rest[count:]
-        return LossResult(total, terms)
+        errors = torch.stack([masked_mean(self._error(prediction, target, scene), x.valid) for scene in scenes])
+        parts = {"random": errors[:random], "mirrored": errors[random:]}
+        terms = {name: part.detach().mean() for name, part in parts.items() if len(part)}
+        return LossResult(errors.mean(), terms)
 
     def _error(self, prediction: Maps, target: Maps, scene: Scene) -> Float[Tensor, "B 3 H W"]:
         rendered, wanted = ((radiance(maps, scene) + self.options.floor).log() for maps in (prediction, target))
