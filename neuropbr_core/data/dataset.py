@@ -1,6 +1,7 @@
 """Samples as tensors: a map-style dataset whose items depend on seed, epoch and visit alone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from neuropbr_core.data.batch import Batch, Item, carve
 from neuropbr_core.data.boxes import Corners, Matrices, boxes, into_boxes
 from neuropbr_core.data.buffers import BufferPool
 from neuropbr_core.data.jitter import Drawn, draw_jitter
+from neuropbr_core.data.overviews import Overviews
 from neuropbr_core.data.seeding import JITTER, PLACEMENT, numpy_generator
 from neuropbr_core.data.stores import Images
 from neuropbr_core.data.teacher_shards import TeacherShards
@@ -78,7 +80,7 @@ class MaterialDataset(Dataset[Item]):
         train: bool = False,
         seed: int = 0,
         buffers: BufferPool | None = None,
-        teacher: TeacherShards | None = None,
+        overviews: bool = False,
     ) -> None:
         """Wrap samples; nothing is read yet.
 
@@ -89,7 +91,7 @@ class MaterialDataset(Dataset[Item]):
             train: Whether to draw windows, flips and turns.
             seed: Seed of these draws.
             buffers: Memory for batches to share with other datasets; some of its own when left out.
-            teacher: A teacher's predictions, of maps of `data.output_size`, for every sample.
+            overviews: Whether to give the whole frame in few pixels beside each crop; needs cameras.
 
         Raises:
             DataError: The sizes in `data` contradict each other.
@@ -100,24 +102,24 @@ class MaterialDataset(Dataset[Item]):
         self.train = train
         self.seed = seed
         self.buffers = BufferPool() if buffers is None else buffers
-        self.teacher = teacher
+        self.teacher: TeacherShards | None = None
         self.scale = output_scale(data)
+        self.overviews = Overviews(images, data.views) if overviews else None
 
     def whole(self) -> "MaterialDataset":
         """Return the same samples, each once, whole and unturned."""
-        return MaterialDataset(self.samples, self.data, self.images, buffers=self.buffers)
+        once = list({sample.id: sample for sample in self.samples}.values())
+        return MaterialDataset(once, self.data, self.images, buffers=self.buffers)
 
     def taught(self, teacher: TeacherShards) -> "MaterialDataset":
-        """Return the same visits, each with its window of a teacher's predictions."""
-        return MaterialDataset(
-            self.samples,
-            self.data,
-            self.images,
-            train=self.train,
-            seed=self.seed,
-            buffers=self.buffers,
-            teacher=teacher,
-        )
+        """Return the same visits, each with its window of a teacher's predictions.
+
+        Args:
+            teacher: Predictions of every sample, as maps of `data.output_size`.
+        """
+        visits = copy(self)
+        visits.teacher = teacher
+        return visits
 
     def __len__(self) -> int:
         """Visits in an epoch."""
@@ -138,6 +140,7 @@ class MaterialDataset(Dataset[Item]):
         logits = {name: np.empty(shape, np.float16) for name, shape in self._teacher_shapes(placement).items()}
         corners = np.zeros((self.data.views, 2), np.int64) if recorded else None
         self._fill(sample, placement, corners, pixels, logits)
+        overview = pixels.pop("overview", None)
         return Item(
             id=sample.id,
             material=sample.material,
@@ -147,6 +150,7 @@ class MaterialDataset(Dataset[Item]):
             positions=torch.from_numpy(_positions(sample)) if recorded else None,
             frame=torch.from_numpy(frame_matrix(placement, self.data.image_size)),
             gains=None if jitter.gains is None else torch.from_numpy(jitter.gains),
+            overview=None if overview is None else torch.from_numpy(overview),
             teacher={name: torch.from_numpy(values) for name, values in logits.items()} or None,
         )
 
@@ -177,6 +181,7 @@ class MaterialDataset(Dataset[Item]):
             jobs.append(partial(self._fill, sample, placement, corners, pixels, logits))
         frames = np.stack([frame_matrix(placement, self.data.image_size) for placement in placements])
         gains = [jitter.gains for jitter in jitters if jitter.gains is not None]
+        overview = tensors.pop("overview", None)
         batch = Batch(
             ids=[sample.id for sample in chosen],
             materials=[sample.material for sample in chosen],
@@ -186,6 +191,7 @@ class MaterialDataset(Dataset[Item]):
             positions=photos.positions,
             frame=torch.from_numpy(frames),
             gains=torch.from_numpy(np.stack(gains)) if gains else None,
+            overview=overview,
             teacher=teacher or None,
         )
         return Draft(batch, jobs)
@@ -213,6 +219,8 @@ class MaterialDataset(Dataset[Item]):
         """Shapes of the pixels of a visit whose views are `width` wide."""
         side = placement.side * self.scale
         views = {"views": (self.data.views, 3, width if height is None else height, width)}
+        if self.overviews is not None:
+            views["overview"] = self.overviews.shape
         return views | {name: (spec.channels, side, side) for name, spec in MAPS.items()}
 
     def _teacher_shapes(self, placement: Placement) -> dict[str, tuple[int, ...]]:
@@ -238,6 +246,8 @@ class MaterialDataset(Dataset[Item]):
                 view[:] = image[:, y : y + height, x : x + width]
         for name, spec in MAPS.items():
             place_map(self.images.map(name, sample.maps[name]), spec, placement, self.scale, pixels[name])
+        if self.overviews is not None:
+            pixels["overview"][:] = self.overviews.get(sample)
         if self.teacher is not None:
             x, y, side = (value * self.scale for value in placement[:3])
             for name, out in logits.items():

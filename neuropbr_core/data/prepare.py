@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from neuropbr_core.contracts import Prediction
+from neuropbr_core.contracts import Overview, Prediction
 from neuropbr_core.data.batch import Batch
 from neuropbr_core.data.jitter import apply_gains
 from neuropbr_core.maps import MAPS
-from neuropbr_core.materials.alignment import view_directions, warp_views
+from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.model.heads import activate
 from neuropbr_core.recipe.sections import Data
@@ -26,6 +26,7 @@ class Prepared(NamedTuple):
         directions: Unit vectors to camera and flash in the crop's tangent space; None without cameras.
         targets: The true maps in the ranges of `neuropbr_core.maps`.
         valid: 1 where at least one view sees the crop, else 0.
+        overview: The whole frame in few pixels, where the dataset gives it beside crops.
         teacher: A teacher's prediction of the crop at the maps' size; None without one.
     """
 
@@ -34,6 +35,7 @@ class Prepared(NamedTuple):
     directions: Float[Tensor, "B V 3 H H"] | None
     targets: dict[str, Tensor]
     valid: Float[Tensor, "B 1 S S"]
+    overview: Overview | None = None
     teacher: Prediction | None = None
 
 
@@ -63,9 +65,21 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
         views = apply_gains(views, batch.gains)
     valid = interpolate(visible.amax(dim=1), size=(side, side), mode="nearest")
     teacher = None if batch.teacher is None else predicted({name: each.float() for name, each in batch.teacher.items()})
-    return Prepared(views, visible, directions, targets, valid, teacher)
+    return Prepared(views, visible, directions, targets, valid, _overview(batch), teacher)
 
 
 def predicted(logits: dict[str, Tensor]) -> Prediction:
     """The prediction that has these logits, float32."""
     return Prediction({name: activate(MAPS[name], value) for name, value in logits.items()}, logits, {})
+
+
+def _overview(batch: Batch) -> Overview | None:
+    """The whole frame, with the changes of colour of its crop."""
+    if batch.overview is None or batch.positions is None:
+        return None
+    values = batch.overview.float() / 255.0
+    views, visible = values[:, :, :3], values[:, :, 3:]
+    if batch.gains is not None:
+        views = apply_gains(views, batch.gains)
+    whole = identity_frame(len(batch)).to(views.device)
+    return Overview(views, visible, view_directions(batch.positions, whole, views.shape[-1]))

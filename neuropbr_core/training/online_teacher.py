@@ -55,7 +55,7 @@ class OnlineTeacher:
         side = prepared.views.shape[-1] * wanted // own
         views, visible, directions = resize_views(prepared, side)
         with self._fabric.autocast():
-            found = self.generator(views, visible, directions, features=self._features)
+            found = self.generator(views, visible, directions, frame=prepared.overview, features=self._features)
         size = prepared.valid.shape[-1]
         logits = {name: resize(value.float(), size) for name, value in found.logits.items()}
         features = {name: value.float() for name, value in found.features.items()}

@@ -104,7 +104,8 @@ class Stepper:
     def observe(self, prepared: Prepared, epoch: int) -> LossInput:
         """Predict a batch and gather what the losses see of it."""
         features = {"features": True} if self.objective.needs_features else {}
-        prediction = self.generator(prepared.views, prepared.visible, prepared.directions, **features)
+        inputs = (prepared.views, prepared.visible, prepared.directions)
+        prediction = self.generator(*inputs, frame=prepared.overview, **features)
         return loss_input(prediction, prepared, epoch)
 
     def step(
