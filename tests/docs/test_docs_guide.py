@@ -151,9 +151,7 @@ FLAGS = [
     *(f"train.py {flag}" for flag in ("--config NAME", "--input-dir", "--output-dir", "--device", "--use-dirty")),
     *(f"train.py {flag}" for flag in ("--render-curriculum", "--batch-size", "--checkpoint-dir", "--resume")),
     "PBRDataset(…)",
-    *(f"run_inference.py {flag}" for flag in ("--checkpoint", "--sample-idx", "--input-dir", "--out-dir")),
-    *(f"teacher_infer.py {flag}" for flag in ("--checkpoint", "--data-root", "--shards-dir", "--shard-output-size")),
-    "teacher_infer.py --shard-size",
+    *(f"run_inference.py {flag}" for flag in ("--checkpoint", "--input-dir", "--out-dir")),
     *(f"student/train.py {flag}" for flag in ("--config", "--shards-dir", "--input-dir", "--output-dir")),
     "student/train.py --checkpoint-dir",
     *(f"coreml/converter.py {flag}" for flag in ("CHECKPOINT", "--output", "--no-fp16", "--palettization")),
@@ -170,7 +168,7 @@ LOSSES = ["Emphasize normals", "Photographic albedo", "Disable GAN", "Custom los
 OUTPUTS = [
     *("checkpoints/checkpoint_epoch_0010.pth", "checkpoints/best_model.pth", "checkpoints/latest.pth"),
     *("model_inference.pth", "checkpoints/logs", "console log", "WandB run"),
-    *("inference_outputs maps", "inference_outputs input views", "shards (.pt)", "pbr_model.mlpackage"),
+    *("inference_outputs maps", "pbr_model.mlpackage"),
 ]
 SIGNALS = [
     *(
@@ -268,7 +266,9 @@ def test_commands_and_flags_exist(text: str) -> None:
             assert value in {entry.name for entry in _registry_entries("exporter")}
         elif word == "--set":
             key = value.partition("=")[0]
-            load_recipe("neuropbr:teacher_default", ["teacher={run: runs/teacher}", f"{key}=here"])
+            load_recipe(
+                "neuropbr:teacher_default", ["teacher={run: runs/teacher}", "losses.distillation={}", f"{key}=here"]
+            )
 
 
 def test_options_of_exporters_are_real() -> None:
