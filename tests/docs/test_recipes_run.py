@@ -17,6 +17,7 @@ STUDENT = ["model.encoder.variant=small", "data.render_curriculum=0", "data.repe
 TEACHER = [
     "model.encoder.variant=resnet18",
     "model.fusion={dim: 32, heads: 2, depth: 1}",
+    "model.decoder={channels: [16, 16, 16, 16], head_channels: 8}",
     "data.repeats=2",
 ]
 GAN = ["losses.gan.layers=2", "losses.gan.width=8", "losses.gan.start_epoch=0"]
@@ -31,6 +32,7 @@ SMALL = {
     "student_convattn_1024": [*STUDENT, "model.fusion.channels=16"],
     "student_mobilenetv3_2048": [*STUDENT, "model.fusion={dim: 32, heads: 2}"],
     "student_mobilenetv3_512": [*STUDENT, "model.fusion={dim: 32, heads: 2}", "data.output_size=64"],
+    "teacher_best": ["data.synthesize=null", "data.crop_size=16", "data.oversample={}"],
     "teacher_default": [*TEACHER, *GAN],
 }
 
