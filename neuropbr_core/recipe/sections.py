@@ -68,6 +68,10 @@ class Data:
     ] = None
     synthesize: Synthesize | None = None
     views: Annotated[int, Meta(ge=1, le=64, description="Views read of each sample.")] = 3
+    random_views: Annotated[
+        bool,
+        Meta(description="Train each step on a random number of the views, from the first alone to all of them."),
+    ] = False
     image_size: Annotated[int, Meta(ge=16, le=8192, description="Side of the network's input, in pixels.")] = 2048
     output_size: Annotated[
         int,

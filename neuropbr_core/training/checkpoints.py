@@ -37,7 +37,8 @@ class CheckpointStore:
             CheckpointError: Writing failed (a full disk, say); earlier checkpoints are untouched.
         """
         aside, final = self.folder / f".writing-{name}", self.folder / name
-        shutil.rmtree(aside, ignore_errors=True)
+        for left in self.folder.glob(".writing-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
             write(aside)

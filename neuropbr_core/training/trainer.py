@@ -1,8 +1,10 @@
 """The loop: epochs of steps, validation, checkpoints. Nothing in a step waits for the device."""
 
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import lightning_fabric as lightning
@@ -12,17 +14,21 @@ from neuropbr_core.data.batch import Batch
 from neuropbr_core.data.loading import Loader, train_loader
 from neuropbr_core.data.opening import OpenedDataset
 from neuropbr_core.data.prepare import Prepared, prepare
+from neuropbr_core.data.view_choice import draw_views
+from neuropbr_core.errors import RunError, RunInterrupted
 from neuropbr_core.model import ModelSpec, build_generator, parameter_count
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry
 from neuropbr_core.training.average import WeightAverage
 from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.memory import is_out_of_memory, out_of_memory
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.objective import Objective
 from neuropbr_core.training.run_folder import RunFolder
 from neuropbr_core.training.saving import Saver
 from neuropbr_core.training.schedule import LearningRates
+from neuropbr_core.training.signals import StopSignals
 from neuropbr_core.training.state import Progress
 from neuropbr_core.training.step import Stepper, make_optimizer
 from neuropbr_core.training.step_log import StepLog
@@ -64,6 +70,7 @@ class Trainer:
             self.rates,
             self._layout(),
         )
+        self.signals = StopSignals(self.fabric)
         self.progress = Progress()
         self._log_state: dict[str, Any] | None = None
 
@@ -84,17 +91,30 @@ class Trainer:
             The validation metrics of the best epoch; empty without a validation set.
 
         Raises:
-            RunError: A loss stopped being finite.
+            RunError: A loss stopped being finite, or memory ran out.
+            RunInterrupted: A signal asked for it; the run has saved.
             CheckpointError: A checkpoint could not be saved.
         """
         self.observers.tell("run_started", self._info())
+        try:
+            with self.signals:
+                self._train_epochs()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            where = f"in step {self.progress.step + 1} of epoch {self.progress.epoch + 1}"
+            raise RunError(out_of_memory(error, self.recipe, self.fabric.device, where)) from error
+        self.observers.tell("run_finished", self.progress.best_metrics)
+        return self.progress.best_metrics
+
+    def _train_epochs(self) -> None:
         while self.progress.epoch < self.recipe.training.epochs:
             epoch = self.progress.epoch
             summary = self._train_epoch(epoch)
             score = self._validate(epoch, summary)
-            self._finish_epoch(score)
-        self.observers.tell("run_finished", self.progress.best_metrics)
-        return self.progress.best_metrics
+            path = self._finish_epoch(score)
+            if number := self.signals.received():
+                raise self._interrupted(number, path)
 
     def resume(self) -> list[str]:
         """Continue from the newest sound checkpoint; returns lines about what is not as it was.
@@ -201,6 +221,7 @@ class Trainer:
                 self.observers.tell("metrics_logged", info, {**log.flush(epoch), **rates})
             if self._save_due(step, steps):
                 self._save_within(epoch, log)
+            self._stop_if_asked(step, steps, log)
         metrics = {**log.epoch_means(), "seconds": time.monotonic() - started}
         self.progress.epoch, self.progress.step = epoch + 1, 0
         summary = EpochSummary(epoch, self.progress.global_step, metrics)
@@ -221,19 +242,22 @@ class Trainer:
     def _groups(self, epoch: int, start: int) -> Iterator[tuple[Iterator[Prepared], list[float], list[str]]]:
         """The batches of each step from `start` on, with their shares of it, and the ids that fill up on the way."""
         accumulate = self.recipe.training.accumulate
+        views, seed = self.recipe.data.views, self.recipe.training.seed
         loader = self._loader(epoch, start * accumulate)
         sizes = [len(visits) for visits in loader.batches]
         batches = iter(loader)
         for first in range(0, len(sizes), accumulate):
             group = sizes[first : first + accumulate]
             ids: list[str] = []
-            prepared = self._prepared(islice(batches, len(group)), ids)
+            step = start + first // accumulate
+            chosen = draw_views(seed, epoch, step, views) if self.recipe.data.random_views else range(views)
+            prepared = self._prepared(islice(batches, len(group)), chosen, ids)
             yield prepared, [size / sum(group) for size in group], ids
 
-    def _prepared(self, batches: Iterator[Batch], ids: list[str]) -> Iterator[Prepared]:
+    def _prepared(self, batches: Iterator[Batch], views: Sequence[int], ids: list[str]) -> Iterator[Prepared]:
         for batch in batches:
             ids += batch.ids
-            prepared = prepare(batch, self.recipe.data, self.fabric.device)
+            prepared = prepare(batch.with_views(views), self.recipe.data, self.fabric.device)
             del batch  # the loader may have its memory back
             yield prepared
             del prepared
@@ -257,19 +281,43 @@ class Trainer:
             self.progress.best_metrics = result.metrics
         return result.metrics["loss"]
 
-    def _finish_epoch(self, score: float | None) -> None:
+    def _finish_epoch(self, score: float | None) -> Path:
         best = score is not None and score < self.progress.best
         if best and score is not None:
             self.progress.best = score
         path = self.saver.save(self.progress, best=best)
         self.observers.tell("checkpoint_saved", path, best)
+        return path
 
     def _save_due(self, step: int, steps: int) -> bool:
         """Whether a checkpoint within the epoch is due; the one at its end comes by itself."""
         every = self.recipe.training.save_every_n_steps
         return every is not None and self.progress.global_step % every == 0 and step + 1 < steps
 
-    def _save_within(self, epoch: int, log: StepLog) -> None:
+    def _save_within(self, epoch: int, log: StepLog) -> Path:
         log.check(epoch)
         path = self.saver.save(self.progress, best=False, log=log.state_dict())
         self.observers.tell("checkpoint_saved", path, False)
+        return path
+
+    def _stop_if_asked(self, step: int, steps: int, log: StepLog) -> None:
+        """End the run after a step, if a signal asked for it; at the end of an epoch that waits for its checkpoint.
+
+        Several processes agree on it when a log is due, because asking each other waits for the device.
+
+        Raises:
+            RunInterrupted: It is so; the run has saved.
+        """
+        if step + 1 == steps or (self.fabric.world_size > 1 and not log.due(step, steps)):
+            return
+        if number := self.signals.received():
+            raise self._interrupted(number, self._save_within(self.progress.epoch, log))
+
+    def _interrupted(self, number: int, path: Path) -> RunInterrupted:
+        cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        within = f" and {self.progress.step} steps" if self.progress.step else ""
+        return RunInterrupted(
+            f"Stopped by {cause} after {self.progress.epoch} epochs{within}; saved {path}. The same command with "
+            f"--resume goes on from there",
+            number,
+        )

@@ -78,8 +78,8 @@ def test_weights_that_are_not_finite_are_not_saved(make_recipe: MakeRecipe, monk
     step = Stepper.step
     count = iter(range(100))
 
-    def spoiled(self: Stepper, *details: Any) -> Any:
-        result = step(self, *details)
+    def spoiled(self: Stepper, *details: Any, **options: Any) -> Any:
+        result = step(self, *details, **options)
         if next(count) == 4:
             with torch.no_grad():
                 next(iter(self.generator.parameters())).fill_(math.inf)
@@ -91,6 +91,32 @@ def test_weights_that_are_not_finite_are_not_saved(make_recipe: MakeRecipe, monk
         run(recipe, run_name="weights", report=lambda _: None)
     store = Path(recipe.training.runs_dir) / "weights" / "checkpoints"
     assert sorted(path.name for path in store.glob("epoch_*")) == ["epoch_0001", "epoch_0001_step_000001"]
+
+
+def test_a_run_out_of_memory_says_what_helps(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*_: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(Stepper, "step", starve)
+    with pytest.raises(
+        RunError, match=r"out of memory on cpu in step 1 of epoch 1 \(CUDA out of .*\n.*\n  \w+\."
+    ) as caught:
+        run(make_recipe(*QUIET, "data.crop_size=null"), run_name="starved", report=lambda _: None)
+    assert "training.batch_size=1 (now 2) with training.accumulate=2 (now 1)" in str(caught.value)
+
+
+def test_steps_see_different_numbers_of_views(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    observe = Stepper.observe
+
+    def watch(self: Stepper, prepared: Any, epoch: int) -> Any:
+        seen.append(prepared.views.shape[1])
+        assert prepared.directions.shape[1] == prepared.visible.shape[1] == seen[-1]
+        return observe(self, prepared, epoch)
+
+    monkeypatch.setattr(Stepper, "observe", watch)
+    run(make_recipe(*QUIET, "data.random_views=true", "training.epochs=4"), run_name="some", report=lambda _: None)
+    assert set(seen) == {1, 2, 3}
 
 
 FULL = """
