@@ -54,7 +54,8 @@ class ViewMerge(nn.Module):
         Pixels are one axis meanwhile, because mobile accelerators take tensors of four axes at most.
         """
         size = features.shape[3:]
-        return self._merge(features.flatten(3), visible.flatten(3)).unflatten(2, size)
+        merged = self._merge(features.flatten(3), visible.flatten(3))
+        return merged.reshape(*merged.shape[:2], *size)
 
     def _merge(self, features: Float[Tensor, "B V C P"], visible: Float[Tensor, "B V 1 P"]) -> Float[Tensor, "B out P"]:
         seen = visible > _EPS

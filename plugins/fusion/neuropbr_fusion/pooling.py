@@ -32,7 +32,8 @@ def view_statistics(
     mean = (values * weights).sum(dim=1)
     variance = ((values - mean.unsqueeze(1)).square() * weights).sum(dim=1)
     deviation = (variance + _EPS).sqrt() - _EPS**0.5
-    return torch.cat((mean, _maximum(values, visible), deviation), dim=1).to(latents.dtype).unflatten(2, size)
+    statistics = torch.cat((mean, _maximum(values, visible), deviation), dim=1).to(latents.dtype)
+    return statistics.reshape(*statistics.shape[:2], *size)
 
 
 def _maximum(values: Float[Tensor, "B V C P"], visible: Float[Tensor, "B V 1 P"]) -> Float[Tensor, "B C P"]:
