@@ -152,6 +152,8 @@ FLAGS = [
     *(f"train.py {flag}" for flag in ("--render-curriculum", "--batch-size", "--checkpoint-dir", "--resume")),
     "PBRDataset(…)",
     *(f"run_inference.py {flag}" for flag in ("--checkpoint", "--input-dir", "--out-dir")),
+    *(f"teacher_infer.py {flag}" for flag in ("--checkpoint", "--data-root", "--shards-dir")),
+    *(f"teacher_infer.py {flag}" for flag in ("--shard-output-size", "--shard-size")),
     *(f"student/train.py {flag}" for flag in ("--config", "--shards-dir", "--input-dir", "--output-dir")),
     "student/train.py --checkpoint-dir",
     *(f"coreml/converter.py {flag}" for flag in ("CHECKPOINT", "--output", "--no-fp16", "--palettization")),

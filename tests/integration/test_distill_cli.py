@@ -1,8 +1,5 @@
 """`neuropbr distill shards`: resumable, refusing what does not fit, and shared by several processes."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,33 +78,3 @@ def test_a_dry_run_prints_the_plan(module_recipe: MakeRecipe, teacher: Path, tmp
     assert f"{teacher / 'shards-32'}: the training samples are predicted" in result.stdout
     assert not (teacher / "shards-32").exists()
     assert not (teacher.parent / "s").exists()
-
-
-def test_two_processes_share_the_work(teacher: Path, tmp_path: Path) -> None:
-    """As under torchrun: each process predicts every second sample, and neither waits for the other."""
-    out = tmp_path / "shards"
-    command = [sys.executable, "-c", "from neuropbr_core.cli import main; main()", "distill", "shards"]
-    command += ["--teacher", str(teacher), "--out", str(out), "--shard-size", "2"]
-    processes = [
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [process.communicate(timeout=300) for process in processes]
-    for process, (stdout, stderr) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, stderr
-        assert stdout == f"Predicted 3 samples into {out}; 3 are left to other processes\n"
-    assert len(ids(out)) == 6
-    alone = tmp_path / "alone"
-    assert shards("--teacher", teacher, "--out", alone).exit_code == 0
-    one, other = (
-        {name: values for file in folder.iterdir() for name, values in load_file(file).items()}
-        for folder in (out, alone)
-    )
-    assert one.keys() == other.keys()
-    assert all((one[name] == other[name]).all() for name in one)
