@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import CheckpointError, DataError
 from neuropbr_core.inference.views import ViewSet
-from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
+from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
 from neuropbr_core.model import Generator, ModelSpec, load_model
 from neuropbr_core.registry import Registry
 from neuropbr_core.training.checkpoints import CheckpointStore
@@ -74,11 +74,19 @@ class LoadedGenerator:
             )
         frame = identity_frame(1).to(device)
         warped = [
-            warp_views(image[None, None].to(device), homography[None, None].to(device), frame, size)
+            _warp(image, homography[None, None], size, device)
             for image, homography in zip(views.images, views.homographies, strict=True)
         ]
         aligned, visible = (torch.cat(parts, dim=1) for parts in zip(*warped, strict=True))
         return aligned, visible, view_directions(views.positions[None].to(device), frame, size)
+
+
+def _warp(image: Tensor, homography: Tensor, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Bring one photo `(3, h, w)` of any size into the texture frame."""
+    frame = identity_frame(1)
+    height, width = image.shape[-2:]
+    taps = taps_needed(homography, frame, (height, width), size)
+    return warp_views(image[None, None].to(device), homography.to(device), frame.to(device), size, taps)
 
 
 def load_generator(run: str | Path, checkpoint: str = "best", registry: Registry | None = None) -> LoadedGenerator:

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from neuropbr_core.materials.ggx import brdf, reflectance
+from neuropbr_core.materials.sphere import solid_angles
 from neuropbr_core.materials.split_sum import (
     LEVEL_ROUGHNESS,
     brdf_table,
     prefilter,
-    solid_angles,
     specular_scale_bias,
 )
 
