@@ -129,10 +129,15 @@ class LossSetup:
     Attributes:
         maps: Names of the maps that the generator predicts, in order.
         output_size: Side of the predicted maps in training, in pixels.
+        features: Channels of the generator's intermediate features by name (`latent`, `decoder0`, …); predictions carry
+            them when the loss says that it needs them (`neuropbr_core.plugin.Needs`).
+        teacher_features: The same of a teacher that runs beside the generator; empty without one.
     """
 
     maps: tuple[str, ...]
     output_size: int
+    features: Mapping[str, int] = field(default_factory=dict)
+    teacher_features: Mapping[str, int] = field(default_factory=dict)
 
 
 class Loss(nn.Module):
@@ -144,10 +149,13 @@ class Loss(nn.Module):
     Attributes:
         reconstruction: Whether the loss is zero at the truth; such losses decide which checkpoint is best.
         critic_steps: Critic updates for every generator update.
+        share: Part of the objective that the loss claims from the reconstruction losses, in [0, 1]: while it counts,
+            they are multiplied by 1 - share (while it ramps up, by correspondingly more).
     """
 
     reconstruction: bool = True
     critic_steps: int = 1
+    share: float = 0.0
 
     def make_critic(self) -> nn.Module | None:
         """Build the critic, or return None when the loss has none. Called once."""
@@ -272,7 +280,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """An epoch that finished: means over its steps, `loss/…` and `critic/…`, and `seconds`."""
+    """An epoch that finished: means of what `metrics_logged` brought but the learning rates, and `seconds`."""
 
     epoch: int
     global_step: int
@@ -286,14 +294,18 @@ class ValidationSummary:
     Attributes:
         epoch: The epoch it followed.
         global_step: Generator steps so far.
-        metrics: `loss` (the reconstruction total) and `<map>/<metric>`, means over images.
-        images: Pictures for people by name, uint8 `(H, W, 3)`; empty when none were due.
+        metrics: `loss` (the reconstruction total), `<map>/<metric>`, means over images, and `overall/<metric>`, means
+            over the maps.
+        images: Comparison grids by name, uint8 `(H, W, 3)`; empty when none were due.
+        details: What the grids are made of, one by one: `<name>/views`, `<name>/<map>` (prediction beside truth) and
+            `<name>/<map>_error`, uint8 `(H, W, 3)`.
     """
 
     epoch: int
     global_step: int
     metrics: dict[str, float]
     images: dict[str, np.ndarray]
+    details: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Observer:
@@ -309,7 +321,14 @@ class Observer:
         """A generator step was launched; called after each one."""
 
     def metrics_logged(self, info: StepInfo, metrics: dict[str, float]) -> None:
-        """Means since the last call, every `training.log_every_n_steps` steps."""
+        """Training metrics, every `training.log_every_n_steps` steps.
+
+        Args:
+            info: The last step.
+            metrics: Means since the last call (`loss/…`, `critic/…`, `grad_norm`), `skipped` steps if there were any,
+                the last step's errors (`<map>/mae`, `<map>/ssim`, `normal/angle`) and learning rates (`lr`, and
+                `critic_lr` with a critic).
+        """
 
     def epoch_finished(self, summary: EpochSummary) -> None:
         """All steps of an epoch are done."""

@@ -11,6 +11,7 @@
     ├── ModelError              the parts of a model do not fit together
     ├── CheckpointError         weights or resume state are missing, damaged or of another model
     ├── RunError                a run cannot start, continue or finish
+    │   └── RunInterrupted      the user or the system asked it to stop; it saved and can be resumed
     ├── DeviceError             the device that was asked for is not there
     └── ExportError             an export failed or does not equal its model
 
@@ -92,6 +93,15 @@ class CheckpointError(NeuroPBRError):
 
 class RunError(NeuroPBRError):
     """A run cannot start, continue or finish."""
+
+
+class RunInterrupted(RunError):
+    """A signal asked the run to stop; it finished its step and saved."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        """Keep the signal's number: 2 for Ctrl-C, 15 for SIGTERM."""
+        self.signal = signal
+        super().__init__(message)
 
 
 class DeviceError(NeuroPBRError):

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old content or the new one, never half."""
 
 import os
+import re
 from pathlib import Path
 
 
@@ -23,3 +24,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """`write_bytes` for text, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+def file_name(name: str) -> str:
+    """Any name as a file's, with everything that could lead elsewhere turned into `_`."""
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".")

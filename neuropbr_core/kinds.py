@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from neuropbr_core.contracts import Encoder, Exporter, Fusion, Loss, LossSetup, Observer, SampleSource
+    from neuropbr_core.plugin import Needs
     from neuropbr_core.recipe.sections import Data
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -53,6 +54,10 @@ class LossSpec:
         """The frozen dataclass of the loss's recipe options."""
 
     @hookspec(firstresult=True)
+    def loss_needs(self, options: Any) -> "Needs":
+        """What the loss must be given beside maps; may be left out by one that needs nothing."""
+
+    @hookspec(firstresult=True)
     def create_loss(self, options: Any, setup: "LossSetup") -> "Loss":
         """Build the loss; `setup` says what the generator predicts."""
 
@@ -78,7 +83,7 @@ class ObserverSpec:
 
     @hookspec(firstresult=True)
     def create_observer(self, options: Any, run_dir: "Path") -> "Observer":
-        """Build the observer of the run that lives in `run_dir`."""
+        """Build the observer of the run that will live in `run_dir`; the folder may not be there yet."""
 
 
 class DatasetSpec:
@@ -137,6 +142,11 @@ class Kind:
     def options_hook(self) -> str:
         """Name of the hook that returns the options dataclass."""
         return f"{self.name}_options"
+
+    @property
+    def needs_hook(self) -> str:
+        """Name of the optional hook, in those kinds that have it, that says what a component must be given."""
+        return f"{self.name}_needs"
 
     @property
     def create_hook(self) -> str:

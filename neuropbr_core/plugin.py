@@ -22,6 +22,8 @@ def create_encoder(options, in_channels):
     return ConvNeXtEncoder(options, in_channels)
 """
 
+from dataclasses import dataclass
+
 import pluggy
 from msgspec import Meta
 
@@ -31,4 +33,19 @@ SUPPORTED_API = (1,)
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-__all__ = ["PROJECT", "SUPPORTED_API", "Meta", "hookimpl"]
+__all__ = ["PROJECT", "SUPPORTED_API", "Meta", "Needs", "hookimpl"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss must be given beside predicted and true maps; its optional hook `loss_needs` returns it.
+
+    Attributes:
+        teacher: A teacher's prediction; a recipe without a section `teacher` is then refused. Such a loss must not
+            count as reconstruction: validation has no teacher.
+        features: The generator's intermediate features. Together with `teacher`, also the teacher's, which only one
+            that runs beside the student has.
+    """
+
+    teacher: bool = False
+    features: bool = False

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import click
 
 from neuropbr_core import __version__
-from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.errors import NeuroPBRError, RunInterrupted
 
 FAILURE = 1
-INTERRUPTED = 130
+SIGNALLED = 128
+INTERRUPTED = SIGNALLED + 2
 
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -36,7 +37,8 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
         command: The command, run by click without its standalone mode; an int that it returns is the exit code.
 
     Returns:
-        0 when all went well, 1 after an error, 2 after wrong usage, 130 after Ctrl-C.
+        0 when all went well, 1 after an error, 2 after wrong usage, 130 after Ctrl-C, 143 when a run saved and ended
+        because of SIGTERM.
     """
     try:
         code = command()
@@ -53,7 +55,7 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
         return FAILURE
     except Exception as error:
         _report(session, error)
-        return FAILURE
+        return SIGNALLED + error.signal if isinstance(error, RunInterrupted) else FAILURE
     return code if isinstance(code, int) else 0
 
 
@@ -65,7 +67,7 @@ def _report(session: Session, error: Exception) -> None:
 
         traceback.print_exception(error)
     if expected:
-        click.echo(f"error: {error}", err=True)
+        click.echo(str(error) if isinstance(error, RunInterrupted) else f"error: {error}", err=True)
         return
     click.echo(
         f"error: {type(error).__name__}: {error}\n"

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neuropbr_core.cli.overrides import collect_overrides, set_option
+from neuropbr_core.cli.table import numbers
 from neuropbr_core.errors import RecipeError
 
 if TYPE_CHECKING:
-    from neuropbr_core.recipe import Recipe, Resolved
+    from neuropbr_core.model.cost import Cost
+    from neuropbr_core.recipe import Resolved
 
 COMMENT_COLUMN = 44
 """Where `show` puts its comments, unless a value reaches further."""
@@ -47,14 +49,29 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
 @recipe.command()
 @click.argument("path", metavar="RECIPE")
 @set_option
-@click.option("--model", "with_model", is_flag=True, help="Print the model's parameter counts instead (builds it).")
-def show(path: str, with_model: bool, **overrides: Any) -> None:
+def show(path: str, **overrides: Any) -> None:
     """Print RECIPE resolved: every value, and where it came from."""
     from neuropbr_core.recipe import resolve_recipe
 
     resolved = resolve_recipe(path, collect_overrides(**overrides))
-    for line in _model_table(resolved.recipe) if with_model else _annotated(resolved):
+    for line in _annotated(resolved):
         click.echo(line)
+
+
+@recipe.command()
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
+@set_option
+def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
+    """Print the parameters, operations and memory of RECIPE's networks.
+
+    Counted for one sample, without running them: an operation is a multiplication or an addition of a forward pass;
+    activations are what training keeps of it for the backward pass, in bfloat16.
+    """
+    from neuropbr_core.model.cost import cost as count
+    from neuropbr_core.recipe import load_recipe
+
+    for path in recipes:
+        click.echo(_cost_table(path, count(load_recipe(path, collect_overrides(**overrides)))))
 
 
 @recipe.command()
@@ -116,12 +133,17 @@ def _annotated(resolved: "Resolved") -> Iterable[str]:
             yield f"{line:<{COMMENT_COLUMN}}  # {resolved.origin(keys)}"
 
 
-def _model_table(checked: "Recipe") -> Iterable[str]:
-    """Parameter counts of the model's parts, and their sum."""
-    from neuropbr_core.model import describe
+def _cost_table(path: str, counted: "Cost") -> str:
+    """What a recipe's networks cost: a row a part, and their sum."""
+    sizes = f"{counted.views} views of {counted.image_size}×{counted.image_size}"
+    crops = "" if counted.train_size == counted.image_size else f", trained on crops of {counted.train_size}"
+    rows = [
+        (part.name, f"{part.parameters:,}", f"{part.flops / 1e9:,.1f}", _megabytes(part.saved_bytes))
+        for part in (*counted.parts, counted.total)
+    ]
+    table = numbers([("part", "parameters", "GFLOP", "activations MB"), *rows], indent="  ")
+    return f"{path}: {sizes} to maps of {counted.output_size}×{counted.output_size}{crops}\n{table}"
 
-    rows = describe(checked)
-    total = sum(count for _, count in rows)
-    width = max(len("total"), *(len(part) for part, _ in rows))
-    digits = len(f"{total:,}")
-    return [f"{part:<{width}}  {count:>{digits},} parameters" for part, count in [*rows, ("total", total)]]
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:,.1f}"

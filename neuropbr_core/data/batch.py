@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -66,6 +66,23 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device; from pinned memory the copy does not wait."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def with_views(self, chosen: Sequence[int]) -> "Batch":
+        """Return the batch with these views of each sample only."""
+        if len(chosen) == self.views.shape[1]:
+            return self
+        index = torch.tensor(chosen, device=self.views.device)
+
+        def choose(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.index_select(1, index)
+
+        return replace(
+            self,
+            views=self.views.index_select(1, index),
+            homographies=choose(self.homographies),
+            positions=choose(self.positions),
+            gains=choose(self.gains),
+        )
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory; a `torch.utils.data.DataLoader` calls it when told to pin."""

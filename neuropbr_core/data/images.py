@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from neuropbr_core.data.heif import open_image
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_bytes
 from neuropbr_core.maps import NORMAL, MapSpec
@@ -73,7 +74,7 @@ def describe_image(path: Path) -> ImageFacts:
         Undecodable: The file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             asked = image.format != "PNG" or "exif" in image.info  # else Pillow decodes a PNG to look for it at the end
             turned = asked and image.getexif().get(_ORIENTATION, 1) >= _TURNED
             width, height = reversed(image.size) if turned else image.size
@@ -125,7 +126,7 @@ def verify_image(path: Path) -> None:
         Undecodable: The file is missing or damaged.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.verify()
     except _DECODING as error:
         raise _undecodable(path, error) from error
@@ -259,12 +260,12 @@ def write_map(folder: Path, spec: MapSpec, stored: Pixels) -> Path:
 def _decode(path: Path) -> Pixels:
     """Pixels of a file `(H, W, 1 or 3)`, upright, without alpha."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             second = _second_byte(image)
             pixels = _upright(image, path)
         if second is None:
             return pixels
-        with Image.open(path) as image:
+        with open_image(path) as image:
             opened: Any = image  # Pillow's types hide `tile`
             opened.tile = second
             low = _upright(image, path)

@@ -20,6 +20,7 @@ from typing import Literal
 
 from neuropbr_core.data.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.findings import Finding, of_level
+from neuropbr_core.data.heif import HEIF_SUFFIXES
 from neuropbr_core.data.images import is_cut_off
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
@@ -28,7 +29,7 @@ from neuropbr_core.samples import Sample as SampleOf
 
 Source = Literal["clean", "dirty"]
 
-PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", *HEIF_SUFFIXES)
 METADATA_NAME = "render_metadata.json"
 CAMERAS_NAME = "cameras.json"
 

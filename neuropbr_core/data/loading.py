@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from neuropbr_core.data.batch import Batch
 from neuropbr_core.data.dataset import MaterialDataset, Visit
 from neuropbr_core.data.machine import cores
 from neuropbr_core.data.seeding import ORDER, numpy_generator
+from neuropbr_core.errors import DataError, NeuroPBRError
 
 _MAX_THREADS = 8
 
@@ -52,8 +54,9 @@ class Loader:
 
     def _load(self, visits: Sequence[Visit]) -> Batch:
         batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
-        for job in jobs:
-            job()
+        for name, job in zip(batch.ids, jobs, strict=True):
+            with _naming(name):
+                job()
         return batch
 
     def _ahead(self) -> Iterator[Batch]:
@@ -77,9 +80,24 @@ class Loader:
 
 
 def _finished(batch: Batch, futures: Sequence["Future[None]"]) -> Batch:
-    for future in futures:
-        future.result()
+    for name, future in zip(batch.ids, futures, strict=True):
+        with _naming(name):
+            future.result()
     return batch
+
+
+@contextmanager
+def _naming(sample: str) -> Iterator[None]:
+    """Context in which what nobody foresaw becomes an error that names the sample."""
+    try:
+        yield
+    except (NeuroPBRError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"sample {sample} could not be loaded ({type(error).__name__}: {error}); look at its files, or run "
+            f"`neuropbr data check`"
+        ) from error
 
 
 def steps_per_epoch(dataset: MaterialDataset, batch_size: int, world_size: int = 1) -> int:

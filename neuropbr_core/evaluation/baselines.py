@@ -7,7 +7,7 @@ from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import RunError
-from neuropbr_core.maps import ALBEDO, MAPS, METALLIC, NORMAL
+from neuropbr_core.maps import ALBEDO, MAPS, METALLIC, NORMAL, ROUGHNESS
 from neuropbr_core.model.median import visible_median
 
 TRAINING_MEAN = "per-map training mean"
@@ -16,6 +16,8 @@ MEDIAN_ALIGNED = "median of the aligned views"
 MEDIAN_UNALIGNED = "median of the views"
 FLAT_NORMAL = "flat normal"
 BEST_CONSTANT = "best constant"
+NAIVE = "median, mean roughness, no metal, flat"
+"""All four maps without a network (`Baselines.naive`): what a re-rendering is read against."""
 
 CONSTANT_MAPS: tuple[str, ...] = tuple(name for name in MAPS if name != NORMAL.name)
 """Maps of which a mean is a sensible constant; a normal's constant is the flat one."""
@@ -54,12 +56,16 @@ class Baselines:
     """Predictions that need no network.
 
     Args:
-        training_mean: Mean of each map over the training targets, a value per channel (`TargetMean.values`).
+        training_mean: Mean of each map over the training targets, a value per channel (`TargetMean.values`); empty
+            where it is not known: then there is no such baseline, and the naive roughness is 0.5.
         aligned: Whether the views are aligned with the texture; names the median accordingly.
+
+    Attributes:
+        training_mean: As given.
     """
 
     def __init__(self, training_mean: dict[str, tuple[float, ...]], *, aligned: bool = True) -> None:
-        self._training_mean = training_mean
+        self.training_mean = training_mean
         self._median_name = MEDIAN_ALIGNED if aligned else MEDIAN_UNALIGNED
 
     def predictions(
@@ -75,7 +81,7 @@ class Baselines:
         Returns:
             The maps of each baseline by its name; a baseline without a map in `target` is left out.
         """
-        mean = {name: _constant(value, target[name]) for name, value in self._training_mean.items() if name in target}
+        mean = {name: _constant(value, target[name]) for name, value in self.training_mean.items() if name in target}
         named: dict[str, Maps] = {TRAINING_MEAN: mean}
         if METALLIC.name in target:
             named[ALWAYS_DIELECTRIC] = {METALLIC.name: torch.zeros_like(target[METALLIC.name])}
@@ -84,6 +90,19 @@ class Baselines:
         if NORMAL.name in target:
             named[FLAT_NORMAL] = {NORMAL.name: _constant((0.0, 0.0, 1.0), target[NORMAL.name])}
         return {name: maps for name, maps in named.items() if maps}
+
+    def naive(self, views: Float[Tensor, "B V 3 h w"], visible: Float[Tensor, "B V 1 h w"], target: Maps) -> Maps:
+        """A whole material without a network: median albedo, mean roughness, no metal, flat.
+
+        Args:
+            views: Aligned views, sRGB-encoded in [0, 1].
+            visible: What each view sees, in [0, 1].
+            target: The true maps, all four; only their shapes and device are looked at.
+        """
+        named = self.predictions(views, visible, target)
+        roughness = named.get(TRAINING_MEAN, {}).get(ROUGHNESS.name, torch.full_like(target[ROUGHNESS.name], 0.5))
+        parts = (named[self._median_name], named[ALWAYS_DIELECTRIC], named[FLAT_NORMAL])
+        return {ROUGHNESS.name: roughness} | {name: value for part in parts for name, value in part.items()}
 
 
 def _constant(value: tuple[float, ...], like: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

@@ -6,11 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.evaluation.baselines import BEST_CONSTANT, CONSTANT_MAPS, FLAT_NORMAL, Baselines
+from neuropbr_core.evaluation.baselines import BEST_CONSTANT, CONSTANT_MAPS, FLAT_NORMAL, NAIVE, Baselines
 from neuropbr_core.evaluation.constants import BestConstant
 from neuropbr_core.evaluation.means import RunningMeans, mean_of
 from neuropbr_core.evaluation.metrics import measure
 from neuropbr_core.evaluation.ranking import RankStatistic
+from neuropbr_core.evaluation.rerender import RERENDER, measure_rerendering
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, Scores
 from neuropbr_core.maps import MAPS, METALLIC, NORMAL
 
@@ -55,11 +56,16 @@ class Evaluator:
             visible: What each view sees, in [0, 1].
 
         Returns:
-            The model's metrics, each `(B,)`, as `metrics.measure` gives them.
+            The model's metrics, each `(B,)`, as `metrics.measure` gives them, and with all four maps
+            `rerender.measure_rerendering`'s.
         """
-        values = measure(prediction, target, valid)
-        self.model.add(ids, materials, values, valid)
         known = {name: target[name] for name in prediction}
+        values = measure(prediction, known, valid)
+        if set(MAPS) <= set(known):
+            values |= measure_rerendering(prediction, known, valid)
+            naive = measure_rerendering(self._baselines.naive(views, visible, known), known, valid)
+            self._named.setdefault(NAIVE, RunningMeans()).add(ids, materials, naive, valid)
+        self.model.add(ids, materials, values, valid)
         for name, maps in self._baselines.predictions(views, visible, known).items():
             self._named.setdefault(name, RunningMeans()).add(ids, materials, measure(maps, known, valid), valid)
         for name in known.keys() & self._constants.keys():
@@ -75,6 +81,7 @@ class Evaluator:
             samples=len(rows),
             materials=tuple(sorted({row.material for row in rows})),
             scores=self._scores(),
+            training_mean=self._baselines.training_mean,
             bumpier_samples=len(self._bumpier()),
             bumpier=self._bumpier_scores(),
             per_material=self.model.by_material(),
@@ -82,10 +89,10 @@ class Evaluator:
         )
 
     def _scores(self) -> Scores:
-        """Metrics by map, then by the model and each baseline, then by metric."""
+        """Metrics by map (and of re-renderings), then by the model and each baseline, then by metric."""
         named = {MODEL: self.model.means()} | {name: means.means() for name, means in self._named.items()}
         scores: Scores = {}
-        for map_name in MAPS:
+        for map_name in (*MAPS, RERENDER):
             rows = {name: _of_map(map_name, means) for name, means in named.items()}
             if map_name in self._constants:
                 rows[BEST_CONSTANT] = self._constants[map_name].scores()

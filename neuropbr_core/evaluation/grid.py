@@ -13,10 +13,8 @@ from torch import Tensor
 from neuropbr_core.contracts import Maps
 from neuropbr_core.evaluation.heat import ERROR_LIMITS, error_map, heat_colors
 from neuropbr_core.evaluation.metrics import encode_unit
+from neuropbr_core.evaluation.tiles import Picture, error_tile, plain, seen_mask, tile, unit_tile
 from neuropbr_core.maps import MAPS, NORMAL
-
-Picture = npt.NDArray[np.uint8]
-"""sRGB picture `(H, W, 3)`."""
 
 _MAX_TILE = 296
 _GAP = 8
@@ -31,8 +29,6 @@ _VIEWS_PER_LINE = 6
 _BACKGROUND = (22, 22, 26)
 _TEXT = (232, 232, 236)
 _FAINT = (150, 150, 160)
-_HATCH = (44, 66)
-_NON_FINITE = (255, 0, 255)
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,9 @@ def comparison_grid(
     """
     layout = _Layout(*_tile_size(*valid.shape[-2:]))
     rows = [_views_row(layout, views, visible, title)]
-    inside = _seen(valid)
+    inside = seen_mask(valid)
     rows += [
-        _map_row(layout, name, _plain(prediction[name]), _plain(target[name]), inside)
+        _map_row(layout, name, plain(prediction[name]), plain(target[name]), inside)
         for name in MAPS
         if name in prediction
     ]
@@ -110,15 +106,6 @@ def stack_grids(grids: Sequence[Picture]) -> Picture:
     return canvas
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().cpu()
-
-
-def _seen(mask: Float[Tensor, "1 h w"]) -> npt.NDArray[np.bool_]:
-    seen: npt.NDArray[np.bool_] = (_plain(mask)[0] > 0.5).numpy()
-    return seen
-
-
 def _tile_size(height: int, width: int) -> tuple[int, int]:
     """Width and height of a tile: the largest whole multiple that fits, or the sample shrunk to fit."""
     side = max(height, width)
@@ -137,13 +124,13 @@ def _views_row(
     row = _blank(layout, offset + math.ceil(count / columns) * (tile_height + _HEADER + _GAP))
     if title:
         _write(row, (_MARGIN, _GAP), title)
-    for index, view in enumerate(_plain(views)):
+    for index, view in enumerate(plain(views)):
         line, column = divmod(index, columns)
         left = _MARGIN + _LABEL + column * (tile_width + _GAP)
         top = offset + line * (tile_height + _HEADER + _GAP) + _HEADER + _GAP
-        seen = np.ones((height, width), bool) if visible is None else _seen(visible[index])
+        seen = np.ones((height, width), bool) if visible is None else seen_mask(visible[index])
         _write(row, (left, top - _HEADER + 3), f"view {index + 1}", _FAINT)
-        row.paste(_tile(_colors(view), seen, (tile_width, tile_height)), (left, top))
+        row.paste(tile(unit_tile(view), seen, (tile_width, tile_height)), (left, top))
     _write(row, (_MARGIN, offset + _HEADER + _GAP), "views")
     return row
 
@@ -160,40 +147,15 @@ def _map_row(
     top = _HEADER + _GAP
     row = _blank(layout, top + layout.tile_height)
     spec = MAPS[name]
-    pictures = (_colors(encode_unit(spec, prediction)), _colors(encode_unit(spec, target)), _heat(name, error))
+    pictures = (unit_tile(encode_unit(spec, prediction)), unit_tile(encode_unit(spec, target)), error_tile(name, error))
     for index, (label, picture) in enumerate(zip(_COLUMNS, pictures, strict=True)):
         _write(row, (layout.column(index), top - _HEADER + 3), label, _FAINT)
-        row.paste(_tile(picture, inside, size), (layout.column(index), top))
+        row.paste(tile(picture, inside, size), (layout.column(index), top))
     _write(row, (_MARGIN, top), name)
     _write(row, (_MARGIN, top + _HEADER), "mean error", _FAINT)
     _write(row, (_MARGIN, top + _HEADER + 18), _mean_error(name, error[inside]), _FAINT)
     _draw_legend(row, layout, name, top)
     return row
-
-
-def _colors(image: Float[Tensor, "C H W"]) -> Picture:
-    """Bytes of an image in [0, 1] with one or three channels."""
-    values = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return _mark_non_finite((np.nan_to_num(values).clip(0, 1) * 255).round().astype(np.uint8), values)
-
-
-def _heat(name: str, error: npt.NDArray[np.float32]) -> Picture:
-    return _mark_non_finite(heat_colors(np.nan_to_num(error) / ERROR_LIMITS[name]), error[..., None])
-
-
-def _mark_non_finite(picture: Picture, values: npt.NDArray[np.float32]) -> Picture:
-    return np.where(np.isfinite(values).all(axis=-1, keepdims=True), picture, np.array(_NON_FINITE, np.uint8))
-
-
-def _tile(picture: Picture, seen: npt.NDArray[np.bool_], size: tuple[int, int]) -> Image.Image:
-    """Scale a picture to `size` and hatch what is not seen."""
-    larger = size[0] >= picture.shape[1]
-    resampling = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
-    scaled = np.asarray(Image.fromarray(picture).resize(size, resampling))
-    mask = np.asarray(Image.fromarray(seen).resize(size, Image.Resampling.NEAREST))
-    across, down = np.arange(size[0])[None, :], np.arange(size[1])[:, None]
-    stripes = np.where((across + down) // 5 % 2 == 0, *_HATCH).astype(np.uint8)
-    return Image.fromarray(np.where(mask[..., None], scaled, stripes[..., None]))
 
 
 def _draw_legend(row: Image.Image, layout: _Layout, name: str, top: int) -> None:

@@ -1,17 +1,22 @@
-"""A generator on the held-back samples of its dataset, beside the baselines."""
+"""A generator on samples that it was not trained on, beside the baselines."""
 
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import torch
 from torch import nn
 
+from neuropbr_core.contracts import Prediction
+from neuropbr_core.data.batch import collate
 from neuropbr_core.data.dataset import MaterialDataset
 from neuropbr_core.data.loading import val_loader
-from neuropbr_core.data.prepare import prepare
+from neuropbr_core.data.prepare import Prepared, prepare
 from neuropbr_core.evaluation.baselines import Baselines, TargetMean
 from neuropbr_core.evaluation.evaluator import Evaluator
+from neuropbr_core.evaluation.grid import comparison_grid
 from neuropbr_core.evaluation.summary import EvaluationRecord
 
 
-@torch.no_grad()
 def evaluate_heldout(
     generator: nn.Module, train: MaterialDataset, heldout: MaterialDataset, device: torch.device, batch_size: int = 1
 ) -> EvaluationRecord:
@@ -27,9 +32,32 @@ def evaluate_heldout(
     Returns:
         The model's and the baselines' metrics.
     """
-    data = heldout.data
-    evaluator = Evaluator(Baselines(training_mean(train, device, batch_size), aligned=data.alignment != "none"))
-    for batch in val_loader(heldout, batch_size, num_workers=data.num_workers):
+    return evaluate_samples(generator, heldout, training_mean(train, device, batch_size), device, batch_size)
+
+
+@torch.no_grad()
+def evaluate_samples(
+    generator: nn.Module,
+    samples: MaterialDataset,
+    mean: dict[str, tuple[float, ...]],
+    device: torch.device,
+    batch_size: int = 1,
+) -> EvaluationRecord:
+    """Score whole frames of any samples.
+
+    Args:
+        generator: On `device`, in eval mode.
+        samples: The samples to score.
+        mean: Mean of each map over the training targets (`training_mean`); empty when it is not known.
+        device: Where to compute.
+        batch_size: Samples at a time.
+
+    Returns:
+        The model's and the baselines' metrics.
+    """
+    data = samples.data
+    evaluator = Evaluator(Baselines(mean, aligned=data.alignment != "none"))
+    for batch in val_loader(samples, batch_size, num_workers=data.num_workers):
         ready = prepare(batch, data, device)
         maps = generator(ready.views, ready.visible, ready.directions).maps
         evaluator.add(
@@ -51,3 +79,38 @@ def training_mean(train: MaterialDataset, device: torch.device, batch_size: int 
         ready = prepare(batch, train.data, device)
         mean.add(ready.targets, ready.valid)
     return mean.values()
+
+
+@torch.no_grad()
+def draw_samples(
+    generator: nn.Module, samples: MaterialDataset, names: Sequence[str], device: torch.device
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Predict samples again and draw each as a comparison grid.
+
+    Args:
+        generator: On `device`, in eval mode.
+        samples: Where the samples are.
+        names: Ids of the ones to draw, in the order wanted.
+        device: Where to compute.
+
+    Yields:
+        Id, material and picture.
+    """
+    index = {sample.id: position for position, sample in enumerate(samples.samples)}
+    for name in names:
+        batch = collate([samples[index[name]]])
+        ready = prepare(batch, samples.data, device)
+        prediction = generator(ready.views, ready.visible, ready.directions)
+        yield name, batch.materials[0], draw_sample(ready, prediction, 0, f"{name} · {batch.materials[0]}")
+
+
+def draw_sample(prepared: Prepared, prediction: Prediction, index: int, title: str) -> np.ndarray:
+    """The comparison grid of one sample of a batch."""
+    return comparison_grid(
+        prepared.views[index].cpu(),
+        {name: value[index].float().cpu() for name, value in prediction.maps.items()},
+        {name: value[index].cpu() for name, value in prepared.targets.items()},
+        prepared.valid[index].cpu(),
+        visible=prepared.visible[index].cpu(),
+        title=title,
+    )

@@ -49,6 +49,9 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("angle", "angle °", 2),
         Metric("angle_median", "median °", 2),
+        Metric("within_11", "< 11.25°", 3, higher_is_better=True),
+        Metric("within_22", "< 22.5°", 3, higher_is_better=True),
+        Metric("within_30", "< 30°", 3, higher_is_better=True),
         Metric("psnr", "PSNR dB", 2, higher_is_better=True),
         Metric("mae", "MAE", 4),
         Metric("rmse", "RMSE", 4),
@@ -57,6 +60,12 @@ METRICS: dict[str, Metric] = {
     )
 }
 """Every metric, in the order in which tables show them."""
+
+ANGLE_LIMITS = {"within_11": 11.25, "within_22": 22.5, "within_30": 30.0}
+"""Degrees below which a normal counts as found, by metric.
+
+Source: D. Fouhey, A. Gupta and M. Hebert, "Data-Driven 3D Primitives for Single Image Understanding", 2013.
+"""
 
 
 def measure(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
@@ -68,8 +77,9 @@ def measure(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> 
         valid: 1 where a pixel counts, 0 where it does not; values at the other pixels have no influence.
 
     Returns:
-        `<map>/mae`, `/rmse`, `/psnr` (dB, at most `PSNR_CAP`) and `/ssim` for each predicted map, and `normal/angle`
-        and `normal/angle_median` (degrees); each `(B,)`, float32. An image without a valid pixel gives NaN.
+        `<map>/mae`, `/rmse`, `/psnr` (dB, at most `PSNR_CAP`) and `/ssim` for each predicted map; `normal/angle` and
+        `normal/angle_median` (degrees) and the shares of pixels below each of `ANGLE_LIMITS`. Each is `(B,)`, float32;
+        an image without a valid pixel gives NaN.
 
     Raises:
         ModelError: A predicted map has no target, or one of another shape.
@@ -80,11 +90,11 @@ def measure(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> 
         if name not in prediction:
             continue
         _check_shapes(name, prediction, target)
-        values |= {f"{name}/{key}": value for key, value in _errors(spec, prediction[name], target[name], mask).items()}
+        errors = unit_errors(encode_unit(spec, prediction[name]), encode_unit(spec, target[name]), mask)
+        values |= {f"{name}/{key}": value for key, value in errors.items()}
     if NORMAL.name in prediction:
         angle = normal_angle(prediction[NORMAL.name], target[NORMAL.name])
-        values["normal/angle"] = _masked_mean(angle, mask)
-        values["normal/angle_median"] = _masked_median(angle, mask)
+        values |= {f"{NORMAL.name}/{key}": value for key, value in _angle_statistics(angle, mask).items()}
     return values
 
 
@@ -128,8 +138,19 @@ def _check_shapes(name: str, prediction: Maps, target: Maps) -> None:
         raise ModelError(f"metrics: map {name!r} is predicted as {found}, its target is {expected}; they must be equal")
 
 
-def _errors(spec: MapSpec, prediction: Tensor, target: Tensor, mask: Bool[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
-    a, b = encode_unit(spec, prediction), encode_unit(spec, target)
+def unit_errors(
+    a: Float[Tensor, "B C H W"], b: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]
+) -> dict[str, Tensor]:
+    """Compare images in [0, 1].
+
+    Args:
+        a: Images.
+        b: What they should be; H and W >= 6.
+        mask: Which pixels count.
+
+    Returns:
+        `mae`, `rmse`, `psnr` (dB, at most `PSNR_CAP`) and `ssim`, each `(B,)`.
+    """
     mse = _masked_mean((a - b).square(), mask)
     return {
         "mae": _masked_mean((a - b).abs(), mask),
@@ -137,6 +158,12 @@ def _errors(spec: MapSpec, prediction: Tensor, target: Tensor, mask: Bool[Tensor
         "psnr": psnr_from_mse(mse),
         "ssim": _ssim(a, b, mask),
     }
+
+
+def _angle_statistics(angle: Float[Tensor, "B 1 H W"], mask: Bool[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
+    below = {name: torch.where(angle.isnan(), angle, (angle < limit).float()) for name, limit in ANGLE_LIMITS.items()}
+    shares = {name: _masked_mean(values, mask) for name, values in below.items()}
+    return {"angle": _masked_mean(angle, mask), "angle_median": _masked_median(angle, mask), **shares}
 
 
 def _masked_mean(values: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]) -> Float[Tensor, " B"]:

@@ -20,13 +20,16 @@ Scores = dict[str, dict[str, dict[str, float]]]
 
 _NAME_WIDTH = 40
 _CELL_WIDTH = 10
-_MATERIAL_CELL_WIDTH = 13
+_MATERIAL_CELL_WIDTH = 12
 _PER_MATERIAL = (
     ("albedo", "psnr"),
     ("roughness", "mae"),
     ("metallic", "mae"),
     ("normal", "angle"),
+    ("rerender", "psnr"),
 )
+_ANGLES = ("angle", "angle_median", "within_11", "within_22", "within_30", "mae")
+"""What a terminal of 100 columns has room for of a normal's metrics."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class EvaluationRecord:
     Attributes:
         samples: Held-back samples scored.
         materials: Their materials.
-        scores: Mean metrics over samples by map, then by `model` and the baselines, then by metric (`metrics.METRICS`).
+        scores: Mean metrics over samples by map (and `rerender`), then by `model` and the baselines, then by metric
+            (`metrics.METRICS`).
+        training_mean: Mean of each map over the training targets, a value per channel; empty when it is not known.
         bumpier_samples: Samples in the bumpier half.
         bumpier: Normal metrics over the bumpier half, of `model` and of the flat normal; empty without normals.
         per_material: The model's mean metrics of each material, as `<map>/<metric>`.
@@ -46,6 +51,7 @@ class EvaluationRecord:
     samples: int
     materials: tuple[str, ...]
     scores: Scores
+    training_mean: dict[str, tuple[float, ...]]
     bumpier_samples: int
     bumpier: dict[str, dict[str, float]]
     per_material: dict[str, dict[str, float]]
@@ -75,6 +81,7 @@ def load_record(path: Path) -> EvaluationRecord:
             samples=plain["samples"],
             materials=tuple(plain["materials"]),
             scores={name: _nested(of_map) for name, of_map in plain["scores"].items()},
+            training_mean={name: tuple(value) for name, value in plain["training_mean"].items()},
             bumpier_samples=plain["bumpier_samples"],
             bumpier=_nested(plain["bumpier"]),
             per_material=_nested(plain["per_material"]),
@@ -89,8 +96,9 @@ def load_record(path: Path) -> EvaluationRecord:
 def format_summary(record: EvaluationRecord) -> str:
     """Lay a record out for a terminal of 100 columns.
 
-    Every map's table has the model's errors above those of the baselines, the best of each column marked `*`; normals
-    are shown once more over the bumpier half; the last table has the model's main metrics of each material.
+    Every map's table has the model's errors above those of the baselines, the best of each column marked `*`, and so
+    has the table of re-renderings (`rerender`); normals are shown once more over the bumpier half; the last table has
+    the model's main metrics of each material.
     """
     if not record.samples:
         return "No held-back sample was scored."
@@ -106,7 +114,8 @@ def format_summary(record: EvaluationRecord) -> str:
 
 
 def _score_table(caption: str, rows: dict[str, dict[str, float]]) -> str:
-    metrics = [metric for metric in METRICS.values() if any(metric.name in row for row in rows.values())]
+    shown = _ANGLES if any("angle" in row for row in rows.values()) else METRICS
+    metrics = [METRICS[name] for name in shown if any(name in row for row in rows.values())]
     best = {metric.name: _best(metric, (row.get(metric.name) for row in rows.values())) for metric in metrics}
     lines = [_line(caption, [f"{metric.label} " for metric in metrics])]
     for name, row in rows.items():

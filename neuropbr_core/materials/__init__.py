@@ -7,6 +7,7 @@
     environments  procedural surroundings, ready for diffuse and specular light
     cameras       pinhole cameras over the texture tile
     surface       a material's maps, ready to be looked up anywhere on the endless tiling
+    relight       maps under one lamp, seen from one place: for comparing maps by what they look like
     render        one view of a surface under a flash and an environment
     capture       what a phone would record: several views, one light, one exposure
     alignment     views back into the texture frame, and directions to the camera

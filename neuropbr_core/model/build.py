@@ -1,14 +1,12 @@
-"""Builds a generator from the components that its spec names, and counts what it built."""
+"""Builds a generator from the components that its spec names."""
 
 import torch
 from torch import nn
 
-from neuropbr_core.contracts import Encoder, LossSetup
+from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import PluginBroken
-from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
 
 
@@ -53,19 +51,3 @@ def probe_encoder(encoder: Encoder, in_channels: int, use: str) -> None:
 def parameter_count(module: nn.Module) -> int:
     """Number of parameters, trainable or not."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def describe(recipe: Recipe, registry: Registry | None = None) -> list[tuple[str, int]]:
-    """Parameters of each part of a recipe's networks, critics included; built on the `meta` device, without memory."""
-    registry = registry or default_registry()
-    spec = ModelSpec.from_recipe(recipe)
-    setup = LossSetup(MAP_NAMES, recipe.data.output_size)
-    with torch.device("meta"):
-        generator = build_generator(spec, registry)
-        losses = {
-            name: registry.create("loss", part.use, part.options, setup=setup) for name, part in recipe.losses.items()
-        }
-        critics = {name: loss.make_critic() for name, loss in losses.items()}
-    parts = [(name, getattr(generator, name)) for name in ("encoder", "fusion", "decoder", "heads")]
-    parts += [(f"critic {name}", critic) for name, critic in critics.items() if critic is not None]
-    return [(name, parameter_count(module)) for name, module in parts]

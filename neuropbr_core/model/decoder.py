@@ -93,6 +93,7 @@ class UNetDecoder(nn.Module):
 
     Attributes:
         out_channels: Channels of the returned features.
+        feature_channels: Channels of the intermediate features by name.
 
     Raises:
         ModelError: `options.channels` has the wrong length.
@@ -113,6 +114,7 @@ class UNetDecoder(nn.Module):
             skip = skip_channels[index] if index is not None else 0
             self.blocks.append(ConvBlock(channels + skip, width, options.norm))
             channels = width
+        self.feature_channels = {f"decoder{step}": width for step, width in enumerate(widths)}
         self.super_resolution = SuperResolution(channels, options.super_resolution or 1)
         self.out_channels = channels
 

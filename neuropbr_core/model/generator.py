@@ -52,6 +52,11 @@ class Generator(nn.Module):
         self.register_buffer("mean", torch.tensor(section.normalization.mean).view(1, 1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(section.normalization.std).view(1, 1, 3, 1, 1))
 
+    @property
+    def feature_channels(self) -> dict[str, int]:
+        """Channels of the features that `forward` returns when asked for them, by name."""
+        return {"latent": self.fusion.out_channels, **self.decoder.feature_channels}
+
     def forward(
         self,
         views: Float[Tensor, "B V 3 H W"],

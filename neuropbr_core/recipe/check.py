@@ -9,9 +9,10 @@ import msgspec
 
 from neuropbr_core.errors import PluginError, Problem
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.node import Keys, Node
 from neuropbr_core.recipe.rules import faults
-from neuropbr_core.recipe.schema import Choice, Schema, compose, core_sections, options_schema
+from neuropbr_core.recipe.schema import Choice, Schema, compose, core_sections, optional_sections, options_schema
 from neuropbr_core.recipe.sections import Component
 from neuropbr_core.recipe.slots import USE, Slot, slots
 
@@ -57,7 +58,8 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
     parts = _Parts(root, problems)
     sections = parts.sections()
     components = {slot.keys: part for slot in slots(root) if (part := parts.component(slot, registry)) is not None}
-    return Checked([*problems, *parts.found, *_broken_rules(root, sections)], sections, components)
+    broken = _broken_rules(root, {**sections, **_needs(root, components, registry)})
+    return Checked([*problems, *parts.found, *broken], sections, components)
 
 
 def validate(root: Node, schema: Schema) -> list[Problem]:
@@ -106,6 +108,17 @@ def _choices(root: Node, registry: "Registry") -> tuple[list[Choice], list[Probl
     return list(choices.values()), problems
 
 
+def _needs(root: Node, components: dict[Keys, Component], registry: "Registry") -> dict[str, dict[str, Needs | None]]:
+    """What the components of each mapping need, by section and name; None for an entry that is not in order."""
+    found: dict[str, dict[str, Needs | None]] = {kind.section[-1]: {} for kind in KINDS.values() if kind.many}
+    for slot in slots(root):
+        if slot.kind.many:
+            part = components.get(slot.keys)
+            needs = None if part is None else registry.needs(part.kind, part.use, part.options)
+            found[slot.kind.section[-1]][slot.name] = needs
+    return found
+
+
 def _broken_rules(root: Node, sections: dict[str, Any]) -> Iterator[Problem]:
     for fault in faults(sections):
         shown = min(fault.keys, key=lambda keys: _remoteness(root, keys))
@@ -132,8 +145,11 @@ class _Parts:
 
     def sections(self) -> dict[str, Any]:
         """The core's sections that are in order."""
-        sections = {}
+        sections: dict[str, Any] = {}
         for name, cls in core_sections().items():
+            if name in optional_sections() and self.root.plain().get(name) is None:
+                sections[name] = None
+                continue
             node = self.root.mapping((name,))
             raw = {key: child.plain() for key, child in node.items() if key in {field.name for field in fields(cls)}}
             skipped = [kind.section for kind in KINDS.values() if kind.section and kind.section[0] == name]

@@ -137,7 +137,7 @@ def _tree(checked: Checked) -> dict[str, Any]:
     for keys, component in checked.components.items():
         _mapping(tree, keys).update(_entry(component))
     for name, section in checked.sections.items():
-        tree[name].update(plain(section))
+        tree[name] = None if section is None else {**tree[name], **plain(section)}
     return tree
 
 

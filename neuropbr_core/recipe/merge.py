@@ -28,7 +28,10 @@ MAX_FILES = 64
 OWN = ("name", "description")
 """Keys that describe one file and are not inherited."""
 
-SECTION_DEFAULTS: dict[str, tuple[str, ...]] = {"observers": ("progress", "journal", "grid"), "export": ()}
+SECTION_DEFAULTS: dict[str, tuple[str, ...]] = {
+    "observers": ("progress", "journal", "grid", "tensorboard"),
+    "export": (),
+}
 """Mappings of components that a recipe may leave out, and what stands in them then, each with its default options."""
 
 Qualify = Callable[[Kind, str], str]

@@ -19,7 +19,7 @@ def section_tables() -> str:
 
 def _section(name: str, schema: Schema) -> str:
     section = schema["properties"][name]
-    rows = list(_rows(section, schema, ()))
+    rows = list(_rows(_mapping(section, schema) or section, schema, ()))
     return _table(f"### `{name}`", section.get("description", ""), rows)
 
 

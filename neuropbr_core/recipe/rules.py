@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.node import Keys
-from neuropbr_core.recipe.sections import Data, ModelSection, Optimizer
+from neuropbr_core.recipe.sections import Data, ModelSection, Optimizer, Teacher
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Rule:
     """A demand on some sections.
 
     Attributes:
-        sections: Names of the sections that `check` takes, in order.
+        sections: Names of the sections that `check` takes, in order; a mapping of components is passed as what each of
+            them needs, None for one that is not in order.
         check: Yields the faults.
     """
 
@@ -121,6 +123,44 @@ def learning_rate_falls(optimizer: Optimizer) -> Iterator[Fault]:
             )
 
 
+def one_teacher_is_named(teacher: Teacher | None) -> Iterator[Fault]:
+    """A teacher is a run, a checkpoint or what a recipe makes."""
+    if teacher is None:
+        return
+    names = ("run", "checkpoint", "recipe")
+    given = [name for name in names if getattr(teacher, name) is not None]
+    if not given:
+        yield Fault((("teacher",),), "names no teacher; write one of `run`, `checkpoint` and `recipe`")
+    elif len(given) > 1:
+        keys = tuple(("teacher", name) for name in given)
+        yield Fault(keys, f"found {' and '.join(given)}; keep one (`{given[0]}: null` drops an inherited one)")
+    if teacher.overrides and teacher.recipe is None:
+        yield Fault(
+            (("teacher", "overrides"),), "changes `teacher.recipe`, and there is none; add it, or leave this out"
+        )
+    if teacher.shards is not None and teacher.mode == "online":
+        keys = (("teacher", "shards"), ("teacher", "mode"))
+        yield Fault(keys, "is not read by `mode: online`; leave it out, or write `mode: shards`")
+
+
+def losses_are_taught(losses: dict[str, Needs | None], teacher: Teacher | None) -> Iterator[Fault]:
+    """A loss that compares with a teacher has one, of the kind that it needs, and a teacher has such a loss."""
+    for name, needs in losses.items():
+        keys: Keys = ("losses", name)
+        if needs is None or not needs.teacher:
+            continue
+        if teacher is None:
+            yield Fault((keys,), "needs a teacher; add a section such as `teacher: {run: runs/teacher_default}`")
+        elif needs.features and teacher.mode == "shards":
+            yield Fault(
+                (keys, ("teacher", "mode")),
+                "compares features and needs a live teacher: set `teacher.mode: online`, or let it compare maps alone "
+                "(shards hold no features)",
+            )
+    if teacher is not None and not any(needs is None or needs.teacher for needs in losses.values()):
+        yield Fault((("teacher",),), "no loss learns from it; add `distillation: {}` to losses, or remove this section")
+
+
 RULES: tuple[Rule, ...] = (
     Rule(("data", "model"), output_size_fits),
     Rule(("data",), crop_fits),
@@ -130,6 +170,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("data",), photos_of_another_size_need_alignment),
     Rule(("data",), synthesis_needs_a_root),
     Rule(("optimizer",), learning_rate_falls),
+    Rule(("teacher",), one_teacher_is_named),
+    Rule(("losses", "teacher"), losses_are_taught),
 )
 
 

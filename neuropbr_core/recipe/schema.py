@@ -7,7 +7,8 @@ names, and editors, with all that are installed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 
@@ -41,11 +42,18 @@ class Choice:
 
 def core_sections() -> dict[str, type]:
     """The sections (or, for `model`, the part of it) that are one dataclass of the core, in order."""
-    return {
-        field.name: field.type
-        for field in fields(Recipe)
-        if isinstance(field.type, type) and is_dataclass(field.type) and field.type is not Component
-    }
+    return {name: cls for name, cls in _dataclasses().items() if cls is not Component}
+
+
+def optional_sections() -> set[str]:
+    """The sections of the core that a recipe may leave out, which is None and not a section of defaults."""
+    return {field.name for field in fields(Recipe) if isinstance(field.type, UnionType)}
+
+
+def _dataclasses() -> dict[str, type]:
+    """The dataclass of each field of `Recipe` that is one, or one or None."""
+    types = {field.name: next(iter(get_args(field.type)), field.type) for field in fields(Recipe)}
+    return {name: cls for name, cls in types.items() if isinstance(cls, type) and is_dataclass(cls)}
 
 
 def section_order() -> list[str]:
@@ -165,9 +173,17 @@ def _core(defs: Schema) -> dict[str, Schema]:
     types = core_sections()
     _, found = msgspec.json.schema_components(list(types.values()), ref_template="#/$defs/{name}")
     close(found)
-    sections = {name: found.pop(cls.__name__) for name, cls in types.items()}
+    optional = optional_sections()
+    sections = {name: found.pop(cls.__name__) for name, cls in types.items() if name not in optional}
+    sections |= {name: _or_null(types[name].__name__, found) for name in optional}
     defs.update(found)
     return sections
+
+
+def _or_null(definition: str, defs: Schema) -> Schema:
+    """Schema of a section that may be null, with the description of its dataclass."""
+    description = defs[definition].get("description", "")
+    return {"anyOf": [{"type": "null"}, _ref(definition)], "default": None, "description": description}
 
 
 def _entry(kind: Kind, choices: list[Choice], *, closed: bool) -> Schema:

@@ -82,6 +82,10 @@ class Data:
     ] = None
     synthesize: Synthesize | None = None
     views: Annotated[int, Meta(ge=1, le=64, description="Views read of each sample.")] = 3
+    random_views: Annotated[
+        bool,
+        Meta(description="Train each step on a random number of the views, from the first alone to all of them."),
+    ] = False
     image_size: Annotated[int, Meta(ge=16, le=8192, description="Side of the network's input, in pixels.")] = 2048
     view_size: Annotated[
         Annotated[int, Meta(ge=16, le=8192)] | None,
@@ -253,7 +257,11 @@ class Training:
     """Length, device and bookkeeping of the run."""
 
     epochs: Annotated[int, Meta(ge=1, description="Passes over the training set.")] = 100
-    batch_size: Annotated[int, Meta(ge=1, description="Samples in a step, on each device.")] = 4
+    batch_size: Annotated[int, Meta(ge=1, description="Samples in a batch, on each device.")] = 4
+    accumulate: Annotated[
+        int,
+        Meta(ge=1, description="Batches whose gradients add up to one step: a larger batch in the memory of one."),
+    ] = 1
     seed: Annotated[int, Meta(ge=0, description="Seed of weights, split, order and augmentation.")] = 42
     device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
     precision: Annotated[
@@ -261,12 +269,69 @@ class Training:
         Meta(description="Arithmetic of the network; losses are always float32. `auto` is bf16 on CUDA, else fp32."),
     ] = "auto"
     grad_clip_norm: Annotated[float, Meta(ge=0, description="Largest gradient norm; 0 does not clip.")] = 1.0
+    ema: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(
+            description="Decay of a moving average of the weights, such as 0.999, which then is what validation, "
+            "checkpoints and exports use; null for none."
+        ),
+    ] = None
+    on_nonfinite: Annotated[
+        Literal["stop", "skip"],
+        Meta(
+            description="When a loss is not finite: `stop` the run, or `skip` that step's updates and count it (which "
+            "waits for the device in every step)."
+        ),
+    ] = "stop"
+    max_skips: Annotated[
+        int, Meta(ge=1, description="`skip`: steps in a row after which the run stops all the same.")
+    ] = 10
     runs_dir: Annotated[str, Meta(description="Folder of the run folders.")] = "runs"
     log_every_n_steps: Annotated[int, Meta(ge=1, description="Steps between two rows of training metrics.")] = 10
     log_images_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two comparison grids.")] = 5
     validate_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two validations.")] = 1
     save_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two periodic checkpoints.")] = 5
+    save_every_n_steps: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Steps between two checkpoints within an epoch, of which the newest is kept; null for none."),
+    ] = None
     save_best_only: Annotated[bool, Meta(description="Keep no periodic checkpoints.")] = False
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The trained generator that a student learns from; name it by exactly one of `run`, `checkpoint` and `recipe`."""
+
+    run: Annotated[
+        str | None, Meta(description="Folder of the teacher's run, of which the best checkpoint counts.")
+    ] = None
+    checkpoint: Annotated[
+        str | None, Meta(description="Folder of one checkpoint; the record of its run says what it was trained on.")
+    ] = None
+    recipe: Annotated[
+        str | None,
+        Meta(
+            description="The teacher's recipe, a path or `neuropbr:NAME`. Its run lies in the student's "
+            "`training.runs_dir` and is made first when it is missing, on the student's data and device."
+        ),
+    ] = None
+    overrides: Annotated[
+        tuple[str, ...], Meta(description="Changes of the teacher's `recipe`, each as after `--set`.")
+    ] = ()
+    mode: Annotated[
+        Literal["shards", "online"],
+        Meta(
+            description="`shards` reads predictions that were made once for whole frames; `online` runs the teacher in "
+            "every step, on the student's crop."
+        ),
+    ] = "shards"
+    shards: Annotated[
+        str | None,
+        Meta(
+            description="Folder of the predictions; what it lacks is made first. Default: `shards-SIZE` in the "
+            "teacher's run, SIZE being `data.output_size`."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -280,6 +345,7 @@ class Recipe:
         encoder: Component at `model.encoder`.
         fusion: Component at `model.fusion`.
         model: The other keys of section `model`.
+        teacher: Section `teacher`; None for a generator that learns from true maps alone.
         losses: Components of section `losses` by instance name; `entry` is a `LossEntryOptions`.
         optimizer: Section `optimizer`.
         training: Section `training`.
@@ -295,6 +361,7 @@ class Recipe:
     encoder: Component
     fusion: Component
     model: ModelSection
+    teacher: Teacher | None
     losses: dict[str, Component]
     optimizer: Optimizer
     training: Training

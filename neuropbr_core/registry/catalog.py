@@ -7,6 +7,7 @@ from typing import Any
 
 from neuropbr_core.errors import PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.plugin import Needs
 from neuropbr_core.registry.blocking import VARIABLE, Block, requested
 from neuropbr_core.registry.conformance import DefectError
 from neuropbr_core.registry.entries import Entry, normalized, scan
@@ -105,6 +106,16 @@ class Registry:
         entry = self.find(kind, use)
         with _blaming(entry):
             return self._load(entry).options
+
+    def needs(self, kind: str, use: str, options: Any) -> Needs:
+        """Say what a component with these options must be given beside what all of its kind are.
+
+        Raises:
+            PluginError: As `options`.
+        """
+        entry = self.find(kind, use)
+        with _blaming(entry):
+            return self._load(entry).needs(options)
 
     def create(self, kind: str, use: str, options: Any, **context: Any) -> Any:
         """Build a component and check it against its kind's contract.

@@ -12,7 +12,7 @@ import pluggy
 
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.plugin import PROJECT, SUPPORTED_API
+from neuropbr_core.plugin import PROJECT, SUPPORTED_API, Needs
 from neuropbr_core.registry.conformance import DefectError, check_created, check_options_type
 from neuropbr_core.registry.entries import Entry
 from neuropbr_core.registry.source import read_thin_module
@@ -53,6 +53,23 @@ class Component:
             raise DefectError(f"{self.kind.create_hook} raised {describe(error)}") from error
         check_created(self.kind, made)
         return made
+
+    def needs(self, options: Any) -> Needs:
+        """What a component with these options must be given; nothing for one without the hook.
+
+        Raises:
+            DefectError: The hook raised, or returned something else.
+        """
+        hook = getattr(self.manager.hook, self.kind.needs_hook, None)
+        if hook is None or not hook.get_hookimpls():
+            return Needs()
+        try:
+            found = hook(options=options)
+        except Exception as error:
+            raise DefectError(f"{self.kind.needs_hook} raised {describe(error)}") from error
+        if not isinstance(found, Needs):
+            raise DefectError(f"{self.kind.needs_hook} must return neuropbr_core.plugin.Needs, but returned {found!r}")
+        return found
 
     def _check_call(self, options: Any, context: dict[str, Any]) -> None:
         if not isinstance(options, self.options):

@@ -8,7 +8,7 @@ class TestL1(LossSuite):
 """
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup, Maps, Prediction
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.heads import activate
+from neuropbr_core.registry import default_registry
 from neuropbr_core.testing.component import ComponentSuite
 
 WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
@@ -36,6 +37,8 @@ def example_loss_input(  # noqa: PLR0913 - named choices of a test, each with a 
     valid: Literal["all", "some", "none"] = "some",
     truth: bool = False,
     teacher: bool = False,
+    features: Mapping[str, int] | None = None,
+    teacher_features: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> LossInput:
     """Make a loss input as the trainer would, from random logits.
@@ -48,6 +51,8 @@ def example_loss_input(  # noqa: PLR0913 - named choices of a test, each with a 
         valid: Which pixels are valid; `some` leaves a quarter out, at random.
         truth: Make the targets equal to the prediction.
         teacher: Include a teacher's prediction.
+        features: Channels of the prediction's intermediate features by name; each is a quarter of the maps' size.
+        teacher_features: The same of the teacher; each is an eighth of the maps' size.
         seed: Seed of all values.
 
     Returns:
@@ -59,14 +64,22 @@ def example_loss_input(  # noqa: PLR0913 - named choices of a test, each with a 
     share = {"all": 1.0, "some": 0.75, "none": 0.0}[valid]
     seen = (torch.rand((batch, 1, *size), generator=random) < share).float()
     visible = seen.unsqueeze(1).repeat(1, views, 1, 1, 1)
+    taught = _example_prediction(maps, batch, size, random) if teacher else None
     return LossInput(
-        prediction=prediction,
+        prediction=prediction._replace(features=_example_features(features or {}, batch, size, 4, random)),
         target={name: value.detach().clone() for name, value in target.items()},
         views=torch.rand((batch, views, 3, *size), generator=random) * visible,
         visible=visible,
         valid=seen,
-        teacher=_example_prediction(maps, batch, size, random) if teacher else None,
+        teacher=taught and taught._replace(features=_example_features(teacher_features or {}, batch, size, 8, random)),
     )
+
+
+def _example_features(
+    channels: Mapping[str, int], batch: int, size: tuple[int, int], stride: int, random: torch.Generator
+) -> dict[str, Tensor]:
+    shape = [max(1, side // stride) for side in size]
+    return {name: torch.randn((batch, count, *shape), generator=random) for name, count in channels.items()}
 
 
 def _example_prediction(
@@ -86,6 +99,8 @@ class LossSuite(ComponentSuite):
         maps: Maps that the generator predicts.
         size: Height and width of the test's maps; the larger side is the setup's `output_size`.
         teacher: Whether inputs come with a teacher's prediction.
+        features: Channels of the generator's intermediate features by name, for a loss that compares them.
+        teacher_features: The same of the teacher.
         truth_tolerance: Largest value at the truth that still counts as zero.
     """
 
@@ -93,11 +108,14 @@ class LossSuite(ComponentSuite):
     maps: ClassVar[tuple[str, ...]] = MAP_NAMES
     size: ClassVar[tuple[int, int]] = (32, 32)
     teacher: ClassVar[bool] = False
+    features: ClassVar[Mapping[str, int]] = {}
+    teacher_features: ClassVar[Mapping[str, int]] = {}
     truth_tolerance: ClassVar[float] = 1e-5
 
     def example(self, **changes: Any) -> LossInput:
         """Make an input for this suite's maps and size; `changes` are arguments of `example_loss_input`."""
-        return example_loss_input(self.maps, **{"size": self.size, "teacher": self.teacher, **changes})
+        given = ("size", "teacher", "features", "teacher_features")
+        return example_loss_input(self.maps, **{**{name: getattr(self, name) for name in given}, **changes})
 
     @pytest.fixture
     def loss(self, options: Any) -> Loss:
@@ -106,8 +124,9 @@ class LossSuite(ComponentSuite):
 
     def make_loss(self, options: Any) -> Loss:
         """Build the loss, with weights that do not change from call to call."""
+        setup = LossSetup(self.maps, max(self.size), self.features, self.teacher_features)
         with _seeded():
-            loss = self.create(options, setup=LossSetup(maps=self.maps, output_size=max(self.size)))
+            loss = self.create(options, setup=setup)
         assert isinstance(loss, Loss), f"{type(loss)} is not a Loss"
         return loss
 
@@ -135,6 +154,18 @@ class LossSuite(ComponentSuite):
             assert term.shape == (), name
             assert not term.requires_grad, name
             assert term.device == x.valid.device, name
+
+    def test_what_it_needs_is_said(self, loss: Loss, options: Any) -> None:
+        """A loss that reads a teacher's prediction says so, and does not decide which checkpoint is best."""
+        needs = default_registry().needs("loss", self.use, options)
+        assert needs.teacher == self.teacher, "set `teacher` of the suite, or add the hook `loss_needs`"
+        assert needs.features == bool(self.features), "set `features` of the suite, or add the hook `loss_needs`"
+        assert not (needs.teacher and loss.reconstruction), "validation has no teacher: set `reconstruction = False`"
+
+    def test_share_is_a_part(self, loss: Loss) -> None:
+        """What a loss claims from the reconstruction losses is no more than all of them."""
+        assert 0 <= loss.share <= 1
+        assert not (loss.share and loss.reconstruction), "a loss that claims a share is itself no reconstruction loss"
 
     def test_input_is_left_as_it_was(self, loss: Loss, critic: nn.Module | None) -> None:
         """Other losses read the same tensors afterwards."""
@@ -313,7 +344,7 @@ def _descend(x: LossInput, gradients: Maps, step: float) -> LossInput:
         for name, value in x.prediction.logits.items()
     }
     maps = {name: activate(MAPS[name], value) for name, value in logits.items()}
-    return replace(x, prediction=Prediction(maps, logits, {}))
+    return replace(x, prediction=Prediction(maps, logits, x.prediction.features))
 
 
 def _spoil(x: LossInput) -> LossInput:
@@ -323,7 +354,7 @@ def _spoil(x: LossInput) -> LossInput:
         return {name: torch.where(x.valid == 0, value, tensor) for name, tensor in maps.items()}
 
     prediction, teacher = (
-        each and Prediction(spoiled(each.maps, value), spoiled(each.logits, value), {})
+        each and Prediction(spoiled(each.maps, value), spoiled(each.logits, value), each.features)
         for each, value in ((x.prediction, 1e6), (x.teacher, -1e5))
     )
     assert prediction is not None
@@ -332,12 +363,12 @@ def _spoil(x: LossInput) -> LossInput:
 
 def _detached(x: LossInput) -> LossInput:
     maps, logits = ({n: v.detach() for n, v in each.items()} for each in (x.prediction.maps, x.prediction.logits))
-    return replace(x, prediction=Prediction(maps, logits, {}))
+    return replace(x, prediction=Prediction(maps, logits, x.prediction.features))
 
 
 def _tensors(x: LossInput) -> list[Tensor]:
     predictions = [x.prediction] if x.teacher is None else [x.prediction, x.teacher]
-    groups = [x.target, *(group for each in predictions for group in (each.maps, each.logits))]
+    groups = [x.target, *(group for each in predictions for group in each)]
     return [x.views, x.visible, x.valid, *(tensor for group in groups for tensor in group.values())]
 
 

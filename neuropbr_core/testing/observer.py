@@ -60,10 +60,11 @@ class ExampleRun:
             info = StepInfo(epoch, step, self.steps_per_epoch, epoch * self.steps_per_epoch + step + 1)
             yield "step_finished", (info,)
             if step % 2:
-                yield "metrics_logged", (info, {**self.losses(), "lr": 1e-4})
+                yield "metrics_logged", (info, {**self.losses(), "albedo/mae": self.metric, "lr": 1e-4})
         yield "epoch_finished", (EpochSummary(epoch, done, {**self.losses(), "seconds": 2.5}),)
         images = {"clean/brick_0001": np.full((8, 8, 3), 40 * epoch, np.uint8)}
-        yield "validation_finished", (ValidationSummary(epoch, done, self.validation_metrics(), images),)
+        details = {f"clean/brick_0001/{part}": np.full((4, 9, 3), 40 * epoch, np.uint8) for part in ("views", "albedo")}
+        yield "validation_finished", (ValidationSummary(epoch, done, self.validation_metrics(), images, details),)
         yield "checkpoint_saved", (self.run_dir / "checkpoints" / f"epoch_{epoch + 1:04d}", epoch == 0)
 
     def info(self) -> RunInfo:
@@ -109,6 +110,11 @@ class ObserverSuite(ComponentSuite):
         elsewhere.mkdir()
         monkeypatch.chdir(elsewhere)
         return folder
+
+    def test_building_it_writes_nothing(self, options: Any, tmp_path: Path) -> None:
+        """It is built before the run's folder is there, and before anything says that the run can start."""
+        self.create(options, run_dir=tmp_path / "runs" / "example")
+        assert not list(tmp_path.iterdir()), "it wrote something when it was built: wait for the first call"
 
     def test_watches_a_whole_run(self, options: Any, run_dir: Path) -> None:
         """A run with critic, validation, pictures and checkpoints raises nothing."""
@@ -171,7 +177,7 @@ class ObserverSuite(ComponentSuite):
             weakref.ref(picture)
             for _, (first, *_rest) in calls
             if isinstance(first, ValidationSummary)
-            for picture in first.images.values()
+            for picture in (*first.images.values(), *first.details.values())
         ]
         assert watched
         del calls

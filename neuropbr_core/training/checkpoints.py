@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from neuropbr_core.errors import CheckpointError
 from neuropbr_core.files import write_text
 
@@ -35,13 +37,14 @@ class CheckpointStore:
             CheckpointError: Writing failed (a full disk, say); earlier checkpoints are untouched.
         """
         aside, final = self.folder / f".writing-{name}", self.folder / name
-        shutil.rmtree(aside, ignore_errors=True)
+        for left in self.folder.glob(".writing-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
             write(aside)
             _seal(aside)
             self._swap(aside, final)
-        except OSError as error:
+        except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             shutil.rmtree(aside, ignore_errors=True)
             raise CheckpointError(
                 f"{final}: could not be saved ({error}); earlier checkpoints are untouched"

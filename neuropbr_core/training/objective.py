@@ -1,10 +1,10 @@
 """The weighted sum of a recipe's losses, and their critics."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
@@ -34,27 +34,48 @@ class Term:
 class Objective:
     """What a run minimises.
 
-    Args:
+    Attributes:
         terms: The losses in the recipe's order.
+        needs_features: Whether one of them reads the generator's intermediate features.
     """
 
-    def __init__(self, terms: list[Term]) -> None:
+    def __init__(self, terms: list[Term], *, needs_features: bool = False) -> None:
         self.terms = terms
+        self.needs_features = needs_features
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, registry: Registry) -> "Objective":
-        """Create the recipe's losses and their critics."""
-        setup = LossSetup(MAP_NAMES, recipe.data.crop_output_size)
+    def from_recipe(
+        cls,
+        recipe: Recipe,
+        registry: Registry,
+        features: Mapping[str, int] | None = None,
+        teacher_features: Mapping[str, int] | None = None,
+    ) -> "Objective":
+        """Create the recipe's losses and their critics.
+
+        Args:
+            recipe: The recipe.
+            registry: Where its losses come from.
+            features: Channels of the generator's intermediate features by name.
+            teacher_features: The same of a live teacher.
+        """
+        setup = LossSetup(MAP_NAMES, recipe.data.crop_output_size, features or {}, teacher_features or {})
         terms = []
         for name, part in recipe.losses.items():
             loss = registry.create("loss", part.use, part.options, setup=setup)
             terms.append(Term(name, loss, part.entry, loss.make_critic()))
-        return cls(terms)
+        needs = [registry.needs("loss", part.use, part.options) for part in recipe.losses.values()]
+        return cls(terms, needs_features=any(need.features for need in needs))
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:
         """Losses that count in this epoch, with their weights."""
         weighted = [(term, loss_weight(term.entry, epoch)) for term in self.terms]
         return [(term, weight) for term, weight in weighted if weight > 0]
+
+    def unclaimed(self, epoch: int) -> float:
+        """Factor of the reconstruction losses in this epoch: what other losses' shares leave of them."""
+        claims = (term.loss.share * weight / term.entry.weight for term, weight in self.active(epoch))
+        return math.prod(1.0 - claim for claim in claims)
 
     def generator_loss(self, x: LossInput) -> LossResult:
         """The generator's objective in `x.epoch`.
@@ -65,10 +86,11 @@ class Objective:
         total = x.valid.new_zeros(())
         reconstruction = x.valid.new_zeros(())
         terms: dict[str, Tensor] = {}
+        unclaimed = self.unclaimed(x.epoch)
         for term, weight in self.active(x.epoch):
             with frozen(term.critic):
                 result = term.loss(x, term.critic)
-            total = total + weight * result.total
+            total = total + weight * (unclaimed if term.loss.reconstruction else 1.0) * result.total
             if term.loss.reconstruction:
                 reconstruction = reconstruction + term.entry.weight * result.total.detach()
             terms |= {f"{term.name}/{key}": value for key, value in result.terms.items()}
@@ -94,26 +116,3 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-class Averages:
-    """Means of named scalars, kept on the device and read in one transfer."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Add one step's scalars (detached); does not wait for the device."""
-        for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def flush(self) -> dict[str, tuple[float, int]]:
-        """Sums and counts since the last flush; waits for the device."""
-        if not self._sums:
-            return {}
-        sums = torch.stack([value.double() for value in self._sums.values()]).tolist()
-        result = {name: (total, self._counts[name]) for name, total in zip(self._sums, sums, strict=True)}
-        self._sums, self._counts = {}, {}
-        return result

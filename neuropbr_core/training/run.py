@@ -19,6 +19,7 @@ from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.training.checkpoints import BEST
 from neuropbr_core.training.notify import Observers
+from neuropbr_core.training.preflight import check_networks
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.training.trainer import Trainer
 
@@ -58,30 +59,42 @@ def run(
     folder = find_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
     if resume:
         check_resumable(folder.recipe(registry), recipe)
+    check_networks(recipe, registry)
+    observers = _create_observers(recipe, registry, folder, report)
     dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
     make_room(folder, overwrite=overwrite)
     write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
-    _train(recipe, registry, dataset, folder, resume=resume, report=report)
+    _train(recipe, registry, dataset, folder, observers, resume=resume, report=report)
     _evaluate(recipe, registry, dataset, folder, report)
     _export(recipe, registry, dataset, folder, exporters, report)
     report(f"Run finished: {folder.path}")
     return folder.path
 
 
-def _train(
-    recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, *, resume: bool, report: Report
-) -> None:
+def _create_observers(recipe: Recipe, registry: Registry, folder: RunFolder, report: Report) -> Observers:
+    """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
     created = {
         name: registry.create("observer", part.use, part.options, run_dir=folder.path)
         for name, part in recipe.observers.items()
     }
-    observers = Observers(created, report)
+    return Observers(created, report)
+
+
+def _train(
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    folder: RunFolder,
+    observers: Observers,
+    *,
+    resume: bool,
+    report: Report,
+) -> None:
     try:
         trainer = Trainer(recipe, registry, dataset, folder, observers)
         if resume:
-            for problem in trainer.resume():
-                report(f"warning: {problem}")
-            report(f"Resuming after epoch {trainer.start_epoch} of {recipe.training.epochs}")
+            for line in trainer.resume():
+                report(line)
         trainer.fit()
     except BaseException as error:
         observers.tell("run_failed", error)

@@ -51,15 +51,20 @@ class LearningRates:
         self.options, self.epochs, self.bases = options, epochs, bases
         self.factor, self.best, self.bad_epochs = 1.0, math.inf, 0
 
-    def set(self, epoch: float) -> float:
-        """Set all learning rates for this point of the run; returns the first optimiser's."""
+    def set(self, epoch: float) -> dict[str, float]:
+        """Set all learning rates for this point of the run.
+
+        Returns:
+            `lr` of the first optimiser, and `critic_lr` when there are more.
+        """
         for optimizer, base in self.bases:
             rate = learning_rate(self.options, base, epoch, self.epochs)
             if self.options.scheduler == "plateau" and epoch >= self.options.warmup_epochs:
                 rate = max(rate * self.factor, min(self.options.min_lr, base))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        return float(self.bases[0][0].param_groups[0]["lr"])
+        rates = [float(optimizer.param_groups[0]["lr"]) for optimizer, _ in self.bases[:2]]
+        return dict(zip(("lr", "critic_lr"), rates, strict=False))
 
     def validated(self, loss: float) -> None:
         """Tell the `plateau` schedule a validation loss."""

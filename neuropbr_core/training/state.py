@@ -1,28 +1,72 @@
-"""What a run needs besides the model to continue as if it had never stopped."""
+"""What a run needs to continue as if it had never stopped, and the files that hold it."""
 
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from neuropbr_core.errors import CheckpointError
 
 STATE = "training_state.pt"
 
 
-def random_state() -> dict[str, Any]:
-    """State of PyTorch's random generators (dropout draws from them; data order and crops are seeded by position)."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: Epochs that are complete.
+        step: Steps of the next epoch that are done.
+        global_step: Steps so far.
+        best: The best score so far (lower is better).
+        best_metrics: Validation metrics of the best epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    global_step: int = 0
+    best: float = math.inf
+    best_metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint that is saved here; names sort by progress."""
+        within = f"_step_{self.step:06d}" if self.step else ""
+        return f"epoch_{self.epoch:04d}{within}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data; `Progress(**data)` takes it back."""
+        return asdict(self)
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Take back what `random_state` gave; devices that are not here are left out."""
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and "cuda" in state:
-        torch.cuda.set_rng_state_all(state["cuda"])
+def random_state(fabric: Fabric) -> list[dict[str, torch.Tensor]]:
+    """State of PyTorch's random generators in every process (dropout draws from them).
+
+    Data order, crops and choice of views are seeded by position, and need no state.
+    """
+    state = {"cpu": torch.get_rng_state()}
+    if fabric.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(fabric.device)
+    if fabric.device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    if fabric.world_size == 1:
+        return [state]
+    gathered: Any = fabric.all_gather(state)
+    return [{name: values[rank].cpu() for name, values in gathered.items()} for rank in range(fabric.world_size)]
+
+
+def restore_random_state(fabric: Fabric, states: list[dict[str, torch.Tensor]]) -> None:
+    """Take back what `random_state` gave; a process or device that was not there keeps its fresh seed."""
+    state = states[fabric.global_rank] if fabric.global_rank < len(states) else {}
+    if "cpu" in state:
+        torch.set_rng_state(state["cpu"])
+    if "cuda" in state and fabric.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], fabric.device)
+    if "mps" in state and fabric.device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:

@@ -1,30 +1,37 @@
 """The loop: epochs of steps, validation, checkpoints. Nothing in a step waits for the device."""
 
-import math
+import signal
 import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning_fabric as lightning
-import torch
 
 from neuropbr_core.contracts import EpochSummary, RunInfo, StepInfo, ValidationSummary
-from neuropbr_core.data.loading import train_loader
+from neuropbr_core.data.batch import Batch
+from neuropbr_core.data.loading import Loader, train_loader
 from neuropbr_core.data.opening import OpenedDataset
-from neuropbr_core.data.prepare import prepare
-from neuropbr_core.errors import RunError
-from neuropbr_core.model import ModelSpec, build_generator, parameter_count, save_model
-from neuropbr_core.model.weights import read_state as read_weights
+from neuropbr_core.data.prepare import Prepared, prepare
+from neuropbr_core.data.view_choice import draw_views
+from neuropbr_core.errors import RunError, RunInterrupted
+from neuropbr_core.model import ModelSpec, build_generator, parameter_count
+from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry
-from neuropbr_core.training.checkpoints import BEST, LATEST
+from neuropbr_core.training.average import WeightAverage
 from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.memory import is_out_of_memory, out_of_memory
 from neuropbr_core.training.notify import Observers
-from neuropbr_core.training.objective import Averages, Objective
+from neuropbr_core.training.objective import Objective
 from neuropbr_core.training.run_folder import RunFolder
+from neuropbr_core.training.saving import Saver
 from neuropbr_core.training.schedule import LearningRates
-from neuropbr_core.training.state import random_state, read_state, restore_random_state, write_state
+from neuropbr_core.training.signals import StopSignals
+from neuropbr_core.training.state import Progress
 from neuropbr_core.training.step import Stepper, make_optimizer
+from neuropbr_core.training.step_log import StepLog
 from neuropbr_core.training.validation import validate
 
 
@@ -42,23 +49,40 @@ class Trainer:
     def __init__(
         self, recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, observers: Observers
     ) -> None:
-        self.recipe, self.registry, self.dataset = recipe, registry, dataset
+        self.recipe, self.dataset = recipe, dataset
         self.folder, self.observers = folder, observers
-        self.spec = ModelSpec.from_recipe(recipe)
-        self.fabric = make_fabric(recipe.training)
-        lightning.seed_everything(recipe.training.seed, verbose=False)
-        self.raw_generator = build_generator(self.spec, registry)
-        check_sizes(recipe, self.raw_generator.encoder.strides[-1])
-        objective = Objective.from_recipe(recipe, registry)
-        self.stepper = self._set_up(objective)
-        self.rates = LearningRates(recipe.optimizer, recipe.training.epochs, self._rate_bases())
-        self.start_epoch, self.global_step, self.best = 0, 0, math.inf
-        self.best_metrics: dict[str, float] = {}
+        training = recipe.training
+        self.fabric = make_fabric(training)
+        lightning.seed_everything(training.seed, verbose=False)
+        spec = ModelSpec.from_recipe(recipe)
+        self.raw_generator = build_generator(spec, registry)
+        self.stepper = self._set_up(Objective.from_recipe(recipe, registry))
+        self.average = None if training.ema is None else WeightAverage(self.raw_generator, training.ema)
+        self.rates = LearningRates(recipe.optimizer, training.epochs, self._rate_bases())
+        self.saver = Saver(
+            folder.checkpoints,
+            spec,
+            registry,
+            training,
+            self.raw_generator,
+            self.average,
+            self.stepper,
+            self.rates,
+            self._layout(),
+        )
+        self.signals = StopSignals(self.fabric)
+        self.progress = Progress()
+        self._log_state: dict[str, Any] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
-        """Generator steps in an epoch."""
-        return len(self._loader(0))
+        """Steps in an epoch: updates of the generator."""
+        return -(-len(self._loader(0)) // self.recipe.training.accumulate)
+
+    @property
+    def generator(self) -> Generator:
+        """The generator that is validated, saved and exported: the average of the weights when there is one."""
+        return self.raw_generator if self.average is None else self.average.module
 
     def fit(self) -> dict[str, float]:
         """Train from the current epoch to the last.
@@ -67,40 +91,51 @@ class Trainer:
             The validation metrics of the best epoch; empty without a validation set.
 
         Raises:
-            RunError: A loss stopped being finite.
+            RunError: A loss stopped being finite, or memory ran out.
+            RunInterrupted: A signal asked for it; the run has saved.
             CheckpointError: A checkpoint could not be saved.
         """
         self.observers.tell("run_started", self._info())
-        for epoch in range(self.start_epoch, self.recipe.training.epochs):
+        try:
+            with self.signals:
+                self._train_epochs()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            where = f"in step {self.progress.step + 1} of epoch {self.progress.epoch + 1}"
+            raise RunError(out_of_memory(error, self.recipe, self.fabric.device, where)) from error
+        self.observers.tell("run_finished", self.progress.best_metrics)
+        return self.progress.best_metrics
+
+    def _train_epochs(self) -> None:
+        while self.progress.epoch < self.recipe.training.epochs:
+            epoch = self.progress.epoch
             summary = self._train_epoch(epoch)
             score = self._validate(epoch, summary)
-            self._save(epoch, score)
-        self.observers.tell("run_finished", self.best_metrics)
-        return self.best_metrics
+            path = self._finish_epoch(score)
+            if number := self.signals.received():
+                raise self._interrupted(number, path)
 
     def resume(self) -> list[str]:
-        """Continue from the newest sound checkpoint; returns what was wrong with newer ones.
+        """Continue from the newest sound checkpoint; returns lines about what is not as it was.
 
         Raises:
             CheckpointError: There is none.
         """
-        checkpoint, problems = self.folder.checkpoints.newest_sound()
-        state = read_state(checkpoint)
-        self.raw_generator.load_state_dict(read_weights(checkpoint))
-        self.stepper.optimizer.load_state_dict(state["optimizer"])
-        for term in self.stepper.objective.terms:
-            term.loss.load_state_dict(state["losses"][term.name])
-            if term.critic is not None:
-                term.critic.load_state_dict(state["critics"][term.name])
-                self.stepper.critic_optimizers[term.name].load_state_dict(state["critic_optimizers"][term.name])
-        self.rates.load_state_dict(state["rates"])
-        self.start_epoch, self.global_step, self.best = state["epoch"], state["global_step"], state["best"]
-        self.best_metrics = state["best_metrics"]
-        restore_random_state(state["random"])
-        return problems
+        resumed = self.saver.load()
+        self.progress, self._log_state = resumed.progress, resumed.log
+        said = [f"warning: {problem}" for problem in resumed.problems]
+        if self.progress.step and resumed.layout != self._layout():
+            said.append(
+                f"warning: the checkpoint lies {self.progress.step} steps into an epoch, but batches or samples are "
+                f"not those it was trained with, so the epoch starts over"
+            )
+            self.progress.step, self._log_state = 0, None
+        within = f" and {self.progress.step} steps" if self.progress.step else ""
+        return [*said, f"Resuming after epoch {self.progress.epoch}{within} of {self.recipe.training.epochs}"]
 
     def _set_up(self, objective: Objective) -> Stepper:
-        options, fabric = self.recipe.optimizer, self.fabric
+        options, training, fabric = self.recipe.optimizer, self.recipe.training, self.fabric
         trainable = [p for p in self.raw_generator.parameters() if p.requires_grad]
         for term in objective.terms:
             term.loss.to(fabric.device)
@@ -111,17 +146,41 @@ class Trainer:
             if term.critic is not None:
                 raw = make_optimizer(options, list(term.critic.parameters()), options.critic_lr)
                 term.critic, critic_optimizers[term.name] = fabric.setup(term.critic, raw)
-        return Stepper(fabric, generator, optimizer, objective, critic_optimizers, self.recipe.training.grad_clip_norm)
+        return Stepper(
+            fabric,
+            generator,
+            optimizer,
+            objective,
+            critic_optimizers,
+            training.grad_clip_norm,
+            training.on_nonfinite == "skip",
+        )
 
     def _rate_bases(self) -> list[tuple[Any, float]]:
         options = self.recipe.optimizer
         critics = [(optimizer, options.critic_lr) for optimizer in self.stepper.critic_optimizers.values()]
         return [(self.stepper.optimizer, options.lr), *critics]
 
-    def _loader(self, epoch: int) -> Any:
+    def _layout(self) -> dict[str, int]:
+        """What the order of samples within an epoch depends on, beside the seed."""
+        training = self.recipe.training
+        return {
+            "visits": len(self.dataset.train),
+            "batch_size": training.batch_size,
+            "accumulate": training.accumulate,
+            "processes": self.fabric.world_size,
+            "seed": training.seed,
+        }
+
+    def _loader(self, epoch: int, skip: int = 0) -> Loader:
         training, data = self.recipe.training, self.recipe.data
         return train_loader(
-            self.dataset.train, training.batch_size, seed=training.seed, epoch=epoch, num_workers=data.num_workers
+            self.dataset.train,
+            training.batch_size,
+            seed=training.seed,
+            epoch=epoch,
+            num_workers=data.num_workers,
+            skip_steps=skip,
         )
 
     def _info(self) -> RunInfo:
@@ -136,140 +195,129 @@ class Trainer:
             self.folder.path,
             self.recipe.training.epochs,
             self.steps_per_epoch,
-            self.start_epoch,
-            self.global_step,
+            self.progress.epoch,
+            self.progress.global_step,
             self.recipe.tree,
             facts,
         )
 
     def _train_epoch(self, epoch: int) -> EpochSummary:
         self.stepper.generator.train()
-        log = StepLog(self.recipe.training.log_every_n_steps)
-        loader = self._loader(epoch)
+        steps = self.steps_per_epoch
+        log = self._new_log()
+        groups = self._groups(epoch, self.progress.step)
         started = time.monotonic()
-        for step, batch in enumerate(loader):
-            rate = self.rates.set(epoch + step / len(loader))
-            prepared = prepare(batch, self.recipe.data, self.fabric.device)
-            log.add(self.stepper.step(prepared, epoch), batch.ids)
-            self.global_step += 1
-            info = StepInfo(epoch, step, len(loader), self.global_step)
+        for step, (group, weights, ids) in enumerate(groups, self.progress.step):
+            rates = self.rates.set(epoch + step / steps)
+            due = log.due(step, steps)
+            stepped = self.stepper.step(group, weights, epoch, measured=due)
+            if self.average is not None and stepped.updated:
+                self.average.update(self.raw_generator)
+            log.add(step, epoch, stepped, ids)
+            self.progress.step, self.progress.global_step = step + 1, self.progress.global_step + 1
+            info = StepInfo(epoch, step, steps, self.progress.global_step)
             self.observers.tell("step_finished", info)
-            if log.due(step, len(loader)):
-                self.observers.tell("metrics_logged", info, {**log.flush(info), "lr": rate})
+            if due:
+                self.observers.tell("metrics_logged", info, {**log.flush(epoch), **rates})
+            if self._save_due(step, steps):
+                self._save_within(epoch, log)
+            self._stop_if_asked(step, steps, log)
         metrics = {**log.epoch_means(), "seconds": time.monotonic() - started}
-        summary = EpochSummary(epoch, self.global_step, metrics)
+        self.progress.epoch, self.progress.step = epoch + 1, 0
+        summary = EpochSummary(epoch, self.progress.global_step, metrics)
         self.observers.tell("epoch_finished", summary)
         return summary
+
+    def _new_log(self) -> StepLog:
+        """The log of an epoch, continued when a resumed run is within one."""
+        training = self.recipe.training
+        log = StepLog(
+            self.fabric, training.log_every_n_steps, max_skips=training.max_skips, overflows=self.stepper.scaled
+        )
+        if self._log_state is not None:
+            log.load_state_dict(self._log_state)
+            self._log_state = None
+        return log
+
+    def _groups(self, epoch: int, start: int) -> Iterator[tuple[Iterator[Prepared], list[float], list[str]]]:
+        """The batches of each step from `start` on, with their shares of it, and the ids that fill up on the way."""
+        accumulate = self.recipe.training.accumulate
+        views, seed = self.recipe.data.views, self.recipe.training.seed
+        loader = self._loader(epoch, start * accumulate)
+        sizes = [len(visits) for visits in loader.batches]
+        batches = iter(loader)
+        for first in range(0, len(sizes), accumulate):
+            group = sizes[first : first + accumulate]
+            ids: list[str] = []
+            step = start + first // accumulate
+            chosen = draw_views(seed, epoch, step, views) if self.recipe.data.random_views else range(views)
+            prepared = self._prepared(islice(batches, len(group)), chosen, ids)
+            yield prepared, [size / sum(group) for size in group], ids
+
+    def _prepared(self, batches: Iterator[Batch], views: Sequence[int], ids: list[str]) -> Iterator[Prepared]:
+        for batch in batches:
+            ids += batch.ids
+            prepared = prepare(batch.with_views(views), self.recipe.data, self.fabric.device)
+            del batch  # the loader may have its memory back
+            yield prepared
+            del prepared
 
     def _validate(self, epoch: int, summary: EpochSummary) -> float | None:
         """Returns the score that decides which epoch is best (lower is better), or None when none is due."""
         training = self.recipe.training
         last = epoch + 1 == training.epochs
         if not self.dataset.val.samples:
-            return summary.metrics["loss/reconstruction"]
+            return summary.metrics.get("loss/reconstruction")
         if (epoch + 1) % training.validate_every_n_epochs and not last:
             return None
         images_due = (epoch + 1) % training.log_images_every_n_epochs == 0 or last
-        result = validate(self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
+        result = validate(self.generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
         self.rates.validated(result.metrics["loss"])
         self.observers.tell(
-            "validation_finished", ValidationSummary(epoch, self.global_step, result.metrics, result.images)
+            "validation_finished",
+            ValidationSummary(epoch, self.progress.global_step, result.metrics, result.images, result.details),
         )
-        if result.metrics["loss"] < self.best:
-            self.best_metrics = result.metrics
+        if result.metrics["loss"] < self.progress.best:
+            self.progress.best_metrics = result.metrics
         return result.metrics["loss"]
 
-    def _save(self, epoch: int, score: float | None) -> None:
-        store, training = self.folder.checkpoints, self.recipe.training
-        name = f"epoch_{epoch + 1:04d}"
-        best = score is not None and score < self.best
+    def _finish_epoch(self, score: float | None) -> Path:
+        best = score is not None and score < self.progress.best
         if best and score is not None:
-            self.best = score
-        path = store.save(name, lambda folder: self._write(folder, epoch))
-        store.point(LATEST, name)
-        if best:
-            store.point(BEST, name)
-        periodic = [] if training.save_best_only else store.names()
-        kept = {kept for kept in periodic if int(kept.removeprefix("epoch_")) % training.save_every_n_epochs == 0}
-        store.keep_only({name, store.pointed(BEST) or name, *kept})
+            self.progress.best = score
+        path = self.saver.save(self.progress, best=best)
         self.observers.tell("checkpoint_saved", path, best)
+        return path
 
-    def _write(self, folder: Path, epoch: int) -> None:
-        save_model(self.raw_generator, self.spec, folder, self.registry)
-        terms = self.stepper.objective.terms
-        state = {
-            "epoch": epoch + 1,
-            "global_step": self.global_step,
-            "best": self.best,
-            "best_metrics": self.best_metrics,
-            "optimizer": self.stepper.optimizer.state_dict(),
-            "losses": {term.name: term.loss.state_dict() for term in terms},
-            "critics": {term.name: term.critic.state_dict() for term in terms if term.critic is not None},
-            "critic_optimizers": {name: opt.state_dict() for name, opt in self.stepper.critic_optimizers.items()},
-            "rates": self.rates.state_dict(),
-            "random": random_state(),
-        }
-        write_state(folder, state)
+    def _save_due(self, step: int, steps: int) -> bool:
+        """Whether a checkpoint within the epoch is due; the one at its end comes by itself."""
+        every = self.recipe.training.save_every_n_steps
+        return every is not None and self.progress.global_step % every == 0 and step + 1 < steps
 
+    def _save_within(self, epoch: int, log: StepLog) -> Path:
+        log.check(epoch)
+        path = self.saver.save(self.progress, best=False, log=log.state_dict())
+        self.observers.tell("checkpoint_saved", path, False)
+        return path
 
-class StepLog:
-    """Collects a training epoch's scalars, and stops the run when one is not finite.
+    def _stop_if_asked(self, step: int, steps: int, log: StepLog) -> None:
+        """End the run after a step, if a signal asked for it; at the end of an epoch that waits for its checkpoint.
 
-    Args:
-        every: Steps between two flushes.
-    """
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._recent = Averages()
-        self._ids: list[str] = []
-        self._epoch: dict[str, tuple[float, int]] = {}
-
-    def add(self, values: dict[str, torch.Tensor], ids: list[str]) -> None:
-        """Add one step's scalars and its sample ids."""
-        self._recent.add(values)
-        self._ids += ids
-
-    def due(self, step: int, steps: int) -> bool:
-        """Whether a flush is due after this step."""
-        return (step + 1) % self._every == 0 or step + 1 == steps
-
-    def flush(self, info: StepInfo) -> dict[str, float]:
-        """Means since the last flush.
+        Several processes agree on it when a log is due, because asking each other waits for the device.
 
         Raises:
-            RunError: One is not finite.
+            RunInterrupted: It is so; the run has saved.
         """
-        sums = self._recent.flush()
-        for name, (total, _) in sums.items():
-            if not math.isfinite(total):
-                raise RunError(
-                    f"{name} is not finite after step {info.step + 1} of epoch {info.epoch} (samples since the last "
-                    f"log: {', '.join(dict.fromkeys(self._ids))}); lower optimizer.lr or training.grad_clip_norm, or "
-                    f"set training.precision: fp32. The last checkpoint is from before it"
-                )
-        self._ids = []
-        for name, (total, count) in sums.items():
-            before = self._epoch.get(name, (0.0, 0))
-            self._epoch[name] = (before[0] + total, before[1] + count)
-        return {name: total / count for name, (total, count) in sums.items()}
+        if step + 1 == steps or (self.fabric.world_size > 1 and not log.due(step, steps)):
+            return
+        if number := self.signals.received():
+            raise self._interrupted(number, self._save_within(self.progress.epoch, log))
 
-    def epoch_means(self) -> dict[str, float]:
-        """Means over the epoch so far."""
-        return {name: total / count for name, (total, count) in self._epoch.items()}
-
-
-def check_sizes(recipe: Recipe, stride: int) -> None:
-    """Refuse input sizes that the encoder cannot take.
-
-    Raises:
-        RunError: `data.image_size` or `data.crop_size` is no multiple of the encoder's coarsest stride.
-    """
-    for key in ("image_size", "crop_size"):
-        size = getattr(recipe.data, key)
-        if size is not None and size % stride:
-            nearest = max(stride, round(size / stride) * stride)
-            raise RunError(
-                f"data.{key}: found {size}, but encoder {recipe.encoder.use} takes multiples of {stride}; the nearest "
-                f"is {nearest}"
-            )
+    def _interrupted(self, number: int, path: Path) -> RunInterrupted:
+        cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        within = f" and {self.progress.step} steps" if self.progress.step else ""
+        return RunInterrupted(
+            f"Stopped by {cause} after {self.progress.epoch} epochs{within}; saved {path}. The same command with "
+            f"--resume goes on from there",
+            number,
+        )

@@ -11,8 +11,14 @@ from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import recipe_names
 from neuropbr_core.training.run import run
 
+STUDENT = ["model.encoder.variant=small", "data.render_curriculum=0", "data.repeats=2"]
+"""The captures are clean; a student's other renders are dirty."""
+
 SMALL = {
     "quickstart": ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"],
+    "student_convattn_1024": [*STUDENT, "model.fusion.channels=16"],
+    "student_mobilenetv3_2048": [*STUDENT, "model.fusion={dim: 32, heads: 2}"],
+    "student_mobilenetv3_512": [*STUDENT, "model.fusion={dim: 32, heads: 2}", "data.output_size=64"],
     "teacher_default": [
         "model.encoder.variant=resnet18",
         "model.fusion={dim: 32, heads: 2, depth: 1}",

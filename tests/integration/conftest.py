@@ -23,6 +23,17 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_recipe(pool: Path, tmp_path: Path) -> MakeRecipe:
     """The quickstart on the pool, two epochs of three steps; takes `--set` texts."""
+    return small_quickstart(pool, tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def module_recipe(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeRecipe:
+    """`make_recipe` for a run that the tests of a module share."""
+    return small_quickstart(pool, tmp_path_factory.mktemp("runs"))
+
+
+def small_quickstart(pool: Path, runs: Path) -> MakeRecipe:
+    """A maker of small recipes whose runs go to `runs`."""
 
     def make(*overrides: str, base: str = "neuropbr:quickstart") -> Recipe:
         tiny = (
@@ -42,7 +53,7 @@ def make_recipe(pool: Path, tmp_path: Path) -> MakeRecipe:
             "training.log_every_n_steps=1",
             "training.log_images_every_n_epochs=1",
             "training.device=cpu",
-            f"training.runs_dir={tmp_path / 'runs'}",
+            f"training.runs_dir={runs}",
         )
         return load_recipe(base, [*tiny, *overrides])
 

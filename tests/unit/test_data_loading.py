@@ -225,6 +225,22 @@ def test_an_image_that_cannot_be_used_is_an_error_of_the_loop(data, threads):
         next(iter(Loader(dataset, [[Visit(0, 0)]], threads)))
 
 
+class VanishingImages(DecodedImages):
+    """Images on a drive that was unplugged."""
+
+    def view(self, key):
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_what_nobody_foresaw_in_a_thread_names_the_sample(data, threads):
+    dataset = MaterialDataset(find_samples(data), data, VanishingImages(LayoutSource(data), SIZE, SIZE))
+    with pytest.raises(
+        DataError, match=r"sample clean/sample_0002 could not be loaded \(OSError: .*Input/output error"
+    ):
+        list(Loader(dataset, [[Visit(0, 2)]], threads))
+
+
 @pytest.mark.gpu
 def test_memory_is_not_used_again_before_its_copy_to_the_device_is_done(data):
     dataset = opened(data, train=False)

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuropbr_core.evaluation.grid import Picture, comparison_grid, stack_grids
+from neuropbr_core.evaluation.grid import comparison_grid, stack_grids
 from neuropbr_core.evaluation.heat import ERROR_LIMITS, error_map, heat_colors
+from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.maps import MAPS
 
 

@@ -32,6 +32,7 @@ def test_the_truth_as_the_prediction_is_perfect_in_every_metric(constant: float 
     valid[1, :, :5] = 0
     values = measure(truth, truth, valid)
     perfect = {"mae": 0.0, "rmse": 0.0, "psnr": PSNR_CAP, "ssim": 1.0, "angle": 0.0, "angle_median": 0.0}
+    perfect |= {"within_11": 1.0, "within_22": 1.0, "within_30": 1.0}
     assert {name for name in values if name.startswith("normal/")} == {f"normal/{name}" for name in perfect}
     for name, value in values.items():
         expected = perfect[name.rpartition("/")[2]]
@@ -173,3 +174,13 @@ def test_maps_that_do_not_fit_are_refused() -> None:
         ModelError, match=r"'metallic' is predicted as \(2, 1, 12, 24\), its target is \(2, 1, 24, 24\)"
     ):
         measure({"metallic": truth["metallic"][:, :, :12]}, truth, everything(truth))
+
+
+def test_the_shares_of_found_normals_are_those_below_each_limit() -> None:
+    """Normals tilted by 5°, 15°, 25° and 35° against a flat truth, a quarter of the image each."""
+    truth = {"normal": torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)}
+    tilt = torch.deg2rad(torch.tensor([5.0, 15.0, 25.0, 35.0])).repeat_interleave(2).expand(8, 8)
+    prediction = {"normal": torch.stack((tilt.sin(), torch.zeros_like(tilt), tilt.cos()))[None]}
+    values = measure(prediction, truth, torch.ones(1, 1, 8, 8))
+    shares = [values[f"normal/{name}"].item() for name in ("within_11", "within_22", "within_30")]
+    assert shares == [0.25, 0.5, 0.75]

@@ -43,11 +43,12 @@ def evaluate(noise: float = 0.0, bumps: tuple[float, ...] = (0.1, 0.4, 1.0, 2.0)
 
 def test_each_map_is_scored_beside_its_baselines() -> None:
     scores = evaluate(0.05).scores
-    assert list(scores) == ["albedo", "roughness", "metallic", "normal"]
+    assert list(scores) == ["albedo", "roughness", "metallic", "normal", "rerender"]
     assert list(scores["albedo"]) == ["model", "per-map training mean", "median of the aligned views", "best constant"]
     assert list(scores["roughness"]) == ["model", "per-map training mean", "best constant"]
     assert list(scores["metallic"]) == ["model", "per-map training mean", "metallic always 0", "best constant"]
     assert list(scores["normal"]) == ["model", "flat normal"]
+    assert list(scores["rerender"]) == ["model", "median, mean roughness, no metal, flat"]
     assert scores["albedo"]["model"]["mae"] == pytest.approx(0.05, abs=1e-6)
     assert scores["metallic"]["model"]["auc"] == 1.0
     assert scores["normal"]["flat normal"]["angle"] > scores["normal"]["model"]["angle"] > 0

@@ -123,8 +123,10 @@ def test_a_size_that_does_not_suit_the_encoder_is_named() -> None:
 
 
 def test_features_are_returned_on_request() -> None:
-    features = build()(torch.rand(1, 2, 3, 8, 8), features=True).features
+    generator = build()
+    features = generator(torch.rand(1, 2, 3, 8, 8), features=True).features
     assert set(features) == {"latent", "decoder0", "decoder1"}
+    assert {name: value.shape[1] for name, value in features.items()} == generator.feature_channels
 
 
 def test_a_wrong_number_of_decoder_widths_is_named() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from neuropbr_core.errors import PluginBroken, PluginNotFound, RecipeError
 from neuropbr_core.kinds import KINDS, LossEntryOptions, NoEntryOptions
-from neuropbr_core.plugin import Meta
+from neuropbr_core.plugin import Meta, Needs
 from neuropbr_core.recipe import Recipe, Resolved, dump_recipe, load_recipe, resolve_recipe
-from neuropbr_core.recipe.sections import Component, Decoder, Training
+from neuropbr_core.recipe.sections import Component, Decoder, Teacher, Training
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class LossOptions:
 
 
 @dataclass(frozen=True)
+class TaughtOptions:
+    deep: bool = False
+
+
+@dataclass(frozen=True)
 class ReservedOptions:
     weight: float = 1.0
 
@@ -62,11 +67,13 @@ OPTIONS: dict[tuple[str, str], type | Exception] = {
     ("encoder", "tower"): EncoderOptions,
     ("fusion", "mix"): FusionOptions,
     ("loss", "l1"): LossOptions,
+    ("loss", "taught"): TaughtOptions,
     ("loss", "reserved"): ReservedOptions,
     ("loss", "broken"): PluginBroken("loss/broken of acme 1.0 does not import"),
     ("loss", "odd"): int,
     ("observer", "progress"): Nothing,
     ("observer", "journal"): Nothing,
+    ("observer", "tensorboard"): Nothing,
     ("observer", "grid"): Nothing,
     ("exporter", "pt"): Nothing,
     ("dataset", "layout"): Nothing,
@@ -93,6 +100,9 @@ class FakeRegistry:
         if isinstance(options, Exception):
             raise options
         return options
+
+    def needs(self, kind: str, use: str, options: object) -> Needs:
+        return Needs(teacher=True, features=options.deep) if isinstance(options, TaughtOptions) else Needs()
 
 
 GOOD = """\
@@ -134,14 +144,14 @@ def test_a_recipe_becomes_typed(load: Load) -> None:
     assert recipe.losses == {"l1": Component("loss", "l1", "acme:l1", LossOptions(), LossEntryOptions(weight=2.0))}
     assert recipe.training == Training()
     assert recipe.model.decoder == Decoder()
-    assert list(recipe.observers) == ["progress", "journal", "grid"]
+    assert list(recipe.observers) == ["progress", "journal", "grid", "tensorboard"]
     assert recipe.export == {}
 
 
 def test_the_tree_has_every_default_in_a_fixed_order(load: Load) -> None:
     shuffled = "losses: {l1: {}}\nmodel: {fusion: {dim: 8, use: mix}, encoder: {use: tower}}\n"
     tree = load(shuffled).recipe.tree
-    sections = ["name", "data", "model", "losses", "optimizer", "training", "observers", "export"]
+    sections = ["name", "data", "model", "teacher", "losses", "optimizer", "training", "observers", "export"]
     assert list(tree) == sections
     assert list(tree["model"])[:3] == ["encoder", "fusion", "decoder"]
     assert tree["model"]["encoder"] == {
@@ -220,8 +230,8 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
         "r.yaml:1:24 data.image_size: is given twice, first in line 1; keep one",
         "r.yaml:1:51 data.crop_size: found 8; allowed: an integer from 16 to 8192 or null",
         (
-            "r.yaml:2:1 modle: unknown key; allowed: extends, name, description, data, model, losses, optimizer, "
-            "training, observers, export; did you mean `model`?"
+            "r.yaml:2:1 modle: unknown key; allowed: extends, name, description, data, model, teacher, losses, "
+            "optimizer, training, observers, export; did you mean `model`?"
         ),
         "r.yaml:4:18 model.encoder.use: no encoder `towre`",
         "r.yaml:5:3 model.fusion.dim: is missing",
@@ -366,6 +376,37 @@ def test_problems_say_where_and_what(load: Load, text: str, expected: list[str])
             ["optimizer.critic_lr=1e-7"],
             "optimizer.min_lr: found 1e-06; `cosine` needs it below optimizer.critic_lr, 1e-07",
         ),
+        (
+            ["losses.taught={}"],
+            "losses.taught: needs a teacher; add a section such as `teacher: {run: runs/teacher_default}`",
+        ),
+        (
+            ["losses.taught={deep: true}", "teacher={run: x}"],
+            (
+                "losses.taught: compares features and needs a live teacher: set `teacher.mode: online`, or let it "
+                "compare maps alone (shards hold no features)"
+            ),
+        ),
+        (
+            ["teacher={run: x}"],
+            "teacher: no loss learns from it; add `distillation: {}` to losses, or remove this section",
+        ),
+        (
+            ["losses.taught={}", "teacher={mode: online}"],
+            "teacher: names no teacher; write one of `run`, `checkpoint` and `recipe`",
+        ),
+        (
+            ["losses.taught={}", "teacher={run: x, recipe: y}"],
+            "teacher.run: found run and recipe; keep one (`run: null` drops an inherited one)",
+        ),
+        (
+            ["losses.taught={}", "teacher={run: x, overrides: [training.epochs=1]}"],
+            "teacher.overrides: changes `teacher.recipe`, and there is none; add it, or leave this out",
+        ),
+        (
+            ["losses.taught={}", "teacher={run: x, mode: online, shards: y}"],
+            "teacher.shards: is not read by `mode: online`; leave it out, or write `mode: shards`",
+        ),
     ],
 )
 def test_sections_must_fit_each_other(load: Load, overrides: list[str], expected: str) -> None:
@@ -383,6 +424,9 @@ def test_sections_must_fit_each_other(load: Load, overrides: list[str], expected
         ["model.view_conditioning=direction", "data.alignment=estimated", "data.jitter.alignment=1"],
         ["data.synthesize={materials: x}", "data.root=y"],
         ["optimizer.min_lr=1", "optimizer.scheduler=step"],
+        ["losses.taught={}", "teacher={run: x}"],
+        ["losses.taught={deep: true}", "teacher={recipe: x, mode: online}"],
+        ["teacher=null"],
     ],
 )
 def test_sections_that_fit_are_accepted(load: Load, overrides: list[str]) -> None:
@@ -410,6 +454,24 @@ def test_a_faulty_section_hides_no_rule_of_the_others(load: Load) -> None:
         "training.epochs:",
         "model.encoder.use:",
     ]
+
+
+def test_a_teacher_is_a_section_or_nothing(load: Load) -> None:
+    assert load(GOOD).recipe.teacher is None
+    assert load(GOOD).recipe.tree["teacher"] is None
+    text = GOOD.replace("losses:", "teacher: {run: x}\nlosses:\n  taught: {}")
+    recipe = load(text).recipe
+    assert recipe.teacher == Teacher(run="x")
+    assert load(dump_recipe(recipe), file="recipe.yaml").recipe.teacher == recipe.teacher
+    assert load(text, "teacher=null", "losses.taught=null").recipe.teacher is None
+    assert problems(load, text, "teacher.mode=live")[0].startswith(
+        '--set:1:1 teacher.mode: found "live"; allowed: online, shards'
+    )
+
+
+def test_a_faulty_loss_may_be_the_one_that_learns(load: Load) -> None:
+    (found,) = problems(load, GOOD, "losses.taught={depth: 1}", "teacher={run: x}")
+    assert "losses.taught.depth: unknown key" in found
 
 
 def test_use_dirty_is_the_dirty_curriculum(load: Load) -> None:

@@ -130,10 +130,14 @@ def test_default_sections_are_there_and_can_be_changed(folder: Path) -> None:
     write("base.yaml", "training: {}\n")
     write("r.yaml", "extends: base.yaml\nobservers: {grid: null}\n")
     write("own.yaml", "observers: {board: {}}\n")
-    assert read("base.yaml")[0]["observers"] == {"progress": {}, "journal": {}, "grid": {}}
+    assert read("base.yaml")[0]["observers"] == {"progress": {}, "journal": {}, "grid": {}, "tensorboard": {}}
     assert read("base.yaml")[0]["export"] == {}
-    assert read("base.yaml", "observers.grid=null")[0]["observers"] == {"progress": {}, "journal": {}}
-    assert read("r.yaml")[0]["observers"] == {"progress": {}, "journal": {}}
+    assert read("base.yaml", "observers.grid=null")[0]["observers"] == {
+        "progress": {},
+        "journal": {},
+        "tensorboard": {},
+    }
+    assert read("r.yaml")[0]["observers"] == {"progress": {}, "journal": {}, "tensorboard": {}}
     assert read("own.yaml")[0]["observers"] == {"board": {}}
 
 

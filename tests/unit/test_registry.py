@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from neuropbr_core.errors import ModelError, PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
+from neuropbr_core.plugin import Needs
 from neuropbr_core.registry import Entry, Registry, default_registry, provenance, set_default_registry
 
 ENCODERS = "neuropbr.encoders"
@@ -40,6 +41,14 @@ ENCODER = '''
         encoder.channels, encoder.strides = (options.width, options.width), (1, 2)
         return encoder
 '''
+
+NEEDS = """
+    from neuropbr_core.plugin import Needs
+
+    @hookimpl
+    def loss_needs(options):
+        return {needs}
+"""
 
 LOSS = """
     from dataclasses import dataclass
@@ -255,6 +264,33 @@ class TestLoading:
         assert old in ENCODER
         declare("acme", ENCODERS, "tiny = nbr_tiny", ENCODER.replace(old, new))
         assert cause in broken(Registry(), "encoder", "tiny")
+
+    def test_needs_are_what_the_hook_says_or_nothing(self, declare):
+        said = LOSS.format(field="deep: bool = False") + NEEDS.format(
+            needs="Needs(teacher=True, features=options.deep)"
+        )
+        declare("acme", LOSSES, "taught = nbr_taught", said)
+        declare("acme-more", LOSSES, "plain = nbr_plain", LOSS.format(field="deep: bool = False"))
+        declare("acme-nets", ENCODERS, "tiny = nbr_tiny", ENCODER)
+        registry = Registry()
+        options = registry.options("loss", "taught")
+        assert registry.needs("loss", "taught", options()) == Needs(teacher=True)
+        assert registry.needs("loss", "taught", options(deep=True)) == Needs(teacher=True, features=True)
+        assert registry.needs("loss", "plain", registry.options("loss", "plain")()) == Needs()
+        assert registry.needs("encoder", "tiny", registry.options("encoder", "tiny")()) == Needs()
+
+    @pytest.mark.parametrize(
+        ("needs", "cause"),
+        [
+            ("True", "loss_needs must return neuropbr_core.plugin.Needs, but returned True"),
+            ("1 / 0", "loss_needs raised Z"),
+        ],
+    )
+    def test_says_how_needs_are_wrong(self, declare, needs, cause):
+        declare("acme", LOSSES, "taught = nbr_taught", LOSS.format(field="a: int = 1") + NEEDS.format(needs=needs))
+        registry = Registry()
+        with pytest.raises(PluginBroken, match=re.escape(cause)):
+            registry.needs("loss", "taught", registry.options("loss", "taught")())
 
     @pytest.mark.parametrize("field", ["weight", "start_epoch", "ramp_epochs"])
     def test_reserves_the_keys_that_the_core_reads(self, declare, field):

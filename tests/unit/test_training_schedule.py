@@ -39,10 +39,10 @@ def test_plateau_reduces_after_its_patience_and_not_below_the_floor() -> None:
     rates, optimizer = _rates(Optimizer(scheduler="plateau", warmup_epochs=0, patience=1, gamma=0.1, min_lr=0.05))
     for loss in (1.0, 0.9, 0.9, 0.95):
         rates.validated(loss)
-    assert rates.set(4) == pytest.approx(0.1)
+    assert rates.set(4)["lr"] == pytest.approx(0.1)
     for _ in range(4):
         rates.validated(2.0)
-    assert rates.set(8) == pytest.approx(0.05)
+    assert rates.set(8)["lr"] == pytest.approx(0.05)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
 
 
@@ -53,4 +53,4 @@ def test_plateau_state_survives_a_resume() -> None:
         first.validated(loss)
     second, _ = _rates(options)
     second.load_state_dict(first.state_dict())
-    assert second.set(3) == first.set(3) == pytest.approx(0.5)
+    assert second.set(3)["lr"] == first.set(3)["lr"] == pytest.approx(0.5)

@@ -1,4 +1,8 @@
-"""The objective's weights and the step's order: one forward, critics first, nothing frozen left behind."""
+"""The objective's weights and the step: one forward, one update from a group of batches, nothing frozen left behind."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +12,7 @@ from torch import Tensor, nn
 from neuropbr_core.contracts import Loss, LossInput, LossResult, Prediction
 from neuropbr_core.data.prepare import Prepared
 from neuropbr_core.kinds import LossEntryOptions
-from neuropbr_core.training.objective import Averages, Objective, Term, frozen, loss_weight
+from neuropbr_core.training.objective import Objective, Term, frozen, loss_weight
 from neuropbr_core.training.step import Stepper
 
 
@@ -30,6 +34,26 @@ class Squared(Loss):
     def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:
         value = (x.prediction.maps["albedo"] - x.target["albedo"]).square().mean()
         return LossResult(value, {"mse": value.detach()})
+
+
+class Imitation(Squared):
+    """Claims part of the objective from the reconstruction losses."""
+
+    reconstruction = False
+    share = 0.75
+
+
+def test_a_share_is_taken_from_the_reconstruction_losses_alone_and_ramps() -> None:
+    """From epoch 1 on the imitation counts, half at first: 1 - 0.75 / 2, then 1 - 0.75 of the others is left."""
+    albedo = torch.full((1, 3, 2, 2), 2.0)
+    x = LossInput(Prediction({"albedo": albedo}, {}, {}), {"albedo": albedo - 1}, albedo, albedo, albedo[:, :1])
+    terms = [
+        Term("squared", Squared(), LossEntryOptions(weight=3.0), None),
+        Term("imitation", Imitation(), LossEntryOptions(weight=0.5, start_epoch=1, ramp_epochs=1), None),
+    ]
+    results = [Objective(terms).generator_loss(replace(x, epoch=epoch)) for epoch in range(3)]
+    assert [result.total.item() for result in results] == pytest.approx([3, 3 * 0.625 + 0.25, 3 * 0.25 + 0.5])
+    assert [result.terms["reconstruction"].item() for result in results] == pytest.approx([3, 3, 3])
 
 
 class Adversary(Loss):
@@ -98,7 +122,7 @@ def test_a_step_runs_the_generator_once_and_updates_both() -> None:
     critic = stepper.objective.terms[1].critic
     assert critic is not None
     before = [p.detach().clone() for p in (*painter.parameters(), *critic.parameters())]
-    scalars = stepper.step(make_prepared(), epoch=0)
+    scalars = stepper.step([make_prepared()], [1.0], epoch=0).scalars
     after = [*painter.parameters(), *critic.parameters()]
     assert painter.forwards == 1
     # the critic's bias cancels between real and fake, so only its weight moves
@@ -106,6 +130,7 @@ def test_a_step_runs_the_generator_once_and_updates_both() -> None:
     assert adversary.frozen_in_forward == [True]
     assert all(p.requires_grad for p in critic.parameters())
     names = {"loss/total", "loss/reconstruction", "loss/l2/mse", "loss/gan/fool", "critic/total", "critic/gan/gap"}
+    names |= {"grad_norm", "critic/gan/grad_norm"}
     assert set(scalars) == names
     assert not any(value.requires_grad for value in scalars.values())
     expected = 2.0 * scalars["loss/l2/mse"] + 0.1 * scalars["loss/gan/fool"]
@@ -118,8 +143,8 @@ def test_a_loss_that_has_not_started_neither_counts_nor_trains_its_critic() -> N
     critic = stepper.objective.terms[1].critic
     assert critic is not None
     before = [p.detach().clone() for p in critic.parameters()]
-    scalars = stepper.step(make_prepared(), epoch=2)
-    assert set(scalars) == {"loss/total", "loss/reconstruction", "loss/l2/mse"}
+    scalars = stepper.step([make_prepared()], [1.0], epoch=2).scalars
+    assert set(scalars) == {"loss/total", "loss/reconstruction", "loss/l2/mse", "grad_norm"}
     assert all(torch.equal(a, b) for a, b in zip(critic.parameters(), before, strict=True))
     assert adversary.frozen_in_forward == []
 
@@ -142,9 +167,102 @@ def test_frozen_restores_only_what_it_froze() -> None:
     assert not module.bias.requires_grad
 
 
-def test_averages_give_sums_and_counts_once() -> None:
-    averages = Averages()
-    averages.add({"a": torch.tensor(1.0)})
-    averages.add({"a": torch.tensor(2.0), "b": torch.tensor(5.0)})
-    assert averages.flush() == {"a": (3.0, 2), "b": (5.0, 1)}
-    assert averages.flush() == {}
+def parameters_of(stepper: Stepper) -> list[Tensor]:
+    critic = stepper.objective.terms[1].critic
+    assert critic is not None
+    return [p.detach().clone() for p in (*stepper.generator.parameters(), *critic.parameters())]
+
+
+def rows(prepared: Prepared, wanted: slice) -> Prepared:
+    targets = {name: value[wanted] for name, value in prepared.targets.items()}
+    return Prepared(prepared.views[wanted], prepared.visible[wanted], None, targets, prepared.valid[wanted])
+
+
+def test_a_group_gives_the_update_of_one_large_batch_even_when_its_last_batch_is_short() -> None:
+    ones = torch.ones(5, 1, 4, 4)
+    large = Prepared(torch.rand(5, 3, 3, 4, 4), ones[:, None], None, {"albedo": torch.rand(5, 3, 4, 4)}, ones)
+    whole, split = make_stepper()[0], make_stepper()[0]
+    for _ in range(3):
+        one = whole.step([large], [1.0], epoch=0).scalars
+        parts = [rows(large, slice(0, 2)), rows(large, slice(2, 4)), rows(large, slice(4, 5))]
+        other = split.step(iter(parts), [0.4, 0.4, 0.2], epoch=0).scalars
+        for name in one:
+            torch.testing.assert_close(one[name], other[name])
+    for a, b in zip(parameters_of(whole), parameters_of(split), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_only_one_batch_of_a_group_is_held_at_a_time() -> None:
+    stepper, painter, _ = make_stepper()
+    asked: list[int] = []
+
+    def group() -> Iterator[Prepared]:
+        for _ in range(3):
+            asked.append(painter.forwards)
+            yield make_prepared()
+
+    stepper.step(group(), [1 / 3] * 3, epoch=0)
+    assert asked == [0, 1, 2]
+
+
+def test_the_logged_norm_is_the_one_before_clipping() -> None:
+    stepper, painter, _ = make_stepper(start_epoch=9)
+    stepper.grad_clip_norm = 1e-3
+    before = painter.color.detach().clone()
+    norm = stepper.step([make_prepared()], [1.0], epoch=0).scalars["grad_norm"]
+    moved = (painter.color.detach() - before).norm()
+    assert norm > 1e-2
+    torch.testing.assert_close(moved, torch.tensor(0.1 * 1e-3), rtol=1e-3, atol=0)  # learning rate times the limit
+
+
+def test_without_a_limit_gradients_are_as_they_are() -> None:
+    stepper, painter, _ = make_stepper(start_epoch=9)
+    stepper.grad_clip_norm = 0
+    before = painter.color.detach().clone()
+    norm = stepper.step([make_prepared()], [1.0], epoch=0).scalars["grad_norm"]
+    torch.testing.assert_close((painter.color.detach() - before).norm(), 0.1 * norm)
+
+
+def spoiled() -> Prepared:
+    prepared = make_prepared()
+    prepared.targets["albedo"][0, 0, 0, 0] = math.nan
+    return prepared
+
+
+def test_a_step_that_is_not_finite_is_dropped_whole() -> None:
+    stepper, painter, _ = make_stepper()
+    stepper.skip_nonfinite = True
+    painter.register_buffer("running", torch.ones(2))
+
+    def count(*_: object) -> None:
+        painter.running.fill_(math.nan)
+
+    painter.register_forward_hook(count)
+    stepper.step([make_prepared()], [1.0], epoch=0)
+    painter.running.fill_(3.0)
+    before = parameters_of(stepper)
+    result = stepper.step([make_prepared(), spoiled()], [0.5, 0.5], epoch=0)
+    assert result == ({}, True)
+    assert not result.updated
+    assert all(torch.equal(a, b) for a, b in zip(parameters_of(stepper), before, strict=True))
+    assert painter.running.tolist() == [3.0, 3.0]
+
+
+def test_a_critic_that_is_not_finite_is_left_as_it_is_and_the_generator_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stepper, painter, adversary = make_stepper()
+    stepper.skip_nonfinite = True
+    loss = adversary.critic_loss
+    monkeypatch.setattr(
+        adversary,
+        "critic_loss",
+        lambda x, critic: LossResult(loss(x, critic).total * math.inf, {"gap": torch.zeros(())}),
+    )
+    before, color = parameters_of(stepper)[1:], painter.color.detach().clone()
+    result = stepper.step([make_prepared()], [1.0], epoch=0)
+    assert result.skipped
+    assert result.updated
+    assert not any(name.startswith("critic/") for name in result.scalars)
+    assert all(torch.equal(a, b) for a, b in zip(parameters_of(stepper)[1:], before, strict=True))
+    assert not torch.equal(painter.color, color)

@@ -1,13 +1,12 @@
 """Validation pictures on disk."""
 
 import io
-import re
 from pathlib import Path
 
 from PIL import Image
 
 from neuropbr_core.contracts import Observer, ValidationSummary
-from neuropbr_core.files import write_bytes
+from neuropbr_core.files import file_name, write_bytes
 
 FOLDER = "images"
 
@@ -27,9 +26,4 @@ class GridObserver(Observer):
         for name, picture in summary.images.items():
             encoded = io.BytesIO()
             Image.fromarray(picture).save(encoded, format="PNG")
-            write_bytes(self._folder / f"epoch_{summary.epoch + 1:04d}_{_file_name(name)}.png", encoded.getvalue())
-
-
-def _file_name(name: str) -> str:
-    """The name with everything that could lead elsewhere turned into `_`."""
-    return re.sub(r"[^\w.-]+", "_", name).lstrip(".")
+            write_bytes(self._folder / f"epoch_{summary.epoch + 1:04d}_{file_name(name)}.png", encoded.getvalue())

@@ -4,7 +4,7 @@ Every row has `event`, `time` (ISO 8601, UTC), `epoch` (from 1, as on the consol
 first) and `step` (generator steps so far), then what the event brings:
 
 - `run_started`: `run`, `epochs`, `steps_per_epoch`, `resumed`, `facts`
-- `train`: means since the last such row, as `loss/…`, `critic/…`, `lr`
+- `train`: means since the last such row, as `loss/…`, `critic/…`, `grad_norm`, and `lr`, `critic_lr`
 - `epoch`: means over the epoch, and `seconds`
 - `validation`: `loss` and `<map>/<metric>`
 - `checkpoint`: `path` (relative to the run), `best`

@@ -5,7 +5,8 @@ import torch
 
 from neuropbr_core.testing.fusion import FusionSuite
 from neuropbr_fusion.concat import Options
-from neuropbr_fusion.concat.statistics import StatisticsFusion, view_statistics
+from neuropbr_fusion.concat.statistics import StatisticsFusion
+from neuropbr_fusion.pooling import view_statistics
 
 
 class TestConcat(FusionSuite):

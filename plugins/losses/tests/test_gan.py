@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import LossSetup
-from neuropbr_core.errors import ModelError
+from neuropbr_core.errors import ModelError, RecipeError
 from neuropbr_core.maps import MAP_NAMES
+from neuropbr_core.recipe import load_recipe
 from neuropbr_core.testing.loss import LossSuite, example_loss_input
 from neuropbr_losses.gan import Options
 from neuropbr_losses.gan.critic import PatchCritic, minimum_size
@@ -155,15 +156,20 @@ def test_critic_steps_reach_the_trainer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "setup", "message"),
+    ("options", "message"),
     [
-        (Options(sigmoid=True), LossSetup(MAP_NAMES, 512), "mode hinge needs unbounded scores, .* or mode: bce"),
-        (Options(critic="simple", layers=4), SETUP, "critic simple is fixed at 3 layers of width 64, but layers is 4"),
+        ({"sigmoid": True}, "mode `hinge` needs unbounded scores, .* or `mode: bce`"),
+        ({"critic": "simple", "layers": 4}, "critic `simple` is fixed at 3 layers of width 64, but layers is 4"),
     ],
 )
-def test_what_cannot_work_is_refused(options: Options, setup: LossSetup, message: str) -> None:
-    with pytest.raises(ModelError, match=f"loss gan: {message}"):
-        GanLoss(options, setup)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
+
+
+def test_a_sigmoid_critic_with_hinge_is_an_error_of_the_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"--set:\d+:\d+ losses\.gan: mode `hinge` needs unbounded scores"):
+        load_recipe("neuropbr:quickstart", ["losses.gan={sigmoid: true, layers: 2}"])
 
 
 def test_maps_too_small_for_the_critic_are_refused_before_the_first_step() -> None:

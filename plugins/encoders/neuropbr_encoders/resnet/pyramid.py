@@ -1,77 +1,25 @@
-"""The ResNet of timm as an encoder: stem stride, start weights, and freezing that holds."""
+"""The ResNet of timm as an encoder."""
 
-from typing import Any
-
-import timm
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from neuropbr_core.contracts import Encoder
+from neuropbr_encoders.backbone import TimmEncoder
 from neuropbr_encoders.resnet import Options
-from neuropbr_encoders.resnet.weights import load_start_weights
-
-_TIMM_STEM_STRIDE = 2
+from neuropbr_encoders.start_weights import Network
 
 
-class ResNetEncoder(Encoder):
+class ResNetEncoder(TimmEncoder):
     """Stem and four stages of a ResNet, each a level of the pyramid.
 
-    With `stem_stride: 1` only the first convolution changes its step; it has the weights of the usual network, so
-    ImageNet weights still fit. Its features then lie at strides 1, 2, 4, 8, 16 instead of 2, 4, 8, 16, 32.
+    Start weights of torchvision fit as well: its names are timm's.
 
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1.
 
     Args:
         options: The recipe's options.
-        in_channels: Channels of the images. Those behind the first three start at zero when start weights are for
-            three, so that the encoder starts with what it knows of plain images.
+        in_channels: Channels of the images.
 
     Raises:
         ModelError: Start weights cannot be had or do not fit.
     """
 
     def __init__(self, options: Options, in_channels: int) -> None:
-        super().__init__()
-        self.body = _body(options, in_channels)
-        self.channels = tuple(self.body.feature_info.channels())
-        self.strides = tuple(
-            reduction * options.stem_stride // _TIMM_STEM_STRIDE for reduction in self.body.feature_info.reduction()
-        )
-        if not self.body.conv1.weight.is_meta:
-            load_start_weights(self.body, options)
-        self._frozen_norms = options.freeze or options.freeze_batch_norm
-        if options.freeze:
-            self.requires_grad_(False)
-        if options.freeze_batch_norm:
-            self._norms.requires_grad_(False)
-        self.train()
-
-    @property
-    def _norms(self) -> nn.ModuleList:
-        return nn.ModuleList(module for module in self.body.modules() if isinstance(module, nn.BatchNorm2d))
-
-    def train(self, mode: bool = True) -> "ResNetEncoder":
-        """Switch mode, except that frozen batch norms stay in eval mode: in train mode their statistics would move."""
-        super().train(mode)
-        if self._frozen_norms:
-            self._norms.eval()
-        return self
-
-    def forward(self, images: Float[Tensor, "N C H W"]) -> list[Float[Tensor, "N c h w"]]:
-        """Encode images.
-
-        Args:
-            images: Normalised images; H and W are divisible by `strides[-1]`.
-
-        Returns:
-            The outputs of the stem and of the four stages, finest first.
-        """
-        features: list[Tensor] = self.body(images)
-        return features
-
-
-def _body(options: Options, in_channels: int) -> Any:
-    """The feature extractor of timm, whose attributes have no static types."""
-    body: Any = timm.create_model(options.variant, features_only=True, pretrained=False, in_chans=in_channels)
-    body.conv1.stride = (options.stem_stride, options.stem_stride)
-    return body
+        network = Network(encoder="resnet", name=options.variant, stem="conv1", classifier=("fc.",))
+        super().__init__(network, options, in_channels)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 NEUROPBR_API = 1
 
+SIMPLE_LAYERS, SIMPLE_WIDTH = 3, 64
+DEFAULT_LAYERS, DEFAULT_WIDTH = 6, 64
+
 
 @dataclass(frozen=True)
 class Options:
@@ -31,14 +34,30 @@ class Options:
             description="Stride-2 convolutions of the configurable critic: 3 see 70×70 pixels, 4 see 142×142, 6 see "
             "574×574; maps must be at least 3·2^layers pixels.",
         ),
-    ] = 6
+    ] = DEFAULT_LAYERS
     width: Annotated[
         int, Meta(ge=1, le=512, description="Channels of the configurable critic's first layer; they double up to 8×.")
-    ] = 64
+    ] = DEFAULT_WIDTH
     sigmoid: Annotated[
         bool, Meta(description="The critic ends in a sigmoid and scores probabilities; `bce` only, and less stable.")
     ] = False
     critic_steps: Annotated[int, Meta(ge=1, description="Critic updates for every generator update.")] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises:
+            ValueError: They do; a recipe shows it at the entry.
+        """
+        if self.mode == "hinge" and self.sigmoid:
+            raise ValueError(
+                "mode `hinge` needs unbounded scores, but sigmoid is true; set `sigmoid: false`, or `mode: bce`"
+            )
+        if self.critic == "simple" and (self.layers, self.width) != (DEFAULT_LAYERS, DEFAULT_WIDTH):
+            raise ValueError(
+                f"critic `simple` is fixed at {SIMPLE_LAYERS} layers of width {SIMPLE_WIDTH}, but layers is "
+                f"{self.layers} and width is {self.width}; leave both out, or set `critic: configurable`"
+            )
 
 
 @hookimpl

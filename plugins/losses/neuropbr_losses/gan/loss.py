@@ -10,12 +10,9 @@ from torch.nn import functional as F
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup, Maps
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAPS
-from neuropbr_losses.gan import Options
+from neuropbr_losses.gan import SIMPLE_LAYERS, SIMPLE_WIDTH, Options
 from neuropbr_losses.gan.critic import PatchCritic, minimum_size, too_small
 from neuropbr_losses.masking import conceal
-
-SIMPLE_LAYERS = 3
-SIMPLE_WIDTH = 64
 
 Penalty = Callable[[Tensor], Tensor]
 
@@ -35,9 +32,6 @@ class GanLoss(Loss):
         options: The game and the critic.
         setup: Names the predicted maps and their size.
 
-    Raises:
-        ModelError: The options contradict each other.
-
     Source: I. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, section 3 (`bce`); J. Lim, J. Ye,
     "Geometric GAN", 2017, and T. Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR
     2018, equations 16 and 17 (`hinge`).
@@ -47,7 +41,6 @@ class GanLoss(Loss):
 
     def __init__(self, options: Options, setup: LossSetup) -> None:
         super().__init__()
-        _check(options)
         self.options = options
         self.maps, self.output_size = setup.maps, setup.output_size
         self.critic_steps = options.critic_steps
@@ -120,16 +113,3 @@ def _probability_real(scores: Tensor) -> Tensor:
 
 def _probability_fake(scores: Tensor) -> Tensor:
     return _probability_real(1 - scores)
-
-
-def _check(options: Options) -> None:
-    if options.mode == "hinge" and options.sigmoid:
-        raise ModelError(
-            "loss gan: mode hinge needs unbounded scores, but sigmoid is true; set sigmoid: false, or mode: bce"
-        )
-    defaults = Options()
-    if options.critic == "simple" and (options.layers, options.width) != (defaults.layers, defaults.width):
-        raise ModelError(
-            f"loss gan: critic simple is fixed at {SIMPLE_LAYERS} layers of width {SIMPLE_WIDTH}, but layers is "
-            f"{options.layers} and width is {options.width}; leave both out, or set critic: configurable"
-        )

@@ -1,0 +1,60 @@
+"""`neuropbr evaluate`: how good a run's maps are, on samples whose true maps are known."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--run", "run_folder", required=True, metavar="DIR", help="A run's folder.")
+@click.option("--checkpoint", default="best", show_default=True, help="best, latest or a checkpoint's name.")
+@click.option("--data", metavar="DIR", help="Dataset to score, all of it; default: what the run held back.")
+@click.option(
+    "--render-curriculum",
+    "curriculum",
+    type=click.Choice(("0", "1", "2", "clean", "mixed", "dirty")),
+    help="Which renders of it; default: as the run was trained.",
+)
+@click.option("--output", metavar="DIR", help="Folder for the results; default: RUN/evaluations/NAME.")
+@click.option("--worst", default=4, show_default=True, type=click.IntRange(0), help="Worst samples to draw.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+def evaluate(  # noqa: PLR0913
+    *,
+    run_folder: str,
+    checkpoint: str,
+    data: str | None,
+    curriculum: str | None,
+    output: str | None,
+    worst: int,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Score a run's maps beside the baselines.
+
+    Errors of each map, normal angles, and re-renderings under lamps that no capture has; means over images, and by
+    material. The worst cases are drawn.
+    """
+    import json
+    from typing import cast
+
+    from neuropbr_core.data.progress import bar
+    from neuropbr_core.devices import choose_device
+    from neuropbr_core.inference.evaluate import Curriculum, describe, evaluate_run
+
+    found = evaluate_run(
+        Path(run_folder),
+        checkpoint=checkpoint,
+        data=data,
+        curriculum=cast("Curriculum | None", int(curriculum) if curriculum and curriculum.isdigit() else curriculum),
+        output=output,
+        worst=worst,
+        device=choose_device(device),
+        say=lambda line: click.echo(line, err=True),
+        progress=bar,
+    )
+    if as_json:
+        click.echo(json.dumps(found.record.to_dict(), indent=2, allow_nan=False))
+        return
+    click.echo(describe(found.record, found.trained_on))
+    click.echo(f"Results: {found.folder}")

@@ -1,0 +1,198 @@
+"""What a recipe's networks cost: parameters, arithmetic and memory, counted without running them.
+
+Everything happens on tensors that have a shape but no values, so that the largest recipe takes seconds and no memory.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from neuropbr_core.contracts import LossInput, LossSetup, Prediction
+from neuropbr_core.maps import MAP_NAMES
+from neuropbr_core.model.build import build_generator, parameter_count
+from neuropbr_core.model.generator import Generator
+from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Registry, default_registry
+
+PARTS = ("encoder", "fusion", "decoder", "heads")
+OTHER = "other"
+"""The rest of the generator: normalisation of views, merging of skips, activation of maps. It has no parameters."""
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """What one part costs.
+
+    Attributes:
+        name: `encoder`, `fusion`, `decoder`, `heads`, `other`, or `critic NAME` for the critic of loss NAME.
+        parameters: Numbers that training changes or could change.
+        flops: Floating-point operations of one forward pass, a multiplication and its addition counted as two;
+            convolutions, matrix products and attention only, which is nearly all.
+        saved_bytes: Bytes that a forward pass keeps for the backward pass; None for critics.
+    """
+
+    name: str
+    parameters: int
+    flops: int
+    saved_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one sample costs.
+
+    Attributes:
+        views: Its views.
+        image_size: Side of each view in pixels, for `flops`.
+        output_size: Side of the maps that come out of it.
+        train_size: Side of the views in training, for `saved_bytes`; smaller than `image_size` where crops are cut.
+        parts: One entry a part.
+    """
+
+    views: int
+    image_size: int
+    output_size: int
+    train_size: int
+    parts: tuple[PartCost, ...]
+
+    @property
+    def total(self) -> PartCost:
+        """The sum of all parts."""
+        return PartCost(
+            "total",
+            sum(part.parameters for part in self.parts),
+            sum(part.flops for part in self.parts),
+            sum(part.saved_bytes or 0 for part in self.parts),
+        )
+
+
+def cost(recipe: Recipe, registry: Registry | None = None) -> Cost:
+    """Count what the networks of a recipe cost for one sample.
+
+    Memory is that of bfloat16 autocast, without checkpointing, and with attention that does not store its scores;
+    the losses' own is not in it.
+
+    Raises:
+        PluginError: A component is missing or breaks its contract.
+        ModelError: The parts do not fit together.
+    """
+    registry = registry or default_registry()
+    spec, train_size = ModelSpec.from_recipe(recipe), recipe.data.crop_size or recipe.data.image_size
+    with torch.device("meta"):
+        generator = build_generator(spec, registry)
+        inputs = blank_inputs(spec, spec.image_size)
+        flops, prediction = _generator_flops(generator, inputs)
+        critics = _critic_costs(recipe, registry, inputs, prediction, generator.feature_channels)
+    saved = saved_bytes(generator, spec, train_size)
+    parts = [PartCost(name, parameter_count(getattr(generator, name)), flops[name], saved[name]) for name in PARTS] + [
+        PartCost(OTHER, 0, flops[OTHER], saved[OTHER])
+    ]
+    output_size = next(iter(prediction.maps.values())).shape[-1]
+    return Cost(spec.views, spec.image_size, output_size, train_size, (*parts, *critics))
+
+
+def blank_inputs(spec: ModelSpec, size: int) -> dict[str, Tensor]:
+    """One sample of views of side `size`, with all that the generator takes beside them."""
+    shape = (1, spec.views, 3, size, size)
+    inputs = {"views": torch.zeros(shape), "visible": torch.ones(1, spec.views, 1, size, size)}
+    return inputs | ({"directions": torch.zeros(shape)} if spec.section.view_conditioning == "direction" else {})
+
+
+def saved_bytes(generator: Generator, spec: ModelSpec, size: int) -> Counter[str]:
+    """Bytes that autograd keeps of one forward pass of a sample in training, by part.
+
+    Tensors that share memory count once; parameters and buffers do not count, their copies in bfloat16 do.
+
+    Args:
+        generator: Built on any device; only its shapes are used.
+        spec: Its spec.
+        size: Side of the views in pixels.
+    """
+    with FakeTensorMode():
+        state = {
+            name: torch.empty(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
+            for name, value in generator.state_dict(keep_vars=True).items()
+        }
+        kept = _Kept(state)
+        handles = [handle for name in PARTS for handle in kept.watch(getattr(generator, name), name)]
+        hooks = torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor)
+        try:
+            with hooks, torch.autocast("cpu", torch.bfloat16):
+                torch.func.functional_call(generator.train(), state, (), blank_inputs(spec, size))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return kept.bytes
+
+
+class _Kept:
+    """Counts the storages that autograd keeps, by the part of the generator that is running."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        self.bytes: Counter[str] = Counter()
+        self._part = OTHER
+        self._seen = {_storage(tensor): tensor for tensor in state.values()}
+
+    def watch(self, part: nn.Module, name: str) -> list[Any]:
+        """Count under `name` while `part`, or an entry of it where it is a mapping of modules, runs."""
+        modules = list(part.values()) if isinstance(part, nn.ModuleDict) else [part]
+        before = [module.register_forward_pre_hook(lambda *_: self._enter(name)) for module in modules]
+        return [*before, *(module.register_forward_hook(lambda *_: self._enter(OTHER)) for module in modules)]
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        """Count a tensor's storage the first time; it is held on to, so that no other takes its place."""
+        storage = _storage(tensor)
+        if storage not in self._seen:
+            self._seen[storage] = tensor
+            self.bytes[self._part] += tensor.untyped_storage().nbytes()
+        return tensor
+
+    def _enter(self, part: str) -> None:
+        self._part = part
+
+
+def _storage(tensor: Tensor) -> int:
+    identity: int = tensor.untyped_storage()._cdata  # noqa: SLF001 (what holds no values has no address of its own)
+    return identity
+
+
+def _generator_flops(generator: Generator, inputs: dict[str, Tensor]) -> tuple[Counter[str], Prediction]:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        prediction: Prediction = generator(**inputs, features=True)
+    counts = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
+    root = type(generator).__name__
+    flops = Counter({name: counts.get(f"{root}.{name}", 0) for name in PARTS})
+    flops["heads"] = sum(count for name, count in counts.items() if name.count(".") == 2 and ".heads." in name)
+    flops[OTHER] = counter.get_total_flops() - flops.total()
+    return flops, prediction
+
+
+def _critic_costs(
+    recipe: Recipe,
+    registry: Registry,
+    inputs: dict[str, Tensor],
+    prediction: Prediction,
+    features: Mapping[str, int],
+) -> list[PartCost]:
+    """What each loss's critic costs to judge the prediction of one sample."""
+    setup = LossSetup(MAP_NAMES, prediction.maps["albedo"].shape[-1], features, features)  # no critic sees a teacher
+    valid = torch.ones_like(prediction.maps["roughness"])
+    x = LossInput(prediction, prediction.maps, inputs["views"], inputs["visible"], valid)
+    costs = []
+    for name, part in recipe.losses.items():
+        loss = registry.create("loss", part.use, part.options, setup=setup)
+        critic = loss.make_critic()
+        if critic is None:
+            continue
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            loss(x, critic)
+        flops = sum(counter.get_flop_counts()[type(critic).__name__].values())
+        costs.append(PartCost(f"critic {name}", parameter_count(critic), flops, None))
+    return costs

@@ -1,0 +1,93 @@
+"""Event files for TensorBoard.
+
+Every value stands at the generator steps so far. Tags are the journal's names below the event that brought them:
+
+- `train/…`, `epoch/…` and `validation/…`: scalars; `best/…`: the best checkpoint's metrics, at the run's end
+- `grids/NAME`: views, and prediction, truth and error of every map, in one picture
+- `pictures/NAME/…`: the same one by one
+- `recipe`, `facts`: texts
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
+from neuropbr_core.recipe.text import dump
+
+FOLDER = "tensorboard"
+
+
+class TensorBoardObserver(Observer):
+    """Writes a run's scalars and pictures to `RUN/tensorboard`.
+
+    A resumed run hides what stands behind the step that it resumes from (in the files of the part that was stopped), so
+    that every step is shown once. Events are on disk before the run goes on.
+
+    Args:
+        run_dir: The run's folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._folder = run_dir / FOLDER
+        self._open: SummaryWriter | None = None
+        self._step = 0
+
+    def run_started(self, info: RunInfo) -> None:
+        """Open the event file, and note recipe and facts."""
+        self._close()
+        self._step = info.global_step
+        self._open = SummaryWriter(str(self._folder), purge_step=info.global_step + 1 if info.global_step else None)
+        self._open.add_text("recipe", _code(dump(info.recipe)), info.global_step)
+        self._open.add_text("facts", _table(info.facts), info.global_step)
+        self._open.flush()
+
+    def metrics_logged(self, info: StepInfo, metrics: dict[str, float]) -> None:
+        """Write training metrics."""
+        self._write("train", metrics, info.global_step)
+
+    def epoch_finished(self, summary: EpochSummary) -> None:
+        """Write the epoch's means."""
+        self._write("epoch", summary.metrics, summary.global_step)
+
+    def validation_finished(self, summary: ValidationSummary) -> None:
+        """Write validation metrics and pictures."""
+        for folder, pictures in (("grids", summary.images), ("pictures", summary.details)):
+            for name, picture in pictures.items():
+                self._writer().add_image(f"{folder}/{name}", picture, summary.global_step, dataformats="HWC")
+        self._write("validation", summary.metrics, summary.global_step)
+
+    def run_finished(self, summary: dict[str, float]) -> None:
+        """Write the best checkpoint's metrics, and close."""
+        self._write("best", summary, self._step)
+        self._close()
+
+    def run_failed(self, error: BaseException) -> None:  # noqa: ARG002 (the journal says why)
+        """Close; what was written stays."""
+        self._close()
+
+    def _write(self, group: str, metrics: dict[str, float], step: int) -> None:
+        self._step = step
+        for name, value in metrics.items():
+            self._writer().add_scalar(f"{group}/{name}", value, step)
+        self._writer().flush()
+
+    def _writer(self) -> SummaryWriter:
+        if self._open is None:
+            self._open = SummaryWriter(str(self._folder))
+        return self._open
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _code(text: str) -> str:
+    """Markdown that shows `text` as it is."""
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def _table(facts: dict[str, Any]) -> str:
+    return "\n".join(["| fact | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])

@@ -1,0 +1,39 @@
+"""What can be known to fail before anything is written or removed."""
+
+import torch
+
+from neuropbr_core.errors import RunError
+from neuropbr_core.model import ModelSpec, build_generator
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Registry
+from neuropbr_core.training.objective import Objective
+
+
+def check_networks(recipe: Recipe, registry: Registry) -> None:
+    """Build generator and critics without memory, and check the sizes that they will be given.
+
+    Raises:
+        PluginError: A component is missing or breaks its contract.
+        ModelError: The parts do not fit together.
+        RunError: The encoder cannot take `data.image_size` or `data.crop_size`.
+    """
+    with torch.device("meta"):
+        generator = build_generator(ModelSpec.from_recipe(recipe), registry)
+        Objective.from_recipe(recipe, registry)
+    check_sizes(recipe, generator.encoder.strides[-1])
+
+
+def check_sizes(recipe: Recipe, stride: int) -> None:
+    """Refuse input sizes that the encoder cannot take.
+
+    Raises:
+        RunError: `data.image_size` or `data.crop_size` is no multiple of the encoder's coarsest stride.
+    """
+    for key in ("image_size", "crop_size"):
+        size = getattr(recipe.data, key)
+        if size is not None and size % stride:
+            nearest = max(stride, round(size / stride) * stride)
+            raise RunError(
+                f"data.{key}: found {size}, but encoder {recipe.encoder.use} takes multiples of {stride}; the nearest "
+                f"is {nearest}"
+            )

@@ -1,0 +1,37 @@
+"""MobileNetV3 feature pyramid (large, small), with the stem at full or half resolution: light enough for phones.
+
+Source: Howard et al. 2019, "Searching for MobileNetV3"; networks and ImageNet weights are timm's.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from neuropbr_core.plugin import Meta, hookimpl
+from neuropbr_encoders.pretrainable import PretrainableOptions, StemStride
+
+if TYPE_CHECKING:
+    from neuropbr_encoders.mobilenetv3.pyramid import MobileNetV3Encoder
+
+NEUROPBR_API = 1
+
+
+@dataclass(frozen=True)
+class Options(PretrainableOptions):
+    """Options of the MobileNetV3 encoder."""
+
+    variant: Annotated[Literal["large", "small"], Meta(description="Size of the network.")] = "large"
+    stem_stride: StemStride = 2
+
+
+@hookimpl
+def encoder_options() -> type:
+    """The options dataclass."""
+    return Options
+
+
+@hookimpl
+def create_encoder(options: Options, in_channels: int) -> "MobileNetV3Encoder":
+    """Build the encoder."""
+    from neuropbr_encoders.mobilenetv3.pyramid import MobileNetV3Encoder
+
+    return MobileNetV3Encoder(options, in_channels)
