@@ -1,9 +1,10 @@
 """How much detail is left when photos of several sizes are warped into the texture frame.
 
-    python benchmarks/view_size.py --size 256 --json view_size.json
+    python benchmarks/view_size.py --size 128 --json view_size.json
 
-Shows colour and slopes of materials through known cameras, as photos would, warps the photos back, and correlates what
-arrives with the truth after both have lost what is coarser than a few pixels. `taps 1` interpolates bilinearly at
+Shows colour and slopes of materials, in all the detail that their files have, through known cameras, as photos would;
+warps the photos back, and correlates what arrives with the maps averaged down to `--size`, after both have lost what is
+coarser than a few pixels. `taps 1` interpolates bilinearly at
 pixel centres; `averaged` averages what a pixel covers, as training and inference do.
 """
 
@@ -28,7 +29,7 @@ from neuropbr_core.materials.render import rasterize
 from neuropbr_core.materials.surface import Point
 from neuropbr_core.shipped import resolve
 
-FACTORS = (1.0, 1.5, 2.0, 4.0)
+FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 def shown(point: Point, _: Tensor) -> Tensor:
@@ -47,11 +48,21 @@ def correlation(found: Tensor, truth: Tensor, seen: Tensor) -> Tensor:
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
 
 
-def measure(maps: dict[str, Tensor], size: int, factor: float, seed: int) -> dict[str, list[float]]:
-    """Correlations of the tilted views of one capture, luminance and slopes in turn, by way of sampling."""
+def measure(
+    fine: dict[str, Tensor], maps: dict[str, Tensor], size: int, factor: float, seed: int
+) -> dict[str, list[float]]:
+    """Correlations of the tilted views of one capture, luminance and slopes in turn, by way of sampling.
+
+    Args:
+        fine: What is photographed.
+        maps: The truth.
+        size: Side of the truth in pixels.
+        factor: Side of the photos over that.
+        seed: Seed of the cameras.
+    """
     side = round(size * factor)
     cameras = sample_cameras(torch.Generator().manual_seed(seed), 3)[1:]
-    photos = torch.stack([rasterize(surface_for(maps, side), camera, side, shown) for camera in cameras])[None]
+    photos = torch.stack([rasterize(surface_for(fine, side), camera, side, shown) for camera in cameras])[None]
     homographies = torch.stack([camera.homography for camera in cameras])[None]
     normal = maps["normal"]
     truth = torch.cat((luminance(srgb_to_linear(maps["albedo"])), normal[:, :2] / normal[:, 2:]), dim=1)
@@ -71,17 +82,22 @@ def main() -> None:
     """Run the benchmark as the command line says."""
     parser = argparse.ArgumentParser(description="Detail that is left after alignment, by size of the photos.")
     parser.add_argument("--materials", default="neuropbr:examples/materials", help="folder of material folders")
-    parser.add_argument("--size", type=int, default=256, help="side of the maps in pixels")
+    parser.add_argument("--size", type=int, default=128, help="side of the maps in pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of the cameras")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     rows = []
     print(f"{'material':22}{'photos':>8}{'sampling':>12}{'luminance':>11}{'slopes':>9}")
     for name, folder in find_materials(resolve(options.materials)).items():
-        stored = {key: read_map(path, MAPS[key], options.size) for key, path in map_files(folder).items()}
-        maps = {key: decode_map(MAPS[key], torch.from_numpy(values)[None]) for key, values in stored.items()}
+        fine, maps = (
+            {
+                key: decode_map(MAPS[key], torch.from_numpy(read_map(path, MAPS[key], size))[None])
+                for key, path in map_files(folder).items()
+            }
+            for size in (None, options.size)
+        )
         for factor in FACTORS:
-            for way, (light, slopes) in measure(maps, options.size, factor, options.seed).items():
+            for way, (light, slopes) in measure(fine, maps, options.size, factor, options.seed).items():
                 rows.append((name, factor, way, light, slopes))
                 print(f"{name:22}{factor:7.1f}x{way:>12}{light:11.3f}{slopes:9.3f}")
     for factor in FACTORS:

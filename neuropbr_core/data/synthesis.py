@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from neuropbr_core.data.cameras_file import CameraRecord, record_camera
 from neuropbr_core.data.environment_files import find_environments, read_environments
 from neuropbr_core.data.fingerprint import fingerprint_files
-from neuropbr_core.data.images import Stored, compress_jpeg, read_map, verify_image, write_map
+from neuropbr_core.data.images import (
+    Stored,
+    compress_jpeg,
+    describe_image,
+    read_map,
+    store_map,
+    verify_image,
+    write_map,
+)
 from neuropbr_core.data.layout import Source, map_files, missing_maps, raise_problems
 from neuropbr_core.data.pool import REVISION, CaptureRecord, Pool, Settings, setting_changes
 from neuropbr_core.data.procedural import ProceduralMaterial, procedural_materials
@@ -24,7 +33,7 @@ from neuropbr_core.data.progress import Progress, silent
 from neuropbr_core.data.seeding import CAPTURE, DIRT, torch_generator
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError
-from neuropbr_core.maps import MAPS
+from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.materials.capture import Scene, draw_scene, surface_for, take_clean
 from neuropbr_core.materials.dirt import Dirt, draw_dirt, take_dirty
 from neuropbr_core.materials.encoding import decode_map
@@ -194,23 +203,30 @@ def _render(
     tracked = progress(ordered, len(ordered), "rendering captures")
     for position, group in itertools.groupby(tracked, key=lambda index: index % len(names)):
         material = names[position]
-        stored = _copy_maps(sources[material], pool.output / material, studio.settings.size)
-        surface = _surface(stored, studio)
+        surface = _surface(_copy_maps(sources[material], pool.output / material, studio.settings), studio)
         for index in group:
             pool.add(index, material, *_capture(surface, index, studio))
             if len(pool.materials) % _SAVE_EVERY == 0:
                 pool.save()
 
 
-def _copy_maps(source: Path | ProceduralMaterial, target: Path, size: int) -> dict[str, Stored]:
-    """Read or make a material at `size` and write it as the truth."""
+def _copy_maps(source: Path | ProceduralMaterial, target: Path, settings: Settings) -> dict[str, Stored]:
+    """Read or make a material, write it at `size` as the truth, and return what is to be photographed.
+
+    Photos larger than the truth show the detail that the truth has averaged away, as far as the source has any.
+    """
+    size, view_size = settings.size, settings.view_size
     if isinstance(source, ProceduralMaterial):
-        stored = source.stored(size)
+        fine = source.stored(max(size, view_size))
+        truth = {name: store_map(np.moveaxis(values, 0, -1), MAPS[name], size) for name, values in fine.items()}
     else:
-        stored = {name: read_map(path, MAPS[name], size) for name, path in map_files(source).items()}
-    for name, values in stored.items():
+        files = map_files(source)
+        truth = {name: read_map(path, MAPS[name], size) for name, path in files.items()}
+        side = min(view_size, describe_image(files[ALBEDO.name]).width)
+        fine = {name: read_map(path, MAPS[name], side) for name, path in files.items()} if side > size else truth
+    for name, values in truth.items():
         write_map(target, MAPS[name], values)
-    return stored
+    return fine
 
 
 def _surface(stored: Mapping[str, Stored], studio: _Studio) -> Surface:

@@ -4,6 +4,7 @@ All arithmetic on coordinates is elementwise and in float32: matrix products wou
 """
 
 import itertools
+import math
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,8 @@ _PIXEL_SLACK = 1e-3
 """Pixels by which a tap may leave a view, so that rounding does not hide border pixels that coincide with it."""
 
 _MOST_TAPS = 8
+_LEEWAY = 0.15
+"""Missing points, as a share of one, that do not call for another: perspective makes fineness vary by that much."""
 
 
 def identity_frame(batch: int) -> Float[Tensor, "B 3 3"]:
@@ -63,7 +66,10 @@ def warp_views(
 def taps_needed(
     homographies: Float[Tensor, "B V 3 3"], frame: Float[Tensor, "B 3 3"], sides: tuple[int, int], size: int
 ) -> int:
-    """How many points along each side of a crop's pixel are as dense as the pixels of the views, on average.
+    """How many points along each side of a crop's pixel keep views that are finer than the crop from aliasing.
+
+    Interpolation spreads each point over two pixels of the view, so half as many points as the view is finer are
+    enough, and more would only blur (`benchmarks/view_size.py`).
 
     Args:
         homographies: Texture to view; on the CPU, or reading the answer waits for the device.
@@ -72,7 +78,7 @@ def taps_needed(
         size: Side of the crop in pixels.
 
     Returns:
-        1 where views are at most 1.5 times as fine as the crop, else their fineness at its centre, rounded, up to 8.
+        Half the mean fineness of the views at the crop's centre, rounded up, from 1 to 8.
     """
     to_view = _compose(homographies.float(), frame.float()[:, None])
     middle = torch.full((1, 1), 0.5, device=to_view.device)
@@ -83,7 +89,7 @@ def taps_needed(
     )
     (a, c), (b, d) = (right - corner) * 2, (below - corner) * 2
     fineness = (a * d - b * c).abs().sqrt().nan_to_num(0.0, 0.0, 0.0).mean()
-    return min(max(1, round(float(fineness))), _MOST_TAPS)
+    return min(max(1, math.ceil(float(fineness) / 2 - _LEEWAY)), _MOST_TAPS)
 
 
 def view_directions(

@@ -156,7 +156,7 @@ def test_fine_detail_averages_out_instead_of_aliasing():
     often, also_seen = warp_views(views, taken, identity_frame(1), 48, taps)
     assert torch.equal(seen, also_seen)
     assert once[seen.expand_as(once) > 0].std() > 0.15
-    assert often[seen.expand_as(often) > 0].std() < 0.05
+    assert often[seen.expand_as(often) > 0].std() < 0.1
     assert often[seen.expand_as(often) > 0].mean() == pytest.approx(0.5, abs=0.01)
 
 
@@ -165,10 +165,11 @@ def test_fine_detail_averages_out_instead_of_aliasing():
     [
         (64, 1.0, 64, 1),
         (80, 1.0, 64, 1),
-        (128, 1.0, 64, 2),
+        (128, 1.0, 64, 1),
+        (192, 1.0, 64, 2),
         (64, 0.5, 64, 1),
         (128, 0.5, 64, 1),
-        (128, 0.25, 8, 4),
+        (128, 0.25, 8, 2),
         (4096, 1.0, 16, 8),
     ],
 )
@@ -180,8 +181,8 @@ def test_as_many_taps_as_the_view_is_finer(side, crop, size, expected):
 def test_turned_frames_and_tilted_views_need_as_many():
     taken = homographies(cameras())
     for frame in (identity_frame(1), MIRROR[0][None], TURN[0][None]):
-        assert taps_needed(taken, frame, (512, 512), 256) == 2
-        assert taps_needed(taken, frame, (256, 256), 256) == 1
+        assert taps_needed(taken, frame, (1024, 1024), 256) == 2
+        assert taps_needed(taken, frame, (512, 512), 256) == 1
 
 
 def test_autocast_costs_no_precision():
