@@ -37,7 +37,7 @@ def test_pixels_come_back_in_their_place_and_colour(tmp_path):
     # White balance and exposure are one factor a colour; blurring along azimuth changes little so near the horizon.
     for channel, original in zip(found, expected, strict=True):
         factor = (channel * original).sum() / (original * original).sum()
-        torch.testing.assert_close(channel, factor * original, atol=0.02 * float(channel.max()), rtol=0)
+        torch.testing.assert_close(channel, factor * original, atol=0.03 * float(channel.max()), rtol=0)
     torch.testing.assert_close(irradiance(environment.radiance), torch.full((3,), math.pi), atol=1e-4, rtol=0)
 
 

@@ -116,9 +116,10 @@ def test_resuming_equals_one_go_with_every_option(rich, tmp_path):
         assert (parts / "input" / name).read_text() == (whole / "input" / name).read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_render_is_finished_by_resuming(rich, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    samples = 24
+    samples = 10
     options = [
         *("--materials", rich.materials, "--environments", rich.environments, "--dirty-fraction", "0.5", "--no-flash"),
         *("--samples", str(samples), "--size", "32", "--view-size", "48", "--seed", "4", "--device", "cpu"),
