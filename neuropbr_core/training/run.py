@@ -6,14 +6,23 @@ from pathlib import Path
 from torch import Tensor
 
 from neuropbr_core.contracts import Exporter
-from neuropbr_core.data.batch import collate
+from neuropbr_core.data.batch import Item
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
-from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.progress import bar
 from neuropbr_core.devices import choose_device
 from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
-from neuropbr_core.exporting import create_exporter, export_generator
+from neuropbr_core.exporting import (
+    Capture,
+    Signature,
+    Views,
+    check_entries,
+    create_exporter,
+    export_subject,
+    make_subject,
+    origin,
+    prepare_inputs,
+)
 from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
@@ -55,29 +64,42 @@ def run(
     """
     registry = registry or default_registry()
     exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
+    check_entries(recipe, registry)
     choose_device(recipe.training.device)
     folder = find_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
     if resume:
         check_resumable(folder.recipe(registry), recipe)
     check_networks(recipe, registry)
+    observers = _create_observers(recipe, registry, folder, report)
     dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
     make_room(folder, overwrite=overwrite)
     write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
-    _train(recipe, registry, dataset, folder, resume=resume, report=report)
+    _train(recipe, registry, dataset, folder, observers, resume=resume, report=report)
     _evaluate(recipe, registry, dataset, folder, report)
     _export(recipe, registry, dataset, folder, exporters, report)
     report(f"Run finished: {folder.path}")
     return folder.path
 
 
-def _train(
-    recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, *, resume: bool, report: Report
-) -> None:
+def _create_observers(recipe: Recipe, registry: Registry, folder: RunFolder, report: Report) -> Observers:
+    """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
     created = {
         name: registry.create("observer", part.use, part.options, run_dir=folder.path)
         for name, part in recipe.observers.items()
     }
-    observers = Observers(created, report)
+    return Observers(created, report)
+
+
+def _train(
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    folder: RunFolder,
+    observers: Observers,
+    *,
+    resume: bool,
+    report: Report,
+) -> None:
     try:
         trainer = Trainer(recipe, registry, dataset, folder, observers)
         if resume:
@@ -109,22 +131,19 @@ def _export(
 ) -> None:
     if not exporters:
         return
-    generator, spec = load_model(folder.checkpoints.open(BEST), registry)
-    inputs = _real_inputs(dataset, recipe, spec.alignment != "none")
+    checkpoint = folder.checkpoints.open(BEST)
+    generator, spec = load_model(checkpoint, registry)
+    item = dataset.val[0] if dataset.val.samples else dataset[0]
+    source = origin(folder.name, recipe.name, checkpoint)
     for name, exporter in exporters.items():
-        metadata = {"run": folder.name, "recipe": recipe.name}
-        exported = export_generator(generator, spec, exporter, folder.exports / name, metadata=metadata, inputs=inputs)
-        worst = min(found.psnr for found in exported.comparisons.values())
-        report(f"Exported {exported.path} ({exported.precision}, verified: every map at least {worst:.0f} dB)")
+        part = recipe.export[name]
+        subject = make_subject(generator, spec, part.entry, f"export.{name}")
+        views = Views(_real_inputs(item, subject.signature), f"sample {item.id}")
+        exported = export_subject(subject, part, exporter, folder.exports, origin=source, views=views)
+        report(f"Exported {exported}")
 
 
-def _real_inputs(dataset: OpenedDataset, recipe: Recipe, aligned: bool) -> dict[str, Tensor]:
-    """The first held-back sample (without any, the first of all) as the generator sees it."""
-    batch = collate([dataset.val[0] if dataset.val.samples else dataset[0]])
-    prepared = prepare(batch, recipe.data, "cpu")
-    inputs = {"views": prepared.views}
-    if aligned:
-        inputs["visible"] = prepared.visible
-    if recipe.model.view_conditioning == "direction" and prepared.directions is not None:
-        inputs["directions"] = prepared.directions
-    return inputs
+def _real_inputs(item: Item, signature: Signature) -> dict[str, Tensor]:
+    """A sample as the exported model sees it."""
+    capture = Capture([view.float() / 255 for view in item.views], item.homographies, item.positions)
+    return prepare_inputs(capture.repeated(signature.views), signature)
