@@ -238,6 +238,16 @@ class Training:
     ] = 1
     seed: Annotated[int, Meta(ge=0, description="Seed of weights, split, order and augmentation.")] = 42
     device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
+    devices: Annotated[
+        int, Meta(ge=1, description="Processes on this machine, each with a device and its own batches.")
+    ] = 1
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"],
+        Meta(description="With several devices: `ddp` copies the weights to each, `fsdp` shards them; `auto` is ddp."),
+    ] = "auto"
+    sync_batch_norm: Annotated[
+        bool, Meta(description="Batch-norm statistics over the batches of all devices (CUDA).")
+    ] = False
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         Meta(description="Arithmetic of the network; losses are always float32. `auto` is bf16 on CUDA, else fp32."),

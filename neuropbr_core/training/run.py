@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_fabric import Fabric
 from torch import Tensor
 
-from neuropbr_core.contracts import Exporter
+from neuropbr_core.contracts import Exporter, Observer
 from neuropbr_core.data.batch import collate
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.data.prepare import prepare
-from neuropbr_core.data.progress import bar
+from neuropbr_core.data.progress import bar, silent
 from neuropbr_core.devices import choose_device
+from neuropbr_core.errors import RunStopped
 from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
 from neuropbr_core.exporting import create_exporter, export_generator
@@ -18,8 +20,10 @@ from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.training.checkpoints import BEST
+from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.preflight import check_networks
+from neuropbr_core.training.ranks import blame, end_others, first, first_then_others
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.training.trainer import Trainer
 
@@ -55,38 +59,76 @@ def run(
     """
     registry = registry or default_registry()
     exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
-    choose_device(recipe.training.device)
-    folder = find_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
-    if resume:
-        check_resumable(folder.recipe(registry), recipe)
-    check_networks(recipe, registry)
-    dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
-    make_room(folder, overwrite=overwrite)
-    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
-    _train(recipe, registry, dataset, folder, resume=resume, report=report)
-    _evaluate(recipe, registry, dataset, folder, report)
-    _export(recipe, registry, dataset, folder, exporters, report)
-    report(f"Run finished: {folder.path}")
+    fabric = make_fabric(recipe.training)
+    fabric.launch()
+    say = report if fabric.is_global_zero else _silence
+    path = Path(recipe.training.runs_dir) / (run_name or recipe.name)
+    try:
+        folder = first(fabric, lambda: find_run(path, resume=resume, overwrite=overwrite))
+        if resume:
+            check_resumable(folder.recipe(registry), recipe)
+        check_networks(recipe, registry)
+        dataset = first_then_others(
+            fabric,
+            lambda: open_dataset(recipe, registry=registry, say=say, progress=bar if fabric.is_global_zero else silent),
+        )
+        first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, overwrite=overwrite))
+        _train(recipe, registry, dataset, folder, fabric, resume=resume, report=say)
+    except RunStopped:
+        if fabric.is_global_zero:
+            raise
+        return path  # the first process says why
+    except BaseException:
+        end_others(fabric)
+        raise
+    if fabric.is_global_zero:
+        _evaluate(recipe, registry, dataset, folder, report)
+        _export(recipe, registry, dataset, folder, exporters, report)
+        report(f"Run finished: {folder.path}")
     return folder.path
 
 
-def _train(
-    recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, *, resume: bool, report: Report
+def _silence(_: str) -> None:
+    """Report nothing: the first process speaks."""
+
+
+def _start_folder(
+    folder: RunFolder, recipe: Recipe, registry: Registry, dataset: OpenedDataset, *, overwrite: bool
 ) -> None:
-    created = {
-        name: registry.create("observer", part.use, part.options, run_dir=folder.path)
-        for name, part in recipe.observers.items()
-    }
-    observers = Observers(created, report)
+    make_room(folder, overwrite=overwrite)
+    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
+
+
+def _train(
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    folder: RunFolder,
+    fabric: Fabric,
+    *,
+    resume: bool,
+    report: Report,
+) -> None:
+    observers = Observers(_observers(recipe, registry, folder) if fabric.is_global_zero else {}, report)
     try:
-        trainer = Trainer(recipe, registry, dataset, folder, observers)
+        trainer = Trainer(recipe, registry, dataset, folder, observers, fabric)
         if resume:
             for line in trainer.resume():
                 report(line)
         trainer.fit()
-    except BaseException as error:
+    except BaseException as caught:
+        error = blame(fabric, caught)
         observers.tell("run_failed", error)
-        raise
+        if error is caught:
+            raise
+        raise error from caught
+
+
+def _observers(recipe: Recipe, registry: Registry, folder: RunFolder) -> dict[str, Observer]:
+    return {
+        name: registry.create("observer", part.use, part.options, run_dir=folder.path)
+        for name, part in recipe.observers.items()
+    }
 
 
 def _evaluate(recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:

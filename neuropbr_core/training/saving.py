@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import RunStopped
 from neuropbr_core.model import ModelSpec, save_model
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.weights import read_state as read_weights
@@ -16,6 +16,7 @@ from neuropbr_core.recipe.sections import Training
 from neuropbr_core.registry import Registry
 from neuropbr_core.training.average import WeightAverage
 from neuropbr_core.training.checkpoints import BEST, LATEST, CheckpointStore
+from neuropbr_core.training.ranks import first
 from neuropbr_core.training.schedule import LearningRates
 from neuropbr_core.training.state import Progress, random_state, read_state, restore_random_state, write_state
 from neuropbr_core.training.step import Stepper
@@ -70,16 +71,11 @@ class Saver:
         """Save a checkpoint, let the pointers name it, and remove those that are not kept.
 
         Raises:
-            RunError: A weight is not finite; nothing is saved.
+            RunStopped: A weight is not finite; nothing is saved.
             CheckpointError: Writing failed; earlier checkpoints are untouched.
         """
         state = self._state(progress, log)
-        path = self.store.save(progress.name, lambda folder: self._write(folder, state))
-        self.store.point(LATEST, progress.name)
-        if best:
-            self.store.point(BEST, progress.name)
-        self.store.keep_only({progress.name, self.store.pointed(BEST) or progress.name, *self._periodic()})
-        return path
+        return first(self.stepper.fabric, lambda: self._keep(progress.name, state, best=best))
 
     def load(self) -> Resumed:
         """Take back the newest sound checkpoint.
@@ -87,7 +83,7 @@ class Saver:
         Raises:
             CheckpointError: There is none.
         """
-        checkpoint, problems = self.store.newest_sound()
+        checkpoint, problems = first(self.stepper.fabric, self.store.newest_sound)
         state, weights = read_state(checkpoint), read_weights(checkpoint)
         self.generator.load_state_dict(weights if state["weights"] is None else state["weights"])
         if self.average is not None:
@@ -104,6 +100,14 @@ class Saver:
         self.rates.load_state_dict(state["rates"])
         restore_random_state(stepper.fabric, state["random"])
         return Resumed(Progress(**state["progress"]), state["layout"], state["log"], problems)
+
+    def _keep(self, name: str, state: dict[str, Any], *, best: bool) -> Path:
+        path = self.store.save(name, lambda folder: self._write(folder, state))
+        self.store.point(LATEST, name)
+        if best:
+            self.store.point(BEST, name)
+        self.store.keep_only({name, self.store.pointed(BEST) or name, *self._periodic()})
+        return path
 
     def _periodic(self) -> set[str]:
         """Names of whole epochs that are kept because their time has come."""
@@ -143,12 +147,12 @@ def refuse_nonfinite(modules: list[nn.Module], progress: Progress) -> None:
     """Refuse to save weights that no run could continue from.
 
     Raises:
-        RunError: A parameter or buffer is not finite.
+        RunStopped: A parameter or buffer is not finite.
     """
     tensors = [tensor for module in modules for tensor in module.state_dict().values() if tensor.is_floating_point()]
     finite: list[Tensor] = [tensor.isfinite().all() for tensor in tensors]
     if finite and not torch.stack(finite).all():
-        raise RunError(
+        raise RunStopped(
             f"the weights are no longer finite after {progress.global_step} steps, so they are not saved; lower "
             f"optimizer.lr or training.grad_clip_norm, or set training.precision: fp32. The last checkpoint is from "
             f"before it"
