@@ -252,6 +252,13 @@ class Training:
         Literal["auto", "fp32", "bf16", "fp16"],
         Meta(description="Arithmetic of the network; losses are always float32. `auto` is bf16 on CUDA, else fp32."),
     ] = "auto"
+    activation_checkpointing: Annotated[
+        tuple[Literal["encoder", "fusion", "decoder"], ...],
+        Meta(description="Parts whose activations are computed again in the backward pass: less memory, more time."),
+    ] = ()
+    compile: Annotated[
+        bool, Meta(description="Compile encoder, fusion and decoder with `torch.compile`; plain where that fails.")
+    ] = False
     grad_clip_norm: Annotated[float, Meta(ge=0, description="Largest gradient norm; 0 does not clip.")] = 1.0
     ema: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,

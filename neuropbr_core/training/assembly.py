@@ -4,8 +4,10 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from neuropbr_core.errors import RunError
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.training.device import is_sharded
 from neuropbr_core.training.objective import Objective
 from neuropbr_core.training.schedule import LearningRates
 from neuropbr_core.training.step import Stepper, make_optimizer
@@ -16,10 +18,15 @@ def make_stepper(fabric: Fabric, recipe: Recipe, generator: Generator, objective
 
     Parameters of the losses join the generator's optimiser. They belong to no network that Fabric wraps, so the step
     averages their gradients over processes itself.
+
+    Raises:
+        RunError: A loss has parameters, and weights are sharded.
     """
     options, training = recipe.optimizer, recipe.training
     losses = [term.loss.to(fabric.device) for term in objective.terms]
     extra = [p for loss in losses for p in loss.parameters() if p.requires_grad]
+    if extra and is_sharded(fabric):
+        raise RunError("training.strategy: fsdp cannot train losses that have weights of their own; write ddp")
     trainable = [p for p in generator.parameters() if p.requires_grad]
     wrapped, optimizer = fabric.setup(generator, make_optimizer(options, [*trainable, *extra], options.lr))
     critic_optimizers = {}

@@ -68,10 +68,8 @@ def run(
         if resume:
             check_resumable(folder.recipe(registry), recipe)
         check_networks(recipe, registry)
-        dataset = first_then_others(
-            fabric,
-            lambda: open_dataset(recipe, registry=registry, say=say, progress=bar if fabric.is_global_zero else silent),
-        )
+        progress = bar if fabric.is_global_zero else silent
+        dataset = first_then_others(fabric, lambda: open_dataset(recipe, registry=registry, say=say, progress=progress))
         first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, overwrite=overwrite))
         _train(recipe, registry, dataset, folder, fabric, resume=resume, report=say)
     except RunStopped:
@@ -112,9 +110,8 @@ def _train(
     observers = Observers(_observers(recipe, registry, folder) if fabric.is_global_zero else {}, report)
     try:
         trainer = Trainer(recipe, registry, dataset, folder, observers, fabric)
-        if resume:
-            for line in trainer.resume():
-                report(line)
+        for line in [*trainer.notes, *(trainer.resume() if resume else [])]:
+            report(line)
         trainer.fit()
     except BaseException as caught:
         error = blame(fabric, caught)

@@ -26,6 +26,7 @@ from neuropbr_core.training.saving import Saver
 from neuropbr_core.training.signals import StopSignals
 from neuropbr_core.training.state import Progress
 from neuropbr_core.training.step_log import StepLog
+from neuropbr_core.training.switches import apply_switches
 from neuropbr_core.training.validation import validate
 
 
@@ -55,11 +56,12 @@ class Trainer:
         training = recipe.training
         lightning.seed_everything(training.seed, verbose=False)
         spec = ModelSpec.from_recipe(recipe)
-        generator = build_generator(spec, registry)
+        self.raw_generator = generator = build_generator(spec, registry)
         self.parameters = parameter_count(generator)
         if training.sync_batch_norm and fabric.world_size > 1:
             synchronise_batch_norm(generator)
         self.stepper = make_stepper(fabric, recipe, generator, Objective.from_recipe(recipe, registry))
+        self.notes = apply_switches(generator, training, fabric.device)
         self.average = None if training.ema is None else WeightAverage(generator, training.ema)
         self.rates = make_rates(recipe, self.stepper)
         self.feed = Feed(recipe, dataset.train, fabric)
@@ -68,7 +70,6 @@ class Trainer:
             spec,
             registry,
             training,
-            generator,
             self.average,
             self.stepper,
             self.rates,
@@ -160,7 +161,7 @@ class Trainer:
             due = log.due(step, steps)
             stepped = self.stepper.step(group.batches, group.weights, epoch, measured=due)
             if self.average is not None and stepped.updated:
-                self.average.update(self.saver.generator)
+                self.average.update(self.raw_generator)
             log.add(step, epoch, stepped, group.ids)
             self.progress.step, self.progress.global_step = step + 1, self.progress.global_step + 1
             info = StepInfo(epoch, step, steps, self.progress.global_step)
