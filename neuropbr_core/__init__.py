@@ -6,6 +6,7 @@ The Python API; each name is imported on first use, so that `import neuropbr_cor
     run(recipe)                    train, evaluate and export what it says
     open_dataset(recipe)           its training and held-back samples
     load_generator(run)            a trained generator
+    load_exported(file)            an exported one, used the same way
     read_views(folder)             photos of one material, with their cameras
     register_views(views)          cameras found from the photos alone
     write_maps(maps, folder)       maps as PNG files
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuropbr_core.data.opening import open_dataset
-    from neuropbr_core.inference import load_generator, read_views, register_views, write_maps
+    from neuropbr_core.inference import load_exported, load_generator, read_views, register_views, write_maps
     from neuropbr_core.recipe import load_recipe
     from neuropbr_core.training.run import run
 
@@ -26,6 +27,7 @@ _EXPORTS = {
     "load_recipe": "neuropbr_core.recipe",
     "run": "neuropbr_core.training.run",
     "open_dataset": "neuropbr_core.data.opening",
+    "load_exported": "neuropbr_core.inference",
     "load_generator": "neuropbr_core.inference",
     "read_views": "neuropbr_core.inference",
     "register_views": "neuropbr_core.inference",
@@ -34,6 +36,7 @@ _EXPORTS = {
 
 __all__ = [
     "__version__",
+    "load_exported",
     "load_generator",
     "load_recipe",
     "open_dataset",

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from neuropbr_core import samples
+from neuropbr_core.errors import ExportError
 
 Maps = dict[str, Tensor]
 """Maps (or their logits) by name, each `(B, channels, H, W)`."""
@@ -192,11 +193,13 @@ class ExportSpec:
             when the model was trained on aligned views and `directions (1, V, 3, H, W)` when it is view-conditioned.
         outputs: Names of the maps, in order.
         metadata: Text about run, recipe and sizes to store in the file where its format can.
+        multiple: For formats that keep sizes open: height and width must be multiples of it.
     """
 
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     metadata: dict[str, str] = field(default_factory=dict)
+    multiple: int = 1
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class ExportReport:
 
     Attributes:
         path: The file or folder.
-        precision: `fp32`, `fp16`, …: which pass mark verification applies.
+        precision: `fp32`, `fp16`, …: which pass mark verification applies; that of the exporter.
         details: Facts for people (sizes, operator counts, notes).
     """
 
@@ -217,21 +220,33 @@ class ExportReport:
 class Exporter:
     """Writes a generator for one deployment target, and reads it back.
 
-    Verification is the core's: it loads the file through `load` and compares it with the model, so an exporter cannot
-    mark itself as passed.
+    What is exported is a module that the core made: an entry's `resolution`, `super_resolution`, `geometry` and `views`
+    are applied already, so exporters have no such options. Verification is the core's: it loads the file through `load`
+    and compares it with the model, so an exporter cannot mark itself as passed.
 
     Attributes:
         suffix: Suffix of the file, with the dot.
+        precision: `fp32`, `fp16`, `palettised` or `image` (maps are 8-bit images): which pass mark exports with these
+            options must meet.
+        view_bits: 8 when files take views as 8-bit images; verification then rounds views first. None for floats.
     """
 
     suffix: str = ""
+    precision: str = "fp32"
+    view_bits: int | None = None
 
     def requirements(self) -> Availability:
         """Whether this machine can export, and what to install if not."""
         return Availability(ok=True)
 
     def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
-        """Write `generator` (in eval mode, on the CPU) to `path`.
+        """Write `generator` to `path`.
+
+        Args:
+            generator: In eval mode, on the CPU; takes `views`, `visible` and `directions` (those of `spec.inputs`, by
+                name) and returns a `Prediction`.
+            spec: Inputs, outputs and metadata.
+            path: The file or folder.
 
         Raises:
             ExportError: The target cannot represent the model.
@@ -239,8 +254,44 @@ class Exporter:
         raise NotImplementedError
 
     def load(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
-        """Read a file back as a function from the spec's inputs to maps."""
+        """Read a file back as a function from the spec's inputs to maps.
+
+        Raises:
+            ExportError: It is missing, damaged, or not of this exporter; or this machine cannot run it.
+        """
         raise NotImplementedError
+
+    def read_metadata(self, path: Path) -> dict[str, str]:  # noqa: ARG002 - for formats that hold none
+        """Read the spec's metadata out of a file; empty when the format can hold none.
+
+        Raises:
+            ExportError: It is missing, damaged, or not of this exporter.
+        """
+        return {}
+
+    def report(self, path: Path) -> dict[str, object]:  # noqa: ARG002
+        """Say what is in a file, as data for JSON: operators, sizes, what may be slow; empty when there is nothing.
+
+        Raises:
+            ExportError: It is missing, damaged, or not of this exporter.
+        """
+        return {}
+
+    def trace(self, generator: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> list[str]:  # noqa: ARG002
+        """Compare a file with the model operator by operator, and find the first that differs.
+
+        Args:
+            generator: What was exported.
+            inputs: Real inputs by name.
+            path: The file.
+
+        Returns:
+            Lines for people.
+
+        Raises:
+            ExportError: Files of this exporter cannot be traced.
+        """
+        raise ExportError(f"{path}: files of {type(self).__name__} cannot be traced operator by operator")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ block declared in the encoder group is refused as an unknown hook.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pluggy
 from msgspec import Meta
@@ -83,7 +83,7 @@ class ObserverSpec:
 
     @hookspec(firstresult=True)
     def create_observer(self, options: Any, run_dir: "Path") -> "Observer":
-        """Build the observer of the run that lives in `run_dir`."""
+        """Build the observer of the run that will live in `run_dir`; the folder may not be there yet."""
 
 
 class DatasetSpec:
@@ -112,6 +112,31 @@ class LossEntryOptions:
     ramp_epochs: Annotated[
         int, Meta(ge=0, description="Epochs over which the weight grows linearly from 0 after `start_epoch`.")
     ] = 0
+
+
+@dataclass(frozen=True)
+class ExporterEntryOptions:
+    """Keys that the core reads from an export entry: what the export changes about the model, for every exporter."""
+
+    resolution: Annotated[
+        Annotated[int, Meta(ge=16, le=8192)] | None,
+        Meta(description="Side of the exported model's input, in pixels; default: the model's `image_size`."),
+    ] = None
+    super_resolution: Annotated[
+        Literal["keep", "bypass"],
+        Meta(description="`bypass` leaves the decoder's upscaling out, so that maps have the size of the input."),
+    ] = "keep"
+    geometry: Annotated[
+        Literal["inputs", "nominal"],
+        Meta(
+            description="`nominal` builds the directions of the usual capture in (first view from above, the others "
+            "tilted) and takes everything as visible, so that views are the only input."
+        ),
+    ] = "inputs"
+    views: Annotated[
+        Annotated[int, Meta(ge=1, le=64)] | None,
+        Meta(description="Views that the exported model takes; default: as many as in training."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +185,15 @@ KINDS: dict[str, Kind] = {
         Kind("encoder", "neuropbr.encoders", EncoderSpec, "neuropbr_core.contracts:Encoder", ("model", "encoder")),
         Kind("fusion", "neuropbr.fusion", FusionSpec, "neuropbr_core.contracts:Fusion", ("model", "fusion")),
         Kind("loss", "neuropbr.losses", LossSpec, "neuropbr_core.contracts:Loss", ("losses",), True, LossEntryOptions),
-        Kind("exporter", "neuropbr.exporters", ExporterSpec, "neuropbr_core.contracts:Exporter", ("export",), True),
+        Kind(
+            "exporter",
+            "neuropbr.exporters",
+            ExporterSpec,
+            "neuropbr_core.contracts:Exporter",
+            ("export",),
+            True,
+            ExporterEntryOptions,
+        ),
         Kind("observer", "neuropbr.observers", ObserverSpec, "neuropbr_core.contracts:Observer", ("observers",), True),
         Kind(
             "dataset",

@@ -16,6 +16,8 @@ from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
 COMMANDS = {
     "run": LazyCommand("neuropbr_core.cli.run:run", "Train, evaluate and export what RECIPE says."),
     "infer": LazyCommand("neuropbr_core.cli.infer:infer", "Predict the PBR maps of a folder of photos or renders."),
+    "export": LazyCommand("neuropbr_core.cli.export:export", "Export a run's model for deployment targets."),
+    "verify": LazyCommand("neuropbr_core.cli.verify:verify", "Compare an exported FILE with its model, map by map."),
     "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a run's maps beside the baselines."),
     "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes."),
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),

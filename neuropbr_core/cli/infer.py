@@ -1,35 +1,64 @@
 """`neuropbr infer`: views in, maps out."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
+
 
 @click.command()
-@click.option("--run", "run_folder", required=True, metavar="DIR", help="A run's folder, or one checkpoint's folder.")
+@click.option("--run", "run_folder", metavar="DIR", help="A run's folder, or one checkpoint's folder.")
 @click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
+@click.option("--model", "model_file", metavar="FILE", help="An exported file, instead of a run.")
+@click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
 @click.option("--input", "input_folder", required=True, metavar="DIR", help="Folder with the views of one material.")
 @click.option("--output", "output_folder", required=True, metavar="DIR", help="Folder for the maps.")
 @click.option("--cameras", metavar="FILE", help="Cameras of the views; default: cameras.json, else from the photos.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-def infer(
-    run_folder: str, checkpoint: str, input_folder: str, output_folder: str, cameras: str | None, device: str
+@click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
+def infer(  # noqa: PLR0913 - one parameter an option
+    *,
+    run_folder: str | None,
+    checkpoint: str,
+    model_file: str | None,
+    exporter: str | None,
+    input_folder: str,
+    output_folder: str,
+    cameras: str | None,
+    size: int | None,
+    device: str,
 ) -> None:
     """Predict the PBR maps of a folder of photos or renders.
 
-    A model that was trained on aligned views needs to know where each view was taken from. Without cameras, the photos
-    are registered to the first, by name, which is taken from straight above.
+    The model is that of a run, or an exported file, which needs no run. One that was trained on aligned views needs to
+    know where each view was taken from. Without cameras, the photos are registered to the first, by name, which is
+    taken from straight above.
     """
-    from neuropbr_core.devices import choose_device
-    from neuropbr_core.inference import load_generator, read_views, register_views, write_maps
+    from neuropbr_core.inference import read_capture, resample_maps, write_maps
 
-    views = read_views(Path(input_folder), Path(cameras) if cameras else None)
-    loaded = load_generator(run_folder, checkpoint).to(choose_device(device))
-    click.echo(f"{len(views.paths)} views of {input_folder}, model {loaded.checkpoint}")
-    if loaded.needs_cameras and views.homographies is None:
-        click.echo(f"no cameras found: registering the photos to {views.paths[0].name}")
-        views = register_views(views)
-        for path, share in zip(views.paths, views.confidence or (), strict=True):
-            click.echo(f"  {path.name}: confidence {share:.2f}")
-    for path in write_maps(loaded.predict(views), Path(output_folder)):
+    if (run_folder is None) == (model_file is None):
+        raise click.UsageError("give either --run DIR or --model FILE")
+    model, shown = _run(run_folder, checkpoint, device) if run_folder else _file(str(model_file), exporter)
+    views = read_capture(input_folder, cameras, register=model.needs_cameras, say=click.echo)
+    click.echo(f"{len(views.paths)} views of {input_folder}, model {shown}")
+    maps = model.predict(views)
+    for path in write_maps(resample_maps(maps, size) if size else maps, Path(output_folder)):
         click.echo(f"wrote {path}")
+
+
+def _run(folder: str, checkpoint: str, device: str) -> "tuple[LoadedGenerator, Path]":
+    from neuropbr_core.devices import choose_device
+    from neuropbr_core.inference import load_generator
+
+    loaded = load_generator(folder, checkpoint).to(choose_device(device))
+    return loaded, loaded.checkpoint
+
+
+def _file(path: str, exporter: str | None) -> "tuple[ExportedGenerator, Path]":
+    from neuropbr_core.inference import load_exported
+
+    loaded = load_exported(path, exporter)
+    return loaded, loaded.opened.path

@@ -2,23 +2,40 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from neuropbr_core import __version__
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec, Maps
 from neuropbr_core.errors import ExportError
-from neuropbr_core.exporting.verify import PASS_MARKS_DB, Comparison, compare, passes
-from neuropbr_core.files import write_text
-from neuropbr_core.maps import MAP_NAMES
-from neuropbr_core.model import Generator, ModelSpec
+from neuropbr_core.exporting.inputs import random_inputs
+from neuropbr_core.exporting.record import Record, write_record
+from neuropbr_core.exporting.subject import Subject
+from neuropbr_core.exporting.verify import PASS_MARKS, Verification, compare
+from neuropbr_core.maps import MAP_NAMES, MAPS
+from neuropbr_core.model import weights_digest
+from neuropbr_core.recipe.check import plain
 from neuropbr_core.recipe.sections import Component
 from neuropbr_core.registry import Registry
+
+Program = Callable[[Mapping[str, Tensor]], Maps]
+"""An exported file as a function from inputs to maps."""
+
+
+class Views(NamedTuple):
+    """Views to verify on.
+
+    Attributes:
+        inputs: The model's inputs by name.
+        description: Where they are from, in words.
+    """
+
+    inputs: dict[str, Tensor]
+    description: str
 
 
 @dataclass(frozen=True)
@@ -27,15 +44,27 @@ class Exported:
 
     Attributes:
         path: The file or folder.
-        precision: The pass mark that it met.
-        comparisons: Its distance from the model, by map.
+        verification: How it compares with the model.
         details: What the exporter says of it.
     """
 
     path: Path
-    precision: str
-    comparisons: dict[str, Comparison]
+    verification: Verification
     details: dict[str, str]
+
+    def __str__(self) -> str:
+        """One line for people."""
+        found = self.verification
+        return f"{self.path} ({found.precision}, verified on {found.views}: every map at least {found.worst:.0f} dB)"
+
+
+def origin(run: str, recipe: str, checkpoint: Path) -> dict[str, str]:
+    """Where a model is from: its run, recipe and checkpoint, and what its weights are.
+
+    Raises:
+        CheckpointError: The checkpoint has no weights.
+    """
+    return {"run": run, "recipe": recipe, "checkpoint": checkpoint.name, "weights": weights_digest(checkpoint)}
 
 
 def create_exporter(part: Component, registry: Registry) -> Exporter:
@@ -51,98 +80,91 @@ def create_exporter(part: Component, registry: Registry) -> Exporter:
     return exporter
 
 
-def example_inputs(spec: ModelSpec, seed: int = 0) -> dict[str, Tensor]:
-    """Random inputs of the shapes that a generator takes, in its call order.
-
-    Args:
-        spec: The generator's spec.
-        seed: Seed of the values.
-
-    Returns:
-        `views` in [0, 1]; `visible`, partly zero, when views are aligned; unit `directions` when view-conditioned.
-    """
-    random = torch.Generator().manual_seed(seed)
-    shape = (1, spec.views, 3, spec.image_size, spec.image_size)
-    inputs = {"views": torch.rand(shape, generator=random)}
-    if spec.alignment != "none":
-        inputs["visible"] = (torch.rand(shape, generator=random)[:, :, :1] > 0.1).float()
-        inputs["views"] *= inputs["visible"]
-    if spec.section.view_conditioning == "direction":
-        inputs["directions"] = F.normalize(
-            torch.randn(shape, generator=random) + torch.tensor([0, 0, 4.0]).view(3, 1, 1), dim=2
-        )
-    return inputs
-
-
-@torch.no_grad()
-def export_generator(
-    generator: Generator,
-    spec: ModelSpec,
-    exporter: Exporter,
-    final: Path,
-    *,
-    metadata: dict[str, str],
-    inputs: dict[str, Tensor] | None = None,
+def export_subject(
+    subject: Subject, part: Component, exporter: Exporter, folder: Path, *, origin: dict[str, str], views: Views
 ) -> Exported:
     """Export, load the file back, compare it with the model, and only then move it to its final name.
 
-    A report is written beside it as `<name>.verify.json`.
+    The name is the entry's, with what it changes about the model (`onnx-768px-no-sr.onnx`); the record beside it is
+    `<name>.verify.json`.
 
     Args:
-        generator: In eval mode, on the CPU.
-        spec: Its spec.
-        exporter: Writes and reads the file.
-        final: Where the file shall be, without suffix.
-        metadata: Stored in the file where its format can.
-        inputs: Real inputs to verify on; random ones when None.
+        subject: What is exported.
+        part: The entry of `export`.
+        exporter: What `create_exporter` made of it.
+        folder: Where the file shall be.
+        origin: What `origin` says of the model.
+        views: What to compare on.
 
     Raises:
         ExportError: The exporter failed, or the file does not equal the model; nothing is left under the final name.
     """
-    target = final.with_name(final.name + exporter.suffix)
-    aside = final.with_name(f".writing-{final.name}{exporter.suffix}")
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    export_spec = ExportSpec(example_inputs(spec, seed=1), MAP_NAMES, {"neuropbr": __version__, **metadata})
+    stem = "-".join([part.name, *(change.tag for change in subject.changes)])
+    target, aside = (folder / f"{name}{exporter.suffix}" for name in (stem, f".writing-{stem}"))
+    metadata = describe(subject, part, exporter, origin)
+    spec = ExportSpec(random_inputs(subject.signature, seed=1), MAP_NAMES, metadata, subject.multiple)
     try:
-        report = exporter.export(generator, export_spec, aside)
-        comparisons = verify_export(generator, exporter, report, inputs or example_inputs(spec, seed=2))
-        _remove(target)
-        report.path.rename(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = exporter.export(subject.model, spec, aside)
+        verification = _verified(subject, exporter, report, views)
+        _replace(report.path, target)
+        write_record(target, Record(part.use, metadata, report.details), verification)
     except OSError as error:
         raise ExportError(f"{target}: could not be written ({error})") from error
     finally:
         _remove(aside)
-    exported = Exported(target, report.precision, comparisons, report.details)
-    write_text(target.with_name(target.name + ".verify.json"), json.dumps(_plain(exported), indent=2) + "\n")
-    return exported
+    return Exported(target, verification, report.details)
 
 
-def verify_export(
-    generator: Generator, exporter: Exporter, report: ExportReport, inputs: dict[str, Tensor]
-) -> dict[str, Comparison]:
-    """Compare a written file with the model on `inputs`.
+def describe(subject: Subject, part: Component, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:
+    """What is stored in the file, where its format can: origin, options, signature, and what each map is."""
+    options = {**plain(part.entry), **plain(part.options)}
+    maps = {
+        name: f"{spec.description}; {spec.color_space}, {spec.value_range[0]:g} to {spec.value_range[1]:g}"
+        for name, spec in MAPS.items()
+    }
+    return {
+        "neuropbr": __version__,
+        **origin,
+        "exporter": part.use,
+        "options": json.dumps(options),
+        "precision": exporter.precision,
+        "signature": subject.signature.text(),
+        "changes": "; ".join(change.text for change in subject.changes) or "none",
+        **maps,
+    }
+
+
+def verify_program(subject: Subject, exporter: Exporter, program: Program, views: Views) -> Verification:
+    """Compare a file with the model that it was made from, by the pass mark that its exporter promises.
 
     Raises:
-        ExportError: A map misses the pass mark of the report's precision.
+        ExportError: The exporter promises a precision that has no pass mark.
     """
-    if report.precision not in PASS_MARKS_DB:
-        raise ExportError(f"the exporter reports precision {report.precision!r}; known: {', '.join(PASS_MARKS_DB)}")
-    expected: Maps = generator(**inputs).maps
-    comparisons = compare(exporter.load(report.path)(inputs), expected)
-    if not passes(comparisons, report.precision):
-        worst = min(comparisons, key=lambda name: comparisons[name].psnr)
-        found = comparisons[worst]
-        raise ExportError(
-            f"the exported {worst} differs from the model's: {found.psnr:.1f} dB (at least "
-            f"{PASS_MARKS_DB[report.precision]:.0f} is needed for {report.precision}), largest difference "
-            f"{found.max_difference:.2g}; the file was not kept"
-        )
-    return comparisons
+    if exporter.precision not in PASS_MARKS:
+        raise ExportError(f"the exporter promises precision {exporter.precision!r}; known: {', '.join(PASS_MARKS)}")
+    inputs = views.inputs
+    if exporter.view_bits is not None:
+        steps = 2**exporter.view_bits - 1
+        inputs = {**inputs, "views": (inputs["views"] * steps).round() / steps}
+    found = compare(program(inputs), subject.predict(inputs))
+    return Verification(exporter.precision, found, subject.describe(), views.description)
 
 
-def _plain(exported: Exported) -> dict[str, Any]:
-    maps = {name: asdict(comparison) for name, comparison in exported.comparisons.items()}
-    return {"file": exported.path.name, "precision": exported.precision, "maps": maps, "details": exported.details}
+def _verified(subject: Subject, exporter: Exporter, report: ExportReport, views: Views) -> Verification:
+    if report.precision != exporter.precision:
+        raise ExportError(f"the exporter promises precision {exporter.precision}, but reports {report.precision}")
+    verification = verify_program(subject, exporter, exporter.load(report.path), views)
+    if not verification.passed:
+        raise ExportError(f"{'; '.join(verification.reasons())}; the file was not kept")
+    return verification
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Put `new` in the place of `target`; a file is swapped at once, a folder is removed first."""
+    if target.is_dir():
+        _remove(target)
+    new.replace(target)
 
 
 def _remove(path: Path) -> None:

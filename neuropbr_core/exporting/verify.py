@@ -1,18 +1,38 @@
 """Does an exported file give the maps of the model it came from?"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.maps import MAPS
 
-PASS_MARKS_DB = {"fp32": 90.0, "fp16": 55.0}
-"""Smallest PSNR of every map, by the precision that the exporter reports; fp16 also has `MAX_DIFFERENCE`."""
 
-MAX_DIFFERENCE = {"fp32": 1 / 255, "fp16": 1 / 255}
-"""Largest difference of any pixel, in the map's own range."""
+class PassMark(NamedTuple):
+    """What every map of an export must reach.
+
+    Attributes:
+        psnr: Smallest PSNR in dB over the width of the map's range.
+        difference: Largest difference of any pixel, in the map's own range.
+    """
+
+    psnr: float
+    difference: float = math.inf
+
+
+PASS_MARKS = {
+    "fp32": PassMark(90.0, 1 / 255),
+    "fp16": PassMark(55.0, 1 / 255),
+    "palettised": PassMark(45.0),
+    "image": PassMark(50.0, 2.5 / 255),
+}
+"""Pass marks by the precision that an exporter promises, for trained weights: untrained ones amplify rounding.
+
+Maps that are 8-bit images (`image`) are rounded by up to half a step, which is 1/255 of a normal, beside what half
+precision loses."""
 
 IDENTICAL_DB = 200.0
 
@@ -25,29 +45,101 @@ class Comparison:
         max_difference: Largest absolute difference.
         mean_difference: Mean absolute difference.
         psnr: In dB over the width of the map's range; 200 when identical.
+        note: Where they differ most, or why they cannot be compared.
     """
 
     max_difference: float
     mean_difference: float
     psnr: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of comparing a file with its model.
+
+    Attributes:
+        precision: Whose pass mark applies.
+        comparisons: By map.
+        reference: What it was compared with, in words.
+        views: What views it was compared on, in words.
+    """
+
+    precision: str
+    comparisons: dict[str, Comparison]
+    reference: str
+    views: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every map reaches the pass mark."""
+        return not self.reasons()
+
+    @property
+    def worst(self) -> float:
+        """The smallest PSNR of all maps, in dB."""
+        return min(comparison.psnr for comparison in self.comparisons.values())
+
+    def reasons(self) -> list[str]:
+        """Why it did not pass: one text for each map that misses the mark."""
+        mark = PASS_MARKS[self.precision]
+        missed = {
+            name: found
+            for name, found in self.comparisons.items()
+            if not (found.psnr >= mark.psnr and found.max_difference <= mark.difference)
+        }
+        return [f"the exported {name} {_reason(found, mark, self.precision)}" for name, found in missed.items()]
+
+    def plain(self) -> dict[str, Any]:
+        """As data for JSON; numbers that are not finite become null."""
+        maps = {
+            name: {key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in row}
+            for name, row in ((name, asdict(found).items()) for name, found in self.comparisons.items())
+        }
+        facts = {"reference": self.reference, "views": self.views, "reasons": self.reasons(), "maps": maps}
+        return {"precision": self.precision, "passed": self.passed, **facts}
 
 
 def compare(found: Maps, expected: Maps) -> dict[str, Comparison]:
-    """Compare maps by name; a map that is missing or has another shape counts as infinitely far."""
+    """Compare maps by name; one that is missing, has another shape or is not finite counts as infinitely far."""
     return {name: _compare(found.get(name), truth, name) for name, truth in expected.items()}
 
 
-def _compare(found: torch.Tensor | None, expected: torch.Tensor, name: str) -> Comparison:
-    if found is None or found.shape != expected.shape:
-        return Comparison(math.inf, math.inf, -math.inf)
+def _compare(found: Tensor | None, expected: Tensor, name: str) -> Comparison:
+    if found is None:
+        return _incomparable("is missing")
+    if found.shape != expected.shape:
+        return _incomparable(f"has the shape {_shape(found)} instead of {_shape(expected)}")
+    if not bool(found.isfinite().all()):
+        broken = (~found.isfinite()).float().mean().item()
+        return _incomparable(f"is not finite in {broken:.2%} of its values: a number overflowed or was divided by zero")
     difference = (found.double() - expected.double()).abs()
     low, high = MAPS[name].value_range
     mse = difference.square().mean().item()
     psnr = 10 * math.log10((high - low) ** 2 / mse) if mse > 0 else IDENTICAL_DB
-    return Comparison(difference.max().item(), difference.mean().item(), min(psnr, IDENTICAL_DB))
+    note = _worst_place(difference, found, expected) if mse > 0 else ""
+    return Comparison(difference.max().item(), difference.mean().item(), min(psnr, IDENTICAL_DB), note)
 
 
-def passes(comparisons: dict[str, Comparison], precision: str) -> bool:
-    """Whether every map reaches the pass mark of `precision`."""
-    mark, limit = PASS_MARKS_DB[precision], MAX_DIFFERENCE[precision]
-    return all(c.psnr >= mark and c.max_difference <= limit for c in comparisons.values())
+def _incomparable(note: str) -> Comparison:
+    return Comparison(math.inf, math.inf, -math.inf, note)
+
+
+def _worst_place(difference: Tensor, found: Tensor, expected: Tensor) -> str:
+    place = torch.unravel_index(difference.argmax(), difference.shape)
+    x, y = int(place[-1]), int(place[-2])
+    return f"most at x {x}, y {y}: {float(found[place]):.4g} instead of {float(expected[place]):.4g}"
+
+
+def _reason(found: Comparison, mark: PassMark, precision: str) -> str:
+    if not math.isfinite(found.psnr):
+        return found.note
+    limit = f" (at most {mark.difference:.2g})" if math.isfinite(mark.difference) else ""
+    return (
+        f"differs from the model's: {found.psnr:.1f} dB (at least {mark.psnr:.0f} is needed for {precision}), largest "
+        f"difference {found.max_difference:.2g}{limit}, {found.note}"
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape))

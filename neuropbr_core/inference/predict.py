@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.errors import CheckpointError, DataError
+from neuropbr_core.errors import CheckpointError
+from neuropbr_core.exporting import Signature, prepare_inputs
 from neuropbr_core.inference.views import ViewSet
-from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.model import Generator, ModelSpec, load_model
 from neuropbr_core.registry import Registry
 from neuropbr_core.training.checkpoints import CheckpointStore
@@ -41,9 +39,14 @@ class LoadedGenerator:
         return self.generator.mean.device
 
     @property
+    def signature(self) -> Signature:
+        """What the model takes and gives."""
+        return Signature.of(self.spec)
+
+    @property
     def needs_cameras(self) -> bool:
         """Whether it was trained on aligned views, and so must know where each view was taken from."""
-        return self.spec.alignment != "none"
+        return self.signature.aligned
 
     @torch.no_grad()
     def predict(self, views: ViewSet) -> Maps:
@@ -58,27 +61,8 @@ class LoadedGenerator:
         Raises:
             DataError: The model needs cameras and the views have none.
         """
-        aligned, visible, directions = self._prepare(views)
-        maps = self.generator(aligned, visible, directions).maps
-        return {name: value.cpu() for name, value in maps.items()}
-
-    def _prepare(self, views: ViewSet) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        size, device = self.spec.image_size, self.device
-        if not self.needs_cameras:
-            resized = [_resize(image, size) for image in views.images]
-            return torch.stack(resized)[None].to(device), None, None
-        if views.homographies is None or views.positions is None:
-            raise DataError(
-                f"{views.paths[0].parent}: this model was trained on aligned views and needs to know where each view "
-                f"was taken from; put a cameras.json into the folder, give one with --cameras, or call register_views"
-            )
-        frame = identity_frame(1).to(device)
-        warped = [
-            warp_views(image[None, None].to(device), homography[None, None].to(device), frame, size)
-            for image, homography in zip(views.images, views.homographies, strict=True)
-        ]
-        aligned, visible = (torch.cat(parts, dim=1) for parts in zip(*warped, strict=True))
-        return aligned, visible, view_directions(views.positions[None].to(device), frame, size)
+        inputs = prepare_inputs(views.capture, self.signature, self.device, where=str(views.folder))
+        return {name: value.cpu() for name, value in self.generator(**inputs).maps.items()}
 
 
 def load_generator(run: str | Path, checkpoint: str = "best", registry: Registry | None = None) -> LoadedGenerator:
@@ -113,9 +97,3 @@ def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
     if not store.names():
         raise CheckpointError(f"{run}: is no run with a checkpoint; name a folder below runs/ or a checkpoint's folder")
     return store.open(checkpoint)
-
-
-def _resize(image: Tensor, size: int) -> Tensor:
-    if image.shape[-2:] == (size, size):
-        return image
-    return F.interpolate(image[None], size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)

@@ -1,5 +1,6 @@
 """A folder of photos or renders of one material, with their cameras when there are any."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from neuropbr_core.data.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.images import read_view
 from neuropbr_core.data.layout import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
+from neuropbr_core.exporting import Capture
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,16 @@ class ViewSet:
     homographies: Tensor | None = None
     positions: Tensor | None = None
     confidence: tuple[float, ...] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the images."""
+        return self.paths[0].parent
+
+    @property
+    def capture(self) -> Capture:
+        """The images with their cameras, to prepare a model's inputs from."""
+        return Capture(self.images, self.homographies, self.positions)
 
 
 def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet:
@@ -53,6 +65,30 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     if len(records) != len(paths):
         raise DataError(f"{folder}: has {len(paths)} images, but its cameras file has {len(records)} cameras for it")
     return _with_cameras(ViewSet(paths, images), records)
+
+
+def read_capture(
+    folder: str | Path, cameras: str | Path | None = None, *, register: bool, say: Callable[[str], object]
+) -> ViewSet:
+    """Read a folder's views and, when nothing says where they were taken from, find it out from the photos.
+
+    Args:
+        folder: See `read_views`.
+        cameras: See `read_views`.
+        register: Whether cameras are needed.
+        say: Receives lines for people.
+
+    Raises:
+        DataError: The views cannot be read or registered.
+    """
+    views = read_views(folder, cameras)
+    if not register or views.homographies is not None:
+        return views
+    say(f"no cameras found: registering the photos to {views.paths[0].name}")
+    views = register_views(views)
+    for path, share in zip(views.paths, views.confidence or (), strict=True):
+        say(f"  {path.name}: confidence {share:.2f}")
+    return views
 
 
 def register_views(views: ViewSet) -> ViewSet:

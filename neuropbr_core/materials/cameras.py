@@ -98,7 +98,7 @@ def sample_cameras(generator: torch.Generator, views: int) -> list[Camera]:
     """
     focal = uniform(generator, *_FOCAL)
     around = uniform(generator, 0.0, 2 * math.pi)
-    step = 2 * math.pi / max(views - 1, 3)
+    step = _side_step(views)
     cameras = [_hand_held(generator, focal, around, overhead=True)]
     for side in range(views - 1):
         azimuth = around + step * (side + uniform(generator, -0.25, 0.25))
@@ -106,10 +106,42 @@ def sample_cameras(generator: torch.Generator, views: int) -> list[Camera]:
     return cameras
 
 
+def nominal_cameras(views: int) -> list[Camera]:
+    """The usual capture: the middle of everything that `sample_cameras` draws.
+
+    The first view is taken from straight above, the next one tilted by 30° towards +x, the others as far and spread
+    evenly, counter-clockwise.
+
+    Args:
+        views: Number of cameras, at least 1.
+
+    Returns:
+        The cameras, float32 on the CPU.
+    """
+    focal, tilt = _middle(_FOCAL), _middle(_SIDE_TILT)
+    cameras = [_towards(0.0, 0.0, focal, _middle(_OVERHEAD_FILL), 0.0)]
+    step = _side_step(views)
+    cameras += [_towards(tilt, side * step, focal, _middle(_SIDE_FILL), 0.0) for side in range(views - 1)]
+    return cameras
+
+
+def _middle(bounds: tuple[float, float]) -> float:
+    return sum(bounds) / 2
+
+
+def _side_step(views: int) -> float:
+    """Angle between the sides of two tilted views."""
+    return 2 * math.pi / max(views - 1, 3)
+
+
 def _hand_held(generator: torch.Generator, focal: float, azimuth: float, *, overhead: bool) -> Camera:
     tilt = uniform(generator, *(_OVERHEAD_TILT if overhead else _SIDE_TILT))
     fill = uniform(generator, *(_OVERHEAD_FILL if overhead else _SIDE_FILL))
     roll = uniform(generator, -_ROLL, _ROLL)
+    return _towards(tilt, azimuth, focal, fill, roll)
+
+
+def _towards(tilt: float, azimuth: float, focal: float, fill: float, roll: float) -> Camera:
     direction = torch.tensor(
         [math.sin(tilt) * math.cos(azimuth), math.sin(tilt) * math.sin(azimuth), math.cos(tilt)], dtype=torch.float64
     )

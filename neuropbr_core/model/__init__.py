@@ -3,6 +3,6 @@
 from neuropbr_core.model.build import build_generator, parameter_count
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.model.weights import load_model, save_model
+from neuropbr_core.model.weights import load_model, save_model, weights_digest
 
-__all__ = ["Generator", "ModelSpec", "build_generator", "load_model", "parameter_count", "save_model"]
+__all__ = ["Generator", "ModelSpec", "build_generator", "load_model", "parameter_count", "save_model", "weights_digest"]

@@ -1,7 +1,12 @@
 """Builds a generator from the components that its spec names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import PluginBroken
@@ -46,6 +51,23 @@ def probe_encoder(encoder: Encoder, in_channels: int, use: str) -> None:
             f"encoder {use}: declares (channels, stride) {declared} but returned {found} for a {side}×{side} image; "
             f"report this to the authors of its package"
         )
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Modules built here are on the `meta` device: shapes without memory, and no random numbers are drawn for them."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the filling of tensors with random numbers; on `meta` it costs seconds of imports for nothing."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the tensor as it is instead of filling it; call everything else."""
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **kwargs or {})
 
 
 def parameter_count(module: nn.Module) -> int:

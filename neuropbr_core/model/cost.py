@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from neuropbr_core.contracts import LossInput, LossSetup, Prediction
 from neuropbr_core.maps import MAP_NAMES
-from neuropbr_core.model.build import build_generator, parameter_count
+from neuropbr_core.model.build import build_generator, parameter_count, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.recipe.sections import Recipe
@@ -85,7 +85,7 @@ def cost(recipe: Recipe, registry: Registry | None = None) -> Cost:
     """
     registry = registry or default_registry()
     spec, train_size = ModelSpec.from_recipe(recipe), recipe.data.crop_size or recipe.data.image_size
-    with torch.device("meta"):
+    with unfilled():
         generator = build_generator(spec, registry)
         inputs = blank_inputs(spec, spec.image_size)
         flops, prediction = _generator_flops(generator, inputs)

@@ -115,7 +115,7 @@ class UNetDecoder(nn.Module):
             self.blocks.append(ConvBlock(channels + skip, width, options.norm))
             channels = width
         self.feature_channels = {f"decoder{step}": width for step, width in enumerate(widths)}
-        self.super_resolution = SuperResolution(channels, options.super_resolution or 1)
+        self.super_resolution: nn.Module = SuperResolution(channels, options.super_resolution or 1)
         self.out_channels = channels
 
     def forward(
@@ -139,4 +139,5 @@ class UNetDecoder(nn.Module):
                 x = x if index is None else torch.cat((x, skips[index]), dim=1)
             x = block(x)
             features[f"decoder{step}"] = x
-        return self.super_resolution(x), features
+        upscaled: Tensor = self.super_resolution(x)
+        return upscaled, features

@@ -1,5 +1,6 @@
 """The generator: encode every view, fuse, decode, one head a map."""
 
+import copy
 from typing import Any
 
 import torch
@@ -99,6 +100,13 @@ class Generator(nn.Module):
             logits[ALBEDO.name] = logits[ALBEDO.name] + self._albedo_start(views, visible, decoded)
         maps = {name: activate(MAPS[name], value) for name, value in logits.items()}
         return Prediction(maps, logits, {"latent": latent, **intermediate} if features else {})
+
+    def without_super_resolution(self) -> "Generator":
+        """A generator of the same weights (shared, not copied) whose maps have the size of its input."""
+        shared = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
+        made = copy.deepcopy(self, shared)
+        made.decoder.super_resolution = nn.Identity()
+        return made
 
     def _check(self, views: Tensor, directions: Tensor | None) -> None:
         stride = self.encoder.strides[-1]

@@ -63,4 +63,5 @@ def ratio_images(
 
 
 def _mean(values: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    return (values * weight).sum(dim=dim, keepdim=True) / weight.sum(dim=dim, keepdim=True).clamp_min(_EPS)
+    """Weighted mean, as a quotient of means: a sum over a frame has no room in half precision."""
+    return (values * weight).mean(dim=dim, keepdim=True) / weight.mean(dim=dim, keepdim=True).clamp_min(_EPS)

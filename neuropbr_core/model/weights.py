@@ -1,18 +1,18 @@
 """A generator on disk: `model.safetensors` and `model.json`, nothing pickled."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuropbr_core.errors import CheckpointError, PluginError
-from neuropbr_core.model.build import build_generator
+from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.registry import Registry, default_registry, provenance
@@ -55,7 +55,7 @@ def load_model(folder: Path, registry: Registry | None = None) -> tuple[Generato
         spec = ModelSpec.from_dict(document["model"], registry)
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document, registry)}") from error
-    with torch.device("meta"):  # initial and pretrained weights would only be overwritten
+    with unfilled():  # initial and pretrained weights would only be overwritten
         generator = build_generator(spec, registry)
     _load_weights(generator, folder / WEIGHTS, _versions(document, registry))
     return generator.eval(), spec
@@ -71,6 +71,19 @@ def read_state(folder: Path) -> dict[str, Tensor]:
         return load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); use an earlier checkpoint") from error
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a checkpoint's weights, in hexadecimal: tells whether two models are the same.
+
+    Raises:
+        CheckpointError: The file is missing.
+    """
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); is this a checkpoint folder?") from error
 
 
 def _load_weights(generator: Generator, file: Path, versions: str) -> None:

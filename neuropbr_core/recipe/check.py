@@ -48,18 +48,21 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
         problems: What reading already found; nothing else is reported of the same places.
     """
     choices, faulty = _choices(root, registry)
-    known = {(problem.file, problem.line, problem.column) for problem in problems}
-    violations = [
-        problem
-        for problem in validate(root, compose(choices))
-        if (problem.file, problem.line, problem.column) not in known
-    ]
-    problems = [*problems, *faulty, *violations]
-    parts = _Parts(root, problems)
+    parts = _Parts(root, [*problems, *faulty, *_violations(root, compose(choices), problems)])
     sections = parts.sections()
-    components = {slot.keys: part for slot in slots(root) if (part := parts.component(slot, registry)) is not None}
+    components = parts.components(registry)
     broken = _broken_rules(root, {**sections, **_needs(root, components, registry)})
-    return Checked([*problems, *parts.found, *broken], sections, components)
+    return Checked([*parts.known, *parts.found, *broken], sections, components)
+
+
+def check_entries(root: Node, registry: "Registry", problems: list[Problem]) -> Checked:
+    """Check a tree that has nothing but sections of components, such as `export`; see `check_tree`."""
+    choices, faulty = _choices(root, registry)
+    whole = compose(choices)
+    schema = {"type": "object", "properties": {name: whole["properties"][name] for name in root.value}}
+    parts = _Parts(root, [*problems, *faulty, *_violations(root, {**schema, "$defs": whole["$defs"]}, problems)])
+    components = parts.components(registry)
+    return Checked([*parts.known, *parts.found], {}, components)
 
 
 def validate(root: Node, schema: Schema) -> list[Problem]:
@@ -77,6 +80,12 @@ def validate(root: Node, schema: Schema) -> list[Problem]:
         problem for error in validator.iter_errors(root.plain()) for problem in explainer.problems(Violation.of(error))
     )
     return list(dict.fromkeys(found))
+
+
+def _violations(root: Node, schema: Schema, problems: list[Problem]) -> list[Problem]:
+    """Problems of a tree by a schema, but for places that have one already."""
+    known = {(problem.file, problem.line, problem.column) for problem in problems}
+    return [problem for problem in validate(root, schema) if (problem.file, problem.line, problem.column) not in known]
 
 
 def plain(value: Any) -> Any:
@@ -140,8 +149,14 @@ class _Parts:
 
     def __init__(self, root: Node, problems: list[Problem]) -> None:
         self.root = root
+        self.known = problems
         self.found: list[Problem] = []
         self._faulty = [problem.path for problem in problems]
+
+    def components(self, registry: "Registry") -> dict[Keys, Component]:
+        """The components that are in order, by where their entry stands."""
+        found = ((slot.keys, self.component(slot, registry)) for slot in slots(self.root))
+        return {keys: part for keys, part in found if part is not None}
 
     def sections(self) -> dict[str, Any]:
         """The core's sections that are in order."""

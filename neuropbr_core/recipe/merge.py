@@ -65,6 +65,29 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
     return root, list(dict.fromkeys([*reader.problems, *_idle_removals(root)]))
 
 
+def merge_overrides(root: Node, overrides: Sequence[str], qualify: Qualify) -> tuple[Node, list[Problem]]:
+    """Lay overrides over a part of a recipe, without the defaults of a whole one.
+
+    Args:
+        root: The part, from the recipe's top.
+        overrides: `key.path=value` texts, later ones winning.
+        qualify: Tells whether two names mean one component.
+
+    Returns:
+        The merged tree, and the problems that do not hinder checking it further.
+
+    Raises:
+        RecipeError: An override cannot be read.
+    """
+    reader = _Reader(qualify)
+    layers = [reader.override(text, position) for position, text in enumerate(overrides, 1)]
+    if reader.fatal:
+        raise RecipeError(reader.problems)
+    for layer in layers:
+        root = reader.overlay(root, layer)
+    return root, reader.problems
+
+
 @dataclass
 class _Reader:
     """Reads and merges files; collects problems instead of stopping at the first."""

@@ -21,7 +21,7 @@ import pytest
 
 from neuropbr_core.registry import default_registry
 
-_HEAVY = ("torch", "timm", "torchvision", "lightning", "lightning_fabric", "jsonschema", "coremltools", "onnx")
+_HEAVY = ("torch", "timm", "torchvision", "lightning", "lightning_fabric", "jsonschema", "coremltools", "onnx", "wandb")
 _LIST_HEAVY_IMPORTS = (
     "import importlib, sys; importlib.import_module(sys.argv[1]); print(*set(sys.argv[2:]) & set(sys.modules))"
 )

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec, Maps, Prediction
 from neuropbr_core.errors import ExportError
+from neuropbr_core.exporting.verify import PASS_MARKS
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.heads import activate
 from neuropbr_core.testing.component import ComponentSuite
 
-PROMISES = ("fp32", "fp16", "palettised")
+PROMISES = tuple(PASS_MARKS)
 """Precisions that verification has a pass mark for."""
 
 
@@ -121,6 +122,7 @@ class ExporterSuite(ComponentSuite):
     Attributes:
         tolerance: Largest difference from the model, in a map's own range.
         input_sets: Inputs to export with, in call order; directions come with a view-conditioned model.
+        holds_metadata: Whether the format can hold text.
     """
 
     kind = "exporter"
@@ -130,10 +132,7 @@ class ExporterSuite(ComponentSuite):
         ("views", "visible"),
         ("views", "visible", "directions"),
     )
-
-    def read_metadata(self, path: Path) -> dict[str, str] | None:
-        """Read the spec's metadata out of an exported file; None when the format cannot hold any."""
-        raise NotImplementedError(f"{type(self).__name__} must define read_metadata; return None if {path} has none")
+    holds_metadata: ClassVar[bool] = True
 
     @pytest.fixture
     def exporter(self, options: Any) -> Exporter:
@@ -165,6 +164,7 @@ class ExporterSuite(ComponentSuite):
         report = _export(exporter, tmp_path)
         assert report.path == tmp_path / f"model{exporter.suffix}"
         assert list(tmp_path.iterdir()) == [report.path]
+        assert report.precision == exporter.precision
         assert report.precision in PROMISES
 
     def test_every_input_set_equals_the_model(self, exporter: Exporter, tmp_path: Path) -> None:
@@ -188,11 +188,10 @@ class ExporterSuite(ComponentSuite):
 
     def test_metadata_is_kept(self, exporter: Exporter, tmp_path: Path) -> None:
         """Text comes back as it was given, where the format can hold it."""
-        metadata = self.read_metadata(_export(exporter, tmp_path).path)
-        if metadata is None:
-            pytest.skip("this format holds no metadata")
-        expected = example_export_spec().metadata
+        metadata = exporter.read_metadata(_export(exporter, tmp_path).path)
+        expected = example_export_spec().metadata if self.holds_metadata else {}
         assert {key: metadata.get(key) for key in expected} == expected
+        assert self.holds_metadata or metadata == {}
 
     def test_model_is_left_as_it_was(self, exporter: Exporter, tmp_path: Path) -> None:
         """Exporting changes neither weights nor mode."""
@@ -231,8 +230,9 @@ class ExporterSuite(ComponentSuite):
         with pytest.raises(ExportError, match="garbage"):
             exporter.load(path)
         path.write_bytes(b"this is not an exported model")
-        with pytest.raises(ExportError, match="garbage"):
-            exporter.load(path)
+        for read in (exporter.load, exporter.read_metadata) if self.holds_metadata else (exporter.load,):
+            with pytest.raises(ExportError, match="garbage"):
+                read(path)
 
     def test_wrong_inputs_are_refused_by_name(self, exporter: Exporter, tmp_path: Path) -> None:
         """A missing or an unknown input is an ExportError that names what belongs there."""

@@ -111,6 +111,11 @@ class ObserverSuite(ComponentSuite):
         monkeypatch.chdir(elsewhere)
         return folder
 
+    def test_building_it_writes_nothing(self, options: Any, tmp_path: Path) -> None:
+        """It is built before the run's folder is there, and before anything says that the run can start."""
+        self.create(options, run_dir=tmp_path / "runs" / "example")
+        assert not list(tmp_path.iterdir()), "it wrote something when it was built: wait for the first call"
+
     def test_watches_a_whole_run(self, options: Any, run_dir: Path) -> None:
         """A run with critic, validation, pictures and checkpoints raises nothing."""
         tell(self.create(options, run_dir=run_dir), ExampleRun(run_dir).calls())

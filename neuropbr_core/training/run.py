@@ -6,16 +6,25 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from neuropbr_core.contracts import Exporter, Observer
-from neuropbr_core.data.batch import collate
+from neuropbr_core.contracts import Exporter
+from neuropbr_core.data.batch import Item
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
-from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.progress import bar, silent
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import RunStopped
 from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
-from neuropbr_core.exporting import create_exporter, export_generator
+from neuropbr_core.exporting import (
+    Capture,
+    Signature,
+    Views,
+    check_entries,
+    create_exporter,
+    export_subject,
+    make_subject,
+    origin,
+    prepare_inputs,
+)
 from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
@@ -59,6 +68,7 @@ def run(
     """
     registry = registry or default_registry()
     exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
+    check_entries(recipe, registry)
     fabric = make_fabric(recipe.training)
     fabric.launch()
     say = report if fabric.is_global_zero else _silence
@@ -68,10 +78,11 @@ def run(
         if resume:
             check_resumable(folder.recipe(registry), recipe)
         check_networks(recipe, registry)
+        observers = _create_observers(recipe, registry, folder, fabric, say)
         progress = bar if fabric.is_global_zero else silent
         dataset = first_then_others(fabric, lambda: open_dataset(recipe, registry=registry, say=say, progress=progress))
         first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, overwrite=overwrite))
-        _train(recipe, registry, dataset, folder, fabric, resume=resume, report=say)
+        _train(Trainer(recipe, registry, dataset, folder, observers, fabric), resume=resume, report=say)
     except RunStopped:
         if fabric.is_global_zero:
             raise
@@ -97,35 +108,28 @@ def _start_folder(
     write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
 
 
-def _train(
-    recipe: Recipe,
-    registry: Registry,
-    dataset: OpenedDataset,
-    folder: RunFolder,
-    fabric: Fabric,
-    *,
-    resume: bool,
-    report: Report,
-) -> None:
-    observers = Observers(_observers(recipe, registry, folder) if fabric.is_global_zero else {}, report)
+def _create_observers(
+    recipe: Recipe, registry: Registry, folder: RunFolder, fabric: Fabric, report: Report
+) -> Observers:
+    """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
+    parts = recipe.observers if fabric.is_global_zero else {}
+    created = {
+        name: registry.create("observer", part.use, part.options, run_dir=folder.path) for name, part in parts.items()
+    }
+    return Observers(created, report)
+
+
+def _train(trainer: Trainer, *, resume: bool, report: Report) -> None:
     try:
-        trainer = Trainer(recipe, registry, dataset, folder, observers, fabric)
         for line in [*trainer.notes, *(trainer.resume() if resume else [])]:
             report(line)
         trainer.fit()
     except BaseException as caught:
-        error = blame(fabric, caught)
-        observers.tell("run_failed", error)
+        error = blame(trainer.fabric, caught)
+        trainer.observers.tell("run_failed", error)
         if error is caught:
             raise
         raise error from caught
-
-
-def _observers(recipe: Recipe, registry: Registry, folder: RunFolder) -> dict[str, Observer]:
-    return {
-        name: registry.create("observer", part.use, part.options, run_dir=folder.path)
-        for name, part in recipe.observers.items()
-    }
 
 
 def _evaluate(recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:
@@ -148,22 +152,19 @@ def _export(
 ) -> None:
     if not exporters:
         return
-    generator, spec = load_model(folder.checkpoints.open(BEST), registry)
-    inputs = _real_inputs(dataset, recipe, spec.alignment != "none")
+    checkpoint = folder.checkpoints.open(BEST)
+    generator, spec = load_model(checkpoint, registry)
+    item = dataset.val[0] if dataset.val.samples else dataset[0]
+    source = origin(folder.name, recipe.name, checkpoint)
     for name, exporter in exporters.items():
-        metadata = {"run": folder.name, "recipe": recipe.name}
-        exported = export_generator(generator, spec, exporter, folder.exports / name, metadata=metadata, inputs=inputs)
-        worst = min(found.psnr for found in exported.comparisons.values())
-        report(f"Exported {exported.path} ({exported.precision}, verified: every map at least {worst:.0f} dB)")
+        part = recipe.export[name]
+        subject = make_subject(generator, spec, part.entry, f"export.{name}")
+        views = Views(_real_inputs(item, subject.signature), f"sample {item.id}")
+        exported = export_subject(subject, part, exporter, folder.exports, origin=source, views=views)
+        report(f"Exported {exported}")
 
 
-def _real_inputs(dataset: OpenedDataset, recipe: Recipe, aligned: bool) -> dict[str, Tensor]:
-    """The first held-back sample (without any, the first of all) as the generator sees it."""
-    batch = collate([dataset.val[0] if dataset.val.samples else dataset[0]])
-    prepared = prepare(batch, recipe.data, "cpu")
-    inputs = {"views": prepared.views}
-    if aligned:
-        inputs["visible"] = prepared.visible
-    if recipe.model.view_conditioning == "direction" and prepared.directions is not None:
-        inputs["directions"] = prepared.directions
-    return inputs
+def _real_inputs(item: Item, signature: Signature) -> dict[str, Tensor]:
+    """A sample as the exported model sees it."""
+    capture = Capture([view.float() / 255 for view in item.views], item.homographies, item.positions)
+    return prepare_inputs(capture.repeated(signature.views), signature)

@@ -14,6 +14,7 @@ from neuropbr_core import __version__
 from neuropbr_core.errors import RunError
 from neuropbr_core.files import write_text
 from neuropbr_core.recipe import dump_recipe, load_recipe
+from neuropbr_core.recipe.merge import read_tree
 from neuropbr_core.recipe.sections import Component, Recipe
 from neuropbr_core.registry import Registry, provenance
 from neuropbr_core.training.checkpoints import CheckpointStore
@@ -45,6 +46,23 @@ class RunFolder:
     def exports(self) -> Path:
         """Folder of exported models."""
         return self.path / "exports"
+
+    @classmethod
+    def around(cls, path: Path) -> "RunFolder | None":
+        """The run that `path` is, or is a checkpoint of; None when it is neither."""
+        path = path.resolve()
+        candidates = (path, path.parent.parent) if path.parent.name == "checkpoints" else (path,)
+        return next((cls(folder) for folder in candidates if (folder / RECIPE).is_file()), None)
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe that the run was started with."""
+        return self.path / RECIPE
+
+    def recipe_name(self) -> str:
+        """Name of the recipe, without loading its components."""
+        root, _ = read_tree(self.recipe_file, (), lambda _, use: use)
+        return str(root.plain().get("name", self.name))
 
     def recipe(self, registry: Registry) -> Recipe:
         """The resolved recipe that the run was started with.

@@ -9,17 +9,12 @@ from torch import nn
 from neuropbr_core.errors import ExportError, ModelError
 from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
 from neuropbr_exporters.torchscript import Options
-from neuropbr_exporters.torchscript.exporter import TorchScriptExporter, TorchScriptGenerator
+from neuropbr_exporters.torchscript.exporter import TorchScriptExporter
 
 
 class TestTorchScript(ExporterSuite):
     use = "torchscript"
     option_sets = ({}, {"optimize": True})
-
-    def read_metadata(self, path: Path) -> dict[str, str]:
-        program = TorchScriptExporter(Options()).load(path)
-        assert isinstance(program, TorchScriptGenerator)
-        return program.metadata
 
 
 def export(folder: Path, *, optimize: bool = False) -> Path:

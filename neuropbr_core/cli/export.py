@@ -1,0 +1,99 @@
+"""`neuropbr export`: a run's model for deployment targets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from neuropbr_core.recipe.sections import Component
+    from neuropbr_core.registry import Registry
+    from neuropbr_core.training.run_folder import RunFolder
+
+
+@click.command()
+@click.option("--run", "run_folder", required=True, metavar="DIR", help="A run's folder, or one checkpoint's folder.")
+@click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
+@click.option(
+    "--to", "targets", required=True, metavar="NAME[,NAME…]", help="Exporters, or entries of the run's export."
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="[NAME.]KEY=VALUE",
+    help="An option of one exporter, or of all that are named. Repeatable.",
+)
+@click.option("--resolution", metavar="N", help="Side of the input in pixels; short for --option resolution=N.")
+@click.option("--input", "input_folder", metavar="DIR", help="Views to verify on; default: a rendered capture.")
+@click.option("--cameras", metavar="FILE", help="Cameras of these views, as for `neuropbr infer`.")
+@click.option("--out", "out", metavar="DIR", help="Folder for the files; default: exports/ in the run's folder.")
+def export(  # noqa: PLR0913 - one parameter an option
+    *,
+    run_folder: str,
+    checkpoint: str,
+    targets: str,
+    options: tuple[str, ...],
+    resolution: str | None,
+    input_folder: str | None,
+    cameras: str | None,
+    out: str | None,
+) -> None:
+    """Export a run's model for deployment targets.
+
+    Each file is loaded back and compared with the model on real views; one that differs is not kept. What made a file
+    stands in NAME.verify.json beside it. `neuropbr list-plugins --kind exporter --check` lists the targets,
+    `neuropbr plugin show exporter/NAME` their options.
+    """
+    from neuropbr_core.exporting import create_exporter, export_subject, make_subject, origin
+    from neuropbr_core.inference import load_generator
+    from neuropbr_core.inference.verification import real_views
+    from neuropbr_core.registry import default_registry
+    from neuropbr_core.training.run_folder import RunFolder
+
+    registry, run = default_registry(), RunFolder.around(Path(run_folder))
+    folder = Path(out) if out else _exports(run, run_folder)
+    parts = _entries(run, targets.split(","), _words(options, resolution), registry)
+    exporters = {name: create_exporter(part, registry) for name, part in parts.items()}
+    loaded = load_generator(run_folder, checkpoint, registry)
+    source = origin(run.name if run else "", run.recipe_name() if run else "", loaded.checkpoint)
+    subjects = {
+        name: make_subject(loaded.generator, loaded.spec, part.entry, f"export.{name}") for name, part in parts.items()
+    }
+    real = real_views(input_folder, cameras, loaded.signature, click.echo)
+    for name, subject in subjects.items():
+        views = real.prepare(subject.signature)
+        made = export_subject(subject, parts[name], exporters[name], folder, origin=source, views=views)
+        click.echo(f"wrote {made}")
+
+
+def _exports(run: "RunFolder | None", given: str) -> Path:
+    if run is None:
+        raise click.UsageError(f"{given} is in no run's folder; say where the files shall be with --out DIR")
+    return run.exports
+
+
+def _words(options: Sequence[str], resolution: str | None) -> list[tuple[str, str]]:
+    """Each option as `[NAME.]KEY=VALUE`, with what the user wrote."""
+    words = [(text, f"--option {text}") for text in options]
+    return words if resolution is None else [*words, (f"resolution={resolution}", f"--resolution {resolution}")]
+
+
+def _entries(
+    run: "RunFolder | None", names: Sequence[str], words: Sequence[tuple[str, str]], registry: "Registry"
+) -> "dict[str, Component]":
+    """The entries of `export` that the command line asks for, checked like a recipe's."""
+    from neuropbr_core.kinds import KINDS
+    from neuropbr_core.recipe.entries import load_entries
+    from neuropbr_core.recipe.overrides import Override
+
+    names = [name.strip() for name in names]
+    overrides = []
+    for text, said in words:
+        head = text.partition("=")[0].partition(".")[0].strip()
+        keys = [text] if head in names and "." in text.partition("=")[0] else [f"{name}.{text}" for name in names]
+        overrides += [Override(f"export.{key}", said) for key in keys]
+    named = {name: f"--to {name}" for name in names}
+    base = run.recipe_file if run else None
+    return load_entries(KINDS["exporter"], named, overrides, registry, base=base)

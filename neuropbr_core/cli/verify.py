@@ -1,0 +1,77 @@
+"""`neuropbr verify`: does an exported file give the maps of its model?"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from neuropbr_core.cli.table import aligned
+
+if TYPE_CHECKING:
+    from neuropbr_core.exporting import Verification
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--run", "run_folder", required=True, metavar="DIR", help="The run it came from, or a checkpoint's folder."
+)
+@click.option("--checkpoint", metavar="NAME", help="Of the run; default: the one that the file was made from.")
+@click.option("--input", "input_folder", metavar="DIR", help="Views to compare on; default: a rendered capture.")
+@click.option("--cameras", metavar="FILE", help="Cameras of these views, as for `neuropbr infer`.")
+@click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
+@click.option("--trace", is_flag=True, help="Compare operator by operator, where the exporter can.")
+@click.option("--report", is_flag=True, help="Say what is in the file, where the exporter can.")
+@click.pass_context
+def verify(  # noqa: PLR0913 - one parameter an option
+    context: click.Context,
+    *,
+    file: Path,
+    run_folder: str,
+    checkpoint: str | None,
+    input_folder: str | None,
+    cameras: str | None,
+    exporter: str | None,
+    trace: bool,
+    report: bool,
+) -> None:
+    """Compare an exported FILE with its model, map by map.
+
+    A file that was exported with a change (another resolution, bypassed super-resolution, nominal geometry) is compared
+    with the model as changed. The result is written to FILE.verify.json too; exits with 1 when a map misses the pass
+    mark of the file's precision.
+    """
+    from neuropbr_core.exporting import open_export, verify_program, write_record
+    from neuropbr_core.inference.verification import original, real_views
+
+    opened = open_export(file, exporter)
+    subject = original(opened, run_folder, checkpoint)
+    views = real_views(input_folder, cameras, subject.signature, click.echo).prepare(subject.signature)
+    verification = verify_program(subject, opened.exporter, opened.program, views)
+    click.echo(f"{file} ({opened.use}) against {verification.reference}, on {verification.views}\n")
+    click.echo(_table(verification))
+    for reason in verification.reasons():
+        click.echo(f"failed: {reason}", err=True)
+    found = opened.exporter.report(file) if report else {}
+    if report:
+        click.echo(f"\n{json.dumps(found, indent=2, ensure_ascii=False)}" if found else "\nno report for this format")
+    if trace:
+        for line in opened.exporter.trace(subject.model, views.inputs, file):
+            click.echo(line)
+    click.echo(f"\nwrote {write_record(file, opened.record, verification, report=found)}")
+    context.exit(0 if verification.passed else 1)
+
+
+def _table(verification: "Verification") -> str:
+    from neuropbr_core.exporting import PASS_MARKS
+
+    mark = PASS_MARKS[verification.precision]
+    rows = [
+        (name, f"{found.max_difference:.3g}", f"{found.mean_difference:.3g}", f"{found.psnr:.1f}", found.note or "-")
+        for name, found in verification.comparisons.items()
+    ]
+    word = "passed" if verification.passed else "FAILED"
+    limit = f", largest difference at most {mark.difference:.3g}" if mark.difference < 1 else ""
+    table = aligned([("MAP", "LARGEST", "MEAN", "PSNR (dB)", "WHERE"), *rows])
+    return f"{table}\n\n{word}: {verification.precision} needs at least {mark.psnr:.0f} dB{limit}"

@@ -1,0 +1,106 @@
+"""From the views of one material to the tensors that a model takes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuropbr_core.errors import DataError
+from neuropbr_core.exporting.signature import Signature
+from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
+
+_EPS = 1e-6
+
+
+class Capture(NamedTuple):
+    """The views of one material, and where they were taken from.
+
+    Attributes:
+        images: sRGB-encoded in [0, 1], each `(3, h, w)` at its own size.
+        homographies: `(V, 3, 3)`, texture -> view in [0, 1]² coordinates; None when unknown.
+        positions: Cameras `(V, 3)` in tile sides; None when unknown.
+    """
+
+    images: Sequence[Tensor]
+    homographies: Tensor | None = None
+    positions: Tensor | None = None
+
+    def repeated(self, views: int) -> "Capture":
+        """The first `views` views, begun again from the first when there are fewer."""
+        order = [index % len(self.images) for index in range(views)]
+        cameras = (None if values is None else values[order] for values in (self.homographies, self.positions))
+        return Capture([self.images[index] for index in order], *cameras)
+
+
+def prepare_inputs(
+    capture: Capture, signature: Signature, device: torch.device | str = "cpu", *, where: str = "the views"
+) -> dict[str, Tensor]:
+    """Bring views to the model's size and, when it was trained so, into the texture frame, as in training.
+
+    A model with nominal geometry takes everything for visible: what a view does not see is filled with the mean of the
+    views that do.
+
+    Args:
+        capture: Any number of views.
+        signature: The model's.
+        device: Where to.
+        where: The views' folder, for messages.
+
+    Returns:
+        The signature's inputs by name, in call order, with a batch of one.
+
+    Raises:
+        DataError: The model needs cameras and the views have none.
+    """
+    size = signature.image_size
+    if not signature.aligned:
+        return {"views": torch.stack([_resize(image, size) for image in capture.images])[None].to(device)}
+    if capture.homographies is None or capture.positions is None:
+        raise DataError(
+            f"{where}: this model was trained on aligned views and needs to know where each view was taken from; put a "
+            f"cameras.json into the folder, give one with --cameras, or call register_views"
+        )
+    frame = identity_frame(1).to(device)
+    warped = [
+        warp_views(image[None, None].to(device), homography[None, None].to(device), frame, size)
+        for image, homography in zip(capture.images, capture.homographies, strict=True)
+    ]
+    views, visible = (torch.cat(parts, dim=1) for parts in zip(*warped, strict=True))
+    if signature.geometry == "nominal":
+        return {"views": _filled(views, visible)}
+    directions = view_directions(capture.positions[None].to(device), frame, size)
+    every = {"views": views, "visible": visible, "directions": directions}
+    return {name: every[name] for name in signature.inputs}
+
+
+def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:
+    """Random inputs of the shapes that a model takes.
+
+    Args:
+        signature: The model's.
+        seed: Seed of the values.
+
+    Returns:
+        By name, in call order: `views` in [0, 1]; `visible`, partly zero; unit `directions`.
+    """
+    random = torch.Generator().manual_seed(seed)
+    shape = (1, signature.views, 3, signature.image_size, signature.image_size)
+    views, visible = torch.rand(shape, generator=random), (torch.rand(shape, generator=random)[:, :, :1] > 0.1).float()
+    towards = torch.randn(shape, generator=random) + torch.tensor([0, 0, 4.0]).view(3, 1, 1)
+    if "visible" in signature.inputs:
+        views = views * visible
+    every = {"views": views, "visible": visible, "directions": F.normalize(towards, dim=2)}
+    return {name: every[name] for name in signature.inputs}
+
+
+def _resize(image: Tensor, size: int) -> Tensor:
+    if image.shape[-2:] == (size, size):
+        return image
+    return F.interpolate(image[None], size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def _filled(views: Tensor, visible: Tensor) -> Tensor:
+    mean = (views * visible).sum(dim=1, keepdim=True) / visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
+    return torch.where(visible > 0, views, mean)

@@ -1,0 +1,134 @@
+"""An exported file, opened again: its exporter, what it was made from, and its program."""
+
+import json
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from neuropbr_core.contracts import Exporter
+from neuropbr_core.errors import ExportError, PluginError
+from neuropbr_core.exporting.export import Program
+from neuropbr_core.exporting.record import Record, read_record, record_path
+from neuropbr_core.exporting.signature import Signature
+from neuropbr_core.kinds import ExporterEntryOptions
+from neuropbr_core.registry import Registry, default_registry
+
+
+@dataclass(frozen=True)
+class OpenedExport:
+    """An exported file.
+
+    Attributes:
+        path: The file or folder.
+        use: `distribution:name` of its exporter.
+        exporter: Reads it.
+        record: What is known of it: from the file itself, or else from the record beside it.
+    """
+
+    path: Path
+    use: str
+    exporter: Exporter
+    record: Record
+
+    @cached_property
+    def program(self) -> Program:
+        """The file as a function from inputs to maps.
+
+        Raises:
+            ExportError: It is damaged, or this machine cannot run it.
+        """
+        return self.exporter.load(self.path)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """What the model takes and gives.
+
+        Raises:
+            ExportError: Neither the file nor a record beside it says.
+        """
+        try:
+            return Signature.read(self._said("signature"))
+        except msgspec.DecodeError as error:
+            raise ExportError(f"{self.path}: its signature cannot be read ({error}); export the model again") from error
+
+    @property
+    def entry(self) -> ExporterEntryOptions:
+        """What the export changed about the model."""
+        made: ExporterEntryOptions = _fitting(json.loads(self._said("options")), ExporterEntryOptions)
+        return made
+
+    def _said(self, key: str) -> str:
+        if key not in self.record.metadata:
+            raise ExportError(
+                f"{self.path}: does not say its {key}, nor does {record_path(self.path).name} beside it; put that "
+                f"record beside the file, or export the model again"
+            )
+        return self.record.metadata[key]
+
+
+def open_export(path: Path, exporter: str | None = None, registry: Registry | None = None) -> OpenedExport:
+    """Open a file that `neuropbr export` or `neuropbr run` wrote.
+
+    Its exporter is the one that is given, else the one that the record beside it names, else the only one installed
+    whose files have its suffix.
+
+    Args:
+        path: The file or folder.
+        exporter: Name of its exporter.
+        registry: Where exporters come from; default: what is installed.
+
+    Raises:
+        ExportError: There is no such file, or it cannot be told which exporter made it.
+        PluginError: The exporter cannot be had.
+    """
+    registry = registry or default_registry()
+    if not path.exists():
+        raise ExportError(f"{path}: there is no such file; give one that `neuropbr export` wrote")
+    record = read_record(path)
+    use = exporter or (record.exporter if record else _by_suffix(path, registry))
+    made = _create(use, record, registry)
+    available = made.requirements()
+    if not available.ok:
+        raise ExportError(f"{path}: exporter {use} cannot work here: {available.reason}")
+    inside = made.read_metadata(path)
+    if inside:
+        record = Record(use, inside, record.details if record else {}, record.verification if record else {})
+    return OpenedExport(path, use, made, record or Record(use, {}, {}))
+
+
+def _create(use: str, record: Record | None, registry: Registry) -> Exporter:
+    """The exporter, with the options that made the file where they are known and still fit."""
+    stored: dict[str, Any] = json.loads(record.metadata.get("options", "{}")) if record else {}
+    cls = registry.options("exporter", use)
+    try:
+        options = _fitting(stored, cls)
+    except msgspec.ValidationError:
+        options = cls()
+    made: Exporter = registry.create("exporter", use, options)
+    return made
+
+
+def _fitting(stored: dict[str, Any], cls: type) -> Any:
+    """Those of the stored options that are fields of `cls`."""
+    names = {field.name for field in fields(cls)}
+    return msgspec.convert({name: value for name, value in stored.items() if name in names}, cls)
+
+
+def _by_suffix(path: Path, registry: Registry) -> str:
+    found = []
+    for entry in registry.entries("exporter"):
+        try:
+            if _create(entry.qualified, None, registry).suffix == path.suffix:
+                found.append(entry.qualified)
+        except (PluginError, ExportError):
+            continue
+    if len(found) != 1:
+        among = f"{' and '.join(found)} write" if found else "no installed exporter writes"
+        raise ExportError(
+            f"{path}: {among} files that end with {path.suffix or 'no suffix'}; name the file's exporter with "
+            f"--exporter"
+        )
+    return found[0]

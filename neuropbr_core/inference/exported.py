@@ -1,0 +1,67 @@
+"""An exported file, applied to views as the model that it came from would be."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuropbr_core.contracts import Maps
+from neuropbr_core.errors import DataError
+from neuropbr_core.exporting import OpenedExport, Signature, open_export, prepare_inputs
+from neuropbr_core.inference.views import ViewSet
+from neuropbr_core.registry import Registry
+
+
+@dataclass(frozen=True)
+class ExportedGenerator:
+    """An exported file, ready to use; what it says of itself is enough, no run is needed.
+
+    Attributes:
+        opened: The file.
+    """
+
+    opened: OpenedExport
+
+    @property
+    def signature(self) -> Signature:
+        """What the model takes and gives."""
+        return self.opened.signature
+
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether it takes aligned views, and so must know where each view was taken from."""
+        return self.signature.aligned
+
+    def predict(self, views: ViewSet) -> Maps:
+        """Predict the maps of one material.
+
+        Args:
+            views: At least as many as the file takes; the first ones are used. They are prepared as in training.
+
+        Returns:
+            Maps `(1, channels, S, S)`, S being the signature's output size.
+
+        Raises:
+            DataError: There are too few views, or cameras are missing.
+            ExportError: The file does not run.
+        """
+        wanted, given = self.signature.views, len(views.paths)
+        if given < wanted:
+            raise DataError(f"{views.folder}: has {given} views, but {self.opened.path} takes {wanted}; add some")
+        capture = views.capture.repeated(wanted)
+        return self.opened.program(prepare_inputs(capture, self.signature, where=str(views.folder)))
+
+
+def load_exported(path: str | Path, exporter: str | None = None, registry: Registry | None = None) -> ExportedGenerator:
+    """Load an exported file.
+
+    Args:
+        path: What `neuropbr export` or `neuropbr run` wrote.
+        exporter: Name of its exporter, where neither a record beside it nor its suffix tells.
+        registry: Where exporters come from; default: what is installed.
+
+    Raises:
+        ExportError: It is missing or damaged, or its exporter cannot run here or cannot be told.
+        PluginError: Its exporter is not installed.
+    """
+    loaded = ExportedGenerator(open_export(Path(path), exporter, registry))
+    loaded.opened.program  # noqa: B018 - damage shows here, not at the first prediction
+    return loaded

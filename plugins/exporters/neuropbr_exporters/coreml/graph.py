@@ -1,0 +1,79 @@
+"""From a generator to a graph of the operators that coremltools knows."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from neuropbr_core.contracts import ExportSpec, Maps
+from neuropbr_core.errors import ExportError, NeuroPBRError
+from neuropbr_exporters.coreml.decompositions import DECOMPOSITIONS
+from neuropbr_exporters.coreml.folding import fit_to_half, fold_constants
+from neuropbr_exporters.coreml.interface import package_inputs, to_levels
+
+
+class PackageModule(nn.Module):
+    """A generator with a package's inputs and outputs: one image for each view, then arrays; one tensor for each map.
+
+    Args:
+        generator: The model.
+        spec: Its inputs and outputs.
+        images: Emit maps as 0 to 255.
+    """
+
+    def __init__(self, generator: nn.Module, spec: ExportSpec, *, images: bool) -> None:
+        super().__init__()
+        self.generator = generator
+        self.views = spec.inputs["views"].shape[1]
+        self.extras = [name for name in spec.inputs if name != "views"]
+        self.outputs = spec.outputs
+        self.images = images
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the generator.
+
+        Args:
+            inputs: `(1, 3, S, S)` in [0, 1] for each view, then the other inputs of the spec in order.
+        """
+        views = torch.cat(inputs[: self.views]).unsqueeze(0)
+        maps: Maps = self.generator(views, **dict(zip(self.extras, inputs[self.views :], strict=True))).maps
+        if missing := [name for name in self.outputs if name not in maps]:
+            raise ExportError(f"coreml: the model does not predict {', '.join(missing)}; it predicts {', '.join(maps)}")
+        return tuple(to_levels(name, maps[name]) if self.images else maps[name] for name in self.outputs)
+
+
+@torch.no_grad()
+def export_graph(generator: nn.Module, spec: ExportSpec, *, images: bool, half: bool) -> ExportedProgram:
+    """Record the generator through `torch.export`, and rewrite what coremltools does not know.
+
+    All that depends on no input is computed here: visibility that is 1 everywhere, normalised kernels, positions of
+    tokens.
+
+    Args:
+        generator: In eval mode, on the CPU.
+        spec: Example inputs and names of outputs.
+        images: Emit maps as 0 to 255.
+        half: Move numbers that FP16 cannot hold to its nearest normal number.
+
+    Raises:
+        ExportError: The model cannot be exported.
+    """
+    module = PackageModule(generator, spec, images=images).eval()
+    example = tuple(package_inputs(spec.inputs).values())
+    try:
+        graph: Any = _decomposed(module, example).module(check_guards=False)
+        fold_constants(graph)
+        if half:
+            fit_to_half(graph)
+        return _decomposed(graph, example)
+    except NeuroPBRError:
+        raise
+    except Exception as error:
+        raise ExportError(f"coreml: the model cannot be exported by torch.export: {error}") from error
+
+
+def _decomposed(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
+    exported: ExportedProgram = torch.export.export(module, example, strict=False)
+    decomposed: ExportedProgram = exported.run_decompositions(DECOMPOSITIONS)
+    return decomposed

@@ -1,0 +1,89 @@
+"""Real architectures with lightly trained weights as Core ML packages: equal to the model at every precision."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from light_training import lightly_trained, model_spec, real_sample
+from torch import Tensor
+
+from neuropbr_core.contracts import ExportSpec
+from neuropbr_core.exporting.verify import Comparison, compare
+from neuropbr_core.maps import MAP_NAMES
+from neuropbr_core.model import Generator, ModelSpec
+from neuropbr_exporters.coreml import Options
+from neuropbr_exporters.coreml.exporter import CoreMLExporter
+
+SPECS: dict[str, ModelSpec] = {
+    "unet+concat": model_spec(
+        {"use": "unet", "channels": (8, 16, 32)},
+        {"use": "concat"},
+        {"decoder": {"channels": (16, 8), "super_resolution": 2, "global_path": True}},
+        size=64,
+    ),
+    "resnet+vit": model_spec(
+        {"use": "resnet", "variant": "resnet18"},
+        {"use": "vit", "dim": 32, "heads": 4, "depth": 2},
+        {"decoder": {"channels": (32, 32, 16, 8)}, "skip_merge": "statistics"},
+        size=64,
+        aligned=True,
+    ),
+    "everything": model_spec(
+        {"use": "unet", "channels": (8, 16), "norm": "group"},
+        {"use": "concat"},
+        {
+            "decoder": {"channels": (8,), "norm": "group"},
+            "skip_merge": "statistics",
+            "albedo": "residual",
+            "view_conditioning": "direction",
+            "ratio_images": True,
+        },
+        size=32,
+        aligned=True,
+    ),
+}
+LEAST_DB = {"fp32": 90.0, "fp16": 55.0, "palettised": 45.0, "image": 50.0}
+LARGEST = {"fp32": 1 / 255, "fp16": 1 / 255, "palettised": 1.0, "image": 2.5 / 255}
+
+
+@cache
+def trained(name: str) -> Generator:
+    return lightly_trained(SPECS[name])
+
+
+def inputs_of(name: str) -> dict[str, Tensor]:
+    """A capture of a material that training did not see, as 8-bit images hold it."""
+    inputs, _ = real_sample(SPECS[name], "acg_Tiles032", seed=7)
+    return {**inputs, "views": (inputs["views"] * 255).round() / 255}
+
+
+def export(name: str, folder: Path, **options: Any) -> tuple[CoreMLExporter, Path, str]:
+    exporter = CoreMLExporter(Options(**options))
+    report = exporter.export(trained(name), ExportSpec(inputs_of(name), MAP_NAMES), folder / "model.mlpackage")
+    return exporter, report.path, report.precision
+
+
+@torch.no_grad()
+def distance(name: str, exporter: CoreMLExporter, path: Path) -> dict[str, Comparison]:
+    inputs = inputs_of(name)
+    return compare(exporter.load(path)(inputs), trained(name)(**inputs).maps)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in SPECS),
+        ("everything", {"precision": "fp32"}),
+        ("unet+concat", {"precision": "fp32"}),
+        ("unet+concat", {"palettize": True}),
+        pytest.param("resnet+vit", {"palettize": True}, marks=pytest.mark.slow),
+        ("unet+concat", {"outputs": "images"}),
+    ],
+)
+def test_package_equals_the_model(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    exporter, path, precision = export(name, tmp_path, **options)
+    for found in distance(name, exporter, path).values():
+        assert found.psnr >= LEAST_DB[precision]
+        assert found.max_difference <= LARGEST[precision]
