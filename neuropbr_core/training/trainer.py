@@ -196,7 +196,7 @@ class Trainer:
             return summary.metrics.get("loss/reconstruction")
         if (epoch + 1) % training.validate_every_n_epochs and not last:
             return None
-        images_due = (epoch + 1) % training.log_images_every_n_epochs == 0 or last
+        images_due = self.fabric.is_global_zero and ((epoch + 1) % training.log_images_every_n_epochs == 0 or last)
         generator = self.stepper.generator if self.average is None else self.average.module
         result = validate(generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
         self.rates.validated(result.metrics["loss"])

@@ -48,7 +48,7 @@ def launch(recipe: Recipe, file: Path, name: str, *flags: str, by: tuple[str, ..
 
 
 def finish(process: "subprocess.Popen[str]", code: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=500)
     assert process.returncode == code, out + err
     return out, err
 
@@ -137,7 +137,7 @@ def test_a_process_that_fails_ends_the_others_and_is_heard(
     (tmp_path / "start.py").write_text(FAILING)
     monkeypatch.setenv("NBR_FAILS", str(rank))
     command = [sys.executable, str(tmp_path / "start.py"), "run", str(tmp_path / "two.yaml"), "--run-name", "two"]
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)
     assert result.returncode in (1, -signal.SIGKILL), result.stderr
     assert result.stderr.count("error: sample x could not be loaded") == 1
     if result.returncode == 1 and rank == 1:
