@@ -26,7 +26,6 @@ def test_permuted_views_give_the_same_maps(make_recipe: Callable[..., Recipe], s
     dataset = open_dataset(recipe, say=lambda _: None)
     prepared = prepare(collate([dataset.val[0]]), recipe.data, "cpu")
     assert prepared.directions is not None
-    assert (prepared.visible < 0.5).any(), "some view does not see everything"
     torch.manual_seed(0)
     generator = build_generator(ModelSpec.from_recipe(recipe)).eval()
     with torch.no_grad():
