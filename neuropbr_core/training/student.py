@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from lightning_fabric import Fabric
+
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
-from neuropbr_core.data.progress import bar
+from neuropbr_core.data.progress import bar, silent
 from neuropbr_core.data.teacher_shards import read_shards, require
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec
@@ -17,13 +19,13 @@ from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.recipe.text import flow
 from neuropbr_core.registry import Registry
 from neuropbr_core.training.checkpoints import LATEST, find_checkpoint
-from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.online_teacher import is_online
 from neuropbr_core.training.preflight import check_networks
+from neuropbr_core.training.ranks import first, first_then_others
 from neuropbr_core.training.run_folder import RECIPE, RunFolder
-from neuropbr_core.training.shards import make_shards, marks_of
 from neuropbr_core.training.state import Progress
 from neuropbr_core.training.teacher import FoundTeacher, open_teacher
+from neuropbr_core.training.teacher_frames import make_shards, marks_of
 
 Report = Callable[[str], None]
 
@@ -33,7 +35,13 @@ _SHARED = ("source", "root", "input_dir", "output_dir", "metadata", "synthesize"
 _TEACHING = ("data", "model", "losses", "optimizer", "training")
 """Sections that decide what a teacher becomes."""
 
-_INCIDENTAL = (("training", "runs_dir"), ("training", "device"), ("data", "pack"), ("data", "num_workers"))
+_INCIDENTAL = (
+    ("training", "runs_dir"),
+    ("training", "device"),
+    ("training", "devices"),
+    ("data", "pack"),
+    ("data", "num_workers"),
+)
 """Keys in them that do not."""
 
 
@@ -94,7 +102,7 @@ def plan_teacher(recipe: Recipe, registry: Registry) -> TeacherPlan | None:
 
 
 def obtain_teacher(
-    recipe: Recipe, registry: Registry, train: Callable[..., Path], report: Report
+    recipe: Recipe, registry: Registry, train: Callable[..., Path], fabric: Fabric, report: Report
 ) -> FoundTeacher | None:
     """Check a recipe's networks, its teacher's among them, and make the teacher if it is missing.
 
@@ -102,16 +110,23 @@ def obtain_teacher(
         recipe: The recipe.
         registry: Where components come from.
         train: `training.run.run`.
+        fabric: Knows the processes.
         report: Receives a line before something takes long.
 
     Returns:
         The teacher; None for a recipe without one.
 
     Raises:
+        RunError: It must be trained, and there are several processes.
         NeuroPBRError: As `check_networks`, `plan_teacher` and `train`.
     """
     plan = plan_teacher(recipe, registry)
     check_networks(recipe, registry, None if plan is None else plan.spec(registry))
+    if plan is not None and plan.state != "there" and fabric.world_size > 1:
+        raise RunError(
+            f"{plan.place}: the teacher must be trained first, which {fabric.world_size} processes of its student "
+            f"cannot do; train it with `neuropbr run {plan.section.recipe}`, or start the student in one process"
+        )
     return None if plan is None else ensure_teacher(plan, train, registry, report)
 
 
@@ -141,31 +156,30 @@ def shards_folder(recipe: Recipe, teacher: FoundTeacher) -> Path:
     return teacher.shards(recipe.data.output_size) if named is None else Path(named)
 
 
-def open_taught(recipe: Recipe, teacher: FoundTeacher | None, registry: Registry, report: Report) -> OpenedDataset:
+def open_taught(
+    recipe: Recipe, teacher: FoundTeacher | None, registry: Registry, fabric: Fabric, report: Report
+) -> OpenedDataset:
     """Open a recipe's dataset; a student's is split as its teacher's was, and has the predictions of `mode: shards`.
 
-    Predictions that are missing are made first.
+    Predictions that are missing are made first, by each process its share.
 
     Raises:
         DataError: The recipe's own split contradicts the teacher's, or the shards do not fit teacher or data.
     """
+    progress = bar if fabric.is_global_zero else silent
     split = None if teacher is None else teacher.splitter(recipe.data, recipe.training.seed)
-    dataset = open_dataset(recipe, registry=registry, choose_split=split, say=report, progress=bar)
+    dataset = first_then_others(
+        fabric,
+        lambda: open_dataset(recipe, registry=registry, choose_split=split, say=report, progress=progress),
+    )
     if teacher is None or is_online(recipe):
         return dataset
     folder, size = shards_folder(recipe, teacher), recipe.data.output_size
     wanted = marks_of(dataset, dataset.train.samples)
-    if any(mark.id not in read_shards(folder).samples for mark in wanted):
-        make_shards(
-            teacher,
-            recipe,
-            folder,
-            size=size,
-            fabric=make_fabric(recipe.training),
-            registry=registry,
-            say=report,
-            progress=bar,
-        )
+    there = first(fabric, lambda: read_shards(folder))
+    if any(mark.id not in there.samples for mark in wanted):
+        make_shards(teacher, recipe, folder, size=size, fabric=fabric, registry=registry, say=report, progress=progress)
+        fabric.barrier()
     shards = read_shards(folder)
     require(shards, teacher.mark, size, wanted)
     return replace(dataset, train=dataset.train.taught(shards))
@@ -176,7 +190,7 @@ def _passed_on(recipe: Recipe) -> list[str]:
     data = [f"data.{key}={flow(recipe.tree['data'][key])}" for key in _SHARED]
     if recipe.data.val_materials:
         data.append(f"data.val_materials={flow(list(recipe.data.val_materials))}")
-    places = [f"training.{key}={flow(getattr(recipe.training, key))}" for key in ("device", "runs_dir")]
+    places = [f"training.{key}={flow(getattr(recipe.training, key))}" for key in ("device", "devices", "runs_dir")]
     return [*data, *places]
 
 

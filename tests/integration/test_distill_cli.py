@@ -1,5 +1,8 @@
 """`neuropbr distill shards`: resumable, refusing what does not fit, and shared by several processes."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +81,26 @@ def test_a_dry_run_prints_the_plan(module_recipe: MakeRecipe, teacher: Path, tmp
     assert f"{teacher / 'shards-32'}: the training samples are predicted" in result.stdout
     assert not (teacher / "shards-32").exists()
     assert not (teacher.parent / "s").exists()
+
+
+def test_two_processes_share_the_work(teacher: Path, tmp_path: Path) -> None:
+    """As started by torchrun: each process predicts every second sample."""
+    out = tmp_path / "shards"
+    script = tmp_path / "distill.py"
+    script.write_text("from neuropbr_core.cli import main\n\nmain()\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    command += ["distill", "shards", "--teacher", str(teacher), "--out", str(out), "--shard-size", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=500)
+    assert done.returncode == 0, done.stderr
+    line = f"Predicted 3 samples into {out}; 3 are left to other processes"
+    assert done.stdout.splitlines().count(line) == 2
+    assert len(ids(out)) == 6
+    alone = tmp_path / "alone"
+    assert shards("--teacher", teacher, "--out", alone).exit_code == 0
+    one, other = (
+        {name: values for file in folder.iterdir() for name, values in load_file(file).items()}
+        for folder in (out, alone)
+    )
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)

@@ -128,7 +128,7 @@ def test_stored_and_live_predictions_agree(make_student: MakeRecipe, teacher: Pa
     recipe = taught_by(teacher, make_student("data.crop_size=null", "data.augment=false"))
     registry = default_registry()
     found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
-    stored = open_taught(recipe, found, registry, silent)
+    stored = open_taught(recipe, found, registry, make_fabric(recipe.training), silent)
     online = OnlineTeacher(*load_model(found.checkpoint, registry), recipe.data, make_fabric(recipe.training))
     for index in range(3):
         batch = collate([stored.train[index]])
@@ -237,7 +237,7 @@ def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, te
 def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: Path) -> None:
     own = taught_by(teacher, make_student("data.val_materials=[]", "data.val_ratio=0.9", "training.seed=7"))
     found = open_teacher(teacher / "checkpoints" / "epoch_0001", default_registry())
-    dataset = open_taught(own, found, default_registry(), silent)
+    dataset = open_taught(own, found, default_registry(), make_fabric(own.training), silent)
     assert set(dataset.split["val"]) == HELD_BACK
     cheat = taught_by(teacher, make_student("data.val_materials=[t3_Pebbles_025]"))
     with pytest.raises(DataError, match=r"contradicts the teacher's split: it holds back 't3_Pebbles_025', which the "):
