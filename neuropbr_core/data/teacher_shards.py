@@ -8,6 +8,7 @@ whole or not at all and is never changed. A crop reads only its own pixels.
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from neuropbr_core.samples import CameraRecord, Sample
 SUFFIX = ".safetensors"
 FORMAT = 1
 _HEADER = "neuropbr"
+_ABANDONED = 3600.0  # seconds
 
 
 class TeacherMark(msgspec.Struct, frozen=True):
@@ -103,6 +105,14 @@ def write_shard(
             aside.unlink(missing_ok=True)
         raise DataError(f"{final}: the shard cannot be written ({error}); shards before it are whole") from error
     return final
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote a shard; younger files may still be written."""
+    for path in folder.glob(f".*{SUFFIX}.*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 @dataclass(frozen=True)

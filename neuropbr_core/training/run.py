@@ -32,7 +32,7 @@ from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.ranks import blame, end_others, first
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
-from neuropbr_core.training.student import obtain_teacher, open_taught
+from neuropbr_core.training.student import check_same_teacher, obtain_teacher, open_taught
 from neuropbr_core.training.teacher import FoundTeacher
 from neuropbr_core.training.trainer import Trainer
 
@@ -78,6 +78,8 @@ def run(
         if resume:
             check_resumable(folder.recipe(registry), recipe)
         teacher = obtain_teacher(recipe, registry, run, fabric, say)
+        if resume:
+            check_same_teacher(folder, teacher)
         observers = _create_observers(recipe, registry, folder, fabric, say)
         dataset = open_taught(recipe, teacher, registry, fabric, say)
         first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, teacher, overwrite=overwrite))

@@ -1,5 +1,6 @@
 """A recipe with a teacher: where the teacher is, what must be made first, and the dataset with its predictions."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from neuropbr_core.training.checkpoints import LATEST, find_checkpoint
 from neuropbr_core.training.online_teacher import is_online
 from neuropbr_core.training.preflight import check_networks
 from neuropbr_core.training.ranks import first, first_then_others
-from neuropbr_core.training.run_folder import RECIPE, RunFolder
+from neuropbr_core.training.run_folder import PROVENANCE, RECIPE, RunFolder
 from neuropbr_core.training.state import Progress
 from neuropbr_core.training.teacher import FoundTeacher, open_teacher
 from neuropbr_core.training.teacher_frames import make_shards, marks_of
@@ -148,6 +149,23 @@ def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path], registry: Regi
         overwrite = plan.place.exists() and not resume
         train(plan.recipe, resume=resume, overwrite=overwrite, registry=registry, report=report)
     return open_teacher(find_checkpoint(plan.place), registry)
+
+
+def check_same_teacher(folder: RunFolder, teacher: FoundTeacher | None) -> None:
+    """Refuse to continue a run with another teacher than it was started with.
+
+    Raises:
+        RunError: It differs, or one of both has none.
+    """
+    record = json.loads((folder.path / PROVENANCE).read_text(encoding="utf-8")).get("teacher")
+    found = None if teacher is None else teacher.record
+    keys = ("weights", "model")
+    if [record and record[key] for key in keys] != [found and found[key] for key in keys]:
+        before, now = (each["checkpoint"] if each else "none" for each in (record, found))
+        raise RunError(
+            f"cannot resume: the run was started with another teacher ({before}) than it has now ({now}); use "
+            f"--run-name for a new run"
+        )
 
 
 def shards_folder(recipe: Recipe, teacher: FoundTeacher) -> Path:

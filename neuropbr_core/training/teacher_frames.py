@@ -16,7 +16,7 @@ from neuropbr_core.data.loading import val_loader
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.progress import Progress, silent
-from neuropbr_core.data.teacher_shards import SUFFIX, SampleMark, differences, read_shards, write_shard
+from neuropbr_core.data.teacher_shards import SUFFIX, SampleMark, clear_abandoned, differences, read_shards, write_shard
 from neuropbr_core.errors import DataError
 from neuropbr_core.model import load_model
 from neuropbr_core.recipe import load_recipe
@@ -109,6 +109,7 @@ def make_shards(  # noqa: PLR0913 - each named
     missing = [sample for sample in samples if sample.id not in there.samples]
     mine = missing[fabric.global_rank :: fabric.world_size]
     if mine:
+        clear_abandoned(folder)
         say(f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}")
         frames = _predict(teacher, MaterialDataset(mine, data, opened.all.images), fabric, registry, size)
         for chunk in _chunks(progress(frames, len(mine), "predicting"), shard_size):

@@ -23,7 +23,8 @@ from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.online_teacher import OnlineTeacher
 from neuropbr_core.training.plan import plan_run
 from neuropbr_core.training.run import run
-from neuropbr_core.training.student import open_taught, plan_teacher
+from neuropbr_core.training.run_folder import RunFolder
+from neuropbr_core.training.student import check_same_teacher, open_taught, plan_teacher
 from neuropbr_core.training.teacher import open_teacher
 from neuropbr_core.training.trainer import Trainer
 
@@ -178,6 +179,8 @@ def test_a_live_teacher_teaches_maps_and_features(make_student: MakeRecipe, teac
         longer = make_student(*settings, "training.epochs=2")
         run(taught_by(teacher, longer, mode="online"), run_name="live", resume=True, report=silent)
         assert len(rows(folder, "epoch")) == 2
+        with pytest.raises(RunError, match=r"another teacher \(.*epoch_0001\) than it has now \(none\)"):
+            check_same_teacher(RunFolder(folder), None)
 
 
 def test_an_interrupted_teacher_is_continued(make_student: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:

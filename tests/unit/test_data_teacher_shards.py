@@ -1,6 +1,7 @@
 """A teacher's predictions on disk, and their way through crops and turns into a batch."""
 
 import itertools
+import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from neuropbr_core.data.teacher_shards import (
     SampleMark,
     TeacherMark,
     TeacherShards,
+    clear_abandoned,
     differences,
     read_shards,
     require,
@@ -149,6 +151,17 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="the shard cannot be written"):
         write_shard(tmp_path / "file", TEACHER, SIZE, [(mark(0), frame(0))])
+
+
+def test_what_a_killed_process_left_is_removed_when_it_is_old(folder: Path) -> None:
+    old, young = (folder / f".{name}.safetensors.{pid}" for name, pid in (("a", 1), ("b", 2)))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    clear_abandoned(folder)
+    assert not old.exists()
+    assert young.exists()
+    assert len(read_shards(folder).samples) == 4
 
 
 class Grey:
