@@ -21,10 +21,24 @@ class Synthesize:
         Meta(description="Folder of material folders; `neuropbr:examples/materials` names the ones that are shipped."),
     ]
     samples: Annotated[int, Meta(ge=1, description="Samples to render, spread evenly over the materials.")] = 64
-    size: Annotated[int, Meta(ge=32, le=4096, description="Side of the rendered views and stored maps, in pixels.")] = (
-        256
-    )
-    seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light and exposure.")] = 0
+    size: Annotated[int, Meta(ge=32, le=4096, description="Side of the stored maps, in pixels.")] = 256
+    view_size: Annotated[
+        Annotated[int, Meta(ge=32, le=8192)] | None,
+        Meta(description="Side of the rendered views, in pixels; default: that of the maps."),
+    ] = None
+    seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light, exposure and artefacts.")] = 0
+    environments: Annotated[
+        str | None,
+        Meta(description="Folder of equirectangular Radiance maps (.hdr) to light with; default: procedural light."),
+    ] = None
+    flash: Annotated[
+        bool,
+        Meta(description="Whether the phone's flash gives most of the light; otherwise the environment gives all."),
+    ] = True
+    dirty_fraction: Annotated[
+        Fraction,
+        Meta(description="Share of the samples that get a dirty rendering too, beside the clean one in `input/clean`."),
+    ] = 0.0
     procedural: Annotated[
         int,
         Meta(
@@ -73,6 +87,13 @@ class Data:
         Meta(description="Train each step on a random number of the views, from the first alone to all of them."),
     ] = False
     image_size: Annotated[int, Meta(ge=16, le=8192, description="Side of the network's input, in pixels.")] = 2048
+    view_size: Annotated[
+        Annotated[int, Meta(ge=16, le=8192)] | None,
+        Meta(
+            description="Side at which photos are read before they are aligned, in pixels; larger ones lose less "
+            "detail. Default: `image_size`."
+        ),
+    ] = None
     output_size: Annotated[
         int,
         Meta(
@@ -130,6 +151,11 @@ class Data:
             "where there is room, a path into that folder, `off` never."
         ),
     ] = "auto"
+
+    @property
+    def photo_size(self) -> int:
+        """Side at which photos are read."""
+        return self.view_size or self.image_size
 
     @property
     def crop_output_size(self) -> int:
@@ -252,10 +278,27 @@ class Training:
     ] = 1
     seed: Annotated[int, Meta(ge=0, description="Seed of weights, split, order and augmentation.")] = 42
     device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
+    devices: Annotated[
+        int, Meta(ge=1, description="Processes on this machine, each with a device and its own batches.")
+    ] = 1
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"],
+        Meta(description="With several devices: `ddp` copies the weights to each, `fsdp` shards them; `auto` is ddp."),
+    ] = "auto"
+    sync_batch_norm: Annotated[
+        bool, Meta(description="Batch-norm statistics over the batches of all devices (CUDA).")
+    ] = False
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         Meta(description="Arithmetic of the network; losses are always float32. `auto` is bf16 on CUDA, else fp32."),
     ] = "auto"
+    activation_checkpointing: Annotated[
+        tuple[Literal["encoder", "fusion", "decoder"], ...],
+        Meta(description="Parts whose activations are computed again in the backward pass: less memory, more time."),
+    ] = ()
+    compile: Annotated[
+        bool, Meta(description="Compile encoder, fusion and decoder with `torch.compile`; plain where that fails.")
+    ] = False
     grad_clip_norm: Annotated[float, Meta(ge=0, description="Largest gradient norm; 0 does not clip.")] = 1.0
     ema: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
