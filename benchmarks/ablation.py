@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--materials", help="folder of materials to render captures of; default: the recipe's")
     parser.add_argument("--data", help="folder of the captures; default: the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs")
-    parser.add_argument("--steps", type=int, default=1200, help="training steps of a row")
+    parser.add_argument("--steps", type=int, default=900, help="training steps of a row")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", help="names of rows, separated by commas; default: all")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
