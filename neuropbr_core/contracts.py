@@ -73,6 +73,24 @@ class Fusion(nn.Module):
         raise NotImplementedError
 
 
+OVERVIEW_SIDE = 32
+"""Side of an overview in pixels, or a little more where the frame's side is no multiple of it."""
+
+
+class Overview(NamedTuple):
+    """The whole frame in few pixels, for a generator that sees a crop of it.
+
+    Attributes:
+        views: Aligned views, sRGB-encoded in [0, 1].
+        visible: Share of each pixel that the view sees, in [0, 1].
+        directions: Unit vectors to camera and flash, in the texture's tangent space.
+    """
+
+    views: Float[Tensor, "B V 3 o o"]
+    visible: Float[Tensor, "B V 1 o o"]
+    directions: Float[Tensor, "B V 3 o o"]
+
+
 class Prediction(NamedTuple):
     """What a generator returns.
 

@@ -27,6 +27,7 @@ class Item(NamedTuple):
         positions: Camera centres, float32 `(V, 3)`; None unless alignment is recorded.
         frame: Crop to texture, float32 `(3, 3)` (`augmentation.frame_matrix`).
         gains: Factors of linear light for `jitter.apply_gains`, float32 `(V, 3)`; None when colours stay.
+        overview: The whole frame (`overviews.Overviews.get`), uint8 `(V, 4, o, o)`; None unless asked for.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Item(NamedTuple):
     positions: Float[Tensor, "V 3"] | None
     frame: Float[Tensor, "3 3"]
     gains: Float[Tensor, "V 3"] | None = None
+    overview: UInt8[Tensor, "V 4 o o"] | None = None
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Batch:
     positions: Float[Tensor, "B V 3"] | None
     frame: Float[Tensor, "B 3 3"]
     gains: Float[Tensor, "B V 3"] | None = None
+    overview: UInt8[Tensor, "B V 4 o o"] | None = None
 
     def __len__(self) -> int:
         """Visits in the batch."""
@@ -82,6 +85,7 @@ class Batch:
             homographies=choose(self.homographies),
             positions=choose(self.positions),
             gains=choose(self.gains),
+            overview=choose(self.overview),
         )
 
     def pin_memory(self) -> "Batch":
@@ -98,6 +102,7 @@ class Batch:
             None if self.positions is None else move(self.positions),
             move(self.frame),
             None if self.gains is None else move(self.gains),
+            None if self.overview is None else move(self.overview),
         )
 
 
@@ -134,6 +139,7 @@ def collate(items: Sequence[Item]) -> Batch:
         _stack([item.positions for item in items]),
         torch.stack([item.frame for item in items]),
         _stack([item.gains for item in items]),
+        _stack([item.overview for item in items]),
     )
 
 

@@ -21,6 +21,7 @@ from neuropbr_core.data.batch import Batch, Item, carve
 from neuropbr_core.data.boxes import Corners, Matrices, boxes, into_boxes
 from neuropbr_core.data.buffers import BufferPool
 from neuropbr_core.data.jitter import Drawn, draw_jitter
+from neuropbr_core.data.overviews import Overviews
 from neuropbr_core.data.seeding import JITTER, PLACEMENT, numpy_generator
 from neuropbr_core.data.stores import Images
 from neuropbr_core.errors import DataError
@@ -71,6 +72,7 @@ class MaterialDataset(Dataset[Item]):
         train: bool = False,
         seed: int = 0,
         buffers: BufferPool | None = None,
+        overviews: bool = False,
     ) -> None:
         """Wrap samples; nothing is read yet.
 
@@ -81,6 +83,7 @@ class MaterialDataset(Dataset[Item]):
             train: Whether to draw windows, flips and turns.
             seed: Seed of these draws.
             buffers: Memory for batches to share with other datasets; some of its own when left out.
+            overviews: Whether to give the whole frame in few pixels beside each crop; needs cameras.
 
         Raises:
             DataError: The sizes in `data` contradict each other.
@@ -92,10 +95,12 @@ class MaterialDataset(Dataset[Item]):
         self.seed = seed
         self.buffers = BufferPool() if buffers is None else buffers
         self.scale = output_scale(data)
+        self.overviews = Overviews(images, data.views) if overviews else None
 
     def whole(self) -> "MaterialDataset":
         """Return the same samples, each once, whole and unturned."""
-        return MaterialDataset(self.samples, self.data, self.images, buffers=self.buffers)
+        once = list({sample.id: sample for sample in self.samples}.values())
+        return MaterialDataset(once, self.data, self.images, buffers=self.buffers)
 
     def __len__(self) -> int:
         """Visits in an epoch."""
@@ -114,6 +119,7 @@ class MaterialDataset(Dataset[Item]):
         shapes = self._shapes(placement, self.data.image_size if recorded else placement.side)
         pixels = {name: np.empty(shape, np.uint8) for name, shape in shapes.items()}
         self._fill(sample, placement, np.zeros((self.data.views, 2), np.int64) if recorded else None, pixels)
+        overview = pixels.pop("overview", None)
         return Item(
             id=sample.id,
             material=sample.material,
@@ -123,6 +129,7 @@ class MaterialDataset(Dataset[Item]):
             positions=torch.from_numpy(_positions(sample)) if recorded else None,
             frame=torch.from_numpy(frame_matrix(placement, self.data.image_size)),
             gains=None if jitter.gains is None else torch.from_numpy(jitter.gains),
+            overview=None if overview is None else torch.from_numpy(overview),
         )
 
     def draft(self, visits: Sequence[Visit], *, pinned: bool = False) -> Draft:
@@ -148,6 +155,7 @@ class MaterialDataset(Dataset[Item]):
             jobs.append(partial(self._fill, sample, placement, corners, pixels))
         frames = np.stack([frame_matrix(placement, self.data.image_size) for placement in placements])
         gains = [jitter.gains for jitter in jitters if jitter.gains is not None]
+        overview = tensors.pop("overview", None)
         batch = Batch(
             ids=[sample.id for sample in chosen],
             materials=[sample.material for sample in chosen],
@@ -157,6 +165,7 @@ class MaterialDataset(Dataset[Item]):
             positions=photos.positions,
             frame=torch.from_numpy(frames),
             gains=torch.from_numpy(np.stack(gains)) if gains else None,
+            overview=overview,
         )
         return Draft(batch, jobs)
 
@@ -183,6 +192,8 @@ class MaterialDataset(Dataset[Item]):
         """Shapes of the pixels of a visit whose views are `width` wide."""
         side = placement.side * self.scale
         views = {"views": (self.data.views, 3, width if height is None else height, width)}
+        if self.overviews is not None:
+            views["overview"] = self.overviews.shape
         return views | {name: (spec.channels, side, side) for name, spec in MAPS.items()}
 
     def _fill(
@@ -198,6 +209,8 @@ class MaterialDataset(Dataset[Item]):
                 view[:] = image[:, y : y + height, x : x + width]
         for name, spec in MAPS.items():
             place_map(self.images.map(name, sample.maps[name]), spec, placement, self.scale, pixels[name])
+        if self.overviews is not None:
+            pixels["overview"][:] = self.overviews.get(sample)
 
 
 class _Photos(NamedTuple):

@@ -12,6 +12,7 @@ from neuropbr_core.data.batch import Item
 from neuropbr_core.data.dataset import MaterialDataset
 from neuropbr_core.data.fingerprint import fingerprint_samples
 from neuropbr_core.data.layout import raise_problems
+from neuropbr_core.data.oversampling import oversample, unmatched
 from neuropbr_core.data.pack_folder import choose_folder
 from neuropbr_core.data.pack_writing import prune_pack
 from neuropbr_core.data.packing import digest_images, open_images, pack_images
@@ -108,11 +109,16 @@ def open_dataset(
         say(f"split: {note}")
     held = set(split.val)
     whole = MaterialDataset(samples, data, images)
-    training = [sample for sample in samples if sample.material not in held]
+    training = oversample([sample for sample in samples if sample.material not in held], data.oversample)
+    for pattern in unmatched([sample.material for sample in samples], data.oversample):
+        say(f"data.oversample: no material fits {pattern!r}")
     validation = [sample for sample in samples if sample.material in held]
+    overviews = checked.model.reflectance_profile and (data.crop_size or data.image_size) < data.image_size
     return OpenedDataset(
         all=whole,
-        train=MaterialDataset(training, data, images, train=True, seed=seed, buffers=whole.buffers),
+        train=MaterialDataset(
+            training, data, images, train=True, seed=seed, buffers=whole.buffers, overviews=overviews
+        ),
         val=MaterialDataset(validation, data, images, buffers=whole.buffers),
         split=asdict(split),
         fingerprint=fingerprint_samples(samples, digests),

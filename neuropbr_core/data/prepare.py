@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from neuropbr_core.contracts import Overview
 from neuropbr_core.data.batch import Batch
 from neuropbr_core.data.jitter import apply_gains
 from neuropbr_core.maps import MAPS
-from neuropbr_core.materials.alignment import view_directions, warp_views
+from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.recipe.sections import Data
 
@@ -24,6 +25,7 @@ class Prepared(NamedTuple):
         directions: Unit vectors to camera and flash in the crop's tangent space; None without cameras.
         targets: The true maps in the ranges of `neuropbr_core.maps`.
         valid: 1 where at least one view sees the crop, else 0.
+        overview: The whole frame in few pixels, where the dataset gives it beside crops.
     """
 
     views: Float[Tensor, "B V 3 H H"]
@@ -31,6 +33,7 @@ class Prepared(NamedTuple):
     directions: Float[Tensor, "B V 3 H H"] | None
     targets: dict[str, Tensor]
     valid: Float[Tensor, "B 1 S S"]
+    overview: Overview | None = None
 
 
 @torch.no_grad()
@@ -58,4 +61,16 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
     if batch.gains is not None:
         views = apply_gains(views, batch.gains)
     valid = interpolate(visible.amax(dim=1), size=(side, side), mode="nearest")
-    return Prepared(views, visible, directions, targets, valid)
+    return Prepared(views, visible, directions, targets, valid, _overview(batch))
+
+
+def _overview(batch: Batch) -> Overview | None:
+    """The whole frame, with the changes of colour of its crop."""
+    if batch.overview is None or batch.positions is None:
+        return None
+    values = batch.overview.float() / 255.0
+    views, visible = values[:, :, :3], values[:, :, 3:]
+    if batch.gains is not None:
+        views = apply_gains(views, batch.gains)
+    whole = identity_frame(len(batch)).to(views.device)
+    return Overview(views, visible, view_directions(batch.positions, whole, views.shape[-1]))

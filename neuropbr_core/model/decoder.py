@@ -36,27 +36,42 @@ class ConvBlock(nn.Sequential):
         super().__init__(*layers)
 
 
+class Modulation(nn.Module):
+    """Scales and shifts features by a function of a condition, one number a channel; starts as the identity.
+
+    Source: Perez et al. 2018, "FiLM: Visual Reasoning with a General Conditioning Layer", equation 1.
+    """
+
+    def __init__(self, conditions: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(conditions, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Float[Tensor, "B C h w"], condition: Float[Tensor, "B K"]) -> Float[Tensor, "B C h w"]:
+        """Modulate `x`."""
+        modulation: Tensor = self.linear(condition)
+        scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
 class GlobalPath(nn.Module):
     """Scales and shifts every pixel's features by what the whole frame looks like.
 
     Roughness and metalness are nearly one number a material, and no local window holds it. Source: the global track
-    of Deschaintre et al. 2018, "Single-Image SVBRDF Capture with a Rendering-Aware Deep Network", applied as
-    feature-wise modulation (Perez et al. 2018, FiLM). Starts as the identity.
+    of Deschaintre et al. 2018, "Single-Image SVBRDF Capture with a Rendering-Aware Deep Network".
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(2 * channels, channels)
-        self.modulation = nn.Linear(channels, 2 * channels)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        self.modulation = Modulation(channels, channels)
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
         """Modulate `x` by its own mean and maximum over the frame."""
         statistics = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)
-        modulation: Tensor = self.modulation(F.relu(self.hidden(statistics)))
-        scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+        modulated: Tensor = self.modulation(x, F.relu(self.hidden(statistics)))
+        return modulated
 
 
 class SuperResolution(nn.Sequential):

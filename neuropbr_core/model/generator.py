@@ -7,13 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuropbr_core.contracts import Encoder, Fusion, Prediction
+from neuropbr_core.contracts import Encoder, Fusion, Overview, Prediction
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.model.decoder import UNetDecoder
 from neuropbr_core.model.heads import Head, activate, albedo_logits
 from neuropbr_core.model.median import visible_median
 from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
+from neuropbr_core.model.profile import ProfilePath, overview
 from neuropbr_core.model.ratios import ratio_images
 from neuropbr_core.recipe.sections import ModelSection
 
@@ -43,6 +44,9 @@ class Generator(nn.Module):
             encoder.strides,
             section.decoder,
         )
+        self.profile = (
+            ProfilePath(fusion.out_channels, self.decoder.out_channels) if section.reflectance_profile else None
+        )
         self.heads = nn.ModuleDict(
             {
                 name: Head(self.decoder.out_channels, section.decoder.head_channels, spec.logit_channels)
@@ -65,6 +69,7 @@ class Generator(nn.Module):
         visible: Float[Tensor, "B V 1 H W"] | None = None,
         directions: Float[Tensor, "B V 3 H W"] | None = None,
         *,
+        frame: Overview | None = None,
         features: bool = False,
     ) -> Prediction:
         """Predict the maps.
@@ -75,6 +80,8 @@ class Generator(nn.Module):
             visible: What each view sees, in [0, 1]; everything when None.
             directions: Unit vectors from each texture pixel to the view's camera, tangent space; required by a
                 view-conditioned model.
+            frame: The whole frame that the views are a crop of, for a model with a reflectance profile; default: the
+                views are the whole frame.
             features: Also return the fused latent (`latent`) and the decoder's features.
 
         Returns:
@@ -88,7 +95,12 @@ class Generator(nn.Module):
             visible = views.new_ones(views.shape[0], views.shape[1], 1, *views.shape[-2:])
         latents, skips = self._encode(views, visible, directions)
         latent = self.fusion(*latents)
-        decoded, intermediate = self.decoder(latent, skips)
+        if self.profile is not None and directions is not None:
+            condition = self.profile(frame or overview(views, visible, directions))
+            decoded, intermediate = self.decoder(self.profile.on_latent(latent, condition), skips)
+            decoded = self.profile.on_features(decoded, condition)
+        else:
+            decoded, intermediate = self.decoder(latent, skips)
         logits = {name: head(decoded) for name, head in self.heads.items()}
         if self.residual_albedo:
             logits[ALBEDO.name] = logits[ALBEDO.name] + self._albedo_start(views, visible, decoded)

@@ -71,6 +71,15 @@ def directions_need_alignment(data: Data, model: ModelSection) -> Iterator[Fault
         )
 
 
+def profile_needs_directions(model: ModelSection) -> Iterator[Fault]:
+    """Reflectance by angle needs the angle."""
+    if model.reflectance_profile and model.view_conditioning != "direction":
+        yield Fault(
+            (("model", "reflectance_profile"), ("model", "view_conditioning")),
+            "needs the direction to the flash; set `model.view_conditioning: direction`, or write `false`",
+        )
+
+
 def residual_needs_alignment(data: Data, model: ModelSection) -> Iterator[Fault]:
     """The median of views means something only where they show the same point."""
     if model.albedo == "residual" and data.alignment == "none":
@@ -155,6 +164,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("data", "model"), output_size_fits),
     Rule(("data",), crop_fits),
     Rule(("data", "model"), directions_need_alignment),
+    Rule(("model",), profile_needs_directions),
     Rule(("data", "model"), residual_needs_alignment),
     Rule(("data",), shaking_needs_alignment),
     Rule(("data",), synthesis_needs_a_root),

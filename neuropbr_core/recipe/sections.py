@@ -88,6 +88,13 @@ class Data:
     repeats: Annotated[
         int, Meta(ge=1, description="Times that an epoch visits each training sample, each with its own crop.")
     ] = 1
+    oversample: Annotated[
+        dict[str, Annotated[int, Meta(ge=0)]],
+        Meta(
+            description="How many times an epoch goes through the samples of some materials, by pattern (`*` is any "
+            "text; the last pattern that fits counts): 3 shows them three times as often, 0 leaves them out."
+        ),
+    ] = field(default_factory=dict)
     augment: Annotated[
         bool, Meta(description="Random flips and quarter-turns of the texture; normals are turned with it.")
     ] = False
@@ -192,6 +199,13 @@ class ModelSection:
     ratio_images: Annotated[
         bool,
         Meta(description="Also feed each view's logarithmic ratio to the views' mean: albedo cancels, relief stays."),
+    ] = False
+    reflectance_profile: Annotated[
+        bool,
+        Meta(
+            description="Tell every pixel how much the whole frame reflects at each angle to the flash, which tells "
+            "metal from not and rough from smooth (needs `view_conditioning: direction`)."
+        ),
     ] = False
     skip_merge: Annotated[
         Literal["mean", "statistics"],

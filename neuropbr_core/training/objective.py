@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
@@ -97,12 +98,28 @@ class Objective:
         return LossResult(total, {"total": total.detach(), "reconstruction": reconstruction, **terms})
 
     def reconstruction(self, x: LossInput) -> Tensor:
-        """The weighted sum of the reconstruction losses, whatever their schedule: what decides which epoch is best."""
+        """The weighted sum of the reconstruction losses, whatever their schedule: what decides which epoch is best.
+
+        Losses that draw random numbers draw the same ones in every call, so that epochs can be compared, and training's
+        own draws go on as if there had been no validation.
+        """
         total = x.valid.new_zeros(())
-        for term in self.terms:
-            if term.loss.reconstruction:
-                total = total + term.entry.weight * term.loss(x, None).total
+        with same_draws():
+            for term in self.terms:
+                if term.loss.reconstruction:
+                    total = total + term.entry.weight * term.loss(x, None).total
         return total
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Seed the global CPU generator, and put its state back afterwards; generators of devices are left alone."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(0)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 @contextmanager

@@ -95,7 +95,8 @@ class Stepper:
 
     def observe(self, prepared: Prepared, epoch: int) -> LossInput:
         """Predict a batch and gather what the losses see of it."""
-        return loss_input(self.generator(prepared.views, prepared.visible, prepared.directions), prepared, epoch)
+        prediction = self.generator(prepared.views, prepared.visible, prepared.directions, frame=prepared.overview)
+        return loss_input(prediction, prepared, epoch)
 
     def step(
         self, group: Iterable[Prepared], weights: Sequence[float], epoch: int, *, measured: bool = False

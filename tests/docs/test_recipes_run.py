@@ -19,6 +19,7 @@ SMALL = {
     "student_convattn_1024": [*STUDENT, "model.fusion.channels=16"],
     "student_mobilenetv3_2048": [*STUDENT, "model.fusion={dim: 32, heads: 2}"],
     "student_mobilenetv3_512": [*STUDENT, "model.fusion={dim: 32, heads: 2}", "data.output_size=64"],
+    "teacher_best": ["data.synthesize=null", "data.crop_size=16", "data.oversample={}"],
     "teacher_default": [
         "model.encoder.variant=resnet18",
         "model.fusion={dim: 32, heads: 2, depth: 1}",

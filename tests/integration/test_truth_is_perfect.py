@@ -41,9 +41,10 @@ def test_every_reconstruction_loss_is_zero(name: str, truth: dict[str, torch.Ten
     options = registry.options("loss", name)()
     loss = registry.create("loss", name, options, setup=LossSetup(MAP_NAMES, 64))
     views, ones = truth["albedo"][:, None].repeat(1, 3, 1, 1, 1), torch.ones(1, 1, 64, 64)
-    x = LossInput(Prediction(truth, {}, {}), truth, views, ones[:, None].repeat(1, 3, 1, 1, 1), ones)
+    logits = {name: torch.logit(truth[name], eps=1e-7) for name in MAP_NAMES if MAPS[name].activation == "sigmoid"}
+    x = LossInput(Prediction(truth, logits, {}), truth, views, ones[:, None].repeat(1, 3, 1, 1, 1), ones)
     if not loss.reconstruction:
-        assert name == "gan"
+        assert name in ("distillation", "gan")
         return
     assert float(loss(x, None).total) == pytest.approx(0, abs=1e-5)
 
@@ -51,6 +52,7 @@ def test_every_reconstruction_loss_is_zero(name: str, truth: dict[str, torch.Ten
 def test_every_metric_is_perfect(truth: dict[str, torch.Tensor]) -> None:
     found = measure(truth, truth, torch.ones(1, 1, 64, 64))
     perfect = {"mae": 0.0, "rmse": 0.0, "psnr": 60.0, "ssim": 1.0, "angle": 0.0, "angle_median": 0.0}
+    perfect |= {"within_11": 1.0, "within_22": 1.0, "within_30": 1.0}
     assert {name.split("/")[1] for name in found} == set(perfect)
     for name, value in found.items():
         assert value.item() == pytest.approx(perfect[name.split("/")[1]], abs=1e-3), name

@@ -144,7 +144,7 @@ def test_the_global_path_starts_as_the_identity_and_then_sees_the_whole_frame() 
         return decoder(x, [skip])[0][..., 0, 0]
 
     torch.testing.assert_close(corner(latent), corner(changed))
-    nn.init.normal_(decoder.global_path.modulation.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.normal_(decoder.global_path.modulation.linear.weight)  # type: ignore[union-attr, arg-type]
     assert (corner(latent) - corner(changed)).abs().max() > 1e-3
 
 

@@ -361,6 +361,13 @@ def test_problems_say_where_and_what(load: Load, text: str, expected: list[str])
             ),
         ),
         (
+            ["model.reflectance_profile=true"],
+            (
+                "model.reflectance_profile: needs the direction to the flash; set `model.view_conditioning: "
+                "direction`, or write `false`"
+            ),
+        ),
+        (
             ["data.jitter.alignment=1.5"],
             (
                 "data.jitter.alignment: found 1.5, but views are not aligned; set `data.alignment: recorded` or "

@@ -17,7 +17,7 @@ from neuropbr_core.materials.procedural.stone import concrete, marble, plaster, 
 from neuropbr_core.materials.procedural.textiles import carbon, fabric, knit, leather
 from neuropbr_core.materials.procedural.wood import parquet, planks
 
-REVISION = 1
+REVISION = 2
 """Raised whenever a kind and a seed give other maps than before, so that stored renderings are known to be old."""
 MIN_SAMPLES = 512
 """Fewest samples a side on which a tile is evaluated."""

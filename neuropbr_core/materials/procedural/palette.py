@@ -30,6 +30,8 @@ METAL_F0: dict[str, tuple[float, float, float]] = {
     "zinc": (0.664, 0.824, 0.850),
 }
 """Linear reflectance at normal incidence (gold's red, 1.022, cut to 1)."""
+_DARKEST_METAL = 3.0
+"""Stops by which a metal may be darker than its clean reflectance."""
 PAINTS: tuple[Rgb, ...] = (
     (196, 60, 44), (214, 132, 38), (226, 192, 60), (70, 122, 76), (48, 92, 110), (52, 84, 150), (118, 60, 96),
     (224, 220, 206), (150, 154, 156), (62, 66, 70), (44, 46, 50), (168, 196, 190), (120, 84, 62), (206, 164, 150),
@@ -60,15 +62,20 @@ def swatch(draws: Draws, colors: Sequence[Rgb], spread: float = 0.12) -> Float[T
 
 
 def metal_f0(draws: Draws, names: Sequence[str], tarnish: float = 0.12) -> Float[Tensor, "3 1 1"]:
-    """Pick a metal and darken it a little, as alloys and thin oxide do.
+    """Pick a metal and darken it: a little, as alloys and thin oxide do, and every other one a lot.
+
+    Blackened, burnished and oiled steels are darker than any clean metal, and makers of materials paint metals darker
+    still; a network that knows polished ones alone takes the others for something else.
 
     Args:
         draws: Source of the choice.
         names: Keys of `METAL_F0`.
-        tarnish: Largest relative loss.
+        tarnish: Largest relative loss by alloys and thin oxide.
     """
     f0 = torch.tensor(METAL_F0[draws.choice(names)]).view(3, 1, 1)
-    return f0 * (1 - tarnish * draws.table(1, 1, 1)) * (1 - tarnish / 4 * draws.table(3, 1, 1))
+    clean = f0 * (1 - tarnish * draws.table(1, 1, 1)) * (1 - tarnish / 4 * draws.table(3, 1, 1))
+    stops = draws.uniform(0, _DARKEST_METAL)
+    return shade(clean, -stops) if draws.chance(0.5) else clean
 
 
 def ramp(position: Float[Tensor, "S S"], colors: Sequence[Float[Tensor, "3 1 1"]]) -> Float[Tensor, "3 S S"]:
