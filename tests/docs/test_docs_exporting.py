@@ -1,4 +1,4 @@
-"""`docs/exporting.md` says what the program does: its commands and its snippet run, its tables are those of the code."""
+"""`docs/exporting.md` says what the program does: its commands and snippet run, its tables are those of the code."""
 
 import re
 import shlex

@@ -27,6 +27,7 @@ STUDENT = (*TINY, "model.encoder.variant=small")
 MODELS = {
     "directed": ("neuropbr:quickstart", small_run.SMALL),
     "aligned": ("neuropbr:quickstart", (*small_run.SMALL, *small_run.ALIGNED)),
+    "profile": ("neuropbr:quickstart", (*small_run.SMALL, "model.reflectance_profile=true")),
     "teacher": (
         "neuropbr:teacher_default",
         (*TINY, "model.encoder.variant=resnet18", "model.fusion={dim: 32, heads: 2, depth: 1}"),
@@ -78,7 +79,7 @@ def test_quickstart_and_student(model: str, exporter: str, runs: Path, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["aligned", "teacher", "student_plk"])
+@pytest.mark.parametrize("model", ["aligned", "profile", "teacher", "student_plk"])
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_the_other_models(model: str, exporter: str, runs: Path, tmp_path: Path) -> None:
     check_again(*export(runs / model, exporter, tmp_path))
