@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
+    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator, ViewSet
 
 
 @click.command()
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 @click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
 @click.option("--model", "model_file", metavar="FILE", help="An exported file, instead of a run.")
 @click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
-@click.option("--input", "input_folder", required=True, metavar="DIR", help="Folder with the views of one material.")
-@click.option("--output", "output_folder", required=True, metavar="DIR", help="Folder for the maps.")
+@click.option("--input", "input_folder", metavar="DIR", help="Folder with the views of one material.")
+@click.option(
+    "--sample-idx",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Instead: sample N of the dataset of the run's recipe; 0 where neither is given.",
+)
+@click.option("--output", "output_folder", required=True, metavar="DIR", help="Folder for the maps and views/.")
 @click.option("--cameras", metavar="FILE", help="Cameras of the views; default: cameras.json, else from the photos.")
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
@@ -25,7 +31,8 @@ def infer(  # noqa: PLR0913 - one parameter an option
     checkpoint: str,
     model_file: str | None,
     exporter: str | None,
-    input_folder: str,
+    input_folder: str | None,
+    sample_idx: int | None,
     output_folder: str,
     cameras: str | None,
     size: int | None,
@@ -33,20 +40,48 @@ def infer(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Predict the PBR maps of a folder of photos or renders.
 
+    Beside the maps, the views are written as the model saw them: resized or aligned, not normalised.
+
     The model is that of a run, or an exported file, which needs no run. One that was trained on aligned views needs to
     know where each view was taken from. Without cameras, the photos are registered to the first, by name, which is
     taken from straight above.
     """
-    from neuropbr_core.inference import read_capture, resample_maps, write_maps
+    from neuropbr_core.inference import resample_maps, write_maps, write_views
 
     if (run_folder is None) == (model_file is None):
         raise click.UsageError("give either --run DIR or --model FILE")
+    if input_folder and sample_idx is not None:
+        raise click.UsageError("give either --input DIR or --sample-idx N")
+    if model_file and not input_folder:
+        raise click.UsageError("an exported file knows no dataset; give --input DIR")
     model, shown = _run(run_folder, checkpoint, device) if run_folder else _file(str(model_file), exporter)
-    views = read_capture(input_folder, cameras, register=model.needs_cameras, say=click.echo)
-    click.echo(f"{len(views.paths)} views of {input_folder}, model {shown}")
-    maps = model.predict(views)
-    for path in write_maps(resample_maps(maps, size) if size else maps, Path(output_folder)):
+    if input_folder:
+        views = _folder(input_folder, cameras, register=model.needs_cameras)
+    else:
+        views = _sample(str(run_folder), sample_idx or 0)
+    click.echo(f"model {shown}")
+    inputs = model.prepare(views)
+    maps = model.apply(inputs)
+    written = write_maps(resample_maps(maps, size) if size else maps, Path(output_folder))
+    for path in [*written, *write_views(inputs["views"][0], Path(output_folder) / "views")]:
         click.echo(f"wrote {path}")
+
+
+def _folder(folder: str, cameras: str | None, *, register: bool) -> "ViewSet":
+    from neuropbr_core.inference import read_capture
+
+    views = read_capture(folder, cameras, register=register, say=click.echo)
+    click.echo(f"{len(views.paths)} views of {folder}")
+    return views
+
+
+def _sample(run: str, index: int) -> "ViewSet":
+    from neuropbr_core.inference import read_sample
+
+    sample = read_sample(run, index)
+    side = "held back" if sample.held_back else "trained on"
+    click.echo(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
+    return sample.views
 
 
 def _run(folder: str, checkpoint: str, device: str) -> "tuple[LoadedGenerator, Path]":

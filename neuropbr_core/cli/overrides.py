@@ -30,6 +30,7 @@ class Flag:
         type: What the option takes; None for a switch, which sets `value`.
         metavar: How `--help` names what it takes.
         value: What a switch sets.
+        aliases: Other names of the option.
     """
 
     flag: str
@@ -38,6 +39,7 @@ class Flag:
     type: "click.ParamType[Any] | None" = click.STRING
     metavar: str | None = None
     value: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,7 +51,8 @@ class Flag:
         """The click decorator."""
         if self.type is None:
             return click.option(self.flag, self.name, is_flag=True, help=self.help)
-        return click.option(self.flag, self.name, type=self.type, metavar=self.metavar, help=self.help)
+        names = (self.flag, *self.aliases, self.name)
+        return click.option(*names, type=self.type, metavar=self.metavar, help=self.help)
 
 
 CURRICULUM = click.Choice(("0", "1", "2", "clean", "mixed", "dirty"))
@@ -64,7 +67,13 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--batch-size", "training.batch_size", "Samples in a step, on each device.", click.INT, "N"),
     Flag("--epochs", "training.epochs", "Passes over the training set.", click.INT, "N"),
     Flag("--seed", "training.seed", "Seed of weights, split, order and augmentation.", click.INT, "N"),
-    Flag("--runs-dir", "training.runs_dir", "Folder of the run folders.", metavar="DIR"),
+    Flag(
+        "--runs-dir",
+        "training.runs_dir",
+        "Folder of the run folders, which hold the checkpoints.",
+        metavar="DIR",
+        aliases=("--checkpoint-dir",),
+    ),
 )
 
 

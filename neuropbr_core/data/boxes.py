@@ -4,12 +4,10 @@ A crop of the texture appears in a photo as a quadrilateral; only its bounding b
 The homography is adjusted to the box, so that warping it gives what warping the whole photo would.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from neuropbr_core.data.augmentation import Placement, frame_matrix
 
 Matrices = npt.NDArray[np.float64]
 """`(…, 3, 3)`."""
@@ -24,21 +22,20 @@ _STEP = 16
 """Sides are multiples of it: fewer different sizes of batch."""
 
 
-def boxes(homographies: Matrices, placements: Sequence[Placement], size: int) -> tuple[Corners, tuple[int, int]]:
+def boxes(homographies: Matrices, frames: npt.NDArray[np.floating[Any]], size: int) -> tuple[Corners, tuple[int, int]]:
     """Find a box for each view of a batch; all have the same width and height.
 
     Args:
         homographies: Texture to view, `(B, V, 3, 3)`.
-        placements: The crop of each sample.
+        frames: Crop to texture of each sample, `(B, 3, 3)`.
         size: Side of the views, in pixels.
 
     Returns:
         Where the boxes begin, and their width and height. They lie inside the view. What a crop shows of a view lies
         inside its box.
     """
-    frames = np.stack([frame_matrix(placement, size) for placement in placements]).astype(np.float64)
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], np.float64).T
-    x, y, w = np.moveaxis(homographies @ frames[:, None] @ corners, -2, 0)
+    x, y, w = np.moveaxis(homographies @ frames.astype(np.float64)[:, None] @ corners, -2, 0)
     behind = (w <= 0).any(-1)[..., None]
     depth = np.where(w > 0, w, 1.0)
     points = np.stack((x / depth, y / depth), axis=-2) * size - 0.5

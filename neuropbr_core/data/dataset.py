@@ -116,7 +116,7 @@ class MaterialDataset(Dataset[Item]):
         visit = key if isinstance(key, Visit) else Visit(0, key)
         sample, placement = self._sample(visit), self.placement(visit)
         jitter, recorded = self.jitter(visit), sample.cameras is not None
-        shapes = self._shapes(placement, self.data.image_size if recorded else placement.side)
+        shapes = self._shapes(placement, self.data.photo_size if recorded else placement.side)
         pixels = {name: np.empty(shape, np.uint8) for name, shape in shapes.items()}
         self._fill(sample, placement, np.zeros((self.data.views, 2), np.int64) if recorded else None, pixels)
         overview = pixels.pop("overview", None)
@@ -145,7 +145,7 @@ class MaterialDataset(Dataset[Item]):
         chosen = [self._sample(visit) for visit in visits]
         placements = [self.placement(visit) for visit in visits]
         jitters = [self.jitter(visit) for visit in visits]
-        photos = _photos(chosen, placements, jitters, self.data.image_size)
+        photos = _photos(chosen, placements, jitters, self.data)
         shapes = {name: (len(visits), *shape) for name, shape in self._shapes(placements[0], *photos.sides).items()}
         tensors = carve(self.buffers, shapes, pinned=pinned)
         jobs = []
@@ -223,13 +223,14 @@ class _Photos(NamedTuple):
 
 
 def _photos(
-    samples: Sequence[Sample[Any]], placements: Sequence[Placement], jitters: Sequence[Drawn], size: int
+    samples: Sequence[Sample[Any]], placements: Sequence[Placement], jitters: Sequence[Drawn], data: Data
 ) -> _Photos:
     if samples[0].cameras is None:
         return _Photos((placements[0].side, placements[0].side))
     homographies = np.stack([_homographies(*pair) for pair in zip(samples, jitters, strict=True)])
-    corners, sides = boxes(homographies, placements, size)
-    adjusted = torch.from_numpy(into_boxes(homographies, corners, sides, size)).float()
+    frames = np.stack([frame_matrix(placement, data.image_size) for placement in placements])
+    corners, sides = boxes(homographies, frames, data.photo_size)
+    adjusted = torch.from_numpy(into_boxes(homographies, corners, sides, data.photo_size)).float()
     positions = torch.from_numpy(np.stack([_positions(sample) for sample in samples]))
     return _Photos(sides, corners, adjusted, positions)
 

@@ -218,6 +218,24 @@ def write_png(path: Path, pixels: Pixels) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def compress_jpeg(view: Stored, quality: int) -> Stored:
+    """Return what is left of a photo after JPEG compression, with chroma at half the resolution as phones do it.
+
+    Args:
+        view: sRGB-encoded uint8 `(3, H, W)`.
+        quality: The encoder's quality, 1 to 95.
+
+    Returns:
+        The decoded photo, alike.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(np.moveaxis(view, 0, -1))).save(
+        buffer, "JPEG", quality=quality, subsampling="4:2:0"
+    )
+    with Image.open(buffer) as image:
+        return _channels_first(np.asarray(image.convert("RGB")))
+
+
 def write_map(folder: Path, spec: MapSpec, stored: Pixels) -> Path:
     """Write one map into a material folder.
 

@@ -16,15 +16,10 @@ from neuropbr_core.data.oversampling import oversample, unmatched
 from neuropbr_core.data.pack_folder import choose_folder
 from neuropbr_core.data.pack_writing import prune_pack
 from neuropbr_core.data.packing import digest_images, open_images, pack_images
+from neuropbr_core.data.pool import Pool, Settings, setting_changes
 from neuropbr_core.data.progress import Progress, silent
 from neuropbr_core.data.splits import split_materials
-from neuropbr_core.data.synthesis import (
-    Pool,
-    Settings,
-    plan_settings,
-    setting_changes,
-    synthesize,
-)
+from neuropbr_core.data.synthesis import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe import load_recipe
@@ -94,7 +89,7 @@ def open_dataset(
     registry = registry or default_registry()
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, registry)
     data, seed = checked.data, checked.training.seed
-    ensure_captures(data, say=say, progress=progress)
+    ensure_captures(data, device=checked.training.device, say=say, progress=progress)
     source, samples = open_source(checked.source, data, registry)
     split = split_materials(
         (sample.material for sample in samples),
@@ -217,27 +212,32 @@ def _breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
             yield f"{sample.id}: lists {len(sample.cameras or ())} cameras, wanted {wanted}"
 
 
-def ensure_captures(data: Data, say: Callable[[str], None] = _log.info, progress: Progress = silent) -> None:
+def ensure_captures(
+    data: Data, say: Callable[[str], None] = _log.info, progress: Progress = silent, *, device: str = "cpu"
+) -> None:
     """Render the captures that `data.synthesize` asks for, unless they are there.
 
     Args:
         data: Section `data`; nothing happens without `synthesize`.
         say: Receives a line before rendering starts.
         progress: Shows how far rendering is.
+        device: What renders.
 
     Raises:
+        DeviceError: The device is not there.
         DataError: `data.root` is missing, or holds other captures or another dataset.
     """
     if data.synthesize is None:
         return
     root, plan = _require_root(data), data.synthesize
     pool = Pool(root)
-    _require_same(pool, plan_settings(plan, data.views), plan, root)
-    missing = sum(not pool.complete(index, data.views) for index in range(plan.samples))
+    settings = plan_settings(plan, data.views)
+    _require_same(pool, settings, plan, root)
+    missing = len(pool.missing(settings, plan.samples))
     if missing:
         beside = f" and {plan.procedural} procedural ones" if plan.procedural else ""
         say(f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}")
-        synthesize(plan, root, views=data.views, resume=True, progress=progress)
+        synthesize(plan, root, views=data.views, resume=True, device=device, progress=progress)
 
 
 def _require_root(data: Data) -> Path:

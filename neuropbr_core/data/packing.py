@@ -62,13 +62,13 @@ def open_images(
     """
     folder = choose_folder(data)
     if folder is None:
-        return DecodedImages(source, data.image_size, data.output_size)
+        return DecodedImages(source, data.photo_size, data.output_size)
     images = _images(samples, data, digests)
     if missing := missing_images(folder, images.values()):
         needed = sum(image.stride for image in missing)
         if data.pack == "auto" and (reason := _hindrance(folder, needed)):
             say(f"Not packing the images into {folder}: {reason}. They are decoded every time; see data.pack")
-            return DecodedImages(source, data.image_size, data.output_size)
+            return DecodedImages(source, data.photo_size, data.output_size)
         say(f"Packing {len(missing)} images into {folder}, once: {amount(needed)}")
         pack_images(source, samples, data, digests, folder, say=say, progress=progress)
     return PackedImages(images, packed_images(folder))
@@ -107,7 +107,7 @@ def pack_images(
 
 def _images(samples: Sequence[Sample[Any]], data: Data, digests: Mapping[Hashable, str]) -> dict[Asked, ImageId]:
     return {
-        (role, key): ImageId(digests[key], role, data.image_size if role == VIEW else data.output_size)
+        (role, key): ImageId(digests[key], role, data.photo_size if role == VIEW else data.output_size)
         for role, key in asked_images(samples)
     }
 

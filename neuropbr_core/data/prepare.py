@@ -11,7 +11,7 @@ from neuropbr_core.contracts import Overview
 from neuropbr_core.data.batch import Batch
 from neuropbr_core.data.jitter import apply_gains
 from neuropbr_core.maps import MAPS
-from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
+from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.recipe.sections import Data
 
@@ -48,20 +48,29 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
     Returns:
         The prepared batch; for several sizes of crop the input side follows from the targets'.
     """
+    side = next(iter(batch.targets.values())).shape[-1]
+    size = side * data.image_size // data.output_size
+    taps = _taps(batch, size)
     batch = batch.to(device)
     views = batch.views.float() / 255.0
     targets = {name: decode_map(MAPS[name], stored) for name, stored in batch.targets.items()}
-    side = next(iter(targets.values())).shape[-1]
     if batch.homographies is None or batch.positions is None:
         visible, directions = torch.ones_like(views[:, :, :1]), None
     else:
-        size = side * data.image_size // data.output_size
-        views, visible = warp_views(views, batch.homographies, batch.frame, size)
+        views, visible = warp_views(views, batch.homographies, batch.frame, size, taps)
         directions = view_directions(batch.positions, batch.frame, size)
     if batch.gains is not None:
         views = apply_gains(views, batch.gains)
     valid = interpolate(visible.amax(dim=1), size=(side, side), mode="nearest")
     return Prepared(views, visible, directions, targets, valid, _overview(batch))
+
+
+def _taps(batch: Batch, size: int) -> int:
+    """How finely to sample the views; asked before they are sent, so that nothing waits for the device."""
+    if batch.homographies is None:
+        return 1
+    height, width = batch.views.shape[-2:]
+    return taps_needed(batch.homographies, batch.frame, (height, width), size)
 
 
 def _overview(batch: Batch) -> Overview | None:

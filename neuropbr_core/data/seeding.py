@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-ORDER, PLACEMENT, CAPTURE, JITTER, VIEWS = range(5)
+ORDER, PLACEMENT, CAPTURE, JITTER, VIEWS, DIRT = range(6)
 """First part of a key: the order of an epoch, the window of a visit, the capture of a sample, the errors of a visit,
-the views of a step."""
+the views of a step, what goes wrong in a sample's dirty rendering."""
 
 
 def numpy_generator(*key: int) -> np.random.Generator:

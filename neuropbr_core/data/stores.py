@@ -23,7 +23,7 @@ class Images(Protocol):
         """Whether an image costs no more than the pixels that are looked at."""
 
     def view(self, key: Hashable) -> Stored:
-        """Return a view `(3, image_size, image_size)`.
+        """Return a view `(3, photo_size, photo_size)`.
 
         Raises:
             DataError: It cannot be read.
@@ -43,15 +43,15 @@ class DecodedImages:
     instant = False
 
     def __init__(
-        self, source: SampleSource, image_size: int, output_size: int, cache: DecodedCache | None = None
+        self, source: SampleSource, photo_size: int, output_size: int, cache: DecodedCache | None = None
     ) -> None:
-        """Decode views to `image_size` and maps to `output_size`; a cache of 1 GiB is made when none is given."""
+        """Decode views to `photo_size` and maps to `output_size`; a cache of 1 GiB is made when none is given."""
         self.cache = DecodedCache() if cache is None else cache
-        self._source, self._image_size, self._output_size = source, image_size, output_size
+        self._source, self._photo_size, self._output_size = source, photo_size, output_size
 
     def view(self, key: Hashable) -> Stored:
         """Return a view."""
-        return self._image(key, VIEW, self._image_size)
+        return self._image(key, VIEW, self._photo_size)
 
     def map(self, name: str, key: Hashable) -> Stored:
         """Return a map."""

@@ -6,167 +6,103 @@ pool can be continued after an interruption, or grown, and equals one rendered i
 """
 
 import itertools
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import torch
 
-from neuropbr_core.data.cameras_file import CameraRecord, read_cameras, record_camera, write_cameras
+from neuropbr_core.data.cameras_file import CameraRecord, record_camera
+from neuropbr_core.data.environment_files import find_environments, read_environments
 from neuropbr_core.data.fingerprint import fingerprint_files
-from neuropbr_core.data.images import Stored, read_map, verify_image, write_map, write_png
-from neuropbr_core.data.layout import (
-    CAMERAS_NAME,
-    METADATA_NAME,
-    map_files,
-    missing_maps,
-    raise_problems,
-    read_metadata,
-    sample_name,
-    view_name,
+from neuropbr_core.data.images import (
+    Stored,
+    compress_jpeg,
+    describe_image,
+    read_map,
+    store_map,
+    verify_image,
+    write_map,
 )
+from neuropbr_core.data.layout import Source, map_files, missing_maps, raise_problems
+from neuropbr_core.data.pool import REVISION, CaptureRecord, Pool, Settings, setting_changes
 from neuropbr_core.data.procedural import ProceduralMaterial, procedural_materials
 from neuropbr_core.data.progress import Progress, silent
-from neuropbr_core.data.seeding import CAPTURE, torch_generator
+from neuropbr_core.data.seeding import CAPTURE, DIRT, torch_generator
+from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError
-from neuropbr_core.files import write_bytes
-from neuropbr_core.maps import MAPS
-from neuropbr_core.materials.capture import render_capture
+from neuropbr_core.maps import ALBEDO, MAPS
+from neuropbr_core.materials.capture import Scene, draw_scene, surface_for, take_clean
+from neuropbr_core.materials.dirt import Dirt, draw_dirt, take_dirty
 from neuropbr_core.materials.encoding import decode_map
+from neuropbr_core.materials.environments import TURNS, Environment
+from neuropbr_core.materials.surface import Surface
 from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import resolve
 
-RECORD_NAME = "synthesis.json"
 _SAVE_EVERY = 16  # samples between two writes of the JSON files; at most so many are rendered again after a crash
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the pixels of a pool; stored beside it.
+class _Studio(NamedTuple):
+    """What all captures of a call share: settings, radiance maps, and the device that renders."""
 
-    Attributes:
-        views: Views of each sample.
-        size: Side of views and maps, in pixels.
-        seed: Seed of cameras, light and exposure.
-        materials: Fingerprint of each material's files, or the revision of a procedural one's generator, in the order
-            in which samples take them.
-    """
-
-    views: int
-    size: int
-    seed: int
-    materials: dict[str, str]
+    settings: Settings
+    environments: Mapping[str, Environment]
+    device: torch.device
 
 
 @dataclass(frozen=True)
 class SynthesisReport:
-    """How many samples a call rendered, and how many were there before."""
+    """How many samples a call rendered, how many of these dirty too, and how many were there before."""
 
     rendered: int
+    dirty: int
     kept: int
 
 
-class Pool:
-    """The folder that captures are written to.
-
-    Attributes:
-        input: Folder of the views.
-        output: Folder of the maps.
-        materials: Material of each complete sample.
-        cameras: Cameras of each complete sample.
-    """
-
-    def __init__(self, root: Path) -> None:
-        """Read what is there.
-
-        Raises:
-            DataError: The folder's JSON files are damaged.
-        """
-        self.input, self.output = root / "input", root / "output"
-        self.materials: dict[str, str] = {}
-        self.cameras: dict[str, tuple[CameraRecord, ...]] = {}
-        if (self.input / METADATA_NAME).exists():
-            metadata, problems = read_metadata(self.input / METADATA_NAME)
-            raise_problems(problems)
-            self.materials = metadata or {}
-        if (self.input / CAMERAS_NAME).exists():
-            self.cameras = read_cameras(self.input / CAMERAS_NAME)
-
-    def settings(self) -> Settings | None:
-        """What the pool was rendered with; None when nothing was."""
-        path = self.input / RECORD_NAME
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Settings)
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.DecodeError) as error:
-            raise DataError(f"{path}: {error}; remove the folder and render again") from error
-
-    def complete(self, index: int, views: int) -> bool:
-        """Whether a sample's images and records are all there."""
-        name = sample_name(index)
-        folder = self.input / "clean" / name
-        recorded = name in self.materials and name in self.cameras
-        return recorded and all((folder / view_name(view)).is_file() for view in range(views))
-
-    def add(self, index: int, material: str, views: Sequence[Stored], cameras: Sequence[CameraRecord]) -> None:
-        """Write a sample's views; the folder appears whole."""
-        name = sample_name(index)
-        folder = self.input / "clean" / name
-        aside = folder.with_name(f".{name}.partial")
-        for view, image in enumerate(views):
-            write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.replace(folder)
-        self.materials[name], self.cameras[name] = material, tuple(cameras)
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """Write the records on leaving, also after an error or Ctrl-C."""
-        try:
-            yield
-        finally:
-            self.save()
-
-    def save(self) -> None:
-        """Write the records of complete samples; cameras first, so that no listed sample lacks them."""
-        write_cameras(self.input / CAMERAS_NAME, self.cameras)
-        _write_json(self.input / METADATA_NAME, dict(sorted(self.materials.items())))
-
-
 def synthesize(
-    plan: Synthesize, out: Path, *, views: int = 3, resume: bool = False, progress: Progress = silent
+    plan: Synthesize,
+    out: Path,
+    *,
+    views: int = 3,
+    resume: bool = False,
+    device: str = "cpu",
+    progress: Progress = silent,
 ) -> SynthesisReport:
     """Render captures of materials into a dataset folder.
 
     Args:
-        plan: Materials, number of samples, size and seed.
+        plan: Materials, light, number of samples, sizes and seed.
         out: Dataset folder; `input/` and `output/` are written below it.
         views: Views of each sample.
         resume: Keep the complete samples of an earlier call with the same settings, instead of refusing.
+        device: What renders: `auto`, `cpu`, `cuda` or `mps`. Pixels are the same up to rounding.
         progress: Shows how far it is.
 
     Returns:
         What was rendered and what was kept.
 
     Raises:
-        DataError: Materials are missing or damaged, all of them at once; `out` holds something else already.
+        DataError: Materials or radiance maps are missing or damaged, all of them at once; `out` holds something else
+            already.
+        DeviceError: The device is not there.
     """
     sources = find_sources(plan)
     settings = plan_settings(plan, views)
     pool = Pool(out)
     _require_continuable(pool, settings, resume)
-    missing = [index for index in range(plan.samples) if not pool.complete(index, views)]
+    missing = pool.missing(settings, plan.samples)
     if missing:
+        chosen = choose_device(device)
         _require_sound([source for source in sources.values() if isinstance(source, Path)])
-        _write_json(pool.input / RECORD_NAME, settings)
+        studio = _Studio(settings, read_environments(_environment_files(plan)), chosen)
+        pool.start(settings)
         with pool.saving():
-            _render(pool, sources, settings, missing, progress)
-    return SynthesisReport(len(missing), plan.samples - len(missing))
+            _render(pool, sources, studio, missing, progress)
+    dirty = sum(settings.dirty(index) for index in missing)
+    return SynthesisReport(len(missing), dirty, plan.samples - len(missing))
 
 
 def find_materials(folder: Path) -> dict[str, Path]:
@@ -202,35 +138,36 @@ def find_sources(plan: Synthesize) -> dict[str, Path | ProceduralMaterial]:
 
 
 def plan_settings(plan: Synthesize, views: int) -> Settings:
-    """What a plan would record: its sizes and seed, and a fingerprint of each material.
+    """What a plan would record: its sizes, seed and light, and a fingerprint of each file that it reads.
 
     Raises:
-        DataError: The materials are missing or incomplete.
+        DataError: The materials or radiance maps are missing or incomplete.
     """
     fingerprints = {
         name: fingerprint_files(map_files(source).values()) if isinstance(source, Path) else source.fingerprint
         for name, source in find_sources(plan).items()
     }
-    return Settings(views, plan.size, plan.seed, fingerprints)
+    return Settings(
+        views=views,
+        size=plan.size,
+        seed=plan.seed,
+        materials=fingerprints,
+        view_size=plan.view_size or plan.size,
+        flash=plan.flash,
+        dirty_fraction=plan.dirty_fraction,
+        environments={name: fingerprint_files([path]) for name, path in _environment_files(plan).items()},
+        revision=REVISION,
+    )
 
 
-def setting_changes(found: Settings, wanted: Settings) -> list[str]:
-    """Say how two settings differ, one phrase each."""
-    changes = [
-        f"{name} {getattr(found, name)} there, {getattr(wanted, name)} wanted"
-        for name in ("views", "size", "seed")
-        if getattr(found, name) != getattr(wanted, name)
-    ]
-    differing = {name for name, _ in found.materials.items() ^ wanted.materials.items()}
-    if differing:
-        changes.append(f"other materials ({', '.join(sorted(differing))})")
-    return changes
+def _environment_files(plan: Synthesize) -> dict[str, Path]:
+    return {} if plan.environments is None else find_environments(resolve(plan.environments))
 
 
 def _require_continuable(pool: Pool, settings: Settings, resume: bool) -> None:
     found = pool.settings()
     if found is None:
-        if pool.materials or (pool.input / "clean").exists():
+        if pool.foreign():
             raise DataError(f"{pool.input}: holds a dataset that was not rendered here; choose another folder")
         return
     if not resume:
@@ -256,7 +193,7 @@ def _require_sound(folders: Sequence[Path]) -> None:
 def _render(
     pool: Pool,
     sources: Mapping[str, Path | ProceduralMaterial],
-    settings: Settings,
+    studio: _Studio,
     missing: Sequence[int],
     progress: Progress,
 ) -> None:
@@ -266,33 +203,58 @@ def _render(
     tracked = progress(ordered, len(ordered), "rendering captures")
     for position, group in itertools.groupby(tracked, key=lambda index: index % len(names)):
         material = names[position]
-        stored = _copy_maps(sources[material], pool.output / material, settings.size)
+        surface = _surface(_copy_maps(sources[material], pool.output / material, studio.settings), studio)
         for index in group:
-            views, cameras = _capture(stored, index, settings)
-            pool.add(index, material, views, cameras)
+            pool.add(index, material, *_capture(surface, index, studio))
             if len(pool.materials) % _SAVE_EVERY == 0:
                 pool.save()
 
 
-def _copy_maps(source: Path | ProceduralMaterial, target: Path, size: int) -> dict[str, Stored]:
-    """Read or make a material at `size` and write it as the truth."""
+def _copy_maps(source: Path | ProceduralMaterial, target: Path, settings: Settings) -> dict[str, Stored]:
+    """Read or make a material, write it at `size` as the truth, and return what is to be photographed.
+
+    Photos larger than the truth show the detail that the truth has averaged away, as far as the source has any.
+    """
+    size, view_size = settings.size, settings.view_size
     if isinstance(source, ProceduralMaterial):
-        stored = source.stored(size)
+        fine = source.stored(max(size, view_size))
+        truth = {name: store_map(np.moveaxis(values, 0, -1), MAPS[name], size) for name, values in fine.items()}
     else:
-        stored = {name: read_map(path, MAPS[name], size) for name, path in map_files(source).items()}
-    for name, values in stored.items():
+        files = map_files(source)
+        truth = {name: read_map(path, MAPS[name], size) for name, path in files.items()}
+        side = min(view_size, describe_image(files[ALBEDO.name]).width)
+        fine = {name: read_map(path, MAPS[name], side) for name, path in files.items()} if side > size else truth
+    for name, values in truth.items():
         write_map(target, MAPS[name], values)
-    return stored
+    return fine
+
+
+def _surface(stored: Mapping[str, Stored], studio: _Studio) -> Surface:
+    maps = {
+        name: decode_map(MAPS[name], torch.from_numpy(values)[None].to(studio.device))
+        for name, values in stored.items()
+    }
+    return surface_for(maps, studio.settings.view_size)
 
 
 def _capture(
-    stored: Mapping[str, Stored], index: int, settings: Settings
-) -> tuple[Sequence[Stored], list[CameraRecord]]:
-    maps = {name: decode_map(MAPS[name], torch.from_numpy(values)[None]) for name, values in stored.items()}
+    surface: Surface, index: int, studio: _Studio
+) -> tuple[dict[Source, Sequence[Stored]], list[CameraRecord], CaptureRecord]:
+    """Photograph a surface once, and where the settings ask for it a second time, carelessly."""
+    settings = studio.settings
     generator = torch_generator(settings.seed, CAPTURE, index)
-    capture = render_capture(maps, views=settings.views, size=settings.size, generator=generator)
-    return list(capture.views.numpy()), [record_camera(*camera) for camera in capture.cameras]
+    scene = draw_scene(generator, settings.views, flash=settings.flash, environments=studio.environments)
+    clean = take_clean(surface, scene, settings.view_size, generator)
+    views: dict[Source, Sequence[Stored]] = {"clean": list(clean.cpu().numpy())}
+    dirt = None
+    if settings.dirty(index):
+        dirt, views["dirty"] = _dirty(surface, scene, settings.view_size, torch_generator(settings.seed, DIRT, index))
+    turned = 360 * scene.step / TURNS
+    record = CaptureRecord(scene.surroundings, turned, settings.flash, scene.ambient, dirt)
+    return views, [record_camera(*camera) for camera in scene.cameras], record
 
 
-def _write_json(path: Path, value: object) -> None:
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+def _dirty(surface: Surface, scene: Scene, size: int, generator: torch.Generator) -> tuple[Dirt, list[Stored]]:
+    dirt = draw_dirt(generator, scene)
+    photos = take_dirty(surface, scene, dirt, size, generator).cpu().numpy()
+    return dirt, [compress_jpeg(photo, quality) for photo, quality in zip(photos, dirt.jpeg, strict=True)]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting.signature import Signature
-from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
+from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
 
 _EPS = 1e-6
 
@@ -64,7 +64,7 @@ def prepare_inputs(
         )
     frame = identity_frame(1).to(device)
     warped = [
-        warp_views(image[None, None].to(device), homography[None, None].to(device), frame, size)
+        _warp(image, homography[None, None], size, device)
         for image, homography in zip(capture.images, capture.homographies, strict=True)
     ]
     views, visible = (torch.cat(parts, dim=1) for parts in zip(*warped, strict=True))
@@ -73,6 +73,14 @@ def prepare_inputs(
     directions = view_directions(capture.positions[None].to(device), frame, size)
     every = {"views": views, "visible": visible, "directions": directions}
     return {name: every[name] for name in signature.inputs}
+
+
+def _warp(image: Tensor, homography: Tensor, size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Bring one photo `(3, h, w)` of any size into the texture frame."""
+    frame = identity_frame(1)
+    height, width = image.shape[-2:]
+    taps = taps_needed(homography, frame, (height, width), size)
+    return warp_views(image[None, None].to(device), homography.to(device), frame.to(device), size, taps)
 
 
 def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting import OpenedExport, Signature, open_export, prepare_inputs
@@ -30,24 +32,35 @@ class ExportedGenerator:
         """Whether it takes aligned views, and so must know where each view was taken from."""
         return self.signature.aligned
 
-    def predict(self, views: ViewSet) -> Maps:
-        """Predict the maps of one material.
+    def prepare(self, views: ViewSet) -> dict[str, Tensor]:
+        """Make the file's inputs of views, as in training.
 
         Args:
-            views: At least as many as the file takes; the first ones are used. They are prepared as in training.
+            views: At least as many as the file takes; the first ones are used.
 
         Returns:
-            Maps `(1, channels, S, S)`, S being the signature's output size.
+            Inputs by name; `views` are `(1, V, 3, S, S)`, sRGB-encoded in [0, 1], S being the signature's image size.
 
         Raises:
             DataError: There are too few views, or cameras are missing.
-            ExportError: The file does not run.
         """
         wanted, given = self.signature.views, len(views.paths)
         if given < wanted:
             raise DataError(f"{views.folder}: has {given} views, but {self.opened.path} takes {wanted}; add some")
         capture = views.capture.repeated(wanted)
-        return self.opened.program(prepare_inputs(capture, self.signature, where=str(views.folder)))
+        return prepare_inputs(capture, self.signature, where=str(views.folder))
+
+    def apply(self, inputs: dict[str, Tensor]) -> Maps:
+        """Predict maps `(1, channels, S, S)` from what `prepare` made; S is the signature's output size.
+
+        Raises:
+            ExportError: The file does not run.
+        """
+        return self.opened.program(inputs)
+
+    def predict(self, views: ViewSet) -> Maps:
+        """Predict the maps of one material: `apply` on what `prepare` makes of its views."""
+        return self.apply(self.prepare(views))
 
 
 def load_exported(path: str | Path, exporter: str | None = None, registry: Registry | None = None) -> ExportedGenerator:

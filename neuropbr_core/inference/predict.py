@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import CheckpointError
@@ -48,21 +49,28 @@ class LoadedGenerator:
         """Whether it was trained on aligned views, and so must know where each view was taken from."""
         return self.signature.aligned
 
-    @torch.no_grad()
-    def predict(self, views: ViewSet) -> Maps:
-        """Predict the maps of one material.
+    def prepare(self, views: ViewSet) -> dict[str, Tensor]:
+        """Make the generator's inputs of views, as in training.
 
         Args:
-            views: Any number of views; resized, or warped into the texture frame, as in training.
+            views: Any number of views; resized, or warped into the texture frame.
 
         Returns:
-            Maps `(1, channels, S, S)` on the CPU, S being the spec's output size.
+            Inputs by name; `views` are `(1, V, 3, S, S)`, sRGB-encoded in [0, 1], S being the spec's image size.
 
         Raises:
             DataError: The model needs cameras and the views have none.
         """
-        inputs = prepare_inputs(views.capture, self.signature, self.device, where=str(views.folder))
+        return prepare_inputs(views.capture, self.signature, self.device, where=str(views.folder))
+
+    @torch.no_grad()
+    def apply(self, inputs: dict[str, Tensor]) -> Maps:
+        """Predict maps `(1, channels, S, S)`, on the CPU, from what `prepare` made; S is the spec's output size."""
         return {name: value.cpu() for name, value in self.generator(**inputs).maps.items()}
+
+    def predict(self, views: ViewSet) -> Maps:
+        """Predict the maps of one material: `apply` on what `prepare` makes of its views."""
+        return self.apply(self.prepare(views))
 
 
 def load_generator(run: str | Path, checkpoint: str = "best", registry: Registry | None = None) -> LoadedGenerator:

@@ -4,12 +4,17 @@
     encoding      stored integers <-> float maps
     ggx           the reflectance model
     split_sum     what specular light from all around comes to: prefiltered light, integrated BRDF
-    environments  procedural surroundings, ready for diffuse and specular light
+    sphere        functions of direction as equirectangular images: turn, shrink, convolve
+    environments  surroundings, photographed or procedural, ready for diffuse and specular light
     cameras       pinhole cameras over the texture tile
     surface       a material's maps, ready to be looked up anywhere on the endless tiling
     relight       maps under one lamp, seen from one place: for comparing maps by what they look like
     render        one view of a surface under a flash and an environment
+    occlusion     who holds the phone, and clutter: soft shadows and silhouettes
+    lens          vignette, defocus, shake, grease and scratches
+    sensor        exposure, white balance, noise, tone curve, 8 bits
     capture       what a phone would record: several views, one light, one exposure
+    dirt          the same scene, photographed carelessly
     alignment     views back into the texture frame, and directions to the camera
     lint          what looks wrong about a material's maps
     pose          focal length and pose of real cameras from their homographies

@@ -3,6 +3,9 @@
 All arithmetic on coordinates is elementwise and in float32: matrix products would lose digits under autocast or TF32.
 """
 
+import itertools
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +13,10 @@ from torch.nn import functional as F
 
 _PIXEL_SLACK = 1e-3
 """Pixels by which a tap may leave a view, so that rounding does not hide border pixels that coincide with it."""
+
+_MOST_TAPS = 8
+_LEEWAY = 0.15
+"""Missing points, as a share of one, that do not call for another: perspective makes fineness vary by that much."""
 
 
 def identity_frame(batch: int) -> Float[Tensor, "B 3 3"]:
@@ -22,34 +29,67 @@ def warp_views(
     homographies: Float[Tensor, "B V 3 3"],
     frame: Float[Tensor, "B 3 3"],
     size: int,
+    taps: int = 1,
 ) -> tuple[Float[Tensor, "B V C S S"], Float[Tensor, "B V 1 S S"]]:
     """Resample views into a crop of the texture frame.
 
-    Interpolates bilinearly; a view much finer than the crop is not filtered down.
+    Every pixel of the crop averages taps × taps points of its square, each interpolated bilinearly.
 
     Args:
         views: Photos, any channels and range.
         homographies: Texture to view, one for each view.
         frame: Crop to texture, one for each sample.
         size: Side of the crop in pixels.
+        taps: Points along each side of a pixel; `taps_needed` says how many keep views finer than the crop from
+            aliasing.
 
     Returns:
         The aligned views, 0 where a view does not see the crop, and the mask of what it sees: 1 where the point is in
         front of the camera and all four pixels that are blended lie in the view, else 0.
     """
-    batch, count, channels, height, width = views.shape
-    x, y, w = _transform(_compose(homographies.float(), frame.float()[:, None]), _pixel_centres(size, views.device))
-    column = x / w * width - 0.5
-    row = y / w * height - 0.5
+    height, width = views.shape[-2:]
+    to_view = _compose(homographies.float(), frame.float()[:, None])
+    centres = _pixel_centres(size, views.device)
+    column, row, w = _view_pixels(to_view, centres, (height, width))
     visible = (w > 0) & _inside(column, width) & _inside(row, height)
-    grid = torch.stack(((2 * column + 1) / width - 1, (2 * row + 1) / height - 1), dim=-1)
-    # Coordinates behind the camera may be huge or not numbers; the mask removes whatever they would fetch.
-    grid = torch.where(visible[..., None], grid, 0.0)
-    aligned = F.grid_sample(
-        views.flatten(0, 1), grid.flatten(0, 1).to(views.dtype), padding_mode="border", align_corners=False
-    )
+    if taps == 1:
+        aligned = _sample(views, column, row, visible)
+    else:
+        aligned = torch.zeros_like(views[..., :1, :1]).repeat(1, 1, 1, size, size)
+        for down, right in itertools.product(_offsets(taps, size), repeat=2):
+            column, row, _ = _view_pixels(to_view, (centres[0] + right, centres[1] + down), (height, width))
+            aligned += _sample(views, column, row, visible) / taps**2
     mask = visible[:, :, None].to(views.dtype)
-    return aligned.view(batch, count, channels, size, size) * mask, mask
+    return aligned * mask, mask
+
+
+def taps_needed(
+    homographies: Float[Tensor, "B V 3 3"], frame: Float[Tensor, "B 3 3"], sides: tuple[int, int], size: int
+) -> int:
+    """How many points along each side of a crop's pixel keep views that are finer than the crop from aliasing.
+
+    Interpolation spreads each point over two pixels of the view, so half as many points as the view is finer are
+    enough, and more would only blur (`benchmarks/view_size.py`).
+
+    Args:
+        homographies: Texture to view; on the CPU, or reading the answer waits for the device.
+        frame: Crop to texture.
+        sides: Height and width of the views in pixels.
+        size: Side of the crop in pixels.
+
+    Returns:
+        Half the mean fineness of the views at the crop's centre, rounded up, from 1 to 8.
+    """
+    to_view = _compose(homographies.float(), frame.float()[:, None])
+    middle = torch.full((1, 1), 0.5, device=to_view.device)
+    step = 0.5 / size
+    corner, right, below = (
+        torch.stack(_view_pixels(to_view, (middle + x, middle + y), sides)[:2])
+        for x, y in ((0.0, 0.0), (step, 0.0), (0.0, step))
+    )
+    (a, c), (b, d) = (right - corner) * 2, (below - corner) * 2
+    fineness = (a * d - b * c).abs().sqrt().nan_to_num(0.0, 0.0, 0.0).mean()
+    return min(max(1, math.ceil(float(fineness) / 2 - _LEEWAY)), _MOST_TAPS)
 
 
 def view_directions(
@@ -105,6 +145,28 @@ def _transform(matrix: Float[Tensor, "*batch 3 3"], points: tuple[Tensor, Tensor
     a, b, c = matrix[..., None, None].unbind(dim=-3)
     x, y, w = (a * u + b * v + c).unbind(dim=-3)
     return x, y, w
+
+
+def _view_pixels(to_view: Tensor, points: tuple[Tensor, Tensor], sides: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Column, row and depth in each view of points of the crop; whole numbers are pixel centres."""
+    x, y, w = _transform(to_view, points)
+    return x / w * sides[1] - 0.5, y / w * sides[0] - 0.5, w
+
+
+def _offsets(taps: int, size: int) -> list[float]:
+    """Where the taps along a side of a pixel lie, from its centre, as shares of the crop."""
+    return [((tap + 0.5) / taps - 0.5) / size for tap in range(taps)]
+
+
+def _sample(views: Tensor, column: Tensor, row: Tensor, visible: Tensor) -> Float[Tensor, "B V C S S"]:
+    height, width = views.shape[-2:]
+    grid = torch.stack(((2 * column + 1) / width - 1, (2 * row + 1) / height - 1), dim=-1)
+    # Coordinates behind the camera may be huge or not numbers; the mask removes whatever they would fetch.
+    grid = torch.where(visible[..., None], grid, 0.0)
+    sampled = F.grid_sample(
+        views.flatten(0, 1), grid.flatten(0, 1).to(views.dtype), padding_mode="border", align_corners=False
+    )
+    return sampled.view(*views.shape[:3], *column.shape[-2:])
 
 
 def _inside(position: Tensor, extent: int) -> Tensor:

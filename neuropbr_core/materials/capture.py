@@ -5,35 +5,48 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from neuropbr_core.materials.cameras import Camera, sample_cameras
-from neuropbr_core.materials.color import linear_to_srgb
+from neuropbr_core.materials.color import luminance
 from neuropbr_core.materials.environments import (
+    TURNS,
     Environment,
-    horizontal_irradiance,
+    irradiance,
     sample_environment,
     scale_environment,
+    turn_environment,
 )
 from neuropbr_core.materials.render import SUPERSAMPLING, Lighting, render_view
 from neuropbr_core.materials.sampling import uniform
-from neuropbr_core.materials.surface import build_surface
+from neuropbr_core.materials.sensor import add_noise, encode_photos, expose, meter, sample_noise
+from neuropbr_core.materials.surface import Surface, build_surface
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)
-"""Weights of linear red, green and blue in luminance. Source: ITU-R BT.709, item 3.2."""
-GREY = 0.18
-"""Linear value that exposure gives to middle grey."""
-_AMBIENT = (0.15, 0.30)
-"""Irradiance of the environment at the tile's centre, as a share of the flash's."""
-_EXPOSURE_STOPS = 0.15
-"""Largest error of exposure."""
-_DARKEST = 1e-3
-"""Mean luminance below which auto-exposure gains no more."""
-_SHOT_NOISE = (1e-4, 6e-4)
-"""Variance of a pixel for each unit of light; at white, a deviation of 1 to 2.4 %."""
-_READ_NOISE = (5e-4, 2e-3)
-"""Deviation of a pixel in the dark, in units of white."""
+PROCEDURAL = "procedural"
+"""Name of surroundings that are drawn instead of photographed."""
+EXPOSURE_STOPS = 0.15
+"""Largest error of a clean photo's exposure."""
+_AMBIENT = (0.13, 0.23)
+"""The environment's share of the light at the tile's centre, beside a flash."""
+
+
+class Scene(NamedTuple):
+    """What a capture is taken of, except the material.
+
+    Attributes:
+        cameras: The camera of each photo, on the CPU.
+        environment: Light from all around, on the CPU; it alone makes a white Lambertian card look like 1.
+        surroundings: Name of the radiance map that it came from, or `PROCEDURAL`.
+        step: How far the map is turned, in parts of 1 / `TURNS` of the circle.
+        ambient: The environment's share of the light at the tile's centre in the first photo; the flash gives the rest.
+    """
+
+    cameras: list[Camera]
+    environment: Environment
+    surroundings: str
+    step: int
+    ambient: float
 
 
 class Capture(NamedTuple):
@@ -74,36 +87,80 @@ def render_capture(
     Raises:
         DataError: A map is missing, holds several materials, or differs in size.
     """
-    surface = build_surface(maps, size * SUPERSAMPLING)
-    cameras = sample_cameras(generator, views)
-    lighting = sample_lighting(generator, cameras[0])
-    device = surface.texels.device
-    lighting = Lighting(lighting.flash, Environment(*(part.to(device) for part in lighting.environment)))
-    photos = torch.stack([render_view(surface, camera, lighting, size) for camera in cameras])
-    return Capture(_develop(_expose(photos, generator, exposure), generator), cameras)
+    scene = draw_scene(generator, views)
+    return Capture(take_clean(surface_for(maps, size), scene, size, generator, exposure), scene.cameras)
 
 
-def sample_lighting(generator: torch.Generator, first: Camera) -> Lighting:
-    """Draw the light of a capture, in units in which a white Lambertian card looks like 1 in the first view.
+def surface_for(maps: Mapping[str, Tensor], size: int) -> Surface:
+    """Make maps ready for photos of side `size`.
 
-    The card lies at the tile's centre and receives irradiance π in all, 15 to 30 % as much from the environment as
-    from the flash.
+    Raises:
+        DataError: A map is missing, holds several materials, or differs in size.
+    """
+    return build_surface(maps, size * SUPERSAMPLING)
+
+
+def draw_scene(
+    generator: torch.Generator,
+    views: int,
+    *,
+    flash: bool = True,
+    environments: Mapping[str, Environment] | None = None,
+) -> Scene:
+    """Draw cameras and light.
 
     Args:
-        generator: Source of the environment and of the balance; on the CPU.
-        first: The camera of the first view, where the flash is then.
+        generator: Source of all randomness, on the CPU.
+        views: Number of cameras, at least 1.
+        flash: Whether the flash gives 77 to 87 % of the light; without it the environment gives all.
+        environments: One of these, turned at random, is the environment; without any, one is drawn.
     """
-    environment = sample_environment(generator)
-    ambient = uniform(generator, *_AMBIENT)
-    distance = float(first.position.norm())
-    flash_irradiance = math.pi / (1 + ambient)
-    flash = flash_irradiance * distance**3 / float(first.position[2])
-    found = float(_luminance(horizontal_irradiance(environment).view(3, 1, 1)))
-    return Lighting(flash, scale_environment(environment, ambient * flash_irradiance / found))
+    cameras = sample_cameras(generator, views)
+    name, step = PROCEDURAL, 0
+    if environments:
+        name = list(environments)[int(uniform(generator, 0, len(environments)))]
+        step = int(uniform(generator, 0, TURNS))
+        environment = turn_environment(environments[name], step)
+    else:
+        environment = sample_environment(generator)
+    found = float(luminance(irradiance(environment.radiance).view(3, 1, 1)))
+    share = uniform(generator, *_AMBIENT) if flash else 1.0
+    return Scene(cameras, scale_environment(environment, math.pi / found), name, step, share)
 
 
-def _luminance(linear: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 1 H W"]:
-    return (linear * linear.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=-3, keepdim=True)
+def light(scene: Scene) -> Lighting:
+    """The light of a scene, in units in which a white Lambertian card looks like 1 in the first photo.
+
+    The card lies at the tile's centre and receives irradiance π from flash and environment.
+    """
+    first = scene.cameras[0].position
+    flash = math.pi * (1 - scene.ambient) * float(first.norm()) ** 3 / float(first[2])
+    return Lighting(flash, scale_environment(scene.environment, scene.ambient))
+
+
+def take_clean(
+    surface: Surface,
+    scene: Scene,
+    size: int,
+    generator: torch.Generator,
+    exposure: Literal["grey_card", "auto"] = "grey_card",
+) -> Tensor:
+    """Photograph a surface as a careful person does: no shadows, a clean lens, low sensitivity.
+
+    Args:
+        surface: The material, on the device to render on.
+        scene: Cameras and light.
+        size: Side of the photos in pixels.
+        generator: Source of exposure errors and noise, on the CPU.
+        exposure: As in `render_capture`.
+
+    Returns:
+        Photos `(V, 3, size, size)`, uint8, sRGB-encoded.
+    """
+    lighting = light(scene).to(surface.texels.device)
+    photos = torch.stack([render_view(surface, camera, lighting, size) for camera in scene.cameras])
+    exposed = _expose(photos, generator, exposure)
+    return encode_photos(add_noise(exposed, sample_noise(generator, clean=True), generator))
 
 
 def _expose(
@@ -111,21 +168,5 @@ def _expose(
 ) -> Float[Tensor, "V 3 S S"]:
     """Scale photos that are in units of the white card."""
     if exposure == "grey_card":
-        return photos * _exposure_error(generator)
-    errors = [_exposure_error(generator) for _ in photos]
-    # What outshines white counts as white, or one highlight would darken the whole photo.
-    metered = _luminance(photos).clamp_max(1).mean(dim=(1, 2, 3), keepdim=True).clamp_min(_DARKEST)
-    return photos * (GREY / metered) * photos.new_tensor(errors).view(-1, 1, 1, 1)
-
-
-def _exposure_error(generator: torch.Generator) -> float:
-    return math.exp2(uniform(generator, -_EXPOSURE_STOPS, _EXPOSURE_STOPS))
-
-
-def _develop(photos_linear: Float[Tensor, "V 3 S S"], generator: torch.Generator) -> UInt8[Tensor, "V 3 S S"]:
-    """Add shot noise (variance in proportion to light) and read noise, clip, encode, round."""
-    shot, read = uniform(generator, *_SHOT_NOISE), uniform(generator, *_READ_NOISE)
-    noise = torch.randn(photos_linear.shape, generator=generator).to(photos_linear.device)
-    clipped = photos_linear.clamp(0, 1)
-    recorded = clipped + noise * torch.sqrt(shot * clipped + read * read)
-    return (linear_to_srgb(recorded.clamp(0, 1)) * 255).round().to(torch.uint8)
+        return expose(photos, [uniform(generator, -EXPOSURE_STOPS, EXPOSURE_STOPS)] * len(photos))
+    return expose(meter(photos), [uniform(generator, -EXPOSURE_STOPS, EXPOSURE_STOPS) for _ in photos])

@@ -1,8 +1,13 @@
-"""The sRGB transfer curve. Source: IEC 61966-2-1:1999, equations of the non-linear encoding."""
+"""The sRGB transfer curve and luminance.
+
+Sources: IEC 61966-2-1:1999, equations of the non-linear encoding; ITU-R BT.709, item 3.2 (luminance).
+"""
 
 from jaxtyping import Float
 from torch import Tensor, where
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Weights of linear red, green and blue in luminance."""
 _LINEAR_KNEE = 0.0031308
 _ENCODED_KNEE = 0.04045
 
@@ -31,3 +36,8 @@ def linear_to_srgb(linear: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """
     power = 1.055 * linear.clamp_min(_LINEAR_KNEE) ** (1 / 2.4) - 0.055
     return where(linear <= _LINEAR_KNEE, linear * 12.92, power)
+
+
+def luminance(linear: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 1 H W"]:
+    """Luminance of linear light, 1 for white."""
+    return (linear * linear.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=-3, keepdim=True)

@@ -1,10 +1,7 @@
-"""Surroundings that light a material: equirectangular radiance, ready for diffuse and specular shading.
-
-An equirectangular map has z up: rows run from straight up (the first) to straight down, columns by azimuth from +x
-towards +y, texel centres at (i + 0.5) / size.
-"""
+"""Surroundings that light a material: equirectangular radiance (`sphere`), ready for diffuse and specular shading."""
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -12,13 +9,32 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuropbr_core.errors import DataError
+from neuropbr_core.materials.ggx import COUPLING, diffuse_transmission
 from neuropbr_core.materials.sampling import uniform
-from neuropbr_core.materials.split_sum import LEVEL_ROUGHNESS, prefilter, solid_angles
+from neuropbr_core.materials.sphere import (
+    convolve,
+    directions,
+    grid_coordinates,
+    lobe_spectrum,
+    shrink,
+    soften_poles,
+    solid_angles,
+    turn,
+    wrap_columns,
+)
+from neuropbr_core.materials.split_sum import LEVEL_ROUGHNESS, prefilter
 
-_HEIGHT, _WIDTH = 64, 128
-_COUPLED_BANDS = (math.pi, 11 * math.pi / 16, 9 * math.pi / 32)
-"""Bands 0 to 2 of the lobe `ggx.COUPLING` · c (1 - (1 - c)⁵): 2π ∫ lobe · P_l dc from 0 to 1. Take the place of the
-cosine lobe's π, 2π/3 and π/4 in Ramamoorthi and Hanrahan 2001, equation 8."""
+TURNS = 32
+"""Headings that an environment can be turned to, evenly spaced."""
+_HEIGHT = 64
+_MAP_HEIGHT = 128
+"""Rows that radiance maps are averaged to; a texel is 1.4° wide, about what a surface of roughness 0.15 blurs."""
+_DIFFUSE_HEIGHT = 64
+_DARK = 1e-4
+"""Share of a map's mean light that each colour of the light from above must exceed."""
+_BOUNCE = 0.18
+"""Reflectance of what lies below the horizon of a radiance map: the material itself, taken for a grey card."""
 
 
 class Environment(NamedTuple):
@@ -26,13 +42,15 @@ class Environment(NamedTuple):
 
     Attributes:
         radiance: The equirectangular map `(3, H, W)`.
-        harmonics: Its spherical harmonics up to order 2, `(9, 3)`.
-        levels: The map blurred for each of `LEVEL_ROUGHNESS`, `(3, L, H, W + 2)`; a column of the other end at each
-            side lets interpolation cross azimuth 0.
+        entering: Light that enters a dielectric by its normal, `(3, h, w + 2)`: ∫ L(l) · COUPLING · (1 - (1 - n·l)⁵)
+            n·l dl. Times base / π and the transmission at exit it is radiance.
+        levels: The map blurred for each of `LEVEL_ROUGHNESS`, `(3, L, H, W + 2)`.
+
+        The last two have a column of the other end at each side.
     """
 
     radiance: Tensor
-    harmonics: Tensor
+    entering: Tensor
     levels: Tensor
 
 
@@ -42,12 +60,37 @@ def build_environment(radiance: Float[Tensor, "3 H W"]) -> Environment:
     Args:
         radiance: Linear radiance >= 0, equirectangular, z up.
     """
-    height, width = radiance.shape[1:]
-    weights = solid_angles(height, width).to(radiance)
-    basis = harmonic_basis(directions(height, width).to(radiance))
-    harmonics = torch.einsum("khw,chw->kc", basis, radiance * weights)
+    small = shrink(radiance, _DIFFUSE_HEIGHT)
+    height, width = small.shape[1:]
+    entering = convolve(torch.fft.rfft(small), _entering_lobe(height, width).to(small.device), width)
     levels = prefilter(radiance).clamp_min(0)
-    return Environment(radiance, harmonics, torch.cat((levels[..., -1:], levels, levels[..., :1]), dim=-1))
+    return Environment(radiance, wrap_columns(entering.clamp_min(0)), wrap_columns(levels))
+
+
+def environment_from_map(radiance: Float[Tensor, "3 H W"]) -> Environment:
+    """Make a photographed radiance map an environment of a plane that lies in z = 0.
+
+    What lies below the horizon is hidden by the plane, which is endless; its place is taken by the light that a grey
+    card throws back. White balance and exposure make the light on the plane neutral and its irradiance π.
+
+    Args:
+        radiance: Linear radiance >= 0, equirectangular, z up, of any size.
+
+    Raises:
+        DataError: The map is not usable as light: negative or not finite, or dark above the horizon.
+    """
+    if not bool(torch.isfinite(radiance).all()) or bool((radiance < 0).any()):
+        raise DataError("holds negative or non-finite radiance; it must be finite and at least 0")
+    small = soften_poles(shrink(radiance, _MAP_HEIGHT))
+    height = small.shape[1]
+    above = directions(*small.shape[1:])[2].to(small) > 0
+    received = irradiance(small * above)
+    overall = (small * solid_angles(*small.shape[1:]).to(small)).sum() / 12  # mean of all colours, times π
+    if not bool((received > _DARK * overall).all()):
+        raise DataError("is dark above the horizon in at least one colour; is it upside down, or no environment?")
+    neutral = small * (math.pi / received).view(3, 1, 1)
+    neutral[:, height // 2 :] = _BOUNCE
+    return build_environment(neutral)
 
 
 def scale_environment(environment: Environment, factor: float) -> Environment:
@@ -55,22 +98,16 @@ def scale_environment(environment: Environment, factor: float) -> Environment:
     return Environment(*(part * factor for part in environment))
 
 
-def directions(height: int, width: int) -> Float[Tensor, "3 H W"]:
-    """Unit vectors to the texel centres of an equirectangular map."""
-    polar = ((torch.arange(height) + 0.5) * (math.pi / height))[:, None]
-    azimuth = ((torch.arange(width) + 0.5) * (2 * math.pi / width))[None, :]
-    return torch.stack(
-        (polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos() * torch.ones_like(azimuth))
-    )
+def turn_environment(environment: Environment, step: int) -> Environment:
+    """Turn an environment about the vertical, counter-clockwise seen from above.
 
-
-def harmonic_basis(vectors: Float[Tensor, "3 H W"]) -> Float[Tensor, "9 H W"]:
-    """The nine real spherical harmonics up to order 2. Source: Ramamoorthi and Hanrahan 2001, equation 3."""
-    x, y, z = vectors
-    linear = 0.488603 * torch.stack((y, z, x))
-    products = 1.092548 * torch.stack((x * y, y * z, x * z))
-    zonal, sectoral = 0.315392 * (3 * z * z - 1), 0.546274 * (x * x - y * y)
-    return torch.cat((torch.full_like(z, 0.282095)[None], linear, products, zonal[None], sectoral[None]))
+    Args:
+        environment: The environment.
+        step: Turn in parts of 1 / `TURNS` of the circle.
+    """
+    share = step / TURNS
+    radiance = torch.roll(environment.radiance, round(share * environment.radiance.shape[-1]), dims=-1)
+    return Environment(radiance, turn(environment.entering, share), turn(environment.levels, share))
 
 
 def diffuse_light(environment: Environment, normals: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
@@ -79,17 +116,10 @@ def diffuse_light(environment: Environment, normals: Float[Tensor, "3 H W"]) -> 
     Args:
         environment: The light.
         normals: Unit normals.
-
-    Returns:
-        ∫ L(l) · COUPLING · (1 - (1 - n·l)⁵) n·l dl, from the light's harmonics up to order 2: within 10 % for drawn
-        environments. Times base / π and the transmission at exit it is radiance.
-
-    Source: Ramamoorthi and Hanrahan 2001, "An Efficient Representation for Irradiance Environment Maps", equation 7.
     """
-    zero, one, two = _COUPLED_BANDS
-    weights = environment.harmonics.new_tensor([zero, one, one, one, two, two, two, two, two])
-    lobes = environment.harmonics * weights[:, None]
-    return torch.einsum("kc,khw->chw", lobes, harmonic_basis(normals)).clamp_min(0)
+    column, row = grid_coordinates(normals, environment.entering.shape[-1] - 2)
+    grid = torch.stack((column, row), dim=-1)[None]
+    return F.grid_sample(environment.entering[None], grid, padding_mode="border", align_corners=False)[0]
 
 
 def specular_light(
@@ -102,20 +132,19 @@ def specular_light(
         reflected: Unit vectors, the view mirrored at the normal.
         roughness: Perceptual roughness in [0, 1].
     """
-    levels = environment.levels
-    width = levels.shape[-1] - 2
-    column = torch.remainder(torch.atan2(reflected[1], reflected[0]) / (2 * math.pi), 1) * width + 1
-    row = torch.acos(reflected[2].clamp(-1, 1)) / math.pi
+    column, row = grid_coordinates(reflected, environment.levels.shape[-1] - 2)
     depth = (roughness[0] * (len(LEVEL_ROUGHNESS) - 1) + 0.5) / len(LEVEL_ROUGHNESS)
-    grid = torch.stack((column / (width + 2), row, depth), dim=-1) * 2 - 1
-    return F.grid_sample(levels[None], grid[None, None], padding_mode="border", align_corners=False)[0, :, 0]
+    grid = torch.stack((column, row, depth * 2 - 1), dim=-1)
+    return F.grid_sample(environment.levels[None], grid[None, None], padding_mode="border", align_corners=False)[
+        0, :, 0
+    ]
 
 
-def horizontal_irradiance(environment: Environment) -> Float[Tensor, "3"]:
-    """Irradiance of a surface that faces +z, summed over all texels."""
-    height, width = environment.radiance.shape[1:]
+def irradiance(radiance: Float[Tensor, "3 H W"]) -> Float[Tensor, "3"]:
+    """Irradiance of a surface that faces +z, summed over all texels of an equirectangular map."""
+    height, width = radiance.shape[1:]
     weights = solid_angles(height, width) * directions(height, width)[2].clamp_min(0)
-    return (environment.radiance * weights.to(environment.radiance)).sum(dim=(1, 2))
+    return (radiance * weights.to(radiance)).sum(dim=(1, 2))
 
 
 def sample_environment(generator: torch.Generator) -> Environment:
@@ -127,7 +156,7 @@ def sample_environment(generator: torch.Generator) -> Environment:
     Returns:
         The environment, on the CPU; its overall brightness means nothing.
     """
-    vectors = directions(_HEIGHT, _WIDTH)
+    vectors = directions(_HEIGHT, 2 * _HEIGHT)
     elevation = vectors[2]
     zenith, horizon = _tint(generator, 0.3, 1.0), _tint(generator, 0.3, 1.0)
     sky = torch.lerp(horizon, zenith, elevation.clamp_min(0).sqrt())
@@ -136,6 +165,18 @@ def sample_environment(generator: torch.Generator) -> Environment:
     for _ in range(int(uniform(generator, 1.0, 5.0))):
         radiance = radiance + _softbox(generator, vectors)
     return build_environment(radiance)
+
+
+@cache
+def _entering_lobe(height: int, width: int) -> Tensor:
+    """The coupled diffuse term's lobe, scaled so that white light enters as π on this grid too."""
+
+    def weight(cosine: Tensor) -> Tensor:
+        above = cosine.clamp_min(0)
+        return COUPLING * above * diffuse_transmission(above)
+
+    spectrum = lobe_spectrum(height, width, weight)
+    return (spectrum * (math.pi / spectrum[..., :1].real.sum(dim=1, keepdim=True))).to(torch.complex64)
 
 
 def _tint(generator: torch.Generator, low: float, high: float) -> Float[Tensor, "3 1 1"]:

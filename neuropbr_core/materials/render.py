@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from neuropbr_core.materials.cameras import Camera
 from neuropbr_core.materials.environments import Environment, diffuse_light, specular_light
 from neuropbr_core.materials.ggx import DIELECTRIC_F0, brdf, diffuse_transmission, dot
+from neuropbr_core.materials.occlusion import Occlusion, diffuse_share, specular_share
 from neuropbr_core.materials.split_sum import specular_scale_bias
 from neuropbr_core.materials.surface import Point, Surface, look_up
 
@@ -27,10 +28,17 @@ class Lighting(NamedTuple):
     Attributes:
         flash: Irradiance that the flash, a point at the lens, gives a perpendicular surface at distance 1.
         environment: Light from all around.
+        occlusion: What hides the environment; None when nothing does.
     """
 
     flash: float
     environment: Environment
+    occlusion: Occlusion | None = None
+
+    def to(self, device: torch.device) -> "Lighting":
+        """Return the light on a device."""
+        hidden = None if self.occlusion is None else Occlusion(*(part.to(device) for part in self.occlusion))
+        return Lighting(self.flash, Environment(*(part.to(device) for part in self.environment)), hidden)
 
 
 Shader = Callable[[Point, Float[Tensor, "3 H W"]], Float[Tensor, "3 H W"]]
@@ -90,17 +98,28 @@ def shade(point: Point, to_lens: Float[Tensor, "3 H W"], lighting: Lighting) -> 
     view = to_lens * torch.rsqrt(squared_distance)
     n_dot_v = dot(point.normal, view)
     flash = brdf(point.reflectance, point.normal, view, view) * (lighting.flash * n_dot_v / squared_distance)
-    return flash + _surround(point, view, n_dot_v.clamp(0, 1), lighting.environment)
-
-
-def _surround(point: Point, view: Tensor, n_dot_v: Tensor, environment: Environment) -> Float[Tensor, "3 H W"]:
-    """Radiance reflected from the environment. Metals mirror it, others let it in, and out by the coupled term."""
-    material = point.reflectance
+    n_dot_v = n_dot_v.clamp(0, 1)
     reflected = F.normalize(2 * n_dot_v * point.normal - view, dim=0)
-    scale, bias = specular_scale_bias(n_dot_v, material.roughness).unbind()
-    specular = specular_light(environment, reflected, material.roughness) * (material.f0 * scale + bias)
+    diffuse = _diffuse(point, n_dot_v, lighting.environment)
+    specular = _specular(point, n_dot_v, reflected, lighting.environment)
+    if lighting.occlusion is not None:
+        position = lighting.occlusion.lens.view(3, 1, 1) - to_lens
+        diffuse = diffuse * diffuse_share(lighting.occlusion, position)
+        specular = specular * specular_share(lighting.occlusion, position, reflected, point.reflectance.roughness)
+    return flash + diffuse + specular
+
+
+def _diffuse(point: Point, n_dot_v: Tensor, environment: Environment) -> Float[Tensor, "3 H W"]:
+    """Light of the environment that enters a dielectric and leaves it by the coupled term; none for metals."""
     leaving = diffuse_transmission(n_dot_v) * ((1 - DIELECTRIC_F0) / math.pi)
-    return specular + diffuse_light(environment, point.normal) * material.diffuse * leaving
+    return diffuse_light(environment, point.normal) * point.reflectance.diffuse * leaving
+
+
+def _specular(point: Point, n_dot_v: Tensor, reflected: Tensor, environment: Environment) -> Float[Tensor, "3 H W"]:
+    """Light of the environment that facets mirror."""
+    material = point.reflectance
+    scale, bias = specular_scale_bias(n_dot_v, material.roughness).unbind()
+    return specular_light(environment, reflected, material.roughness) * (material.f0 * scale + bias)
 
 
 def _meet_plane(to_texture: Float[Tensor, "3 3"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

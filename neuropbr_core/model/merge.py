@@ -49,7 +49,15 @@ class ViewMerge(nn.Module):
     def forward(
         self, features: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
     ) -> Float[Tensor, "B out h w"]:
-        """Merge over views; pixels that no view sees become zero."""
+        """Merge over views; pixels that no view sees become zero.
+
+        Pixels are one axis meanwhile, because mobile accelerators take tensors of four axes at most.
+        """
+        size = features.shape[3:]
+        merged = self._merge(features.flatten(3), visible.flatten(3))
+        return merged.reshape(*merged.shape[:2], *size)
+
+    def _merge(self, features: Float[Tensor, "B V C P"], visible: Float[Tensor, "B V 1 P"]) -> Float[Tensor, "B out P"]:
         seen = visible > _EPS
         kept = features.masked_fill(~seen, 0.0)
         weight = visible / visible.sum(dim=1, keepdim=True).clamp_min(_EPS)

@@ -100,6 +100,16 @@ def shaking_needs_alignment(data: Data) -> Iterator[Fault]:
         )
 
 
+def photos_of_another_size_need_alignment(data: Data) -> Iterator[Fault]:
+    """Photos are brought to the input's size by aligning them, or before."""
+    if data.alignment == "none" and data.photo_size != data.image_size:
+        yield Fault(
+            (("data", "view_size"), ("data", "alignment"), ("data", "image_size")),
+            f"found {data.view_size}, but views that are not aligned are read at data.image_size, {data.image_size}; "
+            "set `data.alignment: recorded` or `estimated`, or remove view_size",
+        )
+
+
 def synthesis_needs_a_root(data: Data) -> Iterator[Fault]:
     """Rendered captures need a folder to be written to."""
     if data.synthesize is not None and data.root is None:
@@ -167,6 +177,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("model",), profile_needs_directions),
     Rule(("data", "model"), residual_needs_alignment),
     Rule(("data",), shaking_needs_alignment),
+    Rule(("data",), photos_of_another_size_need_alignment),
     Rule(("data",), synthesis_needs_a_root),
     Rule(("optimizer",), learning_rate_falls),
     Rule(("teacher",), one_teacher_is_named),

@@ -21,10 +21,24 @@ class Synthesize:
         Meta(description="Folder of material folders; `neuropbr:examples/materials` names the ones that are shipped."),
     ]
     samples: Annotated[int, Meta(ge=1, description="Samples to render, spread evenly over the materials.")] = 64
-    size: Annotated[int, Meta(ge=32, le=4096, description="Side of the rendered views and stored maps, in pixels.")] = (
-        256
-    )
-    seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light and exposure.")] = 0
+    size: Annotated[int, Meta(ge=32, le=4096, description="Side of the stored maps, in pixels.")] = 256
+    view_size: Annotated[
+        Annotated[int, Meta(ge=32, le=8192)] | None,
+        Meta(description="Side of the rendered views, in pixels; default: that of the maps."),
+    ] = None
+    seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light, exposure and artefacts.")] = 0
+    environments: Annotated[
+        str | None,
+        Meta(description="Folder of equirectangular Radiance maps (.hdr) to light with; default: procedural light."),
+    ] = None
+    flash: Annotated[
+        bool,
+        Meta(description="Whether the phone's flash gives most of the light; otherwise the environment gives all."),
+    ] = True
+    dirty_fraction: Annotated[
+        Fraction,
+        Meta(description="Share of the samples that get a dirty rendering too, beside the clean one in `input/clean`."),
+    ] = 0.0
     procedural: Annotated[
         int,
         Meta(
@@ -73,6 +87,13 @@ class Data:
         Meta(description="Train each step on a random number of the views, from the first alone to all of them."),
     ] = False
     image_size: Annotated[int, Meta(ge=16, le=8192, description="Side of the network's input, in pixels.")] = 2048
+    view_size: Annotated[
+        Annotated[int, Meta(ge=16, le=8192)] | None,
+        Meta(
+            description="Side at which photos are read before they are aligned, in pixels; larger ones lose less "
+            "detail. Default: `image_size`."
+        ),
+    ] = None
     output_size: Annotated[
         int,
         Meta(
@@ -130,6 +151,11 @@ class Data:
             "where there is room, a path into that folder, `off` never."
         ),
     ] = "auto"
+
+    @property
+    def photo_size(self) -> int:
+        """Side at which photos are read."""
+        return self.view_size or self.image_size
 
     @property
     def crop_output_size(self) -> int:

@@ -14,20 +14,26 @@ from neuropbr_core.training.run import run
 STUDENT = ["model.encoder.variant=small", "data.render_curriculum=0", "data.repeats=2"]
 """The captures are clean; a student's other renders are dirty."""
 
+TEACHER = [
+    "model.encoder.variant=resnet18",
+    "model.fusion={dim: 32, heads: 2, depth: 1}",
+    "model.decoder={channels: [16, 16, 16, 16], head_channels: 8}",
+    "data.repeats=2",
+]
+GAN = ["losses.gan.layers=2", "losses.gan.width=8", "losses.gan.start_epoch=0"]
+
 SMALL = {
+    "fast_iteration": [*TEACHER, *GAN],
+    "high_quality": [*TEACHER, *GAN],
+    "lightweight": TEACHER,
+    "normal_focused": [*TEACHER, *GAN],
+    "quick_test": [*TEACHER, *GAN],
     "quickstart": ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"],
     "student_convattn_1024": [*STUDENT, "model.fusion.channels=16"],
     "student_mobilenetv3_2048": [*STUDENT, "model.fusion={dim: 32, heads: 2}"],
     "student_mobilenetv3_512": [*STUDENT, "model.fusion={dim: 32, heads: 2}", "data.output_size=64"],
     "teacher_best": ["data.synthesize=null", "data.crop_size=16", "data.oversample={}"],
-    "teacher_default": [
-        "model.encoder.variant=resnet18",
-        "model.fusion={dim: 32, heads: 2, depth: 1}",
-        "losses.gan.layers=2",
-        "losses.gan.width=8",
-        "losses.gan.start_epoch=0",
-        "data.repeats=2",
-    ],
+    "teacher_default": [*TEACHER, *GAN],
 }
 
 

@@ -140,3 +140,45 @@ def test_a_damaged_checkpoint_is_not_loaded(trained: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="is damaged"):
         neuropbr_core.load_generator(trained)
+
+
+def test_a_sample_of_the_runs_dataset_is_named_by_its_index(trained: Path, pool: Path, tmp_path: Path) -> None:
+    done = infer("--run", trained, "--sample-idx", 3, "--output", tmp_path / "three")
+    assert done.returncode == 0, done.stderr
+    assert "sample_0003: 3 views of" in done.stdout
+    views = infer("--run", trained, "--input", pool / "input/clean/sample_0003", "--output", tmp_path / "folder")
+    assert views.returncode == 0, views.stderr
+    names = sorted(path.relative_to(tmp_path / "three") for path in (tmp_path / "three").rglob("*.png"))
+    assert len(names) == 4 + 3
+    for name in names:
+        assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "folder" / name).read_bytes()
+    first = infer("--run", trained / "checkpoints/epoch_0001", "--output", tmp_path / "first")
+    assert "sample_0000: 3 views of" in first.stdout
+    assert ("held back" if "Bricks102" in first.stdout or "Sci-Fi" in first.stdout else "trained on") in first.stdout
+
+
+def test_the_views_are_written_as_the_network_saw_them(trained: Path, pool: Path, tmp_path: Path) -> None:
+    from neuropbr_core.data.batch import collate
+    from neuropbr_core.data.prepare import prepare
+    from neuropbr_core.recipe import load_recipe
+
+    infer("--run", trained, "--sample-idx", 3, "--output", tmp_path / "maps")
+    recipe = load_recipe(trained / "recipe.yaml")
+    seen = prepare(collate([neuropbr_core.open_dataset(recipe)[3]]), recipe.data, "cpu").views[0]
+    for index, view in enumerate(seen):
+        with Image.open(tmp_path / f"maps/views/{index}.png") as image:
+            written = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
+        torch.testing.assert_close(written, view, atol=0.51 / 255, rtol=0)
+
+
+def test_a_sample_that_is_not_there_and_options_that_exclude_each_other(trained: Path, tmp_path: Path) -> None:
+    done = infer("--run", trained, "--sample-idx", 8, "--output", tmp_path / "maps")
+    assert done.returncode == 1
+    assert "has 8 samples; found index 8, allowed 0 to 7" in done.stderr
+    both = infer("--run", trained, "--sample-idx", 1, "--input", tmp_path, "--output", tmp_path / "maps")
+    assert both.returncode == 2
+    assert "give either --input DIR or --sample-idx N" in both.stderr
+    file = infer("--model", tmp_path / "model.pt", "--output", tmp_path / "maps")
+    assert file.returncode == 2
+    assert "an exported file knows no dataset" in file.stderr
+    assert not (tmp_path / "maps").exists()

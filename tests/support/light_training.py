@@ -60,13 +60,13 @@ def real_sample(spec: ModelSpec, material: str, seed: int) -> tuple[dict[str, Te
     return inputs, maps
 
 
-def lightly_trained(spec: ModelSpec, steps: int = 25, seed: int = 0) -> Generator:
+def lightly_trained(spec: ModelSpec, steps: int = 30, seed: int = 0) -> Generator:
     """Build a generator and fit it to two captures; in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = build_generator(spec).train()
         samples = [real_sample(spec, material, seed) for material in ("acg_Bricks102", "acg_Metal053C")]
-        optimizer = torch.optim.AdamW(generator.parameters(), lr=3e-3)
+        optimizer = torch.optim.AdamW(generator.parameters(), lr=1e-3)
         for step in range(steps):
             inputs, truth = samples[step % len(samples)]
             predicted = generator(**inputs).maps

@@ -12,8 +12,9 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import vectors_in_crop
 from neuropbr_core.materials.cameras import Camera, look_at, project
 from neuropbr_core.materials.encoding import decode_map
-from neuropbr_core.materials.environments import build_environment, directions
+from neuropbr_core.materials.environments import build_environment
 from neuropbr_core.materials.render import Lighting, render_view
+from neuropbr_core.materials.sphere import directions
 from neuropbr_core.materials.surface import build_surface
 
 SIZE, PHOTO = 24, 32

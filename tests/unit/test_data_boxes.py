@@ -27,15 +27,16 @@ def cut(views, corners, sides):
     )
 
 
-def both(matrices, placements, size=SIZE):
-    """The crop warped from whole views and from boxes."""
-    views = torch.rand(len(placements), matrices.shape[1], 3, size, size, generator=torch.Generator().manual_seed(0))
+def both(matrices, placements, size=SIZE, finer=1):
+    """The crop warped from whole views, `finer` times as large as the frame, and from boxes."""
+    shape = (len(placements), matrices.shape[1], 3, finer * size, finer * size)
+    views = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     frame = torch.from_numpy(np.stack([frame_matrix(placement, size) for placement in placements]))
-    corners, sides = boxes(matrices, placements, size)
-    adjusted = torch.from_numpy(into_boxes(matrices, corners, sides, size)).float()
+    corners, sides = boxes(matrices, frame.numpy(), finer * size)
+    adjusted = torch.from_numpy(into_boxes(matrices, corners, sides, finer * size)).float()
     side = placements[0].side
-    full = warp_views(views, torch.from_numpy(matrices).float(), frame, side)
-    part = warp_views(cut(views, corners, sides), adjusted, frame, side)
+    full = warp_views(views, torch.from_numpy(matrices).float(), frame, side, finer)
+    part = warp_views(cut(views, corners, sides), adjusted, frame, side, finer)
     return full, part, sides
 
 
@@ -49,6 +50,16 @@ def test_warping_a_box_equals_warping_the_photo(seed, crop):
     torch.testing.assert_close(part, full, rtol=0, atol=2e-4)  # noise has steps of up to 1 a pixel
     if crop == 16:
         assert max(sides) <= SIZE / 3
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_photos_larger_than_the_frame_are_cut_as_exactly(seed):
+    rng = np.random.default_rng(seed)
+    placements = [random_placement(rng, 96, 32, turn=True) for _ in range(BATCH)]
+    (full, seen), (part, also_seen), sides = both(homographies(seed), placements, 96, finer=2)
+    assert torch.equal(seen, also_seen)
+    torch.testing.assert_close(part, full, rtol=0, atol=2e-4)
+    assert 64 <= max(sides) <= 128
 
 
 def test_a_crop_at_the_border_of_a_photo_sees_as_much_as_before():
@@ -78,7 +89,8 @@ def test_boxes_lie_inside_the_photo_and_share_their_sides():
     rng = np.random.default_rng(0)
     for seed in range(20):
         placements = [random_placement(rng, SIZE, 32) for _ in range(BATCH)]
-        corners, (width, height) = boxes(homographies(seed), placements, SIZE)
+        frames = np.stack([frame_matrix(placement, SIZE) for placement in placements])
+        corners, (width, height) = boxes(homographies(seed), frames, SIZE)
         assert corners.shape == (BATCH, VIEWS, 2)
         assert corners.min() >= 0
         assert np.add(corners, (width, height)).max() <= SIZE

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from neuropbr_core.maps import MAPS
-from neuropbr_core.materials.alignment import identity_frame, vectors_in_crop, view_directions, warp_views
+from neuropbr_core.materials.alignment import (
+    identity_frame,
+    taps_needed,
+    vectors_in_crop,
+    view_directions,
+    warp_views,
+)
 from neuropbr_core.materials.cameras import Camera, look_at, project, sample_cameras
 from neuropbr_core.materials.color import linear_to_srgb
 from neuropbr_core.materials.environments import build_environment
@@ -130,6 +136,53 @@ def test_views_need_not_be_square_or_of_the_crop_s_size():
     row = torch.arange(4.0).view(1, 1, 1, 4, 1).expand(1, 1, 1, 4, 8)
     aligned, _ = warp_views(row, torch.eye(3).view(1, 1, 3, 3), identity_frame(1), 4)
     torch.testing.assert_close(aligned, row[..., ::2], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("taps", [2, 3])
+def test_taps_average_what_a_pixel_covers(taps):
+    views = torch.rand(1, 2, 3, 8 * taps, 8 * taps, generator=torch.Generator().manual_seed(0))
+    aligned, visible = warp_views(views, torch.eye(3).repeat(1, 2, 1, 1), identity_frame(1), 8, taps)
+    expected = torch.nn.functional.avg_pool2d(views[0], taps)[None]
+    torch.testing.assert_close(aligned, expected, atol=1e-5, rtol=0)
+    assert visible.min() == 1
+
+
+def test_fine_detail_averages_out_instead_of_aliasing():
+    checker = (torch.arange(256)[:, None] + torch.arange(256)) % 2
+    views = checker.float().expand(1, 3, 3, 256, 256)
+    taken = homographies(cameras(seed=1))
+    taps = taps_needed(taken, identity_frame(1), (256, 256), 48)
+    once, seen = warp_views(views, taken, identity_frame(1), 48)
+    often, also_seen = warp_views(views, taken, identity_frame(1), 48, taps)
+    assert torch.equal(seen, also_seen)
+    assert once[seen.expand_as(once) > 0].std() > 0.15
+    assert often[seen.expand_as(often) > 0].std() < 0.1
+    assert often[seen.expand_as(often) > 0].mean() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("side", "crop", "size", "expected"),
+    [
+        (64, 1.0, 64, 1),
+        (80, 1.0, 64, 1),
+        (128, 1.0, 64, 1),
+        (192, 1.0, 64, 2),
+        (64, 0.5, 64, 1),
+        (128, 0.5, 64, 1),
+        (128, 0.25, 8, 2),
+        (4096, 1.0, 16, 8),
+    ],
+)
+def test_as_many_taps_as_the_view_is_finer(side, crop, size, expected):
+    frame = torch.diag(torch.tensor([crop, crop, 1.0]))[None]
+    assert taps_needed(torch.eye(3).view(1, 1, 3, 3), frame, (side, side), size) == expected
+
+
+def test_turned_frames_and_tilted_views_need_as_many():
+    taken = homographies(cameras())
+    for frame in (identity_frame(1), MIRROR[0][None], TURN[0][None]):
+        assert taps_needed(taken, frame, (1024, 1024), 256) == 2
+        assert taps_needed(taken, frame, (512, 512), 256) == 1
 
 
 def test_autocast_costs_no_precision():

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from neuropbr_core.materials.ggx import brdf, reflectance
+from neuropbr_core.materials.sphere import solid_angles
 from neuropbr_core.materials.split_sum import (
     LEVEL_ROUGHNESS,
     brdf_table,
     prefilter,
-    solid_angles,
     specular_scale_bias,
 )
 
@@ -73,7 +73,9 @@ def test_prefilter_equals_direct_summation():
     cosine = vectors.T @ vectors
     half = ((1 + cosine) / 2).clamp_min(0).sqrt()
     alpha = LEVEL_ROUGHNESS[level] ** 2
-    lobe = cosine.clamp_min(0) / (half**2 * (alpha**2 - 1) + 1) ** 2
+    above = cosine.clamp_min(0)
+    masked = above + torch.sqrt(alpha**2 + (1 - alpha**2) * above**2)
+    lobe = above / masked / (half**2 * (alpha**2 - 1) + 1) ** 2
     lobe = lobe * polar.sin().repeat_interleave(width)
     expected = (lobe / lobe.sum(1, keepdim=True)) @ radiance.double().flatten(1).T
     found = prefilter(radiance)[:, level].flatten(1).T

@@ -9,9 +9,10 @@ from neuropbr_core.cli.data import data
 from neuropbr_core.data.images import read_map, write_map
 from neuropbr_core.data.layout import find_samples
 from neuropbr_core.data.opening import ensure_captures, open_dataset
+from neuropbr_core.data.pool import Pool
 from neuropbr_core.data.procedural import ProceduralMaterial, procedural_materials, write_materials
 from neuropbr_core.data.splits import split_materials
-from neuropbr_core.data.synthesis import Pool, synthesize
+from neuropbr_core.data.synthesis import synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.procedural.catalog import KINDS, REVISION

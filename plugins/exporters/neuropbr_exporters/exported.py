@@ -1,5 +1,6 @@
 """A generator as a `torch.export` program, which several formats are made from."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,12 @@ def _example(value: Tensor, *, double: bool) -> Tensor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep away the warnings of exporters, which speak of their own insides."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep away the warnings and log messages of converters, which speak of their own insides."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

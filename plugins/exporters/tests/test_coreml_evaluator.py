@@ -166,6 +166,25 @@ def test_trace_finds_a_wrong_operation(package: Package) -> None:
     )
 
 
+def test_what_readers_cancel_is_no_difference(package: Package) -> None:
+    """The sign of zeros' neighbours: a wrong value that a factor of 0 takes away again."""
+
+    def change(program: Program) -> Program:
+        constants = {**program.constants, "none": torch.zeros((), dtype=torch.float16)}
+        sound = next(o for o in program.operations if o.name == "conv2d_4_cast_fp16")
+        made = sound.outputs[0]
+        wrong, nothing = (replace(made, name=name) for name in ("wrong", "nothing"))
+        added = (
+            Operation("conv2d_1_cast_fp16", "abs", {"x": made.name}, (wrong,)),
+            Operation("zeroed", "mul", {"x": "wrong", "y": "none"}, (nothing,)),
+        )
+        place = program.operations.index(sound) + 1
+        operations = (*program.operations[:place], *added, *program.operations[place:])
+        return replace(program, operations=operations, constants=constants)
+
+    assert run_trace(Changed(package.path, change)).first is None
+
+
 def test_trace_finds_an_overflow(package: Package) -> None:
     def change(program: Program) -> Program:
         constants = dict(program.constants)

@@ -10,7 +10,7 @@ from light_training import lightly_trained, model_spec, real_sample
 from torch import Tensor
 
 from neuropbr_core.contracts import ExportSpec
-from neuropbr_core.exporting.verify import Comparison, compare
+from neuropbr_core.exporting.verify import PASS_MARKS, Comparison, compare
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.model import Generator, ModelSpec
 from neuropbr_exporters.coreml import Options
@@ -44,8 +44,6 @@ SPECS: dict[str, ModelSpec] = {
         aligned=True,
     ),
 }
-LEAST_DB = {"fp32": 90.0, "fp16": 55.0, "palettised": 45.0, "image": 50.0}
-LARGEST = {"fp32": 1 / 255, "fp16": 1 / 255, "palettised": 1.0, "image": 2.5 / 255}
 
 
 @cache
@@ -85,5 +83,5 @@ def distance(name: str, exporter: CoreMLExporter, path: Path) -> dict[str, Compa
 def test_package_equals_the_model(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     exporter, path, precision = export(name, tmp_path, **options)
     for found in distance(name, exporter, path).values():
-        assert found.psnr >= LEAST_DB[precision]
-        assert found.max_difference <= LARGEST[precision]
+        assert found.psnr >= PASS_MARKS[precision].psnr
+        assert found.max_difference <= PASS_MARKS[precision].difference

@@ -25,16 +25,18 @@ def view_statistics(
         The three, concatenated along channels, in the latents' dtype. The deviation is sqrt(variance + ε) - sqrt(ε):
         0 for equal views, with a gradient of 0 there. All are 0 where no view sees the pixel.
     """
-    dtype = torch.promote_types(latents.dtype, torch.float32)
+    size, dtype = latents.shape[3:], torch.promote_types(latents.dtype, torch.float32)
+    latents, visible = latents.flatten(3), visible.flatten(3)
     values = blank_unseen(latents, visible).to(dtype)
     weights = view_weights(visible.to(dtype))
     mean = (values * weights).sum(dim=1)
     variance = ((values - mean.unsqueeze(1)).square() * weights).sum(dim=1)
     deviation = (variance + _EPS).sqrt() - _EPS**0.5
-    return torch.cat((mean, _maximum(values, visible), deviation), dim=1).to(latents.dtype)
+    statistics = torch.cat((mean, _maximum(values, visible), deviation), dim=1).to(latents.dtype)
+    return statistics.reshape(*statistics.shape[:2], *size)
 
 
-def _maximum(values: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]) -> Float[Tensor, "B C h w"]:
+def _maximum(values: Float[Tensor, "B V C P"], visible: Float[Tensor, "B V 1 P"]) -> Float[Tensor, "B C P"]:
     seen = is_seen(visible)
     highest = values.masked_fill(~seen, torch.finfo(values.dtype).min).amax(dim=1)
     return highest.masked_fill(~seen.any(dim=1), 0)

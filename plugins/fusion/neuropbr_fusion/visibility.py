@@ -1,4 +1,7 @@
-"""How much each view counts at each latent pixel."""
+"""How much each view counts at each latent pixel.
+
+Pixels may be one axis or two: blocks compute on one, because mobile accelerators take tensors of four axes at most.
+"""
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,13 +17,13 @@ def is_seen(visible: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
 
 
 def blank_unseen(
-    latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
-) -> Float[Tensor, "B V C h w"]:
+    latents: Float[Tensor, "B V C *pixels"], visible: Float[Tensor, "B V 1 *pixels"]
+) -> Float[Tensor, "B V C *pixels"]:
     """Set latents to zero where their view sees nothing, whatever they held (NaN included)."""
     return latents.masked_fill(~is_seen(visible), 0)
 
 
-def view_weights(visible: Float[Tensor, "B V 1 h w"]) -> Float[Tensor, "B V 1 h w"]:
+def view_weights(visible: Float[Tensor, "B V 1 *pixels"]) -> Float[Tensor, "B V 1 *pixels"]:
     """Weights of the visible-weighted mean over views.
 
     Args:

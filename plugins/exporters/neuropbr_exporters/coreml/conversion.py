@@ -14,6 +14,7 @@ from neuropbr_core.maps import MAPS
 from neuropbr_exporters.coreml import Options
 from neuropbr_exporters.coreml.interface import LEVELS, Interface, package_inputs
 from neuropbr_exporters.coreml.toolkit import INSTALL, can_palettise, coremltools, quiet
+from neuropbr_exporters.program import conversion
 
 MANIFEST = "neuropbr.interface"
 """Key of the user-defined metadata that holds the interface."""
@@ -30,20 +31,17 @@ def convert(graph: ExportedProgram, spec: ExportSpec, options: Options) -> Any:
         raise ExportError(f"coreml: palettize needs scikit-learn, which is not installed; {INSTALL}")
     ct = coremltools()
     precision = ct.precision.FLOAT16 if options.precision == "fp16" else ct.precision.FLOAT32
-    try:
-        with quiet():
-            model = ct.convert(
-                graph,
-                convert_to="mlprogram",
-                inputs=_inputs(ct, spec),
-                outputs=_outputs(ct, spec, images=options.outputs == "images"),
-                minimum_deployment_target=ct.target.iOS17,
-                compute_precision=precision,
-                skip_model_load=True,
-            )
-            return _palettised(ct, model) if options.palettize else model
-    except Exception as error:  # the converter raises what the failing operator's code happens to raise
-        raise ExportError(f"coreml: coremltools cannot convert the model: {error}") from error
+    with conversion("coreml"), quiet():
+        model = ct.convert(
+            graph,
+            convert_to="mlprogram",
+            inputs=_inputs(ct, spec),
+            outputs=_outputs(ct, spec, images=options.outputs == "images"),
+            minimum_deployment_target=ct.target.iOS17,
+            compute_precision=precision,
+            skip_model_load=True,
+        )
+        return _palettised(ct, model) if options.palettize else model
 
 
 def _inputs(ct: Any, spec: ExportSpec) -> list[Any]:

@@ -1,5 +1,6 @@
-"""Operators that coremltools does not know, in terms of ones that it does."""
+"""Operators that coremltools does not know, or converts wrongly, in terms of ones that it converts."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,11 +31,22 @@ def _logit(x: Tensor, eps: float | None = None) -> Tensor:
     return torch.log(x / (1 - x))
 
 
+def _gelu(x: Tensor, *, approximate: str = "none") -> Any:
+    """The approximation written out; coremltools drops the keyword and would convert it as the exact function.
+
+    Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", section 2.
+    """
+    if approximate != "tanh":
+        return NotImplemented
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     _aten.where.ScalarOther: _where_other,
     _aten.where.ScalarSelf: _where_self,
     _aten.new_ones.default: _new_ones,
     _aten.logit.default: _logit,
+    _aten.gelu.default: _gelu,
     _aten.__or__.Tensor: torch.logical_or,
     _aten.__and__.Tensor: torch.logical_and,
 }

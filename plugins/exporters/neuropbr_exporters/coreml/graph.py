@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from neuropbr_core.contracts import ExportSpec, Maps
-from neuropbr_core.errors import ExportError, NeuroPBRError
+from neuropbr_core.contracts import ExportSpec
 from neuropbr_exporters.coreml.decompositions import DECOMPOSITIONS
 from neuropbr_exporters.coreml.folding import fit_to_half, fold_constants
 from neuropbr_exporters.coreml.interface import package_inputs, to_levels
+from neuropbr_exporters.program import MapsOnly, conversion
 
 
-class PackageModule(nn.Module):
+class PackageModule(MapsOnly):
     """A generator with a package's inputs and outputs: one image for each view, then arrays; one tensor for each map.
 
     Args:
@@ -23,24 +23,22 @@ class PackageModule(nn.Module):
     """
 
     def __init__(self, generator: nn.Module, spec: ExportSpec, *, images: bool) -> None:
-        super().__init__()
-        self.generator = generator
+        super().__init__(generator, spec.outputs)
         self.views = spec.inputs["views"].shape[1]
         self.extras = [name for name in spec.inputs if name != "views"]
-        self.outputs = spec.outputs
         self.images = images
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Run the generator.
 
         Args:
             inputs: `(1, 3, S, S)` in [0, 1] for each view, then the other inputs of the spec in order.
         """
         views = torch.cat(inputs[: self.views]).unsqueeze(0)
-        maps: Maps = self.generator(views, **dict(zip(self.extras, inputs[self.views :], strict=True))).maps
-        if missing := [name for name in self.outputs if name not in maps]:
-            raise ExportError(f"coreml: the model does not predict {', '.join(missing)}; it predicts {', '.join(maps)}")
-        return tuple(to_levels(name, maps[name]) if self.images else maps[name] for name in self.outputs)
+        maps = super().forward(views, **dict(zip(self.extras, inputs[self.views :], strict=True)))
+        if not self.images:
+            return maps
+        return tuple(to_levels(name, value) for name, value in zip(self.outputs, maps, strict=True))
 
 
 @torch.no_grad()
@@ -61,16 +59,12 @@ def export_graph(generator: nn.Module, spec: ExportSpec, *, images: bool, half: 
     """
     module = PackageModule(generator, spec, images=images).eval()
     example = tuple(package_inputs(spec.inputs).values())
-    try:
+    with conversion("coreml"):
         graph: Any = _decomposed(module, example).module(check_guards=False)
         fold_constants(graph)
         if half:
             fit_to_half(graph)
         return _decomposed(graph, example)
-    except NeuroPBRError:
-        raise
-    except Exception as error:
-        raise ExportError(f"coreml: the model cannot be exported by torch.export: {error}") from error
 
 
 def _decomposed(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:

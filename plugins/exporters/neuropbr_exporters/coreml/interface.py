@@ -10,6 +10,7 @@ from torch import Tensor
 from neuropbr_core.contracts import ExportSpec, Maps
 from neuropbr_core.errors import ExportError
 from neuropbr_core.maps import MAPS
+from neuropbr_exporters.program import describe
 
 LEVELS = 255
 """Steps of an 8-bit channel."""
@@ -52,7 +53,7 @@ class Interface:
         found = {name: list(value.shape) for name, value in inputs.items()}
         if found != self.inputs:
             raise ExportError(
-                f"got {_describe(found)}, but this package takes {_describe(self.inputs)}; give it exactly these, or "
+                f"got {describe(found)}, but this package takes {describe(self.inputs)}; give it exactly these, or "
                 "export the model again for other sizes"
             )
         levels = (inputs["views"] * LEVELS).round().clamp(0, LEVELS)
@@ -82,7 +83,3 @@ def from_levels(name: str, value: Tensor) -> Tensor:
     """0 to 255 as a map's range."""
     low, high = MAPS[name].value_range
     return torch.add(value * ((high - low) / LEVELS), low)
-
-
-def _describe(shapes: Mapping[str, list[int]]) -> str:
-    return ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes.items()) or "nothing"

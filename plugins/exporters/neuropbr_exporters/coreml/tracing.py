@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.fx import Interpreter
 
 from neuropbr_core.contracts import ExportSpec
-from neuropbr_exporters.coreml.evaluator import Evaluator
+from neuropbr_exporters.coreml.evaluator import Evaluator, Operation, Program
 from neuropbr_exporters.coreml.graph import export_graph
 from neuropbr_exporters.coreml.interface import LEVELS
 from neuropbr_exporters.coreml.runtime import Package
@@ -80,7 +80,8 @@ def trace(generator: nn.Module, inputs: Mapping[str, Tensor], package: Package) 
 
     The program runs twice, with the types that it declares and in float32; the difference is what rounding costs. The
     float32 run is compared with the model's node that an operation was made from, where names and shapes still tell;
-    that difference is a fault of conversion, or of weights.
+    that difference is a fault of conversion, or of weights. A difference that all its readers cancel (such as beside a
+    threshold, where the next factor is 0) is not one.
 
     Args:
         generator: The model that the package was made from.
@@ -109,7 +110,7 @@ def trace(generator: nn.Module, inputs: Mapping[str, Tensor], package: Package) 
             signal_to_noise(step.outputs[0], exact.outputs[0]),
         )
         rows.append(replace(row, note=_note(row, limit, overflowed=step.overflowed)))
-    return TraceReport(tuple(rows))
+    return TraceReport(_lasting(rows, program))
 
 
 def signal_to_noise(found: Tensor, expected: Tensor) -> float:
@@ -141,6 +142,24 @@ def _note(row: TraceLine, limit: float, *, overflowed: bool) -> str:
     if row.rounding_db < ROUNDING_DB:
         return f"rounding costs more than {ROUNDING_DB:.0f} dB allows"
     return ""
+
+
+def _lasting(rows: list[TraceLine], program: Program) -> tuple[TraceLine, ...]:
+    """Take the note from operations none of whose readers differs, unless they make an output."""
+    readers: dict[str, list[TraceLine]] = {name: [] for name in program.outputs}
+    for operation, row in zip(program.operations, rows, strict=True):
+        for name in operation.reads:
+            readers.setdefault(name, []).append(row)
+    return tuple(
+        replace(row, note="") if _cancelled(operation, readers, program.outputs) else row
+        for operation, row in zip(program.operations, rows, strict=True)
+    )
+
+
+def _cancelled(operation: Operation, readers: Mapping[str, list[TraceLine]], outputs: tuple[str, ...]) -> bool:
+    names = [output.name for output in operation.outputs]
+    noted = any(row.note for name in names for row in readers.get(name, ()))
+    return not noted and not any(name in outputs for name in names)
 
 
 class _Nodes:

@@ -1,6 +1,7 @@
 """Convolutional attention: blocks that share one large kernel refine each view, then statistics join the views.
 
-Memory and time grow linearly with pixels, where a transformer's attention grows with their square.
+Time and memory grow linearly with pixels; a transformer's time, and without fused attention its memory, with their
+square.
 
 Source: Lee et al. 2025, "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ESC).
 """

@@ -56,7 +56,8 @@ class ConvAttnFusion(Fusion):
             latents: Latents of any number of views.
             visible: Share of each latent pixel that the view sees, in [0, 1].
         """
-        x = self.project(blank_unseen(latents, visible).flatten(0, 1))
+        blanked = blank_unseen(latents.flatten(3), visible.flatten(3)).flatten(0, 1)
+        x = self.project(blanked.reshape(*blanked.shape[:2], *latents.shape[3:]))
         seen, kernel = visible.flatten(0, 1), self.kernel()
         for block in self.blocks:
             x = block(x, kernel, seen)

@@ -78,19 +78,22 @@ class ViewTransformer(Fusion):
             visible: Share of each latent pixel that the view sees, in [0, 1].
         """
         batch, views, _, height, width = latents.shape
-        tokens = self._embed(blank_unseen(latents, visible))
+        tokens = self._embed(latents, visible)
         bias = visibility_bias(visible.flatten(1))
         for block in self.blocks:
             tokens = block(tokens, bias)
-        weights = view_weights(visible).reshape(batch, views, height * width, 1)
+        weights = view_weights(visible.flatten(3)).transpose(2, 3)
         tokens = self.norm(tokens).reshape(batch, views, height * width, -1)
         fused: Tensor = (tokens * weights).sum(dim=1)
         return fused.transpose(1, 2).reshape(batch, -1, height, width)
 
-    def _embed(self, latents: Float[Tensor, "B V C h w"]) -> Float[Tensor, "B T D"]:
-        """One token per view and pixel, views outermost."""
+    def _embed(
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+    ) -> Float[Tensor, "B T D"]:
+        """One token per view and pixel, views outermost; blank where the view sees nothing."""
         batch, _, _, height, width = latents.shape
-        tokens: Tensor = self.project(latents.flatten(0, 1).flatten(2).transpose(1, 2))
+        blanked = blank_unseen(latents.flatten(3), visible.flatten(3))
+        tokens: Tensor = self.project(blanked.flatten(0, 1).transpose(1, 2))
         if self.positioned:
             tokens = tokens + build_sincos2d_pos_embed(
                 [height, width], self.out_channels, device=tokens.device, dtype=tokens.dtype

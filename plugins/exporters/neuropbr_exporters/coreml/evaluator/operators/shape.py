@@ -106,11 +106,11 @@ def slice_by_size(a: Arguments) -> Tensor:
 @operator("pad")
 def pad(a: Arguments) -> Tensor:
     """Padding of the last axes, before and after each, by a constant, by reflection or by the border."""
-    x, given = a.tensor("x"), a.integers("pad")
-    modes = {"constant": "constant", "reflect": "reflect", "replicate": "replicate"}
-    mode = a.text("mode", "constant")
-    if mode not in modes:
+    x, given, mode = a.tensor("x"), a.integers("pad"), a.text("mode", "constant")
+    if mode not in {"constant", "reflect", "replicate"}:
         raise ExportError(f"the reference evaluator does not know pad with mode {mode}")
     pairs = list(zip(given[::2], given[1::2], strict=True))
+    while len(pairs) > 1 and pairs[0] == (0, 0):  # torch reflects the last axes only
+        pairs.pop(0)
     order = [side for pair in reversed(pairs) for side in pair]
-    return F.pad(x, order, modes[mode], a.number("constant_val", 0.0) if mode == "constant" else None)
+    return F.pad(x, order, mode, a.number("constant_val", 0.0) if mode == "constant" else None)

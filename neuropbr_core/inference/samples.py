@@ -1,0 +1,58 @@
+"""Samples of the dataset that a run was trained on, as views to predict from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from neuropbr_core.data.opening import open_dataset
+from neuropbr_core.errors import DataError
+from neuropbr_core.inference.views import ViewSet
+from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.training.run_folder import RECIPE, RunFolder
+
+
+class DatasetSample(NamedTuple):
+    """A sample of a run's dataset.
+
+    Attributes:
+        views: Its views at the run's `data.image_size`, with cameras where the run aligns.
+        id: Its id.
+        material: Its material.
+        held_back: Whether the run held its material back.
+    """
+
+    views: ViewSet
+    id: str
+    material: str
+    held_back: bool
+
+
+def read_sample(run: str | Path, index: int, registry: Registry | None = None) -> DatasetSample:
+    """Read one sample of the dataset of a run's recipe.
+
+    Args:
+        run: A run's folder, or the folder of one of its checkpoints.
+        index: Place among all samples, from 0, in the order of their names.
+        registry: Where components come from; default: what is installed.
+
+    Raises:
+        RunError: The folder is no run.
+        DataError: The dataset cannot be used, or has no such sample.
+    """
+    registry = registry or default_registry()
+    recipe = _run_of(Path(run)).recipe(registry)
+    dataset = open_dataset(replace(recipe, data=replace(recipe.data, synthesize=None)), registry=registry)
+    if not 0 <= index < len(dataset):
+        raise DataError(
+            f"{recipe.data.root}: has {len(dataset)} samples; found index {index}, allowed 0 to {len(dataset) - 1}"
+        )
+    item = dataset[index]
+    names = tuple(Path(item.id) / str(view) for view in range(item.views.shape[0]))
+    images = tuple(item.views.float() / 255)
+    views = ViewSet(names, images, item.homographies, item.positions)
+    return DatasetSample(views, item.id, item.material, item.material in dataset.split["val"])
+
+
+def _run_of(folder: Path) -> RunFolder:
+    """The run itself, or that of a checkpoint `RUN/checkpoints/NAME`."""
+    return RunFolder(folder if (folder / RECIPE).is_file() else folder.resolve().parent.parent)

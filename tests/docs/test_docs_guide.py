@@ -1,0 +1,351 @@
+"""`docs/guide.md` has a counterpart for everything that the training guide names, and every counterpart is real."""
+
+import json
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from neuropbr_core.cli import root
+from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.maps import MAP_NAMES
+from neuropbr_core.recipe import load_recipe
+from neuropbr_core.recipe.sections import Synthesize
+from neuropbr_core.shipped import recipe_names
+from neuropbr_core.training.run import run
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "guide.md").read_text(encoding="utf-8")
+
+KEYS = [
+    *(
+        f"data.{key}"
+        for key in (
+            "image_size",
+            "output_size",
+            "val_ratio",
+            "render_curriculum",
+        )
+    ),
+    *(f"data.{key}" for key in ("use_dirty_renders",)),
+    *(
+        f"transform.{key}"
+        for key in (
+            "mean",
+            "std",
+        )
+    ),
+    *(
+        f"model.{key}"
+        for key in (
+            "encoder_type",
+            "encoder_backbone",
+            "encoder_stride",
+            "encoder_channels",
+        )
+    ),
+    *(
+        f"model.{key}"
+        for key in (
+            "transformer_dim",
+            "transformer_num_heads",
+            "transformer_depth",
+        )
+    ),
+    *(
+        f"model.{key}"
+        for key in (
+            "transformer_mlp_ratio",
+            "use_gan",
+            "discriminator_type",
+        )
+    ),
+    *(
+        f"model.{key}"
+        for key in (
+            "discriminator_n_layers",
+            "discriminator_ndf",
+            "discriminator_use_sigmoid",
+        )
+    ),
+    *(
+        f"model.{key}"
+        for key in (
+            "freeze_backbone",
+            "freeze_bn",
+        )
+    ),
+    *(
+        f"loss.{key}"
+        for key in (
+            "w_l1",
+            "w_ssim",
+            "w_normal",
+            "w_gan",
+            "w_albedo",
+            "w_roughness",
+            "w_metallic",
+        )
+    ),
+    *(
+        f"loss.{key}"
+        for key in (
+            "w_normal_map",
+            "gan_loss_type",
+        )
+    ),
+    *(
+        f"optimizer.{key}"
+        for key in (
+            "g_lr",
+            "d_lr",
+            "scheduler",
+            "scheduler_min_lr",
+            "scheduler_warmup_epochs",
+        )
+    ),
+    *(
+        f"training.{key}"
+        for key in (
+            "epochs",
+            "batch_size",
+            "seed",
+            "device",
+            "use_amp",
+            "grad_clip_norm",
+        )
+    ),
+    *(
+        f"training.{key}"
+        for key in (
+            "gan_start_epoch",
+            "d_steps_per_g_step",
+            "checkpoint_dir",
+        )
+    ),
+    *(
+        f"training.{key}"
+        for key in (
+            "save_every_n_epochs",
+            "save_best_only",
+            "use_tensorboard",
+        )
+    ),
+    *(
+        f"training.{key}"
+        for key in (
+            "log_every_n_steps",
+            "log_images_every_n_epochs",
+            "use_wandb",
+        )
+    ),
+]
+FLAGS = [
+    "train.py",
+    *(f"train.py {flag}" for flag in ("--config NAME", "--input-dir", "--output-dir", "--device", "--use-dirty")),
+    *(f"train.py {flag}" for flag in ("--render-curriculum", "--batch-size", "--checkpoint-dir", "--resume")),
+    "PBRDataset(…)",
+    *(f"run_inference.py {flag}" for flag in ("--checkpoint", "--input-dir", "--out-dir")),
+    *(f"student/train.py {flag}" for flag in ("--config", "--shards-dir", "--input-dir", "--output-dir")),
+    "student/train.py --checkpoint-dir",
+    *(f"coreml/converter.py {flag}" for flag in ("CHECKPOINT", "--output", "--no-fp16", "--palettization")),
+    *(f"coreml/converter.py {flag}" for flag in ("--test-resolution", "--use-sr")),
+    *(f"coreml/run_inference.py {flag}" for flag in ("PACKAGE", "--input", "--output")),
+    "tensorboard --logdir checkpoints/logs",
+]
+PRESETS = [
+    *("default", "quick_test", "lightweight"),
+    *("configs/high_quality.py", "configs/fast_iteration.py", "configs/normal_focused.py", "configs/my_config.py"),
+    *("mobilenetv3_512.py", "convattn_student.py", "mobilenetv3_2048.py"),
+]
+LOSSES = ["Emphasize normals", "Photographic albedo", "Disable GAN", "Custom losses"]
+OUTPUTS = [
+    *("checkpoints/checkpoint_epoch_0010.pth", "checkpoints/best_model.pth", "checkpoints/latest.pth"),
+    *("model_inference.pth", "checkpoints/logs", "console log", "WandB run"),
+    *("inference_outputs maps", "pbr_model.mlpackage"),
+]
+SIGNALS = [
+    *(
+        "generator loss",
+        "discriminator loss",
+        "training per-map L1/MAE",
+        "training SSIM",
+        "training normal angle",
+        "LR",
+    ),
+    *("validation loss", "validation overall PSNR/SSIM/MAE", "validation per-map PSNR/SSIM/MAE"),
+    *("normal angle statistics", "comparison grids", "input views", "predicted vs ground truth maps", "error heatmaps"),
+]
+ISSUES = ["FileNotFoundError: render_metadata.json", "KeyError: sample_XXXX", '"No samples found"']
+TROUBLES = [
+    *("Only CPU detected", "OOM", "OOM (Fragmentation)", "Unstable GAN", "Slow convergence", "Poor normal quality"),
+]
+GUIDE = {
+    "keys": KEYS,
+    "flags": FLAGS,
+    "presets": PRESETS,
+    "losses": LOSSES,
+    "outputs": OUTPUTS,
+    "signals": SIGNALS,
+    "issues": ISSUES,
+    "troubles": TROUBLES,
+}
+
+
+def table(name: str) -> dict[str, str]:
+    """Second cell of each row of a table by its first, without backticks in the first."""
+    found = re.search(rf"<!-- table: {name} -->\n\|.*\n\| ---.*\n((?:\|.*\n)+)", PAGE)
+    assert found is not None, name
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found[1].splitlines()]
+    return {row[0].replace("`", ""): row[1] for row in cells}
+
+
+def codes(name: str) -> list[Any]:
+    """Each row's first cell with the texts in backticks of its second."""
+    return [pytest.param(re.findall(r"`([^`]+)`", counterpart), id=guide) for guide, counterpart in table(name).items()]
+
+
+def commands() -> list[str]:
+    """Every command of ours that the page shows."""
+    return sorted(set(re.findall(r"`(neuropbr [^`]+)`", PAGE)))
+
+
+@pytest.mark.parametrize("name", GUIDE)
+def test_nothing_that_the_guide_names_is_missing(name: str) -> None:
+    assert list(table(name)) == GUIDE[name] or set(table(name)) == set(GUIDE[name])
+    assert all(table(name).values())
+
+
+@pytest.mark.parametrize("texts", [*codes("keys"), *codes("losses")[:3], *codes("troubles")])
+def test_settings_are_real(texts: list[str]) -> None:
+    assert all("=" in text for text in texts)
+    load_recipe("neuropbr:teacher_default", texts)
+
+
+def test_values_that_the_notes_list_are_allowed() -> None:
+    for text in (
+        *(f"model.encoder.variant=resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+        *(f"optimizer.scheduler={name}" for name in ("cosine", "step", "plateau", "none")),
+        *(f"model.encoder={{use: unet, downsampling: {name}}}" for name in ("max_pool", "strided")),
+        *(f"training.precision={name}" for name in ("auto", "fp32", "bf16", "fp16")),
+        *(f"losses.gan.mode={name}" for name in ("hinge", "bce")),
+        *(f"data.render_curriculum={name}" for name in ("0", "1", "2", "clean", "mixed", "dirty")),
+        "losses.gan.critic=simple",
+        "losses.gan.ramp_epochs=5",
+        "observers.tensorboard=null",
+    ):
+        load_recipe("neuropbr:teacher_default", [text])
+
+
+@pytest.mark.parametrize("texts", codes("presets"))
+def test_presets_ship(texts: list[str]) -> None:
+    (reference,) = texts
+    assert reference.removeprefix("neuropbr:") in recipe_names()
+
+
+@pytest.mark.parametrize("text", commands())
+def test_commands_and_flags_exist(text: str) -> None:
+    _, *words = shlex.split(text)
+    context = click.Context(root)
+    command: click.Command = root
+    while isinstance(command, click.Group):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None, text
+        command = found
+    flags = {name: option for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    used = [word for word in words if word.startswith("--")]
+    assert [flag for flag in used if flag not in flags] == []
+    for word, value in pairwise([*words, ""]):
+        if word == "--to":
+            assert value in {entry.name for entry in _registry_entries("exporter")}
+        elif word == "--set":
+            key = value.partition("=")[0]
+            load_recipe(
+                "neuropbr:teacher_default", ["teacher={run: runs/teacher}", "losses.distillation={}", f"{key}=here"]
+            )
+
+
+def test_options_of_exporters_are_real() -> None:
+    from neuropbr_core.kinds import KINDS
+    from neuropbr_core.registry import default_registry
+
+    keys = set(KINDS["exporter"].entry_options.__dataclass_fields__)
+    keys |= set(default_registry().options("exporter", "coreml").__dataclass_fields__)
+    named = re.findall(r"--option (\w+)=", PAGE)
+    assert named
+    assert [key for key in named if key not in keys] == []
+
+
+def _registry_entries(kind: str) -> Any:
+    from neuropbr_core.registry import default_registry
+
+    return default_registry().entries(kind)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickstart with a GAN, made small."""
+    base = tmp_path_factory.mktemp("guide")
+    synthesize(Synthesize("neuropbr:examples/materials", samples=8, size=32), base / "data")
+    small = [
+        *("data.synthesize=null", "data.image_size=32", "data.output_size=32", "data.crop_size=32", "data.repeats=1"),
+        *("model.encoder.channels=[8, 8]", "model.decoder={channels: [8], head_channels: 8}"),
+        *("losses.gan={layers: 2, width: 8}", "training.epochs=1", "training.device=cpu", "export.torchscript=null"),
+    ]
+    places = [f"data.root={base / 'data'}", f"training.runs_dir={base / 'runs'}"]
+    recipe = load_recipe("neuropbr:quickstart", [*small, *places])
+    return run(recipe, report=lambda _: None)
+
+
+def test_signals_are_written(finished: Path) -> None:
+    tags = EventAccumulator(str(finished / "tensorboard")).Reload().Tags()
+    written = [*tags["scalars"], *tags["images"]]
+    patterns = {"MAP": f"({'|'.join(MAP_NAMES)})", "MATERIAL": "[^/]+", "LOSS": "[^/]+", "TERM": "[^/]+"}
+    for texts in (param.values[0] for param in codes("signals")):
+        assert texts
+        for text in texts:
+            pattern = re.sub(r"MATERIAL|MAP|LOSS|TERM", lambda word: patterns[word[0]], text)
+            assert any(re.fullmatch(pattern, tag) for tag in written), text
+
+
+def test_outputs_of_a_run_are_there(finished: Path) -> None:
+    named = [text for texts in (param.values[0] for param in codes("outputs")) for text in texts]
+    inside = [text.removeprefix("RUN/") for text in named if text.startswith("RUN/")]
+    elsewhere = ("wandb.json", "exports/coreml.mlpackage")  # theirs are tests of the observer and of the exporter
+    for text in inside:
+        if text not in elsewhere:
+            assert list(finished.glob(text.replace("NNNN", "*"))), text
+
+
+def test_common_issues_are_answered_as_the_page_says(tmp_path: Path) -> None:
+    (tmp_path / "output").mkdir()
+    views = tmp_path / "input" / "clean"
+    answers = {}
+    views.mkdir(parents=True)
+    answers['"No samples found"'] = check(tmp_path)
+    (views / "sample_0001").mkdir()
+    answers["FileNotFoundError: render_metadata.json"] = check(tmp_path)
+    (tmp_path / "input" / "render_metadata.json").write_text(json.dumps({"sample_0000": "oak"}))
+    answers["KeyError: sample_XXXX"] = check(tmp_path)
+    for guide, counterpart in table("issues").items():
+        (text,) = re.findall(r"`([^`]+)`", counterpart)
+        assert text in answers[guide]
+
+
+def check(dataset: Path) -> str:
+    result = CliRunner().invoke(root, ["data", "check", str(dataset)])
+    return " ".join((result.output + str(result.exception or "")).split())
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGE):
+        file, _, anchor = target.partition("#")
+        text = (DOCS / file).read_text(encoding="utf-8")
+        headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in text.splitlines()}
+        assert not anchor or anchor in headings, target
