@@ -11,7 +11,8 @@
     ├── ModelError              the parts of a model do not fit together
     ├── CheckpointError         weights or resume state are missing, damaged or of another model
     ├── RunError                a run cannot start, continue or finish
-    │   └── RunInterrupted      the user or the system asked it to stop; it saved and can be resumed
+    │   └── RunStopped          it cannot go on; each of its processes knows
+    │       └── RunInterrupted  the user or the system asked it to stop; it saved and can be resumed
     ├── DeviceError             the device that was asked for is not there
     └── ExportError             an export failed or does not equal its model
 
@@ -95,7 +96,11 @@ class RunError(NeuroPBRError):
     """A run cannot start, continue or finish."""
 
 
-class RunInterrupted(RunError):
+class RunStopped(RunError):
+    """A run cannot go on; raised by all its processes at the same point, so that the first one may speak for all."""
+
+
+class RunInterrupted(RunStopped):
     """A signal asked the run to stop; it finished its step and saved."""
 
     def __init__(self, message: str, signal: int) -> None:

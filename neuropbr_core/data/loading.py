@@ -152,6 +152,8 @@ def val_loader(
 ) -> Loader:
     """Return a `Batch` at a time over every sample once, in order; a process gets every `world_size`-th sample.
 
+    With several processes the last sample repeats until all have as many.
+
     Args:
         dataset: Validation samples.
         batch_size: Samples in a batch; the last one may be smaller.
@@ -159,7 +161,8 @@ def val_loader(
         rank: This process.
         world_size: Number of processes.
     """
-    mine = [Visit(0, index) for index in range(rank, len(dataset), world_size)]
+    count = -(-len(dataset) // world_size)
+    mine = [Visit(0, min(rank + turn * world_size, len(dataset) - 1)) for turn in range(count)]
     return _loader(dataset, [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)], num_workers)
 
 

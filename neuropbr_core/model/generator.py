@@ -1,6 +1,7 @@
 """The generator: encode every view, fuse, decode, one head a map."""
 
 import copy
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from neuropbr_core.model.median import visible_median
 from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
 from neuropbr_core.model.profile import ProfilePath, overview
 from neuropbr_core.model.ratios import ratio_images
+from neuropbr_core.model.recompute import recompute
 from neuropbr_core.recipe.sections import ModelSection
 
 
@@ -26,6 +28,9 @@ class Generator(nn.Module):
         encoder: Shared by all views.
         fusion: Built for the encoder's last channel count.
         section: The recipe's `model` section.
+
+    Attributes:
+        recomputed: Parts (`encoder`, `fusion`, `decoder`) whose activations are computed again in the backward pass.
     """
 
     mean: Tensor
@@ -37,6 +42,7 @@ class Generator(nn.Module):
         self.ratio_images = section.ratio_images
         self.residual_albedo = section.albedo == "residual"
         self.encoder, self.fusion = encoder, fusion
+        self.recomputed: frozenset[str] = frozenset()
         self.merge = ViewMerge(section.skip_merge)
         self.decoder = UNetDecoder(
             fusion.out_channels,
@@ -94,13 +100,13 @@ class Generator(nn.Module):
         if visible is None:
             visible = views.new_ones(views.shape[0], views.shape[1], 1, *views.shape[-2:])
         latents, skips = self._encode(views, visible, directions)
-        latent = self.fusion(*latents)
+        latent = self._run("fusion", *latents)
         if self.profile is not None and directions is not None:
             condition = self.profile(frame or overview(views, visible, directions))
-            decoded, intermediate = self.decoder(self.profile.on_latent(latent, condition), skips)
+            decoded, intermediate = self._run("decoder", self.profile.on_latent(latent, condition), skips)
             decoded = self.profile.on_features(decoded, condition)
         else:
-            decoded, intermediate = self.decoder(latent, skips)
+            decoded, intermediate = self._run("decoder", latent, skips)
         logits = {name: head(decoded) for name, head in self.heads.items()}
         if self.residual_albedo:
             logits[ALBEDO.name] = logits[ALBEDO.name] + self._albedo_start(views, visible, decoded)
@@ -127,6 +133,11 @@ class Generator(nn.Module):
                 "camera for every pixel; give cameras for the views"
             )
 
+    def _run(self, name: str, *inputs: Any) -> Any:
+        """Call a part, with or without keeping its activations."""
+        part = getattr(self, name)
+        return recompute(part, *inputs) if name in self.recomputed and torch.is_grad_enabled() else part(*inputs)
+
     def _encode(
         self, views: Tensor, visible: Tensor, directions: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
@@ -136,7 +147,7 @@ class Generator(nn.Module):
         if self.ratio_images:
             parts.append(ratio_images(views, visible, directions if self.directed else None))
         images = torch.cat(parts, dim=2) * visible
-        pyramid = [by_sample(level, views) for level in self.encoder(images.flatten(0, 1))]
+        pyramid = [by_sample(level, views) for level in self._run("encoder", images.flatten(0, 1))]
         seen = visibility_pyramid(visible, self.encoder.strides)
         skips = [self.merge(*pair) for pair in zip(pyramid[:-1], seen[:-1], strict=True)]
         return (pyramid[-1], seen[-1]), skips

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,20 @@ WEIGHTS, SPEC = "model.safetensors", "model.json"
 FORMAT = 1
 
 
-def save_model(generator: Generator, spec: ModelSpec, folder: Path, registry: Registry | None = None) -> None:
-    """Write the weights and what is needed to build the generator again into `folder`."""
+def save_model(
+    generator: Generator | Mapping[str, Tensor], spec: ModelSpec, folder: Path, registry: Registry | None = None
+) -> None:
+    """Write the weights and what is needed to build the generator again into `folder`.
+
+    Args:
+        generator: The generator, or its state.
+        spec: What builds it.
+        folder: Where to.
+        registry: Where its components came from.
+    """
     registry = registry or default_registry()
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    given = generator if isinstance(generator, Mapping) else generator.state_dict()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in given.items()}
     save_file(state, folder / WEIGHTS)
     parts = {"encoder": spec.encoder, "fusion": spec.fusion}
     components = [provenance(registry.find(kind, part.use)) for kind, part in parts.items()]

@@ -278,10 +278,27 @@ class Training:
     ] = 1
     seed: Annotated[int, Meta(ge=0, description="Seed of weights, split, order and augmentation.")] = 42
     device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
+    devices: Annotated[
+        int, Meta(ge=1, description="Processes on this machine, each with a device and its own batches.")
+    ] = 1
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"],
+        Meta(description="With several devices: `ddp` copies the weights to each, `fsdp` shards them; `auto` is ddp."),
+    ] = "auto"
+    sync_batch_norm: Annotated[
+        bool, Meta(description="Batch-norm statistics over the batches of all devices (CUDA).")
+    ] = False
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         Meta(description="Arithmetic of the network; losses are always float32. `auto` is bf16 on CUDA, else fp32."),
     ] = "auto"
+    activation_checkpointing: Annotated[
+        tuple[Literal["encoder", "fusion", "decoder"], ...],
+        Meta(description="Parts whose activations are computed again in the backward pass: less memory, more time."),
+    ] = ()
+    compile: Annotated[
+        bool, Meta(description="Compile encoder, fusion and decoder with `torch.compile`; plain where that fails.")
+    ] = False
     grad_clip_norm: Annotated[float, Meta(ge=0, description="Largest gradient norm; 0 does not clip.")] = 1.0
     ema: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,

@@ -1,9 +1,13 @@
-"""From a recipe's `training.device` and `training.precision` to a Lightning Fabric."""
+"""From a recipe's devices, strategy and precision to a Lightning Fabric."""
 
-from typing import Literal
+import os
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DeviceError
@@ -12,17 +16,86 @@ from neuropbr_core.recipe.sections import Training
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
+_SHARD = 1_000_000
+"""Parameters from which on FSDP shards a module on its own."""
+
 
 def make_fabric(training: Training) -> Fabric:
-    """Set up Lightning Fabric for one device.
+    """Set up Lightning Fabric; `launch` it before use.
 
     Raises:
-        DeviceError: The device is not there, or cannot do the precision.
+        DeviceError: The devices are not there, or cannot do the precision or the strategy.
     """
     device = choose_device(training.device)
+    processes, nodes = _processes(training)
+    _check(training, device, processes)
+    return Fabric(
+        accelerator=device.type,
+        devices=processes,
+        num_nodes=nodes,
+        strategy=_strategy(training, processes * nodes),
+        precision=_precision(training, device),
+    )
+
+
+def is_sharded(fabric: Fabric) -> bool:
+    """Whether each process holds a part of the weights only."""
+    return type(fabric.strategy).__name__ == "FSDPStrategy"
+
+
+def synchronise_batch_norm(module: nn.Module) -> None:
+    """Let batch norms that are trained take their statistics over all processes; frozen ones stay as they are."""
+    module.train()
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm) and child.training:
+                setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
+
+
+def _processes(training: Training) -> tuple[int, int]:
+    """Processes on this machine, and machines: torchrun's, where it started this one, else the recipe's on one."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return training.devices, 1
+    processes, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    if training.devices not in (1, processes):
+        raise DeviceError(
+            f"training.devices: found {training.devices}, but torchrun started {processes} processes here; leave it "
+            f"out, or make them equal"
+        )
+    return processes, nodes
+
+
+def _check(training: Training, device: torch.device, processes: int) -> None:
+    if device.type == "mps" and processes > 1:
+        raise DeviceError(f"training.devices: found {processes}, but a Mac has one GPU; write 1, or --device cpu")
+    if device.type == "cuda" and processes > torch.cuda.device_count():
+        raise DeviceError(
+            f"training.devices: found {processes}, but this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    if training.strategy == "fsdp" and device.type != "cuda":
+        raise DeviceError(f"training.strategy: fsdp needs CUDA devices, and this run is on {device.type}; write ddp")
+    if training.strategy == "fsdp" and training.ema is not None:
+        raise DeviceError(
+            "training.ema: cannot average weights that fsdp shards; write null, or training.strategy: ddp"
+        )
+    if training.sync_batch_norm and processes > 1 and device.type != "cuda":
+        raise DeviceError("training.sync_batch_norm: needs CUDA devices; write false")
+
+
+def _strategy(training: Training, processes: int) -> Any:
+    if training.strategy == "fsdp":
+        from lightning_fabric.strategies.fsdp import FSDPStrategy
+        from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
+
+        policy = partial(size_based_auto_wrap_policy, min_num_params=_SHARD)
+        return FSDPStrategy(auto_wrap_policy=policy, state_dict_type="full")
+    return "ddp" if processes > 1 else "auto"
+
+
+def _precision(training: Training, device: torch.device) -> Precision:
     name = training.precision
     if name == "auto":
         name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
-    return Fabric(accelerator=device.type, devices=1, precision=_PRECISIONS[name])
+    return _PRECISIONS[name]

@@ -10,6 +10,7 @@ from neuropbr_core.recipe.sections import Recipe
 _SHOWN = 3
 _PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
 _SMALLEST_CROP = 64
+_PARTS = ("encoder", "fusion", "decoder")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     if (crop := data.crop_size or data.image_size) > _SMALLEST_CROP:
         now = data.crop_size or f"none, so {crop}"
         yield Advice(0.25, f"data.crop_size={crop // 2} (now {now}): a quarter of the pixels in a step")
+    if len(training.activation_checkpointing) < len(_PARTS):
+        now = ", ".join(training.activation_checkpointing)
+        yield Advice(
+            0.5,
+            f"training.activation_checkpointing=[{', '.join(_PARTS)}] (now [{now}]): the same training in a third more "
+            f"time",
+        )
     if training.precision == "fp32" and device.type == "cuda":
         yield Advice(0.55, "training.precision=bf16 (now fp32): half the bytes of most activations")
     if data.views > 1:

@@ -1,8 +1,8 @@
 """The weighted sum of a recipe's losses, and their critics."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +14,27 @@ from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry
 
+Freeze = Callable[[nn.Module | None], AbstractContextManager[None]]
+
 
 def loss_weight(entry: LossEntryOptions, epoch: int) -> float:
     """Weight of a loss in an epoch: 0 before `start_epoch`, then growing in equal steps to `weight`."""
     if epoch < entry.start_epoch:
         return 0.0
     return entry.weight * min(1.0, (epoch - entry.start_epoch + 1) / (entry.ramp_epochs + 1))
+
+
+@contextmanager
+def frozen(module: nn.Module | None) -> Iterator[None]:
+    """Context in which a module's parameters take no gradient (gradients still flow through it)."""
+    parameters = [p for p in module.parameters() if p.requires_grad] if module is not None else []
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 @dataclass
@@ -78,18 +93,22 @@ class Objective:
         claims = (term.loss.share * weight / term.entry.weight for term, weight in self.active(epoch))
         return math.prod(1.0 - claim for claim in claims)
 
-    def generator_loss(self, x: LossInput) -> LossResult:
+    def generator_loss(self, x: LossInput, freeze: Freeze = frozen) -> LossResult:
         """The generator's objective in `x.epoch`.
 
         Terms are named `<loss>/<term>`, `total`, and `reconstruction` for the part of the reconstruction losses at
         their full weights.
+
+        Args:
+            x: What the losses see.
+            freeze: Makes the context in which a critic, or None, judges without learning.
         """
         total = x.valid.new_zeros(())
         reconstruction = x.valid.new_zeros(())
         terms: dict[str, Tensor] = {}
         unclaimed = self.unclaimed(x.epoch)
         for term, weight in self.active(x.epoch):
-            with frozen(term.critic):
+            with freeze(term.critic):
                 result = term.loss(x, term.critic)
             total = total + weight * (unclaimed if term.loss.reconstruction else 1.0) * result.total
             if term.loss.reconstruction:
@@ -120,16 +139,3 @@ def same_draws() -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(state)
-
-
-@contextmanager
-def frozen(module: nn.Module | None) -> Iterator[None]:
-    """Context in which a module's parameters take no gradient (gradients still flow through it)."""
-    parameters = [p for p in module.parameters() if p.requires_grad] if module is not None else []
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

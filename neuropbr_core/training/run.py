@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from neuropbr_core.contracts import Exporter
 from neuropbr_core.data.batch import Item
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
-from neuropbr_core.data.progress import bar
+from neuropbr_core.data.progress import bar, silent
 from neuropbr_core.devices import choose_device
+from neuropbr_core.errors import RunStopped
 from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
 from neuropbr_core.exporting import (
@@ -27,8 +29,10 @@ from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.training.checkpoints import BEST
+from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.preflight import check_networks
+from neuropbr_core.training.ranks import blame, end_others, first, first_then_others
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.training.trainer import Trainer
 
@@ -65,50 +69,67 @@ def run(
     registry = registry or default_registry()
     exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
     check_entries(recipe, registry)
-    choose_device(recipe.training.device)
-    folder = find_run(Path(recipe.training.runs_dir) / (run_name or recipe.name), resume=resume, overwrite=overwrite)
-    if resume:
-        check_resumable(folder.recipe(registry), recipe)
-    check_networks(recipe, registry)
-    observers = _create_observers(recipe, registry, folder, report)
-    dataset = open_dataset(recipe, registry=registry, say=report, progress=bar)
-    make_room(folder, overwrite=overwrite)
-    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
-    _train(recipe, registry, dataset, folder, observers, resume=resume, report=report)
-    _evaluate(recipe, registry, dataset, folder, report)
-    _export(recipe, registry, dataset, folder, exporters, report)
-    report(f"Run finished: {folder.path}")
+    fabric = make_fabric(recipe.training)
+    fabric.launch()
+    say = report if fabric.is_global_zero else _silence
+    path = Path(recipe.training.runs_dir) / (run_name or recipe.name)
+    try:
+        folder = first(fabric, lambda: find_run(path, resume=resume, overwrite=overwrite))
+        if resume:
+            check_resumable(folder.recipe(registry), recipe)
+        check_networks(recipe, registry)
+        observers = _create_observers(recipe, registry, folder, fabric, say)
+        progress = bar if fabric.is_global_zero else silent
+        dataset = first_then_others(fabric, lambda: open_dataset(recipe, registry=registry, say=say, progress=progress))
+        first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, overwrite=overwrite))
+        _train(Trainer(recipe, registry, dataset, folder, observers, fabric), resume=resume, report=say)
+    except RunStopped:
+        if fabric.is_global_zero:
+            raise
+        return path  # the first process says why
+    except BaseException:
+        end_others(fabric)
+        raise
+    if fabric.is_global_zero:
+        _evaluate(recipe, registry, dataset, folder, report)
+        _export(recipe, registry, dataset, folder, exporters, report)
+        report(f"Run finished: {folder.path}")
     return folder.path
 
 
-def _create_observers(recipe: Recipe, registry: Registry, folder: RunFolder, report: Report) -> Observers:
+def _silence(_: str) -> None:
+    """Report nothing: the first process speaks."""
+
+
+def _start_folder(
+    folder: RunFolder, recipe: Recipe, registry: Registry, dataset: OpenedDataset, *, overwrite: bool
+) -> None:
+    make_room(folder, overwrite=overwrite)
+    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
+
+
+def _create_observers(
+    recipe: Recipe, registry: Registry, folder: RunFolder, fabric: Fabric, report: Report
+) -> Observers:
     """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
+    parts = recipe.observers if fabric.is_global_zero else {}
     created = {
-        name: registry.create("observer", part.use, part.options, run_dir=folder.path)
-        for name, part in recipe.observers.items()
+        name: registry.create("observer", part.use, part.options, run_dir=folder.path) for name, part in parts.items()
     }
     return Observers(created, report)
 
 
-def _train(
-    recipe: Recipe,
-    registry: Registry,
-    dataset: OpenedDataset,
-    folder: RunFolder,
-    observers: Observers,
-    *,
-    resume: bool,
-    report: Report,
-) -> None:
+def _train(trainer: Trainer, *, resume: bool, report: Report) -> None:
     try:
-        trainer = Trainer(recipe, registry, dataset, folder, observers)
-        if resume:
-            for line in trainer.resume():
-                report(line)
+        for line in [*trainer.notes, *(trainer.resume() if resume else [])]:
+            report(line)
         trainer.fit()
-    except BaseException as error:
-        observers.tell("run_failed", error)
-        raise
+    except BaseException as caught:
+        error = blame(trainer.fabric, caught)
+        trainer.observers.tell("run_failed", error)
+        if error is caught:
+            raise
+        raise error from caught
 
 
 def _evaluate(recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:

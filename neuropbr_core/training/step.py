@@ -1,8 +1,8 @@
 """One training step: the generator's update over a group of batches, then the critics' on what it predicted."""
 
 import math
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from neuropbr_core.contracts import LossInput, Prediction
 from neuropbr_core.data.prepare import Prepared
 from neuropbr_core.recipe.sections import Optimizer
 from neuropbr_core.training.measuring import step_metrics
-from neuropbr_core.training.objective import Objective, Term
+from neuropbr_core.training.objective import Objective, Term, frozen
 
 GRAD_NORM = "grad_norm"
 """Name of the generator's gradient norm in the logs; a critic's is `critic/<loss>/grad_norm`."""
@@ -78,6 +78,7 @@ class Stepper:
         critic_optimizers: By loss name, set up by Fabric.
         grad_clip_norm: Largest gradient norm; 0 does not clip.
         skip_nonfinite: Whether a step that is not finite is dropped; asking that waits for the device in every step.
+        extra: Parameters of losses, which the generator's optimiser updates.
     """
 
     fabric: Fabric
@@ -87,6 +88,7 @@ class Stepper:
     critic_optimizers: dict[str, TorchOptimizer]
     grad_clip_norm: float
     skip_nonfinite: bool = False
+    extra: Sequence[nn.Parameter] = ()
 
     @property
     def scaled(self) -> bool:
@@ -115,6 +117,7 @@ class Stepper:
         buffers = self._buffers() if self.skip_nonfinite else []
         scalars = Sums()
         seen = self._backward(group, weights, epoch, scalars, measured=measured)
+        self._share_extra()
         norm = self._update(self.generator, self.optimizer, scalars.values["loss/total"])
         if norm is None:
             for buffer, before in buffers:
@@ -134,8 +137,8 @@ class Stepper:
         for index, (prepared, weight) in enumerate(zip(group, weights, strict=True)):
             with self._synced(self.generator, index, weights):
                 x = self.observe(prepared, epoch)
-                result = self.objective.generator_loss(x)
-                self.fabric.backward(weight * result.total)
+                result = self.objective.generator_loss(x, self._frozen)
+                self.fabric.backward(weight * (result.total + self._touch(x)))
             scalars.add({f"loss/{name}": value for name, value in result.terms.items()}, weight)
             if measured:
                 scalars.add(step_metrics(x.prediction.maps, x.target, x.valid), weight)
@@ -173,6 +176,27 @@ class Stepper:
     def _synced(self, module: nn.Module, index: int, group: Sequence[Any]) -> AbstractContextManager[None]:
         """Context of a forward and backward pass: processes exchange gradients after the last batch of a group."""
         return self.fabric.no_backward_sync(module, enabled=index + 1 < len(group))  # type: ignore[arg-type]
+
+    @contextmanager
+    def _frozen(self, critic: nn.Module | None) -> Iterator[None]:
+        """Context in which a critic judges: it takes no gradient, so processes must not wait for any."""
+        with frozen(critic), nullcontext() if critic is None else self.fabric.no_backward_sync(critic):  # type: ignore[arg-type]
+            yield
+
+    def _touch(self, x: LossInput) -> Tensor | float:
+        """Zero, with a gradient of zero for every map, for losses that do not look at all maps.
+
+        Several processes wait for a gradient of every parameter.
+        """
+        if self.fabric.world_size == 1:
+            return 0.0
+        return torch.stack([0.0 * value.sum() for value in x.prediction.maps.values()]).sum()
+
+    def _share_extra(self) -> None:
+        """Average the gradients of the losses' parameters over processes; Fabric does it for networks."""
+        for parameter in self.extra:
+            if self.fabric.world_size > 1 and parameter.grad is not None:
+                self.fabric.all_reduce(parameter.grad, reduce_op="mean")
 
     def _update(self, module: nn.Module, optimizer: TorchOptimizer, loss: Tensor) -> Tensor | None:
         """Clip and apply gradients; returns their norm, or None when they were dropped."""

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import RunStopped
 from neuropbr_core.training.step import GRAD_NORM, Stepped
 
 SKIPPED = "skipped"
@@ -57,7 +57,7 @@ class StepLog:
             ids: The samples that it saw.
 
         Raises:
-            RunError: Too many steps in a row were dropped.
+            RunStopped: Too many steps in a row were dropped.
         """
         if stepped.scalars:
             values = torch.stack([value.float() for value in stepped.scalars.values()])
@@ -66,7 +66,7 @@ class StepLog:
         if stepped.skipped:
             self._recent.setdefault(SKIPPED, []).append(1.0)
         if self._skips_in_a_row >= self._max_skips > 0 and stepped.skipped:
-            raise RunError(
+            raise RunStopped(
                 f"{self._skips_in_a_row} steps in a row were not finite, the last one step {step + 1} of epoch "
                 f"{epoch + 1} (samples {', '.join(dict.fromkeys(ids))}); lower optimizer.lr or "
                 f"training.grad_clip_norm, set training.precision: fp32, or look at these samples. The last checkpoint "
@@ -81,7 +81,7 @@ class StepLog:
         """Read what is still on the device; waits for it.
 
         Raises:
-            RunError: Something is not finite; the message names the first term, its step and that step's samples.
+            RunStopped: Something is not finite; the message names the first term, its step and that step's samples.
         """
         if not self._pending:
             return
@@ -100,7 +100,7 @@ class StepLog:
         """Means since the last flush.
 
         Raises:
-            RunError: Something is not finite.
+            RunStopped: Something is not finite.
         """
         self.check(epoch)
         recent, self._recent = self._recent, {}
@@ -138,7 +138,7 @@ class StepLog:
         names = [name for name, bad in zip(row.names, broken[rank].tolist(), strict=True) if bad]
         name = next((name for name in names if name not in _SUMS and not name.endswith(GRAD_NORM)), names[0])
         ids = self._fabric.broadcast(row.ids, src=rank)
-        raise RunError(
+        raise RunStopped(
             f"{name} is not finite in step {row.step + 1} of epoch {epoch + 1} (samples "
             f"{', '.join(dict.fromkeys(ids))}); lower optimizer.lr or training.grad_clip_norm, set training.precision: "
             f"fp32, or drop such steps with training.on_nonfinite: skip. The last checkpoint is from before it"

@@ -2,36 +2,31 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning_fabric as lightning
+from lightning_fabric import Fabric
 
 from neuropbr_core.contracts import EpochSummary, RunInfo, StepInfo, ValidationSummary
-from neuropbr_core.data.batch import Batch
-from neuropbr_core.data.loading import Loader, train_loader
 from neuropbr_core.data.opening import OpenedDataset
-from neuropbr_core.data.prepare import Prepared, prepare
-from neuropbr_core.data.view_choice import draw_views
 from neuropbr_core.errors import RunError, RunInterrupted
 from neuropbr_core.model import ModelSpec, build_generator, parameter_count
-from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import Registry
+from neuropbr_core.training.assembly import make_rates, make_stepper
 from neuropbr_core.training.average import WeightAverage
-from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.device import synchronise_batch_norm
+from neuropbr_core.training.feed import Feed
 from neuropbr_core.training.memory import is_out_of_memory, out_of_memory
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.objective import Objective
 from neuropbr_core.training.run_folder import RunFolder
 from neuropbr_core.training.saving import Saver
-from neuropbr_core.training.schedule import LearningRates
 from neuropbr_core.training.signals import StopSignals
 from neuropbr_core.training.state import Progress
-from neuropbr_core.training.step import Stepper, make_optimizer
 from neuropbr_core.training.step_log import StepLog
+from neuropbr_core.training.switches import apply_switches
 from neuropbr_core.training.validation import validate
 
 
@@ -44,45 +39,47 @@ class Trainer:
         dataset: The opened dataset.
         folder: The run.
         observers: Who is told.
+        fabric: Device and processes, launched.
     """
 
     def __init__(
-        self, recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, observers: Observers
+        self,
+        recipe: Recipe,
+        registry: Registry,
+        dataset: OpenedDataset,
+        folder: RunFolder,
+        observers: Observers,
+        fabric: Fabric,
     ) -> None:
         self.recipe, self.dataset = recipe, dataset
-        self.folder, self.observers = folder, observers
+        self.folder, self.observers, self.fabric = folder, observers, fabric
         training = recipe.training
-        self.fabric = make_fabric(training)
         lightning.seed_everything(training.seed, verbose=False)
         spec = ModelSpec.from_recipe(recipe)
-        self.raw_generator = build_generator(spec, registry)
-        self.stepper = self._set_up(Objective.from_recipe(recipe, registry))
-        self.average = None if training.ema is None else WeightAverage(self.raw_generator, training.ema)
-        self.rates = LearningRates(recipe.optimizer, training.epochs, self._rate_bases())
+        self.raw_generator = generator = build_generator(spec, registry)
+        self.parameters = parameter_count(generator)
+        if training.sync_batch_norm and fabric.world_size > 1:
+            synchronise_batch_norm(generator)
+        self.stepper = make_stepper(fabric, recipe, generator, Objective.from_recipe(recipe, registry))
+        self.notes = apply_switches(generator, training, fabric.device)
+        self.average = None if training.ema is None else WeightAverage(generator, training.ema)
+        self.rates = make_rates(recipe, self.stepper)
+        self.feed = Feed(recipe, dataset.train, fabric)
         self.saver = Saver(
             folder.checkpoints,
             spec,
             registry,
             training,
-            self.raw_generator,
             self.average,
             self.stepper,
             self.rates,
-            self._layout(),
+            self.feed.layout,
         )
-        self.signals = StopSignals(self.fabric)
+        self.signals = StopSignals(fabric)
         self.progress = Progress()
         self._log_state: dict[str, Any] | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in an epoch: updates of the generator."""
-        return -(-len(self._loader(0)) // self.recipe.training.accumulate)
-
-    @property
-    def generator(self) -> Generator:
-        """The generator that is validated, saved and exported: the average of the weights when there is one."""
-        return self.raw_generator if self.average is None else self.average.module
+        if fabric.world_size > 1:  # dropout must differ between processes
+            lightning.seed_everything(training.seed + fabric.global_rank, verbose=False)
 
     def fit(self) -> dict[str, float]:
         """Train from the current epoch to the last.
@@ -125,7 +122,7 @@ class Trainer:
         resumed = self.saver.load()
         self.progress, self._log_state = resumed.progress, resumed.log
         said = [f"warning: {problem}" for problem in resumed.problems]
-        if self.progress.step and resumed.layout != self._layout():
+        if self.progress.step and resumed.layout != self.feed.layout:
             said.append(
                 f"warning: the checkpoint lies {self.progress.step} steps into an epoch, but batches or samples are "
                 f"not those it was trained with, so the epoch starts over"
@@ -134,59 +131,11 @@ class Trainer:
         within = f" and {self.progress.step} steps" if self.progress.step else ""
         return [*said, f"Resuming after epoch {self.progress.epoch}{within} of {self.recipe.training.epochs}"]
 
-    def _set_up(self, objective: Objective) -> Stepper:
-        options, training, fabric = self.recipe.optimizer, self.recipe.training, self.fabric
-        trainable = [p for p in self.raw_generator.parameters() if p.requires_grad]
-        for term in objective.terms:
-            term.loss.to(fabric.device)
-            trainable += [p for p in term.loss.parameters() if p.requires_grad]
-        generator, optimizer = fabric.setup(self.raw_generator, make_optimizer(options, trainable, options.lr))
-        critic_optimizers = {}
-        for term in objective.terms:
-            if term.critic is not None:
-                raw = make_optimizer(options, list(term.critic.parameters()), options.critic_lr)
-                term.critic, critic_optimizers[term.name] = fabric.setup(term.critic, raw)
-        return Stepper(
-            fabric,
-            generator,
-            optimizer,
-            objective,
-            critic_optimizers,
-            training.grad_clip_norm,
-            training.on_nonfinite == "skip",
-        )
-
-    def _rate_bases(self) -> list[tuple[Any, float]]:
-        options = self.recipe.optimizer
-        critics = [(optimizer, options.critic_lr) for optimizer in self.stepper.critic_optimizers.values()]
-        return [(self.stepper.optimizer, options.lr), *critics]
-
-    def _layout(self) -> dict[str, int]:
-        """What the order of samples within an epoch depends on, beside the seed."""
-        training = self.recipe.training
-        return {
-            "visits": len(self.dataset.train),
-            "batch_size": training.batch_size,
-            "accumulate": training.accumulate,
-            "processes": self.fabric.world_size,
-            "seed": training.seed,
-        }
-
-    def _loader(self, epoch: int, skip: int = 0) -> Loader:
-        training, data = self.recipe.training, self.recipe.data
-        return train_loader(
-            self.dataset.train,
-            training.batch_size,
-            seed=training.seed,
-            epoch=epoch,
-            num_workers=data.num_workers,
-            skip_steps=skip,
-        )
-
     def _info(self) -> RunInfo:
         facts = {
             "device": str(self.fabric.device),
-            "parameters": f"{parameter_count(self.raw_generator):,}",
+            **({"processes": str(self.fabric.world_size)} if self.fabric.world_size > 1 else {}),
+            "parameters": f"{self.parameters:,}",
             "training samples": str(len(self.dataset.train.samples)),
             "held-back samples": str(len(self.dataset.val.samples)),
         }
@@ -194,7 +143,7 @@ class Trainer:
             self.folder.name,
             self.folder.path,
             self.recipe.training.epochs,
-            self.steps_per_epoch,
+            self.feed.steps,
             self.progress.epoch,
             self.progress.global_step,
             self.recipe.tree,
@@ -203,17 +152,17 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> EpochSummary:
         self.stepper.generator.train()
-        steps = self.steps_per_epoch
+        steps = self.feed.steps
         log = self._new_log()
-        groups = self._groups(epoch, self.progress.step)
+        groups = self.feed.groups(epoch, self.progress.step)
         started = time.monotonic()
-        for step, (group, weights, ids) in enumerate(groups, self.progress.step):
+        for step, group in enumerate(groups, self.progress.step):
             rates = self.rates.set(epoch + step / steps)
             due = log.due(step, steps)
-            stepped = self.stepper.step(group, weights, epoch, measured=due)
+            stepped = self.stepper.step(group.batches, group.weights, epoch, measured=due)
             if self.average is not None and stepped.updated:
                 self.average.update(self.raw_generator)
-            log.add(step, epoch, stepped, ids)
+            log.add(step, epoch, stepped, group.ids)
             self.progress.step, self.progress.global_step = step + 1, self.progress.global_step + 1
             info = StepInfo(epoch, step, steps, self.progress.global_step)
             self.observers.tell("step_finished", info)
@@ -239,29 +188,6 @@ class Trainer:
             self._log_state = None
         return log
 
-    def _groups(self, epoch: int, start: int) -> Iterator[tuple[Iterator[Prepared], list[float], list[str]]]:
-        """The batches of each step from `start` on, with their shares of it, and the ids that fill up on the way."""
-        accumulate = self.recipe.training.accumulate
-        views, seed = self.recipe.data.views, self.recipe.training.seed
-        loader = self._loader(epoch, start * accumulate)
-        sizes = [len(visits) for visits in loader.batches]
-        batches = iter(loader)
-        for first in range(0, len(sizes), accumulate):
-            group = sizes[first : first + accumulate]
-            ids: list[str] = []
-            step = start + first // accumulate
-            chosen = draw_views(seed, epoch, step, views) if self.recipe.data.random_views else range(views)
-            prepared = self._prepared(islice(batches, len(group)), chosen, ids)
-            yield prepared, [size / sum(group) for size in group], ids
-
-    def _prepared(self, batches: Iterator[Batch], views: Sequence[int], ids: list[str]) -> Iterator[Prepared]:
-        for batch in batches:
-            ids += batch.ids
-            prepared = prepare(batch.with_views(views), self.recipe.data, self.fabric.device)
-            del batch  # the loader may have its memory back
-            yield prepared
-            del prepared
-
     def _validate(self, epoch: int, summary: EpochSummary) -> float | None:
         """Returns the score that decides which epoch is best (lower is better), or None when none is due."""
         training = self.recipe.training
@@ -270,8 +196,9 @@ class Trainer:
             return summary.metrics.get("loss/reconstruction")
         if (epoch + 1) % training.validate_every_n_epochs and not last:
             return None
-        images_due = (epoch + 1) % training.log_images_every_n_epochs == 0 or last
-        result = validate(self.generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
+        images_due = self.fabric.is_global_zero and ((epoch + 1) % training.log_images_every_n_epochs == 0 or last)
+        generator = self.stepper.generator if self.average is None else self.average.module
+        result = validate(generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
         self.rates.validated(result.metrics["loss"])
         self.observers.tell(
             "validation_finished",

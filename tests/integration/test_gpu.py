@@ -1,8 +1,11 @@
 """What must hold on a CUDA device: the same numbers as on the CPU, and whole runs in mixed precision."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +14,13 @@ from neuropbr_core.contracts import LossSetup
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.materials.cameras import sample_cameras
+from neuropbr_core.model import load_model
+from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
 from neuropbr_core.testing import example_loss_input
 from neuropbr_core.training.run import run
+from neuropbr_core.training.step import Stepper
 
 pytestmark = [
     pytest.mark.gpu,
@@ -72,3 +78,84 @@ def test_a_run_resumes_on_the_device(make_recipe: Callable[..., Recipe], tmp_pat
     longer = make_recipe("training.device=cuda", "training.epochs=2", "export.torchscript=null")
     run(longer, run_name="resumed", resume=True, report=lambda _: None)
     assert (tmp_path / "runs" / "resumed" / "checkpoints" / "epoch_0002").is_dir()
+
+
+def test_the_scaler_of_fp16_drops_overflows_and_survives_a_resume(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scale that is far too large overflows the first steps; the run goes on, finite, and keeps the smaller scale."""
+    settings = ("training.device=cuda", "training.precision=fp16", "export.torchscript=null")
+    gan = "losses.gan={layers: 2, width: 8}"
+    scales: list[float] = []
+    step = Stepper.step
+
+    def watch(self: Stepper, *details: Any, **options: Any) -> Any:
+        scaler = self.fabric.strategy.precision.scaler
+        if not scales:
+            scaler.load_state_dict({**scaler.state_dict(), "scale": 2.0**60})
+        result = step(self, *details, **options)
+        scales.append(scaler.get_scale())
+        return result
+
+    monkeypatch.setattr(Stepper, "step", watch)
+    run(make_recipe(*settings, gan, "training.epochs=1"), run_name="fp16", report=lambda _: None)
+    assert scales[-1] < 2.0**60
+    last = scales[-1]
+    folder = run(make_recipe(*settings, gan, "training.epochs=2"), run_name="fp16", resume=True, report=lambda _: None)
+    assert scales[3] <= last
+    state = torch.load(folder / "checkpoints" / "epoch_0002" / "training_state.pt", weights_only=True)
+    assert state["scaler"]["scale"] == scales[-1]
+    assert all(
+        value.isfinite().all() for value in load_model(folder / "checkpoints" / "epoch_0002")[0].state_dict().values()
+    )
+
+
+def launch(recipe: Recipe, file: Path, name: str, processes: int) -> None:
+    """A run in processes of torchrun, so that it is distributed on a single device too."""
+    file.write_text(dump_recipe(recipe))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    code = "from neuropbr_core.cli import main; raise SystemExit(main())"
+    script = file.with_suffix(".py")
+    script.write_text(code)
+    command = [*torchrun, str(script), "run", str(file), "--run-name", name]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_sharded_training_equals_that_of_one_process(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, precision: str
+) -> None:
+    processes = min(2, torch.cuda.device_count())
+    plain = ("training.device=cuda", f"training.precision={precision}", "export.torchscript=null", "losses.ssim=null")
+    one = run(make_recipe(*plain, "training.batch_size=2"), run_name="one", report=lambda _: None)
+    sharded = make_recipe(*plain, "training.strategy=fsdp", f"training.batch_size={2 // processes}")
+    launch(sharded, tmp_path / "fsdp.yaml", "fsdp", processes)
+    first, second = (load_model(folder / "checkpoints" / "epoch_0002")[0] for folder in (one, one.with_name("fsdp")))
+    tolerance = 2e-3 if precision == "fp32" else 5e-2
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], value, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_synchronised_batch_norm_sees_the_global_batch(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    norms = ("model.encoder.norm=batch", "model.decoder.norm=batch", "training.device=cuda", "export.torchscript=null")
+    one = run(make_recipe(*norms, "training.batch_size=2"), run_name="one", report=lambda _: None)
+    two = make_recipe(*norms, "training.batch_size=1", "training.sync_batch_norm=true")
+    launch(two, tmp_path / "two.yaml", "two", 2)
+    first, second = (load_model(folder / "checkpoints" / "epoch_0002")[0] for folder in (one, one.with_name("two")))
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name].float(), value.float(), atol=2e-3, rtol=2e-3)
+
+
+def test_switches_change_nothing_on_the_device(make_recipe: Callable[..., Recipe]) -> None:
+    plain = make_recipe("training.device=cuda", "training.precision=fp32", "export.torchscript=null")
+    parts = "training.activation_checkpointing=[encoder, fusion, decoder]"
+    switched = make_recipe(
+        "training.device=cuda", "training.precision=fp32", "export.torchscript=null", parts, "training.compile=true"
+    )
+    one = run(plain, run_name="plain", report=lambda _: None)
+    two = run(switched, run_name="switched", report=lambda _: None)
+    first, second = (load_model(folder / "checkpoints" / "epoch_0002")[0] for folder in (one, two))
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], value, atol=2e-3, rtol=2e-3)

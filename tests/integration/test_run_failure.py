@@ -149,7 +149,7 @@ def test_a_full_disk_while_saving_leaves_the_checkpoint_before(make_recipe: Make
         check=False,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=400,
     )
     last = result.stdout.splitlines()[-1]
     assert last.startswith("CheckpointError: "), result.stdout + result.stderr

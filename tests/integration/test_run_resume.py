@@ -117,7 +117,7 @@ def start(recipe: Path, *flags: str) -> "subprocess.Popen[str]":
 
 def wait_for_step(folder: Path, step: int) -> None:
     """Wait until the run has logged a step."""
-    for _ in range(600):
+    for _ in range(6000):
         if (folder / "metrics.jsonl").is_file() and any(row["step"] >= step for row in rows(folder, "train")):
             return
         time.sleep(0.05)
@@ -134,7 +134,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     process = start(tmp_path / "recipe.yaml")
     wait_for_step(folder, 4)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == code, out + err
     assert "Stopping after this step, then saving" in err
     assert f"Stopped by {name} after " in err
@@ -176,7 +176,7 @@ main()
     time.sleep(0.5)
     assert process.poll() is None, "the first one waits for the step"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "Stopping after this step" in err
     assert "Traceback" not in err

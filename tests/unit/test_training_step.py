@@ -91,7 +91,7 @@ class Painter(nn.Module):
         self.color = nn.Parameter(torch.zeros(1, 3, 1, 1))
         self.forwards = 0
 
-    def forward(self, views: Tensor, visible: Tensor, directions: Tensor | None) -> Prediction:
+    def forward(self, views: Tensor, visible: Tensor, directions: Tensor | None, frame: object = None) -> Prediction:
         self.forwards += 1
         albedo = self.color.sigmoid().expand(len(views), 3, 4, 4)
         return Prediction({"albedo": albedo}, {"albedo": self.color.expand(len(views), 3, 4, 4)}, {})

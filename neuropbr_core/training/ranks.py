@@ -1,0 +1,78 @@
+"""Several processes of one run: what the first does alone, and how the others hear of a failure."""
+
+import subprocess
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lightning_fabric import Fabric
+
+from neuropbr_core.errors import RunError, RunStopped
+
+T = TypeVar("T")
+
+_PATIENCE = 10.0  # seconds in which a process that failed has ended, too
+
+
+def first(fabric: Fabric, work: Callable[[], T]) -> T:
+    """Do something in the first process while the others wait.
+
+    Args:
+        fabric: Knows the processes.
+        work: What to do; its result must pickle when there are several.
+
+    Returns:
+        The result, in every process.
+
+    Raises:
+        Exception: What `work` raised, in the first process.
+        RunStopped: The same, in the others.
+    """
+    if fabric.world_size == 1:
+        return work()
+    result: Any = None
+    error: Exception | None = None
+    if fabric.is_global_zero:
+        try:
+            result = work()
+        except Exception as caught:  # the others must hear of any
+            error = caught
+    result, failure = fabric.broadcast((result, None if error is None else str(error)))
+    if error is not None:
+        raise error
+    if failure is not None:
+        raise RunStopped(failure)
+    done: T = result
+    return done
+
+
+def first_then_others(fabric: Fabric, work: Callable[[], T]) -> T:
+    """Do something in the first process, and then, when it is sure to find its files, in the others."""
+    found: list[T] = []
+    first(fabric, lambda: found.append(work()))
+    return found[0] if found else work()
+
+
+def blame(fabric: Fabric, error: BaseException) -> BaseException:
+    """The error to report: another process's failure, when that is why talking to it failed here."""
+    if fabric.world_size == 1 or not fabric.is_global_zero or type(error) is not RuntimeError:
+        return error
+    for rank, child in enumerate(_children(fabric), 1):
+        try:
+            code = child.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            continue
+        if code:
+            message = f"process {rank + 1} of {fabric.world_size} failed with exit code {code}; what it said is above"
+            return RunError(f"{message}. The last checkpoint is from before it")
+    return error
+
+
+def end_others(fabric: Fabric) -> None:
+    """End the processes that this one started; they could only wait for it."""
+    for child in _children(fabric):
+        child.kill()
+
+
+def _children(fabric: Fabric) -> "list[subprocess.Popen[bytes]]":
+    """The processes that Fabric's launcher started; none under torchrun, which looks after them itself."""
+    return list(getattr(fabric.strategy.launcher, "procs", []))
