@@ -51,14 +51,16 @@ def test_pytorch_alone_can_run_it(exported: Path) -> None:
 def test_foreign_archives_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.pt2"
     torch.export.save(torch.export.export(nn.ReLU(), (torch.rand(2),)), str(path))
-    with pytest.raises(ExportError, match=r"foreign\.pt2: an archive, but .* has no neuropbr\.json"):
+    with pytest.raises(ExportError, match=r"foreign\.pt2: an archive that .* has no neuropbr\.json"):
         ArchiveExporter(Options()).load(path)
 
 
-def test_truncated_archive_is_refused(exported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 500, -200])
+def test_truncated_archive_is_refused(kept: int, exported: Path, tmp_path: Path) -> None:
+    """A cut archive may still look like one: its weights are an archive inside it."""
     path = tmp_path / "model.pt2"
-    path.write_bytes(exported.read_bytes()[:-200])
-    with pytest.raises(ExportError, match=r"model\.pt2: not a torch\.export archive, or damaged"):
+    path.write_bytes(exported.read_bytes()[:kept])
+    with pytest.raises(ExportError, match=r"model\.pt2: .* damaged"):
         ArchiveExporter(Options()).load(path)
 
 

@@ -80,8 +80,8 @@ def _manifest(path: Path) -> Manifest:
         raise ExportError(_damaged(path, error)) from error
     if not text:
         raise ExportError(
-            f"{path}: an archive, but not one of this exporter: it has no {NAME} that names its inputs and outputs; "
-            "export the model again"
+            f"{path}: an archive that is damaged, or is not of this exporter: it has no {NAME} that names its inputs "
+            "and outputs; export the model again"
         )
     return Manifest.read(text, path)
 
