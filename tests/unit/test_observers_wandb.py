@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -91,9 +92,13 @@ def log_entries(content: bytes) -> Iterator[bytes]:
 
 def history(run_dir: Path) -> list[dict[str, Any]]:
     """Every row of the run, over all its parts."""
+    return [row for part in parts(run_dir) for row in history_of(part)]
+
+
+def history_of(part: Path) -> list[dict[str, Any]]:
+    """Every row of one part."""
     return [
         {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
-        for part in parts(run_dir)
         for record in records(part)
         if record.WhichOneof("record_type") == "history"
     ]
@@ -172,6 +177,29 @@ def test_a_resumed_run_continues_under_its_id_with_every_step_once(tmp_path: Pat
     assert [step for step, _ in steps(rows, "epoch/loss/total")] == [4, 8, 12]
     assert [step for step, _ in steps(rows, "validation/loss")] == [4, 8, 12]
     assert [row["_step"] for row in rows] == list(range(len(rows)))
+
+
+_KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from neuropbr_core.observers.wandb import Options
+from neuropbr_core.observers.wandb.history import WandbObserver
+from neuropbr_core.testing.observer import ExampleRun, tell
+folder = Path(sys.argv[1])
+tell(WandbObserver(Options(mode="offline"), folder), iter(list(ExampleRun(folder).calls())[:14]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_after_a_kill_nothing_is_missing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _KILLED_RUN, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    tell(observer(tmp_path), ExampleRun(tmp_path, start_epoch=1).calls())
+    first, second = parts(tmp_path)
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+    assert [step for step, _ in steps(history_of(second), "train/loss/total")] == [6, 8, 10, 12]
+    assert [step for step, _ in steps(history_of(second), "validation/loss")] == [8, 12]
+    assert history_of(second)[0]["_step"] == 6  # rows that the first part was given: 2 + 1 + 1 and 2
 
 
 def test_a_new_run_has_an_id_of_its_own(tmp_path: Path) -> None:
