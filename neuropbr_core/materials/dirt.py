@@ -6,7 +6,7 @@ written.
 """
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,8 @@ _AMBIENT = (0.25, 0.5)
 _JPEG_QUALITY = (50, 95)
 
 
-class Dirt(NamedTuple):
+@dataclass(frozen=True)
+class Dirt:
     """What goes wrong in one capture. Lists have an entry for each photo; 0 means that the effect is absent.
 
     Attributes:

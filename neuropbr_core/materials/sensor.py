@@ -4,7 +4,7 @@ Photos are `(V, 3, S, S)` in linear light, 1 is the white of the exposed photo; 
 """
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
@@ -23,7 +23,8 @@ _DARKEST = 1e-3
 """Mean luminance below which auto-exposure gains no more."""
 
 
-class Noise(NamedTuple):
+@dataclass(frozen=True)
+class Noise:
     """Noise of one sensor pixel at one sensitivity, in units of white.
 
     Attributes:

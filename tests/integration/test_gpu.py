@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", ["l1", "ssim", "normal"])
+@pytest.mark.parametrize("name", ["l1", "ssim", "normal", "rendering"])
 def test_losses_and_their_gradients_equal_those_of_the_cpu(name: str) -> None:
     registry = default_registry()
     loss = registry.create("loss", name, registry.options("loss", name)(), setup=LossSetup(MAP_NAMES, 64))
@@ -43,6 +43,7 @@ def test_losses_and_their_gradients_equal_those_of_the_cpu(name: str) -> None:
             x.visible.to(device),
             x.valid.to(device),
         )
+        torch.manual_seed(0)
         total = loss.to(device)(moved, None).total
         total.backward()
         gradients = [value.grad.cpu() for value in maps.values() if value.grad is not None]

@@ -23,6 +23,7 @@ LONG = ("export.torchscript=null", "training.log_images_every_n_epochs=99", "tra
 DRAWS = (
     "model.fusion={use: vit, dim: 8, heads: 2, depth: 1, dropout: 0.3, position: none}",
     "losses.gan={layers: 2, width: 4, critic_steps: 2}",
+    "losses.rendering={random: 1, mirrored: 1}",
     "data.random_views=true",
     "data.repeats=2",
     "training.accumulate=2",

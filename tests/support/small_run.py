@@ -21,7 +21,7 @@ SMALL = (
 )
 """The quickstart's network, shrunk."""
 
-ALIGNED = ("model.view_conditioning=none",)
+ALIGNED = ("model.view_conditioning=none", "model.reflectance_profile=false")
 """On top of `SMALL`: aligned views without directions."""
 
 PLAIN = (*ALIGNED, "model.albedo=direct", "data.alignment=none")

@@ -253,6 +253,7 @@ def test_captures_say_how_they_were_lit(rich, plan, tmp_path):
     assert {(record["flash"], record["ambient"]) for record in records.values()} == {(False, 1.0)}
     dirty = {name for name, record in records.items() if record["dirt"] is not None}
     assert dirty == {path.name for path in (tmp_path / "maps/input/dirty").iterdir()}
+    assert all(set(records[name]["dirt"]) >= {"photographer", "haze", "noise", "jpeg"} for name in dirty)
     synthesize(plan, tmp_path / "drawn", views=1)
     records = json.loads((tmp_path / "drawn/input/captures.json").read_text())
     assert {(record["environment"], record["flash"]) for record in records.values()} == {("procedural", True)}

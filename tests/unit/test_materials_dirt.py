@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,7 +44,7 @@ def surface(size=24):
 
 def taken(flash=True, seed=3, **changes):
     scene = draw_scene(generator(seed), 2, flash=flash)
-    photos = take_dirty(surface(), scene, CLEAN._replace(**changes), 24, generator(1))
+    photos = take_dirty(surface(), scene, replace(CLEAN, **changes), 24, generator(1))
     return srgb_to_linear(photos.float() / 255)
 
 
@@ -96,7 +98,7 @@ def test_the_same_generator_gives_the_same_photos():
 
 def test_without_dirt_a_photo_is_clean():
     scene = draw_scene(generator(), 2)
-    plain = take_dirty(surface(), scene, CLEAN._replace(ambient=scene.ambient), 24, generator())
+    plain = take_dirty(surface(), scene, replace(CLEAN, ambient=scene.ambient), 24, generator())
     difference = plain.float() - take_clean(surface(), scene, 24, generator()).float()
     assert difference.mean().abs() < 12  # a clean photo's exposure is off by up to 0.15 stops
     assert (difference / plain.float().clamp_min(1)).std() < 0.02
@@ -131,5 +133,5 @@ def test_shadows_darken_only_the_ambient_light():
 
 def test_the_lens_smears_all_photos_alike():
     photos = torch.rand(1, 3, 32, 32, generator=generator()).repeat(2, 1, 1, 1)
-    smeared = smear(photos, CLEAN._replace(haze=(0.2, 0.1), streak=(0.1, 0.1, 0.5)))
+    smeared = smear(photos, replace(CLEAN, haze=(0.2, 0.1), streak=(0.1, 0.1, 0.5)))
     torch.testing.assert_close(smeared[0], smeared[1])
