@@ -117,7 +117,7 @@ class LossInput:
         valid: 1 where at least one view sees the texture and the target exists `(B, 1, H, W)`, else 0. Losses ignore
             the rest.
         epoch: The epoch, from 0.
-        teacher: The teacher's prediction for the same crop, when the recipe has one.
+        teacher: The teacher's prediction for the same crop in training, when the recipe has one.
     """
 
     prediction: Prediction

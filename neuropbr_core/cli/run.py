@@ -1,8 +1,14 @@
 """`neuropbr run`: do what a recipe says."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from neuropbr_core.cli.overrides import collect_overrides, override_options
+
+if TYPE_CHECKING:
+    from neuropbr_core.recipe import Recipe
 
 
 @click.command()
@@ -11,7 +17,8 @@ from neuropbr_core.cli.overrides import collect_overrides, override_options
 @click.option("--run-name", metavar="NAME", help="Name of the run's folder; default: the recipe's name.")
 @click.option("--resume", is_flag=True, help="Continue the run from its newest sound checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing run of that name.")
-def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, **overrides: object) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what is there and what would be made, and do nothing.")
+def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_run: bool, **overrides: object) -> None:
     """Train, evaluate and export what RECIPE says.
 
     RECIPE is a YAML file, or `neuropbr:NAME` for one that ships with the package.
@@ -21,6 +28,18 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, **over
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     checked = load_recipe(recipe, collect_overrides(**overrides))
+    if dry_run:
+        _say_plan(checked, run_name or checked.name, resume=resume, overwrite=overwrite)
+        return
     from neuropbr_core.training.run import run as run_recipe
 
     run_recipe(checked, run_name=run_name, resume=resume, overwrite=overwrite, report=click.echo)
+
+
+def _say_plan(checked: "Recipe", name: str, *, resume: bool, overwrite: bool) -> None:
+    from neuropbr_core.registry import default_registry
+    from neuropbr_core.training.plan import plan_run
+
+    path = Path(checked.training.runs_dir) / name
+    for line in plan_run(checked, path, default_registry(), resume=resume, overwrite=overwrite):
+        click.echo(line)

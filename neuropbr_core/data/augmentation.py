@@ -5,7 +5,8 @@ and on views through its frame: the matrix from crop coordinates to texture coor
 warps with. Turning a normal map also turns its vectors, which for stored 8-bit values is exact too: -x is 255 - x.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ import numpy.typing as npt
 from neuropbr_core.maps import NORMAL, MapSpec
 
 Stored = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float16]
+"""`(logit_channels, H, W)` of one map."""
+
+P = TypeVar("P", bound=np.generic)
 
 
 class Placement(NamedTuple):
@@ -73,7 +78,9 @@ _STRIP = 16
 """Columns that are turned at a time: what is read for them stays in the processor's cache (3× over all at once)."""
 
 
-def place_image(stored: Stored, placement: Placement, scale: int = 1, out: Stored | None = None) -> Stored:
+def place_image(
+    stored: npt.NDArray[P], placement: Placement, scale: int = 1, out: npt.NDArray[P] | None = None
+) -> npt.NDArray[P]:
     """Cut and turn an image that lies in the texture frame.
 
     Args:
@@ -88,11 +95,11 @@ def place_image(stored: Stored, placement: Placement, scale: int = 1, out: Store
     x, y, side = (value * scale for value in placement[:3])
     window = np.rot90(stored[..., y : y + side, x : x + side], placement.turns, axes=(-2, -1))
     placed = window[..., ::-1] if placement.mirror else window
-    out = np.empty(placed.shape, placed.dtype) if out is None else out
+    target = np.empty_like(placed, order="C") if out is None else out
     width = _STRIP if placement.turns % 2 else side
     for start in range(0, side, width):
-        out[..., start : start + width] = placed[..., start : start + width]
-    return out
+        target[..., start : start + width] = placed[..., start : start + width]
+    return target
 
 
 def place_map(stored: Stored, spec: MapSpec, placement: Placement, scale: int = 1, out: Stored | None = None) -> Stored:
@@ -110,16 +117,30 @@ def place_map(stored: Stored, spec: MapSpec, placement: Placement, scale: int = 
     """
     placed = place_image(stored, placement, scale, out)
     if spec is NORMAL:
-        _turn_vectors(placed, placement)
+        _turn_vectors(placed, placement, lambda component: np.subtract(255, component, out=component))
     return placed
 
 
-def _turn_vectors(normals: Stored, placement: Placement) -> None:
-    """Turn stored tangent-space vectors (x right, y up) as their picture was turned."""
-    x, y, _ = normals
+def place_logits(window: Logits, spec: MapSpec, placement: Placement, out: Logits) -> None:
+    """Turn the logits of a map as `place_map` turns the map; a normal's slopes turn with it.
+
+    Args:
+        window: `(logit_channels, side, side)`, the placement's window already cut out.
+        spec: Which map it is.
+        placement: How it is turned.
+        out: Where to write, of the same shape.
+    """
+    place_image(window, placement._replace(x=0, y=0, side=window.shape[-1]), out=out)
+    if spec is NORMAL:
+        _turn_vectors(out, placement, lambda component: np.negative(component, out=component))
+
+
+def _turn_vectors(vectors: npt.NDArray[Any], placement: Placement, negate: Callable[[npt.NDArray[Any]], Any]) -> None:
+    """Turn tangent-space vectors (x right, y up) as their picture was turned; `negate` works in place."""
+    x, y = vectors[:2]
     if placement.turns % 2:  # a quarter-turn counter-clockwise takes (x, y) to (-y, x)
         x[:], y[:] = y.copy(), x.copy()
     flips = {1: (True, False), 2: (True, True), 3: (False, True)}.get(placement.turns, (False, False))
     for component, flipped in ((x, flips[0] != placement.mirror), (y, flips[1])):
         if flipped:
-            np.subtract(255, component, out=component)
+            negate(component)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
 from neuropbr_core.data.buffers import BufferPool
@@ -28,6 +28,7 @@ class Item(NamedTuple):
         frame: Crop to texture, float32 `(3, 3)` (`augmentation.frame_matrix`).
         gains: Factors of linear light for `jitter.apply_gains`, float32 `(V, 3)`; None when colours stay.
         overview: The whole frame (`overviews.Overviews.get`), uint8 `(V, 4, o, o)`; None unless asked for.
+        teacher: A teacher's logits of the crop, float16 `(logit_channels, S, S)` by name; None without shards.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Item(NamedTuple):
     frame: Float[Tensor, "3 3"]
     gains: Float[Tensor, "V 3"] | None = None
     overview: UInt8[Tensor, "V 4 o o"] | None = None
+    teacher: dict[str, Float16[Tensor, "L S S"]] | None = None
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Batch:
     frame: Float[Tensor, "B 3 3"]
     gains: Float[Tensor, "B V 3"] | None = None
     overview: UInt8[Tensor, "B V 4 o o"] | None = None
+    teacher: dict[str, Float16[Tensor, "B L S S"]] | None = None
 
     def __len__(self) -> int:
         """Visits in the batch."""
@@ -103,6 +106,7 @@ class Batch:
             move(self.frame),
             None if self.gains is None else move(self.gains),
             None if self.overview is None else move(self.overview),
+            None if self.teacher is None else {name: move(logits) for name, logits in self.teacher.items()},
         )
 
 
@@ -140,7 +144,13 @@ def collate(items: Sequence[Item]) -> Batch:
         torch.stack([item.frame for item in items]),
         _stack([item.gains for item in items]),
         _stack([item.overview for item in items]),
+        _stack_maps([item.teacher for item in items]),
     )
+
+
+def _stack_maps(maps: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor] | None:
+    present = [each for each in maps if each is not None]
+    return {name: torch.stack([each[name] for each in present]) for name in present[0]} if present else None
 
 
 def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:

@@ -1,6 +1,7 @@
 """Samples as tensors: a map-style dataset whose items depend on seed, epoch and visit alone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,10 +10,12 @@ import torch
 from torch.utils.data import Dataset
 
 from neuropbr_core.data.augmentation import (
+    Logits,
     Placement,
     Stored,
     frame_matrix,
     place_image,
+    place_logits,
     place_map,
     random_placement,
     whole,
@@ -24,10 +27,14 @@ from neuropbr_core.data.jitter import Drawn, draw_jitter
 from neuropbr_core.data.overviews import Overviews
 from neuropbr_core.data.seeding import JITTER, PLACEMENT, numpy_generator
 from neuropbr_core.data.stores import Images
+from neuropbr_core.data.teacher_shards import TeacherShards
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.samples import Sample
+
+_TAUGHT = "teacher "
+"""Before the name of a map whose teacher's logits are meant."""
 
 
 class Visit(NamedTuple):
@@ -61,6 +68,7 @@ class MaterialDataset(Dataset[Item]):
         data: Section `data` of the recipe.
         images: Where their images come from.
         train: Whether windows and jitter are drawn.
+        teacher: A teacher's predictions of whole frames, of which each visit gets its window; or None.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class MaterialDataset(Dataset[Item]):
         self.train = train
         self.seed = seed
         self.buffers = BufferPool() if buffers is None else buffers
+        self.teacher: TeacherShards | None = None
         self.scale = output_scale(data)
         self.overviews = Overviews(images, data.views) if overviews else None
 
@@ -101,6 +110,16 @@ class MaterialDataset(Dataset[Item]):
         """Return the same samples, each once, whole and unturned."""
         once = list({sample.id: sample for sample in self.samples}.values())
         return MaterialDataset(once, self.data, self.images, buffers=self.buffers)
+
+    def taught(self, teacher: TeacherShards) -> "MaterialDataset":
+        """Return the same visits, each with its window of a teacher's predictions.
+
+        Args:
+            teacher: Predictions of every sample, as maps of `data.output_size`.
+        """
+        visits = copy(self)
+        visits.teacher = teacher
+        return visits
 
     def __len__(self) -> int:
         """Visits in an epoch."""
@@ -118,7 +137,9 @@ class MaterialDataset(Dataset[Item]):
         jitter, recorded = self.jitter(visit), sample.cameras is not None
         shapes = self._shapes(placement, self.data.photo_size if recorded else placement.side)
         pixels = {name: np.empty(shape, np.uint8) for name, shape in shapes.items()}
-        self._fill(sample, placement, np.zeros((self.data.views, 2), np.int64) if recorded else None, pixels)
+        logits = {name: np.empty(shape, np.float16) for name, shape in self._teacher_shapes(placement).items()}
+        corners = np.zeros((self.data.views, 2), np.int64) if recorded else None
+        self._fill(sample, placement, corners, pixels, logits)
         overview = pixels.pop("overview", None)
         return Item(
             id=sample.id,
@@ -130,6 +151,7 @@ class MaterialDataset(Dataset[Item]):
             frame=torch.from_numpy(frame_matrix(placement, self.data.image_size)),
             gains=None if jitter.gains is None else torch.from_numpy(jitter.gains),
             overview=None if overview is None else torch.from_numpy(overview),
+            teacher={name: torch.from_numpy(values) for name, values in logits.items()} or None,
         )
 
     def draft(self, visits: Sequence[Visit], *, pinned: bool = False) -> Draft:
@@ -147,12 +169,16 @@ class MaterialDataset(Dataset[Item]):
         jitters = [self.jitter(visit) for visit in visits]
         photos = _photos(chosen, placements, jitters, self.data)
         shapes = {name: (len(visits), *shape) for name, shape in self._shapes(placements[0], *photos.sides).items()}
-        tensors = carve(self.buffers, shapes, pinned=pinned)
-        jobs = []
+        halves = {name: (len(visits), *shape) for name, shape in self._teacher_shapes(placements[0]).items()}
+        spans = {_TAUGHT + name: (*shape[:-1], 2 * shape[-1]) for name, shape in halves.items()}
+        tensors = carve(self.buffers, shapes | spans, pinned=pinned)
+        teacher = {name: tensors.pop(_TAUGHT + name).view(torch.float16) for name in halves}
+        jobs: list[Callable[[], None]] = []
         for index, (sample, placement) in enumerate(zip(chosen, placements, strict=True)):
             corners = None if photos.corners is None else photos.corners[index]
             pixels = {name: tensor[index].numpy() for name, tensor in tensors.items()}
-            jobs.append(partial(self._fill, sample, placement, corners, pixels))
+            logits = {name: tensor[index].numpy() for name, tensor in teacher.items()}
+            jobs.append(partial(self._fill, sample, placement, corners, pixels, logits))
         frames = np.stack([frame_matrix(placement, self.data.image_size) for placement in placements])
         gains = [jitter.gains for jitter in jitters if jitter.gains is not None]
         overview = tensors.pop("overview", None)
@@ -166,6 +192,7 @@ class MaterialDataset(Dataset[Item]):
             frame=torch.from_numpy(frames),
             gains=torch.from_numpy(np.stack(gains)) if gains else None,
             overview=overview,
+            teacher=teacher or None,
         )
         return Draft(batch, jobs)
 
@@ -196,8 +223,18 @@ class MaterialDataset(Dataset[Item]):
             views["overview"] = self.overviews.shape
         return views | {name: (spec.channels, side, side) for name, spec in MAPS.items()}
 
+    def _teacher_shapes(self, placement: Placement) -> dict[str, tuple[int, ...]]:
+        """Shapes of the teacher's logits of a visit; none without a teacher."""
+        side = placement.side * self.scale
+        return {} if self.teacher is None else {name: (spec.logit_channels, side, side) for name, spec in MAPS.items()}
+
     def _fill(
-        self, sample: Sample[Any], placement: Placement, corners: Corners | None, pixels: Mapping[str, Stored]
+        self,
+        sample: Sample[Any],
+        placement: Placement,
+        corners: Corners | None,
+        pixels: Mapping[str, Stored],
+        logits: Mapping[str, Logits],
     ) -> None:
         """Read the pixels of a visit: parts of the photos from `corners` on, or photos placed like the maps."""
         for index, view in enumerate(pixels["views"]):
@@ -211,6 +248,10 @@ class MaterialDataset(Dataset[Item]):
             place_map(self.images.map(name, sample.maps[name]), spec, placement, self.scale, pixels[name])
         if self.overviews is not None:
             pixels["overview"][:] = self.overviews.get(sample)
+        if self.teacher is not None:
+            x, y, side = (value * self.scale for value in placement[:3])
+            for name, out in logits.items():
+                place_logits(self.teacher.window(sample, name, x, y, side), MAPS[name], placement, out)
 
 
 class _Photos(NamedTuple):

@@ -2,8 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from neuropbr_core.data.pack_writing import prune_pack
 from neuropbr_core.data.packing import digest_images, open_images, pack_images
 from neuropbr_core.data.pool import Pool, Settings, setting_changes
 from neuropbr_core.data.progress import Progress, silent
-from neuropbr_core.data.splits import split_materials
+from neuropbr_core.data.splits import Split, split_materials
 from neuropbr_core.data.synthesis import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
@@ -43,6 +44,7 @@ class OpenedDataset:
         val: Held-back samples, whole; without samples when nothing is held back.
         split: Which materials are on which side, and how that came about: `splits.Split` as plain data.
         fingerprint: Short name of the dataset's content.
+        view_digests: Name of the content of each sample's views, by the sample's id.
     """
 
     all: MaterialDataset
@@ -50,6 +52,7 @@ class OpenedDataset:
     val: MaterialDataset
     split: dict[str, Any]
     fingerprint: str
+    view_digests: Mapping[str, tuple[str, ...]]
 
     def __len__(self) -> int:
         """Samples in all."""
@@ -65,6 +68,7 @@ def open_dataset(
     overrides: Sequence[str] = (),
     *,
     registry: Registry | None = None,
+    choose_split: Callable[[Sequence[str]], Split] | None = None,
     say: Callable[[str], None] = _log.info,
     progress: Progress = silent,
 ) -> OpenedDataset:
@@ -76,6 +80,7 @@ def open_dataset(
         recipe: A checked recipe, or the file of one.
         overrides: `key=value` settings on top, when `recipe` is a file.
         registry: Where the component at `data.source` comes from; default: what is installed.
+        choose_split: Splits the materials, given each sample's; default: as section `data` says.
         say: Receives a line before something takes long.
         progress: Shows how far rendering or packing is.
 
@@ -91,13 +96,7 @@ def open_dataset(
     data, seed = checked.data, checked.training.seed
     ensure_captures(data, device=checked.training.device, say=say, progress=progress)
     source, samples = open_source(checked.source, data, registry)
-    split = split_materials(
-        (sample.material for sample in samples),
-        val_ratio=data.val_ratio,
-        seed=seed,
-        val_materials=data.val_materials,
-        groups=data.groups,
-    )
+    split = (choose_split or partial(_own_split, data, seed))([sample.material for sample in samples])
     digests = digest_images(source, samples)
     images = open_images(source, samples, data, digests, say=say, progress=progress)
     for note in split.notes:
@@ -117,6 +116,13 @@ def open_dataset(
         val=MaterialDataset(validation, data, images, buffers=whole.buffers),
         split=asdict(split),
         fingerprint=fingerprint_samples(samples, digests),
+        view_digests={sample.id: tuple(digests[key] for key in sample.views) for sample in samples},
+    )
+
+
+def _own_split(data: Data, seed: int, materials: Sequence[str]) -> Split:
+    return split_materials(
+        materials, val_ratio=data.val_ratio, seed=seed, val_materials=data.val_materials, groups=data.groups
     )
 
 
@@ -227,17 +233,27 @@ def ensure_captures(
         DeviceError: The device is not there.
         DataError: `data.root` is missing, or holds other captures or another dataset.
     """
+    missing = captures_missing(data)
+    if data.synthesize is not None and missing:
+        root, plan = _require_root(data), data.synthesize
+        beside = f" and {plan.procedural} procedural ones" if plan.procedural else ""
+        say(f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}")
+        synthesize(plan, root, views=data.views, resume=True, device=device, progress=progress)
+
+
+def captures_missing(data: Data) -> int:
+    """Count the captures that `data.synthesize` asks for and that are not there.
+
+    Raises:
+        DataError: As `ensure_captures`.
+    """
     if data.synthesize is None:
-        return
+        return 0
     root, plan = _require_root(data), data.synthesize
     pool = Pool(root)
     settings = plan_settings(plan, data.views)
     _require_same(pool, settings, plan, root)
-    missing = len(pool.missing(settings, plan.samples))
-    if missing:
-        beside = f" and {plan.procedural} procedural ones" if plan.procedural else ""
-        say(f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}")
-        synthesize(plan, root, views=data.views, resume=True, device=device, progress=progress)
+    return len(pool.missing(settings, plan.samples))
 
 
 def _require_root(data: Data) -> Path:

@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from neuropbr_core.contracts import Overview
+from neuropbr_core.contracts import Overview, Prediction
 from neuropbr_core.data.batch import Batch
 from neuropbr_core.data.jitter import apply_gains
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
 from neuropbr_core.materials.encoding import decode_map
+from neuropbr_core.model.heads import activate
 from neuropbr_core.recipe.sections import Data
 
 
@@ -26,6 +27,7 @@ class Prepared(NamedTuple):
         targets: The true maps in the ranges of `neuropbr_core.maps`.
         valid: 1 where at least one view sees the crop, else 0.
         overview: The whole frame in few pixels, where the dataset gives it beside crops.
+        teacher: A teacher's prediction of the crop at the maps' size; None without one.
     """
 
     views: Float[Tensor, "B V 3 H H"]
@@ -34,6 +36,7 @@ class Prepared(NamedTuple):
     targets: dict[str, Tensor]
     valid: Float[Tensor, "B 1 S S"]
     overview: Overview | None = None
+    teacher: Prediction | None = None
 
 
 @torch.no_grad()
@@ -62,7 +65,13 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
     if batch.gains is not None:
         views = apply_gains(views, batch.gains)
     valid = interpolate(visible.amax(dim=1), size=(side, side), mode="nearest")
-    return Prepared(views, visible, directions, targets, valid, _overview(batch))
+    teacher = None if batch.teacher is None else predicted({name: each.float() for name, each in batch.teacher.items()})
+    return Prepared(views, visible, directions, targets, valid, _overview(batch), teacher)
+
+
+def predicted(logits: dict[str, Tensor]) -> Prediction:
+    """The prediction that has these logits, float32."""
+    return Prediction({name: activate(MAPS[name], value) for name, value in logits.items()}, logits, {})
 
 
 def _taps(batch: Batch, size: int) -> int:

@@ -7,7 +7,7 @@ an explicit list holds them back; the others are split as if they were not there
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neuropbr_core.data.layout import nearest
@@ -73,6 +73,61 @@ def split_materials(
         notes, val_ratio_used = notes + more, val_ratio
     train = tuple(name for name in names if name not in held)
     return Split(train, tuple(sorted(held)), seed, val_ratio_used, kept, tuple(notes))
+
+
+def follow_split(
+    materials: Iterable[str],
+    trained: Collection[str],
+    held_back: Collection[str],
+    *,
+    seed: int,
+    val_ratio: float,
+    val_materials: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Split:
+    """Split materials as they were split for a teacher, so that none it trained on is validated with.
+
+    What the teacher held back is held back; all else is trained on, also materials that it has never seen. Where it has
+    seen none of them, they are split as if there were no teacher.
+
+    Args:
+        materials: Names; repeats count once.
+        trained: What the teacher trained on.
+        held_back: What was held back from it.
+        seed: As for `split_materials`, when the teacher has seen none.
+        val_ratio: Likewise.
+        val_materials: What the recipe itself wants held back; it must be what was held back from the teacher.
+        groups: As for `split_materials`, when the teacher has seen none.
+
+    Raises:
+        DataError: `val_materials` is not what the teacher's split says; the message has what differs.
+    """
+    names = sorted(set(materials))
+    held = tuple(name for name in names if name in held_back)
+    if not held and not any(name in trained for name in names):
+        return split_materials(names, val_ratio=val_ratio, seed=seed, val_materials=val_materials, groups=groups)
+    if val_materials:
+        _check_explicit(names, set(val_materials), {})
+        _check_followed(set(val_materials), set(held), set(trained))
+    notes = [] if held else ["no validation: the teacher trained on these materials and held none of them back"]
+    if new := [name for name in names if name not in held_back and name not in trained]:
+        notes.append(f"trained on although the teacher has not seen them: {_shown(new)}")
+    return Split(tuple(name for name in names if name not in held), held, seed, None, {}, tuple(notes))
+
+
+def _check_followed(wanted: set[str], held: set[str], trained: set[str]) -> None:
+    differences = []
+    if seen := sorted(wanted & trained):
+        differences.append(f"holds back {_shown(seen)}, which the teacher trained on")
+    if new := sorted(wanted - held - trained):
+        differences.append(f"holds back {_shown(new)}, which was not held back from the teacher")
+    if unheld := sorted(held - wanted):
+        differences.append(f"trains on {_shown(unheld)}, which was held back from the teacher")
+    if differences:
+        raise DataError(
+            f"data.val_materials contradicts the teacher's split: it {'; it '.join(differences)}. Leave val_materials "
+            f"out to have the teacher's split, or name another teacher"
+        )
 
 
 def _present_groups(

@@ -1,6 +1,5 @@
 """A trained run on samples with known maps: numbers, a table, and its worst cases as pictures."""
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -19,13 +18,13 @@ from neuropbr_core.evaluation.rerender import RERENDER
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
 from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.files import file_name, write_text
-from neuropbr_core.inference.predict import find_checkpoint
 from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Component, Data, Recipe
 from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.training.checkpoints import find_checkpoint
 from neuropbr_core.training.run import SUMMARY
-from neuropbr_core.training.run_folder import PROVENANCE, RunFolder
+from neuropbr_core.training.run_folder import PROVENANCE, RunFolder, recorded_split
 
 Curriculum = Literal[0, 1, 2, "clean", "mixed", "dirty"]
 
@@ -89,7 +88,7 @@ def evaluate_run(  # noqa: PLR0913
     folder = RunFolder(Path(run))
     recipe = folder.recipe(registry)
     generator, _ = load_model(find_checkpoint(folder.path, checkpoint), registry)
-    split = _recorded_split(folder)
+    split = recorded_split(folder.path / PROVENANCE)
     opened = open_dataset(
         _recipe_of(recipe, split, data, curriculum, registry), registry=registry, say=say, progress=progress
     )
@@ -118,16 +117,6 @@ def worst_samples(record: EvaluationRecord, count: int) -> list[str]:
     keyed = [(row.values[f"{RERENDER}/rmse"], row.sample) for row in record.per_sample]
     ordered = sorted(keyed, key=lambda pair: -pair[0] if math.isfinite(pair[0]) else -math.inf)
     return [name for _, name in ordered[:count]]
-
-
-def _recorded_split(folder: RunFolder) -> dict[str, list[str]]:
-    """Materials on each side as the run recorded them."""
-    path = folder.path / PROVENANCE
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))["split"]
-        return {side: list(split[side]) for side in ("train", "val")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: does not say which materials the run trained on ({error!r})") from error
 
 
 def _recipe_of(

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.errors import CheckpointError
 from neuropbr_core.exporting import Signature, prepare_inputs
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.model import Generator, ModelSpec, load_model
 from neuropbr_core.registry import Registry
-from neuropbr_core.training.checkpoints import CheckpointStore
+from neuropbr_core.training.checkpoints import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -91,17 +90,3 @@ def load_generator(run: str | Path, checkpoint: str = "best", registry: Registry
     folder = find_checkpoint(Path(run), checkpoint)
     generator, spec = load_model(folder, registry)
     return LoadedGenerator(generator, spec, folder)
-
-
-def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
-    """Folder of a checkpoint, verified.
-
-    Raises:
-        CheckpointError: It is missing or damaged.
-    """
-    if (run / "model.json").is_file():
-        return run
-    store = CheckpointStore(run / "checkpoints")
-    if not store.names():
-        raise CheckpointError(f"{run}: is no run with a checkpoint; name a folder below runs/ or a checkpoint's folder")
-    return store.open(checkpoint)

@@ -50,15 +50,22 @@ def load_model(folder: Path, registry: Registry | None = None) -> tuple[Generato
         PluginError: A component of the model is not installed.
     """
     registry = registry or default_registry()
-    document = _read_spec(folder / SPEC)
-    try:
-        spec = ModelSpec.from_dict(document["model"], registry)
-    except msgspec.ValidationError as error:
-        raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document, registry)}") from error
+    document = _read_document(folder / SPEC)
+    spec = _spec(folder, document, registry)
     with unfilled():  # initial and pretrained weights would only be overwritten
         generator = build_generator(spec, registry)
     _load_weights(generator, folder / WEIGHTS, _versions(document, registry))
     return generator.eval(), spec
+
+
+def read_spec(folder: Path, registry: Registry | None = None) -> ModelSpec:
+    """Read what `save_model` wrote of the architecture; the weights are not touched.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or does not fit the installed components.
+        PluginError: A component of the model is not installed.
+    """
+    return _spec(folder, _read_document(folder / SPEC), registry or default_registry())
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
@@ -98,7 +105,7 @@ def _load_weights(generator: Generator, file: Path, versions: str) -> None:
         raise CheckpointError(f"{file}: holds no values for {', '.join(left + hidden)}; {versions}")
 
 
-def _read_spec(file: Path) -> dict[str, Any]:
+def _read_document(file: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -106,6 +113,13 @@ def _read_spec(file: Path) -> dict[str, Any]:
     if document.get("format") != FORMAT:
         raise CheckpointError(f"{file}: format {document.get('format')!r}; this version of neuropbr reads {FORMAT}")
     return document
+
+
+def _spec(folder: Path, document: dict[str, Any], registry: Registry) -> ModelSpec:
+    try:
+        return ModelSpec.from_dict(document["model"], registry)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document, registry)}") from error
 
 
 def _versions(document: dict[str, Any], registry: Registry) -> str:

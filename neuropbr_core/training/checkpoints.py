@@ -115,6 +115,20 @@ class CheckpointStore:
         raise CheckpointError("\n".join(problems) or f"{self.folder}: holds no checkpoint to resume from")
 
 
+def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
+    """Folder of a checkpoint, verified.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    if (run / "model.json").is_file():
+        return run
+    store = CheckpointStore(run / "checkpoints")
+    if not store.names():
+        raise CheckpointError(f"{run}: is no run with a checkpoint; name a folder below runs/ or a checkpoint's folder")
+    return store.open(checkpoint)
+
+
 def verify(checkpoint: Path) -> None:
     """Compare a checkpoint's files with its manifest.
 

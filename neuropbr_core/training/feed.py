@@ -13,6 +13,7 @@ from neuropbr_core.data.loading import Loader, train_loader
 from neuropbr_core.data.prepare import Prepared, prepare
 from neuropbr_core.data.view_choice import draw_views
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.training.online_teacher import OnlineTeacher
 
 
 class Group(NamedTuple):
@@ -37,11 +38,13 @@ class Feed:
         recipe: The recipe.
         dataset: The training samples.
         fabric: Knows device and processes.
+        teacher: Predicts every batch too, when it runs beside the generator.
     """
 
     recipe: Recipe
     dataset: MaterialDataset
     fabric: Fabric
+    teacher: OnlineTeacher | None = None
 
     @property
     def steps(self) -> int:
@@ -84,6 +87,8 @@ class Feed:
             ids += batch.ids
             prepared = prepare(batch.with_views(views), self.recipe.data, self.fabric.device)
             del batch  # the loader may have its memory back
+            if self.teacher is not None:
+                prepared = self.teacher(prepared)
             yield prepared
             del prepared
 

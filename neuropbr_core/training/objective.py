@@ -24,6 +24,11 @@ def loss_weight(entry: LossEntryOptions, epoch: int) -> float:
     return entry.weight * min(1.0, (epoch - entry.start_epoch + 1) / (entry.ramp_epochs + 1))
 
 
+def features_needed(recipe: Recipe, registry: Registry) -> bool:
+    """Whether a loss of the recipe reads the networks' intermediate features."""
+    return any(registry.needs("loss", part.use, part.options).features for part in recipe.losses.values())
+
+
 @contextmanager
 def frozen(module: nn.Module | None) -> Iterator[None]:
     """Context in which a module's parameters take no gradient (gradients still flow through it)."""
@@ -80,8 +85,7 @@ class Objective:
         for name, part in recipe.losses.items():
             loss = registry.create("loss", part.use, part.options, setup=setup)
             terms.append(Term(name, loss, part.entry, loss.make_critic()))
-        needs = [registry.needs("loss", part.use, part.options) for part in recipe.losses.values()]
-        return cls(terms, needs_features=any(need.features for need in needs))
+        return cls(terms, needs_features=features_needed(recipe, registry))
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:
         """Losses that count in this epoch, with their weights."""

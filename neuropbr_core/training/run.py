@@ -8,8 +8,7 @@ from torch import Tensor
 
 from neuropbr_core.contracts import Exporter
 from neuropbr_core.data.batch import Item
-from neuropbr_core.data.opening import OpenedDataset, open_dataset
-from neuropbr_core.data.progress import bar, silent
+from neuropbr_core.data.opening import OpenedDataset
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import RunStopped
 from neuropbr_core.evaluation.heldout import evaluate_heldout
@@ -31,9 +30,10 @@ from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.training.checkpoints import BEST
 from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.notify import Observers
-from neuropbr_core.training.preflight import check_networks
-from neuropbr_core.training.ranks import blame, end_others, first, first_then_others
+from neuropbr_core.training.ranks import blame, end_others, first
 from neuropbr_core.training.run_folder import RunFolder, check_resumable, find_run, make_room, write_records
+from neuropbr_core.training.student import check_same_teacher, obtain_teacher, open_taught
+from neuropbr_core.training.teacher import FoundTeacher
 from neuropbr_core.training.trainer import Trainer
 
 Report = Callable[[str], None]
@@ -77,12 +77,13 @@ def run(
         folder = first(fabric, lambda: find_run(path, resume=resume, overwrite=overwrite))
         if resume:
             check_resumable(folder.recipe(registry), recipe)
-        check_networks(recipe, registry)
+        teacher = obtain_teacher(recipe, registry, run, fabric, say)
+        if resume:
+            check_same_teacher(folder, teacher)
         observers = _create_observers(recipe, registry, folder, fabric, say)
-        progress = bar if fabric.is_global_zero else silent
-        dataset = first_then_others(fabric, lambda: open_dataset(recipe, registry=registry, say=say, progress=progress))
-        first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, overwrite=overwrite))
-        _train(Trainer(recipe, registry, dataset, folder, observers, fabric), resume=resume, report=say)
+        dataset = open_taught(recipe, teacher, registry, fabric, say)
+        first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, teacher, overwrite=overwrite))
+        _train(Trainer(recipe, registry, dataset, folder, observers, fabric, teacher), resume=resume, report=say)
     except RunStopped:
         if fabric.is_global_zero:
             raise
@@ -102,10 +103,17 @@ def _silence(_: str) -> None:
 
 
 def _start_folder(
-    folder: RunFolder, recipe: Recipe, registry: Registry, dataset: OpenedDataset, *, overwrite: bool
+    folder: RunFolder,
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    teacher: FoundTeacher | None,
+    *,
+    overwrite: bool,
 ) -> None:
     make_room(folder, overwrite=overwrite)
-    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split})
+    taught = {} if teacher is None else {"teacher": teacher.record}
+    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split, **taught})
 
 
 def _create_observers(

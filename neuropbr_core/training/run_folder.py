@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from neuropbr_core import __version__
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.files import write_text
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.recipe.merge import read_tree
@@ -143,6 +143,22 @@ def write_records(folder: RunFolder, recipe: Recipe, registry: Registry, facts: 
         **facts,
     }
     write_text(folder.path / PROVENANCE, json.dumps(document, indent=2) + "\n")
+
+
+def recorded_split(provenance: Path) -> dict[str, list[str]]:
+    """Materials on each side, `train` and `val`, as a run recorded them.
+
+    Args:
+        provenance: The run's `provenance.json`.
+
+    Raises:
+        DataError: It is missing, or does not say.
+    """
+    try:
+        split = json.loads(provenance.read_text(encoding="utf-8"))["split"]
+        return {side: list(split[side]) for side in ("train", "val")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{provenance}: does not say which materials the run trained on ({error!r})") from error
 
 
 def _components(recipe: Recipe) -> list[Component]:

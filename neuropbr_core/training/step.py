@@ -38,7 +38,15 @@ def make_optimizer(options: Optimizer, parameters: list[nn.Parameter], lr: float
 
 def loss_input(prediction: Prediction, prepared: Prepared, epoch: int) -> LossInput:
     """What the losses see of a batch."""
-    return LossInput(prediction, prepared.targets, prepared.views, prepared.visible, prepared.valid, epoch=epoch)
+    return LossInput(
+        prediction,
+        prepared.targets,
+        prepared.views,
+        prepared.visible,
+        prepared.valid,
+        epoch=epoch,
+        teacher=prepared.teacher,
+    )
 
 
 class Stepped(NamedTuple):
@@ -97,7 +105,9 @@ class Stepper:
 
     def observe(self, prepared: Prepared, epoch: int) -> LossInput:
         """Predict a batch and gather what the losses see of it."""
-        prediction = self.generator(prepared.views, prepared.visible, prepared.directions, frame=prepared.overview)
+        features = {"features": True} if self.objective.needs_features else {}
+        inputs = (prepared.views, prepared.visible, prepared.directions)
+        prediction = self.generator(*inputs, frame=prepared.overview, **features)
         return loss_input(prediction, prepared, epoch)
 
     def step(

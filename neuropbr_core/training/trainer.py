@@ -21,12 +21,14 @@ from neuropbr_core.training.feed import Feed
 from neuropbr_core.training.memory import is_out_of_memory, out_of_memory
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.objective import Objective
+from neuropbr_core.training.online_teacher import load_online
 from neuropbr_core.training.run_folder import RunFolder
 from neuropbr_core.training.saving import Saver
 from neuropbr_core.training.signals import StopSignals
 from neuropbr_core.training.state import Progress
 from neuropbr_core.training.step_log import StepLog
 from neuropbr_core.training.switches import apply_switches
+from neuropbr_core.training.teacher import FoundTeacher
 from neuropbr_core.training.validation import validate
 
 
@@ -40,6 +42,7 @@ class Trainer:
         folder: The run.
         observers: Who is told.
         fabric: Device and processes, launched.
+        teacher: The recipe's teacher, when it has one.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Trainer:
         folder: RunFolder,
         observers: Observers,
         fabric: Fabric,
+        teacher: FoundTeacher | None = None,
     ) -> None:
         self.recipe, self.dataset = recipe, dataset
         self.folder, self.observers, self.fabric = folder, observers, fabric
@@ -60,11 +64,14 @@ class Trainer:
         self.parameters = parameter_count(generator)
         if training.sync_batch_norm and fabric.world_size > 1:
             synchronise_batch_norm(generator)
-        self.stepper = make_stepper(fabric, recipe, generator, Objective.from_recipe(recipe, registry))
+        online = load_online(recipe, teacher, fabric, registry)
+        taught = {} if online is None else online.generator.feature_channels
+        objective = Objective.from_recipe(recipe, registry, generator.feature_channels, taught)
+        self.stepper = make_stepper(fabric, recipe, generator, objective)
         self.notes = apply_switches(generator, training, fabric.device)
         self.average = None if training.ema is None else WeightAverage(generator, training.ema)
         self.rates = make_rates(recipe, self.stepper)
-        self.feed = Feed(recipe, dataset.train, fabric)
+        self.feed = Feed(recipe, dataset.train, fabric, online)
         self.saver = Saver(
             folder.checkpoints,
             spec,

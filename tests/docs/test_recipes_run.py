@@ -11,9 +11,7 @@ from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import recipe_names
 from neuropbr_core.training.run import run
 
-STUDENT = ["model.encoder.variant=small", "data.render_curriculum=0", "data.repeats=2"]
-"""The captures are clean; a student's other renders are dirty."""
-
+SIZES = ["data.image_size=32", "data.output_size=32", "training.epochs=1", "training.batch_size=2"]
 TEACHER = [
     "model.encoder.variant=resnet18",
     "model.fusion={dim: 32, heads: 2, depth: 1}",
@@ -21,6 +19,21 @@ TEACHER = [
     "data.repeats=2",
 ]
 GAN = ["losses.gan.layers=2", "losses.gan.width=8", "losses.gan.start_epoch=0"]
+QUICK = ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"]
+
+
+def taught(*teacher: str) -> str:
+    """The setting that makes a student's teacher small."""
+    return f"teacher.overrides={json.dumps([*SIZES, *teacher])}"
+
+
+STUDENT = [
+    "model.encoder.variant=small",
+    "data.render_curriculum=0",
+    "data.repeats=2",
+    taught(*TEACHER, *GAN),
+]
+"""The captures are clean; a student's other renders are dirty."""
 
 SMALL = {
     "fast_iteration": [*TEACHER, *GAN],
@@ -28,7 +41,8 @@ SMALL = {
     "lightweight": TEACHER,
     "normal_focused": [*TEACHER, *GAN],
     "quick_test": [*TEACHER, *GAN],
-    "quickstart": ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"],
+    "quickstart": QUICK,
+    "quickstart_student": [*QUICK, taught(*QUICK)],
     "student_convattn_1024": [*STUDENT, "model.fusion.channels=16"],
     "student_mobilenetv3_2048": [*STUDENT, "model.fusion={dim: 32, heads: 2}"],
     "student_mobilenetv3_512": [*STUDENT, "model.fusion={dim: 32, heads: 2}", "data.output_size=64"],
@@ -50,9 +64,8 @@ def test_every_recipe_has_a_small_form() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_trains(name: str, captures: Path, tmp_path: Path) -> None:
-    sizes = ["data.image_size=32", "data.output_size=32", "training.epochs=1", "training.batch_size=2"]
     places = [f"data.root={captures}", f"training.runs_dir={tmp_path}", "training.device=cpu"]
-    folder = run(load_recipe(f"neuropbr:{name}", [*sizes, *places, *SMALL[name]]), report=lambda _: None)
+    folder = run(load_recipe(f"neuropbr:{name}", [*SIZES, *places, *SMALL[name]]), report=lambda _: None)
     rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     (epoch,) = (row for row in rows if row["event"] == "epoch")
     assert epoch["step"] >= 2

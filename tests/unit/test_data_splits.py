@@ -5,7 +5,7 @@ import pytest
 
 from neuropbr_core.data.images import write_map, write_png
 from neuropbr_core.data.layout import find_samples
-from neuropbr_core.data.splits import split_materials
+from neuropbr_core.data.splits import follow_split, split_materials
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
@@ -161,3 +161,49 @@ def test_no_material_nor_group_is_on_both_sides_in_any_curriculum(dataset, seed)
     for one in sides.values():  # and a curriculum later in training must not have seen what another holds back
         for other in sides.values():
             assert all(one[name] == other[name] for name in one.keys() & other.keys())
+
+
+def follow(names, trained="ab", held="cd", **options):
+    return follow_split(list(names), set(trained), set(held), **{"seed": 0, "val_ratio": 0.5, **options})
+
+
+def test_a_students_split_is_its_teachers():
+    split = follow("dacb" * 2)
+    assert (split.train, split.val, split.val_ratio, split.notes) == (("a", "b"), ("c", "d"), None, ())
+    assert follow("abcd", val_materials=("d", "c")) == split
+
+
+def test_materials_that_the_teacher_has_not_seen_are_trained_on_and_said():
+    split = follow("abcx")
+    assert (split.train, split.val) == (("a", "b", "x"), ("c",))
+    assert split.notes == ("trained on although the teacher has not seen them: 'x'",)
+    assert follow("abx").notes[0] == (
+        "no validation: the teacher trained on these materials and held none of them back"
+    )
+
+
+def test_a_teacher_that_has_seen_none_of_them_splits_nothing():
+    assert follow("vwxyz") == split_materials("vwxyz", val_ratio=0.5, seed=0)
+    assert follow("vw", val_materials=("w",)).val == ("w",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (
+            "ac",
+            "it holds back 'a', which the teacher trained on; it trains on 'd', which was held back from the teacher",
+        ),
+        ("c", "it trains on 'd', which was held back from the teacher"),
+        ("cdx", "it holds back 'x', which was not held back from the teacher"),
+    ],
+)
+def test_a_split_that_contradicts_the_teachers_is_refused(wanted, message):
+    with pytest.raises(DataError) as caught:
+        follow("abcdx", val_materials=tuple(wanted))
+    assert str(caught.value).startswith(f"data.val_materials contradicts the teacher's split: {message}. Leave val_")
+
+
+def test_an_unknown_material_of_a_students_split_is_refused():
+    with pytest.raises(DataError, match=r"data\.val_materials: 'q' is no material of this dataset"):
+        follow("abcd", val_materials=("c", "q"))

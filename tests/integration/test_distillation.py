@@ -1,0 +1,308 @@
+"""Students and their teachers: what is made first, shards and live teachers, splits, and what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from neuropbr_core.data.batch import collate
+from neuropbr_core.data.opening import open_dataset
+from neuropbr_core.data.prepare import prepare
+from neuropbr_core.data.teacher_shards import read_shards
+from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeError, RunError
+from neuropbr_core.maps import MAPS
+from neuropbr_core.model import load_model
+from neuropbr_core.recipe.sections import Recipe, Teacher
+from neuropbr_core.registry import default_registry
+from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.online_teacher import OnlineTeacher
+from neuropbr_core.training.plan import plan_run
+from neuropbr_core.training.run import run
+from neuropbr_core.training.run_folder import RunFolder
+from neuropbr_core.training.student import check_same_teacher, open_taught, plan_teacher
+from neuropbr_core.training.teacher import open_teacher
+from neuropbr_core.training.trainer import Trainer
+
+MakeRecipe = Callable[..., Recipe]
+
+TEACHER = (
+    "data.image_size=32",
+    "data.output_size=32",
+    "data.crop_size=16",
+    "data.repeats=1",
+    "data.num_workers=0",
+    "model.encoder.channels=[8, 8]",
+    "model.decoder.channels=[8]",
+    "model.decoder.head_channels=8",
+    "training.epochs=1",
+    "training.batch_size=2",
+    "observers={progress: null, grid: null, tensorboard: null}",
+    "export.torchscript=null",
+)
+HELD_BACK = {"acg_Bricks102", "t3_Sci-Fi_Wall_014"}
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def rows(folder: Path, event: str) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["event"] == event]
+
+
+def student_of(make: MakeRecipe, *overrides: str) -> Recipe:
+    """The quickstart's student, made small, of a small teacher; takes `--set` texts."""
+    small = (f"teacher.overrides={json.dumps(TEACHER)}", *TEACHER[-3:], "training.epochs=1")
+    return make(*small, *overrides, base="neuropbr:quickstart_student")
+
+
+@pytest.fixture
+def make_student(make_recipe: MakeRecipe) -> MakeRecipe:
+    return lambda *overrides: student_of(make_recipe, *overrides)
+
+
+@pytest.fixture(scope="module")
+def first(module_recipe: MakeRecipe) -> tuple[Path, list[str]]:
+    """A student's run, made with its teacher and shards by one command, and what that said."""
+    said: list[str] = []
+    return run(student_of(module_recipe), run_name="first", report=said.append), said
+
+
+@pytest.fixture(scope="module")
+def teacher(first: tuple[Path, list[str]]) -> Path:
+    """The teacher's run; do not write into it."""
+    return first[0].parent / "quickstart"
+
+
+def taught_by(place: Path, recipe: Recipe, kind: str = "run", **changes: Any) -> Recipe:
+    """A recipe with a teacher that is there."""
+    return replace(recipe, teacher=Teacher(**{kind: str(place)}, **changes))
+
+
+def test_one_command_makes_the_teacher_its_shards_and_the_student(first: tuple[Path, list[str]], teacher: Path) -> None:
+    folder, said = first
+    assert said[0] == f"Teacher: {teacher} is missing and is trained first, from neuropbr:quickstart"
+    (predicting,) = (line for line in said if line.startswith("Predicting"))
+    assert predicting.startswith("Predicting 6 frames of 32 px with ")
+    assert said.index(predicting) > said.index(f"Run finished: {teacher}")
+    shards = read_shards(teacher / "shards-32")
+    assert len(shards.samples) == 6
+    terms = {name for row in rows(folder, "train") for name in row if name.startswith("loss/distillation/")}
+    assert terms == {f"loss/distillation/{name}" for name in MAPS}
+    record = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert set(record["split"]["val"]) == HELD_BACK
+    assert shards.teacher is not None
+    assert record["teacher"]["weights"] == shards.teacher.weights
+
+
+def test_what_is_there_is_not_made_again(
+    first: tuple[Path, list[str]], teacher: Path, module_recipe: MakeRecipe
+) -> None:
+    said: list[str] = []
+    run(student_of(module_recipe), run_name="second", report=said.append)
+    assert not any(line.startswith(("Teacher", "Predicting")) for line in said)
+
+
+def test_shards_are_what_the_teacher_predicts_of_whole_frames(make_student: MakeRecipe, teacher: Path) -> None:
+    generator, _ = load_model(teacher / "checkpoints" / "epoch_0001")
+    dataset = open_dataset(make_student())
+    shards = read_shards(teacher / "shards-32")
+    for sample in dataset.train.samples:
+        index = dataset.all.samples.index(sample)
+        prepared = prepare(collate([dataset[index]]), dataset.all.data, "cpu")
+        with torch.no_grad():
+            logits = generator(prepared.views, prepared.visible, prepared.directions).logits
+        for name, value in logits.items():
+            stored = torch.from_numpy(shards.window(sample, name, 0, 0, 32)).float()
+            torch.testing.assert_close(stored, value[0], atol=2e-3, rtol=1e-3)
+
+
+def test_stored_and_live_predictions_agree(make_student: MakeRecipe, teacher: Path) -> None:
+    """Of whole frames, but for half precision; the live ones in every flip and turn too, but for the network's bias
+    towards an orientation, which leaves the untouched visits to compare."""
+    recipe = taught_by(teacher, make_student("data.crop_size=null", "data.augment=false"))
+    registry = default_registry()
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    stored = open_taught(recipe, found, registry, make_fabric(recipe.training), silent)
+    online = OnlineTeacher(*load_model(found.checkpoint, registry), recipe.data, make_fabric(recipe.training))
+    for index in range(3):
+        batch = collate([stored.train[index]])
+        prepared = prepare(batch, recipe.data, "cpu")
+        live = online(prepared).teacher
+        assert prepared.teacher is not None
+        assert live is not None
+        for name in MAPS:
+            torch.testing.assert_close(live.maps[name], prepared.teacher.maps[name], atol=2e-3, rtol=2e-3)
+
+
+def test_a_live_teacher_of_another_size_sees_the_same_crop(make_student: MakeRecipe, teacher: Path) -> None:
+    """The crop at twice the scale, and logits back at the student's size; invisible pixels stay invisible."""
+    recipe = make_student("data.crop_size=null", "data.augment=false")
+    generator, spec = load_model(teacher / "checkpoints" / "epoch_0001")
+    online = OnlineTeacher(generator, replace(spec, image_size=64), recipe.data, make_fabric(recipe.training))
+    seen: dict[str, torch.Tensor] = {}
+
+    def watch(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen.update(zip(("views", "visible", "directions"), inputs, strict=True))
+
+    generator.register_forward_pre_hook(watch)
+    prepared = prepare(collate([open_dataset(recipe).all[0]]), recipe.data, "cpu")
+    found = online(prepared).teacher
+    assert found is not None
+    assert seen["views"].shape == (1, 3, 3, 64, 64)
+    assert found.maps["albedo"].shape == (1, 3, 32, 32)
+    assert set(seen["visible"].unique().tolist()) <= {0.0, 1.0}
+    assert not (seen["views"] * (1 - seen["visible"])).any()
+    torch.testing.assert_close(seen["directions"].norm(dim=2), torch.ones(1, 3, 64, 64))
+    both = torch.nn.functional.avg_pool2d(seen["views"][0], 2)
+    inner = prepared.visible[0].amin(0, keepdim=True) > 0
+    inner = -torch.nn.functional.max_pool2d(-inner.float(), 5, 1, 2) > 0
+    difference = ((both - prepared.views[0]).abs() * inner).sum() / inner.expand_as(both).sum()
+    assert difference < 0.1 * prepared.views.std()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_a_live_teacher_teaches_maps_and_features(make_student: MakeRecipe, teacher: Path, weight: float) -> None:
+    settings = (f"losses.distillation.feature_weight={weight}", "data.jitter.exposure=0.5", "teacher.mode=online")
+    recipe = taught_by(teacher, make_student(*settings), mode="online")
+    folder = run(recipe, run_name="live", report=silent)
+    terms = {name for row in rows(folder, "train") for name in row if "/feature_" in name}
+    wanted = {"loss/distillation/feature_latent", "loss/distillation/feature_decoder0"}
+    assert terms == (wanted if weight else set())
+    if weight:
+        longer = make_student(*settings, "training.epochs=2")
+        run(taught_by(teacher, longer, mode="online"), run_name="live", resume=True, report=silent)
+        assert len(rows(folder, "epoch")) == 2
+        with pytest.raises(RunError, match=r"another teacher \(.*epoch_0001\) than it has now \(none\)"):
+            check_same_teacher(RunFolder(folder), None)
+
+
+def test_an_interrupted_teacher_is_continued(make_student: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_student(f"teacher.overrides={json.dumps([*TEACHER, 'training.epochs=2'])}")
+    train = Trainer._train_epoch
+
+    def interrupted(self: Trainer, epoch: int) -> Any:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return train(self, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, run_name="student", report=silent)
+    plan = plan_run(recipe, Path("s"), default_registry(), resume=False, overwrite=False)
+    assert any("was interrupted and is continued first, 2 epochs of neuropbr:quickstart" in line for line in plan)
+    said: list[str] = []
+    run(recipe, run_name="student", report=said.append)
+    assert "was interrupted and is continued first" in said[0]
+    assert any("Resuming after epoch 1 of 2" in line for line in said)
+
+
+def test_a_plan_says_what_is_there_and_does_nothing(
+    make_student: MakeRecipe, teacher: Path, module_recipe: MakeRecipe, pool: Path
+) -> None:
+    recipe = make_student("export.torchscript={}")
+    runs = Path(recipe.training.runs_dir)
+    lines = plan_run(recipe, runs / "student", default_registry(), resume=False, overwrite=False)
+    assert lines == [
+        f"data      {pool}: is there",
+        f"teacher   {runs / 'quickstart'}: is trained first, 1 epochs of neuropbr:quickstart",
+        f"shards    {runs / 'quickstart' / 'shards-32'}: the training samples are predicted",
+        f"run       {runs / 'student'}: trained to the end of 1 epochs",
+        f"export    {runs / 'student' / 'exports' / 'torchscript'}: neuropbr:torchscript",
+    ]
+    assert not runs.exists()
+    made = student_of(module_recipe)
+    lines = plan_run(made, teacher.parent / "third", default_registry(), resume=False, overwrite=False)
+    assert lines[1:3] == [
+        f"teacher   {teacher / 'checkpoints' / 'epoch_0001'}: is there",
+        f"shards    {teacher / 'shards-32'}: 6 samples are there, others are predicted",
+    ]
+    with pytest.raises(RunError, match="there is a run of that name already"):
+        plan_run(made, teacher.parent / "first", default_registry(), resume=False, overwrite=False)
+
+
+def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, teacher: Path) -> None:
+    recipe = student_of(module_recipe, f"teacher.overrides={json.dumps([*TEACHER, 'optimizer.lr=1e-3'])}")
+    plan = plan_teacher(recipe, default_registry())
+    assert plan is not None
+    assert plan.state == "there"
+    (note,) = plan.notes
+    assert "made with another recipe (1 values, such as optimizer.lr: 0.004 -> 0.001); remove it to have it" in note
+
+
+def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: Path) -> None:
+    own = taught_by(teacher, make_student("data.val_materials=[]", "data.val_ratio=0.9", "training.seed=7"))
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001", default_registry())
+    dataset = open_taught(own, found, default_registry(), make_fabric(own.training), silent)
+    assert set(dataset.split["val"]) == HELD_BACK
+    cheat = taught_by(teacher, make_student("data.val_materials=[t3_Pebbles_025]"))
+    with pytest.raises(DataError, match=r"contradicts the teacher's split: it holds back 't3_Pebbles_025', which the "):
+        run(cheat, run_name="cheat", report=silent)
+    assert not (Path(cheat.training.runs_dir) / "cheat").exists()
+
+
+def test_a_checkpoint_can_be_the_teacher(teacher: Path, tmp_path: Path) -> None:
+    registry, alone = default_registry(), tmp_path / "alone"
+    inside = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    assert inside.shards(32) == teacher / "shards-32"
+    shutil.copytree(inside.checkpoint, alone)
+    with pytest.raises(DataError, match=r"nothing says what this teacher was trained on.*copy the run's provenance"):
+        open_teacher(alone, registry)
+    shutil.copy(teacher / "provenance.json", alone)
+    copied = open_teacher(alone, registry)
+    assert (copied.mark, copied.trained, copied.held_back) == (inside.mark, inside.trained, inside.held_back)
+    assert set(copied.held_back) == HELD_BACK
+    assert copied.shards(32) == alone / "shards-32"
+
+
+def test_shards_that_do_not_fit_are_refused(make_student: MakeRecipe, teacher: Path) -> None:
+    larger = make_student("data.image_size=64", "data.output_size=64", "data.crop_size=32")
+    recipe = taught_by(teacher, larger, shards=str(teacher / "shards-32"))
+    with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
+        run(recipe, run_name="large", report=silent)
+    with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
+        plan_run(recipe, Path("large"), default_registry(), resume=False, overwrite=False)
+
+
+def test_teachers_that_are_not_there_are_refused(make_student: MakeRecipe, tmp_path: Path) -> None:
+    gone = taught_by(tmp_path / "gone", make_student())
+    with pytest.raises(CheckpointError, match="is no run with a checkpoint"):
+        run(gone, run_name="student", report=silent)
+    recipe = make_student()
+    place = Path(recipe.training.runs_dir) / "quickstart"
+    place.mkdir(parents=True)
+    (place / "photo.jpg").write_bytes(b"dear")
+    with pytest.raises(RunError, match="the teacher's run belongs there, but it is not empty and no run"):
+        run(recipe, run_name="student", report=silent)
+    with pytest.raises(RunError, match="has a teacher itself"):
+        run(make_student("teacher.recipe=neuropbr:quickstart_student", "teacher.overrides=[]"), report=silent)
+
+
+def test_features_need_a_live_teacher(make_student: MakeRecipe) -> None:
+    with pytest.raises(RecipeError, match=r"needs a live teacher: set `teacher\.mode: online`"):
+        make_student("losses.distillation.feature_weight=1")
+
+
+def test_what_cannot_work_is_refused_before_the_teacher_is_trained(make_student: MakeRecipe) -> None:
+    online = ("teacher.mode=online",)
+    unknown = make_student(*online, "losses.distillation={feature_weight: 1, features: {latent: middle}}")
+    with pytest.raises(ModelError, match="the teacher has no middle; it has latent, decoder0"):
+        run(unknown, report=silent)
+    plain = ("data.alignment=none", "model.view_conditioning=none", "model.albedo=direct", "model.ratio_images=false")
+    with pytest.raises(RunError, match=r"trained with data.alignment: recorded, the student has none.*mode: shards"):
+        run(make_student(*online, *plain), report=silent)
+    deep = [*TEACHER, "data.image_size=48", "data.output_size=48", "model.encoder.channels=[8, 8, 8, 8]"]
+    deep[6] = "model.decoder.channels=[8, 8, 8]"
+    settings = (*online, f"teacher.overrides={json.dumps(deep)}", "data.image_size=64", "data.output_size=64")
+    with pytest.raises(
+        RunError, match=r"a crop of 16 px is 12 px at the teacher's image_size of 48, .* multiples of 8"
+    ):
+        run(make_student(*settings), report=silent)
+    assert not Path(unknown.training.runs_dir).exists()
