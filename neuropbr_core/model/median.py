@@ -23,7 +23,7 @@ def visible_median(views: Float[Tensor, "B V C H W"], visible: Float[Tensor, "B 
         The median, in the range of `views`.
     """
     seen = visible >= 0.5
-    seen = seen | ~seen.any(dim=1, keepdim=True)
+    seen = torch.logical_or(seen, ~seen.any(dim=1, keepdim=True))
     count = seen.to(views.dtype).sum(dim=1)
     ordered = _sorted(list(views.masked_fill(~seen, torch.finfo(views.dtype).max).unbind(dim=1)))
     low = high = ordered[0]

@@ -9,6 +9,8 @@ the angle to the normal alone decides what is seen, and suffices); telling each 
 track of Deschaintre et al. 2018, "Single-Image SVBRDF Capture with a Rendering-Aware Deep Network", section 4.1.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ def reflectance_profile(frame: Overview) -> Float[Tensor, "B channels"]:
     """
     toward = frame.directions[:, :, 2:].float().clamp_min(0.1)
     logs = (srgb_to_linear(frame.views.float()) + _DARK).log() - 3 * toward.log()
-    values = (logs - torch.tensor(_GREY).log()).transpose(1, 2).flatten(2)[:, None]
+    values = (logs - math.log(_GREY)).transpose(1, 2).flatten(2)[:, None]
     seen = frame.visible.float().transpose(1, 2).flatten(2)
     centres = torch.linspace(_STEEPEST, 1, BINS, device=toward.device).view(1, BINS, 1)
     near = (1 - (toward.transpose(1, 2).flatten(2) - centres).abs() * ((BINS - 1) / (1 - _STEEPEST))).clamp_min(0)

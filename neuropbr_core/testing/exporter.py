@@ -100,7 +100,7 @@ def example_export_spec(
         inputs: Which inputs there are, in call order.
         outputs: The maps, in order.
         views: Views of the sample.
-        size: Side of the views, in pixels.
+        size: Side of the views, in pixels; even, as `TinyGenerator` wants it.
         seed: Seed of the inputs' values.
     """
     random = torch.Generator().manual_seed(seed)
@@ -111,7 +111,7 @@ def example_export_spec(
         "directions": F.normalize(torch.randn(shape, generator=random), dim=2),
     }
     metadata = {"run": "conformance", "note": "naïve 纹理 “quotes”\nand a second line"}
-    return ExportSpec({name: every[name] for name in inputs}, tuple(outputs), metadata)
+    return ExportSpec({name: every[name] for name in inputs}, tuple(outputs), metadata, multiple=2)
 
 
 class ExporterSuite(ComponentSuite):

@@ -55,12 +55,15 @@ def random_state(fabric: Fabric) -> list[dict[str, torch.Tensor]]:
     if fabric.world_size == 1:
         return [state]
     gathered: Any = fabric.all_gather(state)
-    return [{name: values[rank].cpu() for name, values in gathered.items()} for rank in range(fabric.world_size)]
+    return [
+        {name: values[rank].cpu().clone() for name, values in gathered.items()} for rank in range(fabric.world_size)
+    ]
 
 
 def restore_random_state(fabric: Fabric, states: list[dict[str, torch.Tensor]]) -> None:
     """Take back what `random_state` gave; a process or device that was not there keeps its fresh seed."""
-    state = states[fabric.global_rank] if fabric.global_rank < len(states) else {}
+    given = states[fabric.global_rank] if fabric.global_rank < len(states) else {}
+    state = {name: value.clone() for name, value in given.items()}  # torch crashes on a part of a larger tensor
     if "cpu" in state:
         torch.set_rng_state(state["cpu"])
     if "cuda" in state and fabric.device.type == "cuda":

@@ -151,7 +151,7 @@ FLAGS = [
     *(f"train.py {flag}" for flag in ("--config NAME", "--input-dir", "--output-dir", "--device", "--use-dirty")),
     *(f"train.py {flag}" for flag in ("--render-curriculum", "--batch-size", "--checkpoint-dir", "--resume")),
     "PBRDataset(…)",
-    *(f"run_inference.py {flag}" for flag in ("--checkpoint", "--input-dir", "--out-dir")),
+    *(f"run_inference.py {flag}" for flag in ("--checkpoint", "--sample-idx", "--input-dir", "--out-dir")),
     *(f"teacher_infer.py {flag}" for flag in ("--checkpoint", "--data-root", "--shards-dir")),
     *(f"teacher_infer.py {flag}" for flag in ("--shard-output-size", "--shard-size")),
     *(f"student/train.py {flag}" for flag in ("--config", "--shards-dir", "--input-dir", "--output-dir")),
@@ -170,7 +170,7 @@ LOSSES = ["Emphasize normals", "Photographic albedo", "Disable GAN", "Custom los
 OUTPUTS = [
     *("checkpoints/checkpoint_epoch_0010.pth", "checkpoints/best_model.pth", "checkpoints/latest.pth"),
     *("model_inference.pth", "checkpoints/logs", "console log", "WandB run"),
-    *("inference_outputs maps", "pbr_model.mlpackage"),
+    *("inference_outputs maps", "inference_outputs input views", "shards (.pt)", "pbr_model.mlpackage"),
 ]
 SIGNALS = [
     *(

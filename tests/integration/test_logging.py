@@ -24,6 +24,7 @@ TRAINING = {
 VALIDATION = {
     *(f"validation/{name}/{metric}" for name in (*MAP_NAMES, "overall") for metric in ("psnr", "ssim", "mae")),
     *("validation/loss", "validation/normal/angle", "validation/normal/angle_median"),
+    *(f"validation/normal/within_{limit}" for limit in (11, 22, 30)),
 }
 PICTURES = {"views", *MAP_NAMES, *(f"{name}_error" for name in MAP_NAMES)}
 MATERIALS = ("acg_Bricks102", "t3_Sci-Fi_Wall_014")

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -46,8 +47,13 @@ def observer(run_dir: Path, **options: Any) -> WandbObserver:
 
 
 def parts(run_dir: Path) -> list[Path]:
-    """The folders of the run's parts, in the order in which they were made."""
-    return sorted((run_dir / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_ctime_ns)
+    """The folders of the run's parts, which are named after the second in which they were made."""
+    return sorted((run_dir / "wandb").glob("offline-run-*"))
+
+
+def next_second() -> None:
+    """Parts of one run need folders of different names."""
+    time.sleep(1.01)
 
 
 def records(part: Path) -> list[Any]:
@@ -91,9 +97,13 @@ def log_entries(content: bytes) -> Iterator[bytes]:
 
 def history(run_dir: Path) -> list[dict[str, Any]]:
     """Every row of the run, over all its parts."""
+    return [row for part in parts(run_dir) for row in history_of(part)]
+
+
+def history_of(part: Path) -> list[dict[str, Any]]:
+    """Every row of one part."""
     return [
         {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
-        for part in parts(run_dir)
         for record in records(part)
         if record.WhichOneof("record_type") == "history"
     ]
@@ -162,6 +172,7 @@ def test_a_resumed_run_continues_under_its_id_with_every_step_once(tmp_path: Pat
     calls = list(ExampleRun(tmp_path, epochs=3).calls())
     stopped = [*calls[:told], ("run_failed", (KeyboardInterrupt(),))]  # within the second epoch
     tell(observer(tmp_path), iter(stopped))
+    next_second()
     tell(observer(tmp_path), ExampleRun(tmp_path, start_epoch=1).calls())
     first, second = parts(tmp_path)
     assert {path.name.rpartition("-")[2] for path in (first, second)} == {
@@ -172,6 +183,31 @@ def test_a_resumed_run_continues_under_its_id_with_every_step_once(tmp_path: Pat
     assert [step for step, _ in steps(rows, "epoch/loss/total")] == [4, 8, 12]
     assert [step for step, _ in steps(rows, "validation/loss")] == [4, 8, 12]
     assert [row["_step"] for row in rows] == list(range(len(rows)))
+
+
+_KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from neuropbr_core.observers.wandb import Options
+from neuropbr_core.observers.wandb.history import WandbObserver
+from neuropbr_core.testing.observer import ExampleRun, tell
+folder = Path(sys.argv[1])
+tell(WandbObserver(Options(mode="offline"), folder), iter(list(ExampleRun(folder).calls())[:14]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_after_a_kill_nothing_is_missing(tmp_path: Path) -> None:
+    alone = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    done = subprocess.run([sys.executable, "-c", _KILLED_RUN, str(tmp_path)], env=alone, check=False)
+    assert done.returncode == -signal.SIGKILL
+    next_second()
+    tell(observer(tmp_path), ExampleRun(tmp_path, start_epoch=1).calls())
+    first, second = parts(tmp_path)
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+    assert [step for step, _ in steps(history_of(second), "train/loss/total")] == [6, 8, 10, 12]
+    assert [step for step, _ in steps(history_of(second), "validation/loss")] == [8, 12]
+    assert history_of(second)[0]["_step"] == 5  # the first part was given five rows
 
 
 def test_a_new_run_has_an_id_of_its_own(tmp_path: Path) -> None:
@@ -231,7 +267,7 @@ def test_offline_nothing_is_sent(tmp_path: Path) -> None:
         way_out = f"http://127.0.0.1:{listener.getsockname()[1]}"
         names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WANDB_BASE_URL")
         env = {**os.environ, **dict.fromkeys(names, way_out), "no_proxy": "", "NO_PROXY": ""}
-        env.pop("WANDB_ERROR_REPORTING", None)
+        env = {name: value for name, value in env.items() if name not in ("WANDB_ERROR_REPORTING", "WANDB_SERVICE")}
         done = subprocess.run(
             [sys.executable, "-c", _OFFLINE_RUN, str(tmp_path)], env=env, capture_output=True, text=True, check=False
         )

@@ -31,9 +31,9 @@ _FAILED, _INTERRUPTED = 1, 255
 class WandbObserver(Observer):
     """Sends a run to W&B, or writes it to `RUN/wandb` for later.
 
-    A resumed run continues the W&B run whose id `RUN/wandb.json` has; the file also remembers the last step sent of
-    each kind of row, and what is done again up to there is not sent again. Offline, each part of the run has a folder
-    of its own below `RUN/wandb`; their rows count on.
+    A resumed run continues the W&B run whose id `RUN/wandb.json` has. What a run does again after an orderly end is not
+    sent again; after a kill it is, because W&B's own process may not have written what it was given. Offline, each part
+    of the run has a folder of its own below `RUN/wandb`; their rows count on.
 
     Args:
         options: The recipe's options.
@@ -50,6 +50,7 @@ class WandbObserver(Observer):
         self._options, self._run_dir = options, run_dir
         self._run: Any = None
         self._sent: dict[str, int] = {}
+        self._written: dict[str, int] = {}
         self._rows = 0
 
     def run_started(self, info: RunInfo) -> None:
@@ -83,7 +84,8 @@ class WandbObserver(Observer):
     def _start(self, info: RunInfo | None = None) -> Any:
         self._finish(0)
         resumed = _read_state(self._run_dir / STATE) if info is not None and info.global_step else {}
-        self._sent, self._rows = resumed.get("sent", {}), resumed.get("rows", 0)
+        self._written, self._rows = resumed.get("written", {}), resumed.get("rows", 0)
+        self._sent = dict(self._written)
         options = self._options
         self._run = self._wandb.init(
             project=options.project,
@@ -114,7 +116,7 @@ class WandbObserver(Observer):
         pictures: dict[str, np.ndarray] | None = None,
     ) -> None:
         run = self._run or self._start()
-        if step <= self._sent.get(event, -1):
+        if step <= self._written.get(event, -1):
             return
         row: dict[str, Any] = {f"{event}/{name}": value for name, value in metrics.items()}
         row |= {name: self._wandb.Image(picture) for name, picture in (pictures or {}).items()}
@@ -125,12 +127,14 @@ class WandbObserver(Observer):
 
     def _remember(self) -> None:
         write_text(
-            self._run_dir / STATE, json.dumps({"id": self._run.id, "rows": self._rows, "sent": self._sent}) + "\n"
+            self._run_dir / STATE, json.dumps({"id": self._run.id, "rows": self._rows, "written": self._written}) + "\n"
         )
 
     def _finish(self, exit_code: int) -> None:
         if self._run is not None:
             self._run.finish(exit_code=exit_code)
+            self._written = dict(self._sent)
+            self._remember()
             self._run = None
 
 

@@ -1,0 +1,35 @@
+"""ExecuTorch program for phones and embedded devices."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from neuropbr_core.plugin import Meta, hookimpl
+
+if TYPE_CHECKING:
+    from neuropbr_core.contracts import Exporter
+
+NEUROPBR_API = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What runs the program."""
+
+    backend: Annotated[
+        Literal["xnnpack", "portable"],
+        Meta(description="`xnnpack` gives what it can to optimised CPU kernels, `portable` uses the plain ones alone."),
+    ] = "xnnpack"
+
+
+@hookimpl
+def exporter_options() -> type[Options]:
+    """Return the options' dataclass."""
+    return Options
+
+
+@hookimpl
+def create_exporter(options: Options) -> "Exporter":
+    """Build the exporter."""
+    from neuropbr_exporters.executorch.exporter import ExecuTorchExporter
+
+    return ExecuTorchExporter(options)

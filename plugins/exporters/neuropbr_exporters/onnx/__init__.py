@@ -1,0 +1,38 @@
+"""ONNX file for ONNX Runtime: servers, browsers, Windows, Android."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from neuropbr_core.plugin import Meta, hookimpl
+
+if TYPE_CHECKING:
+    from neuropbr_core.contracts import Exporter
+
+NEUROPBR_API = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stays open in the file."""
+
+    batch: Annotated[
+        Literal["open", "fixed"], Meta(description="`open` takes any number of samples at once, `fixed` one.")
+    ] = "open"
+    size: Annotated[
+        Literal["fixed", "open"],
+        Meta(description="`open` takes views of any side that the encoder can take, `fixed` the one exported."),
+    ] = "fixed"
+
+
+@hookimpl
+def exporter_options() -> type[Options]:
+    """Return the options' dataclass."""
+    return Options
+
+
+@hookimpl
+def create_exporter(options: Options) -> "Exporter":
+    """Build the exporter."""
+    from neuropbr_exporters.onnx.exporter import OnnxExporter
+
+    return OnnxExporter(options)
