@@ -85,6 +85,7 @@ def test_the_run_folder_is_as_described(project: Path) -> None:
         "provenance.json",
         "metrics.jsonl",
         "images",
+        "tensorboard",
         "checkpoints",
         "summary.json",
         "exports",

@@ -74,4 +74,5 @@ def test_a_run_from_outside_the_checkout(site: Path, tmp_path: Path) -> None:
         "metallic.png",
         "normal.png",
         "roughness.png",
+        "views",
     ]

@@ -46,6 +46,7 @@ def recipe(root, **changes):
         encoder=none,
         fusion=none,
         model=ModelSection(),
+        teacher=None,
         losses={},
         optimizer=Optimizer(),
         training=Training(seed=7),

@@ -185,7 +185,7 @@ def test_every_kind_is_in_the_docs():
 
 def test_the_look_is_that_of_the_revision():
     """Coarse measures of seed 0. A deliberate change of a look raises `REVISION` and renews these numbers."""
-    assert catalog.REVISION == 1
+    assert catalog.REVISION == 2
     for kind, expected in LOOKS.items():
         assert measures(kind) == pytest.approx(expected, abs=0.004), kind
     assert LOOKS.keys() == set(KINDS)
@@ -199,23 +199,23 @@ def measures(kind):
 
 LOOKS = {
     "bricks": (0.5483, 0.8904, 0.0, 0.0686),
-    "brushed_metal": (0.9351, 0.432, 1.0, 0.0004),
+    "brushed_metal": (0.408, 0.432, 1.0, 0.0004),
     "planks": (0.4485, 0.437, 0.0, 0.02),
-    "checker_plate": (0.6992, 0.3594, 0.9323, 0.0287),
+    "checker_plate": (0.5925, 0.4448, 0.8662, 0.0287),
     "fabric": (0.636, 0.6743, 0.0, 0.0112),
-    "rusty_metal": (0.5752, 0.5135, 0.6135, 0.0136),
+    "rusty_metal": (0.3538, 0.406, 0.7983, 0.0122),
     "tiles": (0.4077, 0.2012, 0.0, 0.0331),
     "plaster": (0.911, 0.755, 0.0, 0.0162),
-    "painted_metal": (0.532, 0.473, 0.228, 0.0075),
+    "painted_metal": (0.2809, 0.4561, 0.2281, 0.0111),
     "leather": (0.38, 0.4678, 0.0, 0.043),
     "concrete": (0.7248, 0.8582, 0.0, 0.0179),
-    "corrugated": (0.5017, 0.6721, 0.4005, 0.0795),
+    "corrugated": (0.4715, 0.3891, 0.9073, 0.0783),
     "pebbles": (0.439, 0.8726, 0.0, 0.1584),
     "terrazzo": (0.8628, 0.1701, 0.0, 0.0023),
-    "metal_panel": (0.6755, 0.4048, 0.0157, 0.0253),
+    "metal_panel": (0.2876, 0.2915, 0.9576, 0.0253),
     "carbon": (0.1833, 0.1018, 0.0, 0.0025),
     "cobblestone": (0.3536, 0.826, 0.0, 0.1155),
-    "hammered_metal": (0.8791, 0.3373, 0.9931, 0.0093),
+    "hammered_metal": (0.8789, 0.2674, 0.9916, 0.0093),
     "marble": (0.8643, 0.0902, 0.0, 0.0),
     "shingles": (0.3844, 0.6785, 0.0, 0.0388),
     "soil": (0.2705, 0.5903, 0.0, 0.074),

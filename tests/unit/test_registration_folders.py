@@ -12,7 +12,7 @@ from neuropbr_core.data.cameras_file import read_cameras
 from neuropbr_core.data.images import read_view, write_png
 from neuropbr_core.data.layout import find_samples, list_photos
 from neuropbr_core.data.registration import stored
-from neuropbr_core.data.registration.folders import align_dataset, align_folder
+from neuropbr_core.data.registration.folders import PhotoSet, align_dataset, align_folder, register_sets
 from neuropbr_core.data.registration.stored import ESTIMATED_NAME, estimate_cameras
 from neuropbr_core.data.synthesis import synthesize
 from neuropbr_core.errors import DataError
@@ -195,3 +195,8 @@ def test_photos_are_listed_by_number(tmp_path):
 
 def invoke(*arguments):
     return CliRunner().invoke(data, ["align", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_same_photos_always_give_the_same_cameras(pool):
+    photos = PhotoSet(list_photos(pool / "input/clean/sample_0000"), pool / "output/acg_Bricks102/albedo.png")
+    assert len(set(register_sets([photos] * 12))) == 1

@@ -143,7 +143,7 @@ def _recover_poses(homographies: Sequence[Matrix], photos: Sequence[Stored]) -> 
 
 
 def _record(homography: Matrix, pose: Pose) -> CameraRecord:
-    """The camera, with fewer digits than OpenCV's threads leave uncertain: the same photos give the same file."""
+    """The camera, with as many digits as photos can tell."""
     at_centre = homography / (homography[2] @ [0.5, 0.5, 1.0])
     return record_camera(at_centre.round(_DIGITS_HOMOGRAPHY), pose.position.round(_DIGITS_POSITION))
 

@@ -32,11 +32,11 @@ def painted_metal(canvas: Canvas) -> Layers:
     draws = canvas.draws
     bare = steel(canvas, draws.uniform(0.3, 0.5))
     oxide, grain = rust(canvas)
-    field = fractal(canvas, draws.integer(3, 6), 7, gain=draws.uniform(0.55, 0.75))
+    field = fractal(canvas, draws.integer(3, 6), 7, gain=draws.uniform(0.5, 0.68))
     gone = draws.choice((0.03, 0.1, 0.25, 0.45))
     marks = scratches(canvas, draws.integer(4, 14), 0.003)
     chipped = covering(field + 4 * smoothstep(0.35, 0.6, marks), gone, 0.03)
-    core = covering(field, gone * draws.uniform(0.1, 0.9), 0.05)
+    core = covering(field, gone * draws.uniform(0.1, 0.75), 0.05)
     peel = fractal(canvas, 40, 2) * draws.uniform(0.00005, 0.0003)
     film = (1 - covering(field, gone, 0.05)) * 0.0022 + peel - 0.0006 * marks
     height = film + core * (0.0008 * grain + 0.0006) + 0.004 * fractal(canvas, 2, 2)

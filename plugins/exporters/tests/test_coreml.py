@@ -172,7 +172,7 @@ def test_the_models_own_refusal_is_passed_on(tmp_path: Path) -> None:
 
 def test_what_core_ml_cannot_represent_is_an_export_error(tmp_path: Path) -> None:
     class Spectral(TinyGenerator):
-        def forward(self, views: torch.Tensor, **_: Any) -> Any:
+        def forward(self, views: torch.Tensor, *_: Any) -> Any:
             return super().forward(views + torch.linalg.svdvals(views)[..., None])
 
     with pytest.raises(ExportError, match=r"coreml: the model cannot be exported: .*svd"):
