@@ -23,7 +23,7 @@ from neuropbr_core.registry import Registry, default_registry
 
 PARTS = ("encoder", "fusion", "decoder", "heads")
 OTHER = "other"
-"""The rest of the generator: normalisation of views, merging of skips, activation of maps. It has no parameters."""
+"""The rest of the generator: normalisation of views, merging of skips, the reflectance profile, activation of maps."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def cost(recipe: Recipe, registry: Registry | None = None) -> Cost:
         flops, prediction = _generator_flops(generator, inputs)
         critics = _critic_costs(recipe, registry, inputs, prediction, generator.feature_channels)
     saved = saved_bytes(generator, spec, train_size)
-    parts = [PartCost(name, parameter_count(getattr(generator, name)), flops[name], saved[name]) for name in PARTS] + [
-        PartCost(OTHER, 0, flops[OTHER], saved[OTHER])
-    ]
+    parameters = Counter({name: parameter_count(getattr(generator, name)) for name in PARTS})
+    parameters[OTHER] = parameter_count(generator) - parameters.total()
+    parts = [PartCost(name, parameters[name], flops[name], saved[name]) for name in (*PARTS, OTHER)]
     output_size = next(iter(prediction.maps.values())).shape[-1]
     return Cost(spec.views, spec.image_size, output_size, train_size, (*parts, *critics))
 

@@ -19,7 +19,7 @@ TEACHER = [
     "data.repeats=2",
 ]
 GAN = ["losses.gan.layers=2", "losses.gan.width=8", "losses.gan.start_epoch=0"]
-QUICK = ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"]
+QUICK = ["data.synthesize=null", "data.crop_size=32", "data.repeats=1", "data.oversample={}"]
 
 
 def taught(*teacher: str) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from neuropbr_core.contracts import LossSetup
 from neuropbr_core.maps import MAP_NAMES
+from neuropbr_core.model import ModelSpec, build_generator, parameter_count
 from neuropbr_core.model.cost import Cost, PartCost, cost
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
@@ -133,3 +134,15 @@ def test_the_total_adds_up(counted: dict[str, PartCost], tmp_path: Path) -> None
     assert total.parameters == sum(part.parameters for part in counted.values())
     assert total.flops == sum(part.flops for part in counted.values())
     assert total.saved_bytes == sum(part.saved_bytes or 0 for part in counted.values())
+
+
+def test_no_parameter_is_left_out(tmp_path: Path) -> None:
+    given = ("model.view_conditioning=direction", "model.reflectance_profile=true", "data.alignment=recorded")
+    recipe = load(tmp_path, *given)
+    generator = build_generator(ModelSpec.from_recipe(recipe))
+    found = cost(recipe)
+    assert found.total.parameters == parameter_count(generator)
+    assert generator.profile is not None
+    assert found.parts[-1] == PartCost(
+        "other", parameter_count(generator.profile), found.parts[-1].flops, found.parts[-1].saved_bytes
+    )
