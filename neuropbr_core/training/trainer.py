@@ -200,13 +200,16 @@ class Trainer:
         training = self.recipe.training
         last = epoch + 1 == training.epochs
         if not self.dataset.val.samples:
-            return summary.metrics.get("loss/reconstruction")
+            score = summary.metrics.get("loss/reconstruction")
+            if score is not None:
+                self.rates.validated(score, epoch + 1)
+            return score
         if (epoch + 1) % training.validate_every_n_epochs and not last:
             return None
         images_due = self.fabric.is_global_zero and ((epoch + 1) % training.log_images_every_n_epochs == 0 or last)
         generator = self.stepper.generator if self.average is None else self.average.module
         result = validate(generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
-        self.rates.validated(result.metrics["loss"])
+        self.rates.validated(result.metrics["loss"], epoch + 1, training.validate_every_n_epochs)
         self.observers.tell(
             "validation_finished",
             ValidationSummary(epoch, self.progress.global_step, result.metrics, result.images, result.details),
@@ -218,7 +221,7 @@ class Trainer:
     def _finish_epoch(self, score: float | None) -> Path:
         best = score is not None and score < self.progress.best
         if best and score is not None:
-            self.progress.best = score
+            self.progress.best, self.progress.best_name = score, self.progress.name
         path = self.saver.save(self.progress, best=best)
         self.observers.tell("checkpoint_saved", path, best)
         return path
