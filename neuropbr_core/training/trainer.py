@@ -55,7 +55,7 @@ class Trainer:
         fabric: Fabric,
         teacher: FoundTeacher | None = None,
     ) -> None:
-        self.recipe, self.dataset = recipe, dataset
+        self.recipe, self.registry, self.dataset = recipe, registry, dataset
         self.folder, self.observers, self.fabric = folder, observers, fabric
         training = recipe.training
         lightning.seed_everything(training.seed, verbose=False)
@@ -107,7 +107,8 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             where = f"in step {self.progress.step + 1} of epoch {self.progress.epoch + 1}"
-            raise RunError(out_of_memory(error, self.recipe, self.fabric.device, where)) from error
+            said = out_of_memory(error, self.recipe, self.fabric.device, where, self.registry)
+            raise RunError(said) from error
         self.observers.tell("run_finished", self.progress.best_metrics)
         return self.progress.best_metrics
 
