@@ -1,7 +1,7 @@
 """What to change when memory runs out, computed from the recipe at hand."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ from neuropbr_core.model.build import unfilled
 from neuropbr_core.model.cost import saved_bytes
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.registry import Registry
 from neuropbr_core.training.preflight import check_networks
 
 _SHOWN = 3
@@ -45,24 +45,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _PHRASES)
 
 
-def out_of_memory(
-    error: BaseException, recipe: Recipe, device: torch.device, where: str, registry: Registry | None = None
-) -> str:
-    """The message for a run whose memory ran out."""
-    found = advice(recipe, device, registry or default_registry())
+def reason(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def out_of_memory(error: BaseException, where: str, found: Iterable[Advice], device: torch.device) -> str:
+    """The message for a run whose memory ran out.
+
+    Args:
+        error: What was raised.
+        where: What the run was doing.
+        found: Settings that need less memory; the best are named.
+        device: Where memory ran out.
+    """
     lines = [f"  {best}" for best in sorted(found, key=lambda one: one.left)[:_SHOWN]]
     if device.type == "cuda":
         lines.append(
             "If much of the memory is reserved but unused (fragmentation), set the environment variable "
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True as well."
         )
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    said = "\n".join(lines)
-    return f"out of memory on {device} {where} ({reason})\nWhat helps most here, then continue with --resume:\n{said}"
+    first = f"out of memory on {device} {where} ({reason(error)})"
+    return "\n".join([first, "What helps most here, then continue with --resume:", *lines])
 
 
 def advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator[Advice]:
-    """Settings that the recipe can take and that need less memory than its own, in no order."""
+    """Settings that the recipe can take and with which a step needs less memory, in no order."""
     training, data = recipe.training, recipe.data
     kept = _kept(recipe, registry)
     whole = sum(kept.values())
@@ -77,11 +85,28 @@ def advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator
         setting = f"training.activation_checkpointing=[{', '.join(_PARTS)}]"
         left = _recomputed(kept, _PARTS) / _recomputed(kept, training.activation_checkpointing)
         yield Advice(left, f"{setting} (now [{now}]): the same training in a third more time")
-    if training.precision == "fp32" and device.type == "cuda":
-        yield Advice(0.55, "training.precision=bf16 (now fp32): half the bytes of most activations")
+    yield from _half_precision(recipe, device)
     part = max(("encoder", "fusion"), key=lambda name: kept[name])
     now = getattr(recipe, part).use
     yield Advice(1 - kept[part] / whole / 2, f"a model.{part} half as heavy (now {now})")
+
+
+def validation_advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator[Advice]:
+    """Settings with which validation needs less memory, in no order: it predicts whole frames, and keeps nothing."""
+    data, stride = recipe.data, _generator(recipe, registry).encoder.strides[-1]
+    if recipe.training.batch_size > 1:
+        yield _smaller_batch(recipe.training.batch_size, recipe.training.accumulate)
+    yield from _half_precision(recipe, device)
+    if (side := data.image_size // (2 * stride) * stride) >= _SMALLEST_CROP:
+        sizes = f"data.image_size={side} with data.output_size={side * data.output_size // data.image_size}"
+        yield Advice(
+            (side / data.image_size) ** 2, f"{sizes} (now {data.image_size} and {data.output_size}): smaller maps"
+        )
+
+
+def _half_precision(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
+    if recipe.training.precision == "fp32" and device.type == "cuda":
+        yield Advice(0.55, "training.precision=bf16 (now fp32): half the bytes of most activations")
 
 
 def _smaller_batch(batch: int, accumulate: int) -> Advice:

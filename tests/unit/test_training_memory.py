@@ -7,8 +7,10 @@ from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
 from neuropbr_core.training import memory
-from neuropbr_core.training.memory import advice, is_out_of_memory, out_of_memory
+from neuropbr_core.training.memory import advice, is_out_of_memory, out_of_memory, validation_advice
 from neuropbr_core.training.preflight import check_networks
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,11 @@ def test_every_backends_way_to_say_it_is_known(error: BaseException, expected: b
     assert is_out_of_memory(error) is expected
 
 
+def said(error: BaseException, recipe: Recipe, device: torch.device = CPU) -> str:
+    """What a run says that is out of memory in a step."""
+    return out_of_memory(error, "in step 1 of epoch 1", advice(recipe, device, default_registry()), device)
+
+
 def test_the_three_settings_come_from_the_recipe() -> None:
     changes = [
         "losses.gan=null",
@@ -36,7 +43,7 @@ def test_the_three_settings_come_from_the_recipe() -> None:
     ]
     recipe = load_recipe("neuropbr:quick_test", changes)
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-    text = out_of_memory(error, recipe, torch.device("cuda", 0), "in step 1 of epoch 1")
+    text = said(error, recipe, torch.device("cuda", 0))
     first, second, *lines = text.splitlines()
     assert first == "out of memory on cuda:0 in step 1 of epoch 1 (CUDA out of memory. Tried to allocate 2.00 GiB.)"
     assert second == "What helps most here, then continue with --resume:"
@@ -50,7 +57,7 @@ def test_the_three_settings_come_from_the_recipe() -> None:
 
 def test_what_is_small_already_is_not_advised() -> None:
     recipe = load_recipe("neuropbr:quickstart", ["training.batch_size=1", "data.crop_size=32"])
-    text = out_of_memory(MemoryError(), recipe, torch.device("cpu"), "in step 1 of epoch 1")
+    text = said(MemoryError(), recipe)
     assert "batch_size" not in text
     assert "crop_size" not in text
     assert "PYTORCH_CUDA" not in text
@@ -59,7 +66,7 @@ def test_what_is_small_already_is_not_advised() -> None:
 
 def settings(recipe: Recipe) -> dict[str, float]:
     """What is advised: each setting with the share of memory that it leaves."""
-    found = advice(recipe, torch.device("cpu"), default_registry())
+    found = advice(recipe, CPU, default_registry())
     return {one.text.split(" (now")[0]: one.left for one in found}
 
 
@@ -96,5 +103,14 @@ def test_a_part_that_cannot_be_counted_does_not_hide_the_advice(monkeypatch: pyt
         raise TypeError("needs values")
 
     monkeypatch.setattr(memory, "saved_bytes", refuse)
-    text = out_of_memory(MemoryError(), load_recipe("neuropbr:quickstart"), torch.device("cpu"), "here")
+    text = said(MemoryError(), load_recipe("neuropbr:quickstart"))
     assert "training.batch_size=4 (now 8)" in text
+
+
+def test_validation_is_not_helped_by_what_only_helps_training() -> None:
+    recipe = load_recipe("neuropbr:quickstart", ["data.crop_size=32"])
+    found = {one.text.split(" (now")[0]: one.left for one in validation_advice(recipe, CPU, default_registry())}
+    assert found == {
+        "training.batch_size=4": 0.5,
+        "data.image_size=128 with data.output_size=128": 0.25,
+    }
