@@ -61,11 +61,20 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
 
 def _report(session: Session, error: Exception) -> None:
     """Say what is wrong; a fault that is nobody's on this machine comes with its traceback."""
-    expected = isinstance(error, NeuroPBRError) or (isinstance(error, OSError) and error.errno in _MACHINE_FAULTS)
+    starved = not isinstance(error, NeuroPBRError) and _out_of_memory(error)
+    full = isinstance(error, OSError) and error.errno in _MACHINE_FAULTS
+    expected = starved or full or isinstance(error, NeuroPBRError)
     if session.debug or not expected:
         import traceback
 
         traceback.print_exception(error)
+    if starved:
+        click.echo(
+            f"error: out of memory ({(str(error).splitlines() or [type(error).__name__])[0]}); end other programs that "
+            f"use the device, or compute with --device cpu",
+            err=True,
+        )
+        return
     if expected:
         click.echo(str(error) if isinstance(error, RunInterrupted) else f"error: {error}", err=True)
         return
@@ -75,6 +84,15 @@ def _report(session: Session, error: Exception) -> None:
         f"traceback above.",
         err=True,
     )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python or torch says that memory ran out."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from neuropbr_core.training.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _discard_output() -> None:

@@ -93,7 +93,7 @@ def _naming(sample: str) -> Iterator[None]:
         yield
     except (NeuroPBRError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that exits ends a thread without a word
         raise DataError(
             f"sample {sample} could not be loaded ({type(error).__name__}: {error}); look at its files, or run "
             f"`neuropbr data check`"

@@ -119,7 +119,8 @@ def bumpier_half(flat_angles: Sequence[float]) -> list[int]:
     """Positions of the samples whose angle between the true and the flat normal lies above the median.
 
     A nearly flat material is predicted well by flat normals; whether a model sees relief shows on the others. With an
-    odd number the middle sample is left out; where none is above the median (one sample, or all alike) all are in.
+    odd number the middle sample is left out. Captures of one material are alike: where none is above the median, those
+    that are not below it are in.
 
     Args:
         flat_angles: The flat normal's mean angle of each sample, in degrees.
@@ -129,7 +130,8 @@ def bumpier_half(flat_angles: Sequence[float]) -> list[int]:
     if not count:
         return []
     median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-    return [i for i, angle in enumerate(flat_angles) if angle > median] or list(range(count))
+    above = [i for i, angle in enumerate(flat_angles) if angle > median]
+    return above or [i for i, angle in enumerate(flat_angles) if angle >= median]
 
 
 def _of_map(map_name: str, means: dict[str, float]) -> dict[str, float]:

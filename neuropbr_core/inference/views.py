@@ -50,7 +50,7 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     (`input/clean/sample_0000`), in the dataset's `input/cameras.json`. The file names each set by its folder.
 
     Args:
-        folder: Folder with at least one PNG or JPEG.
+        folder: Folder with at least one PNG, JPEG or (with `pillow-heif`) HEIC.
         cameras: The cameras file, in the format of `neuropbr_core.data.cameras_file`.
 
     Raises:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,8 +63,18 @@ class CheckpointStore:
         shutil.rmtree(old, ignore_errors=True)
 
     def point(self, pointer: str, name: str) -> None:
-        """Let `best` or `latest` name a checkpoint."""
-        write_text(self.folder / pointer, name + "\n")
+        """Let `best` or `latest` name a checkpoint.
+
+        Raises:
+            CheckpointError: The pointer could not be written (a full disk, say) and is as it was.
+        """
+        try:
+            write_text(self.folder / pointer, name + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder / pointer}: could not be written ({error}); checkpoint {name} is saved, and --resume "
+                f"goes on from it"
+            ) from error
 
     def pointed(self, pointer: str) -> str | None:
         """Name of the checkpoint that a pointer names, or None."""
@@ -74,7 +85,15 @@ class CheckpointStore:
 
     def names(self) -> list[str]:
         """Names of all complete checkpoints, oldest first."""
-        return sorted(path.parent.name for path in self.folder.glob(f"epoch_*/{MANIFEST}"))
+        return sorted((path.parent.name for path in self.folder.glob(f"epoch_*/{MANIFEST}")), key=_age)
+
+    def is_sound(self, name: str) -> bool:
+        """Whether there is a checkpoint of that name, undamaged."""
+        try:
+            verify(self.folder / name)
+        except CheckpointError:
+            return False
+        return True
 
     def keep_only(self, names: set[str]) -> None:
         """Remove every checkpoint that is not named."""
@@ -118,10 +137,16 @@ class CheckpointStore:
 def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
     """Folder of a checkpoint, verified.
 
+    Args:
+        run: A run's folder, or one checkpoint's.
+        checkpoint: Of a run: `best`, `latest` or a checkpoint's name.
+
     Raises:
         CheckpointError: It is missing or damaged.
     """
-    if (run / "model.json").is_file():
+    if (run / MANIFEST).is_file():
+        verify(run)
+    if (run / MANIFEST).is_file() or (run / "model.json").is_file():
         return run
     store = CheckpointStore(run / "checkpoints")
     if not store.names():
@@ -136,13 +161,18 @@ def verify(checkpoint: Path) -> None:
         CheckpointError: A file is missing or differs.
     """
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint}: is not a complete checkpoint ({error})") from error
-    for name, digest in manifest["sha256"].items():
+        digests = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["sha256"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{checkpoint}: is not a complete checkpoint ({error!r})") from error
+    for name, digest in digests:
         file = checkpoint / name
         if not file.is_file() or _digest(file) != digest:
             raise CheckpointError(f"{file}: is damaged (its checksum differs from {MANIFEST}); use another checkpoint")
+
+
+def _age(name: str) -> list[int]:
+    """What names of checkpoints are ordered by: epoch, then step within it, as numbers."""
+    return [int(number) for number in re.findall(r"\d+", name)]
 
 
 def _seal(folder: Path) -> None:

@@ -33,7 +33,7 @@ class Resumed:
         progress: How far the run was.
         layout: What the order of samples depended on (`Saver.layout`).
         log: State of the epoch's log, when the checkpoint lies within an epoch.
-        problems: What was wrong with newer checkpoints.
+        problems: What was wrong with newer checkpoints, and with the best one.
     """
 
     progress: Progress
@@ -100,7 +100,24 @@ class Saver:
         fabric.strategy.precision.load_state_dict(state["scaler"])
         self.rates.load_state_dict(state["rates"])
         restore_random_state(fabric, state["random"])
-        return Resumed(Progress(**state["progress"]), state["layout"], state["log"], problems)
+        progress = Progress(**state["progress"])
+        if lost := first(fabric, lambda: self._settle_best(progress, checkpoint.name)):
+            progress.forget_best()
+        return Resumed(progress, state["layout"], state["log"], [*problems, *lost])
+
+    def _settle_best(self, progress: Progress, resumed: str) -> list[str]:
+        """Let `best` name the checkpoint that it should; returns why that cannot be.
+
+        The pointer may be older than the checkpoint that is resumed, when the run was killed between writing the two;
+        and the best checkpoint may be damaged while the newest is sound. Then the resumed one stands in for it.
+        """
+        name = progress.best_name or self.store.pointed(BEST)
+        if name is None:
+            return []
+        sound = self.store.is_sound(name)
+        self.store.point(BEST, name if sound else resumed)
+        lost = f"the best checkpoint {name} is damaged or gone; the best of the epochs from here on takes its place"
+        return [] if sound else [lost]
 
     def _keep(self, progress: Progress, weights: dict[str, Any], state: dict[str, Any], *, best: bool) -> Path:
         """Write a checkpoint; the first process alone does it."""

@@ -66,12 +66,18 @@ class LearningRates:
         rates = [float(optimizer.param_groups[0]["lr"]) for optimizer, _ in self.bases[:2]]
         return dict(zip(("lr", "critic_lr"), rates, strict=False))
 
-    def validated(self, loss: float) -> None:
-        """Tell the `plateau` schedule a validation loss."""
+    def validated(self, loss: float, epoch: float, since: int = 1) -> None:
+        """Tell the `plateau` schedule a loss.
+
+        Args:
+            loss: What must fall.
+            epoch: Epochs that are done; within the warm-up patience is not tried.
+            since: Epochs since it was told one.
+        """
         if loss < self.best:
             self.best, self.bad_epochs = loss, 0
             return
-        self.bad_epochs += 1
+        self.bad_epochs += since if epoch > self.options.warmup_epochs else 0
         if self.bad_epochs > self.options.patience:
             self.factor, self.bad_epochs = self.factor * self.options.gamma, 0
 

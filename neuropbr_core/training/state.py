@@ -23,6 +23,7 @@ class Progress:
         global_step: Steps so far.
         best: The best score so far (lower is better).
         best_metrics: Validation metrics of the best epoch.
+        best_name: Name of its checkpoint; empty while there is none.
     """
 
     epoch: int = 0
@@ -30,12 +31,17 @@ class Progress:
     global_step: int = 0
     best: float = math.inf
     best_metrics: dict[str, float] = field(default_factory=dict)
+    best_name: str = ""
 
     @property
     def name(self) -> str:
         """Name of the checkpoint that is saved here; names sort by progress."""
         within = f"_step_{self.step:06d}" if self.step else ""
         return f"epoch_{self.epoch:04d}{within}"
+
+    def forget_best(self) -> None:
+        """Let the next score be the best, whatever it is."""
+        self.best, self.best_metrics, self.best_name = math.inf, {}, ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data; `Progress(**data)` takes it back."""

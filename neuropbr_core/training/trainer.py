@@ -18,7 +18,7 @@ from neuropbr_core.training.assembly import make_rates, make_stepper
 from neuropbr_core.training.average import WeightAverage
 from neuropbr_core.training.device import synchronise_batch_norm
 from neuropbr_core.training.feed import Feed
-from neuropbr_core.training.memory import is_out_of_memory, out_of_memory
+from neuropbr_core.training.memory import advice, is_out_of_memory, out_of_memory, validation_advice
 from neuropbr_core.training.notify import Observers
 from neuropbr_core.training.objective import Objective
 from neuropbr_core.training.online_teacher import load_online
@@ -55,7 +55,7 @@ class Trainer:
         fabric: Fabric,
         teacher: FoundTeacher | None = None,
     ) -> None:
-        self.recipe, self.dataset = recipe, dataset
+        self.recipe, self.registry, self.dataset = recipe, registry, dataset
         self.folder, self.observers, self.fabric = folder, observers, fabric
         training = recipe.training
         lightning.seed_everything(training.seed, verbose=False)
@@ -85,6 +85,7 @@ class Trainer:
         self.signals = StopSignals(fabric)
         self.progress = Progress()
         self._log_state: dict[str, Any] | None = None
+        self._validating = False
         if fabric.world_size > 1:  # dropout must differ between processes
             lightning.seed_everything(training.seed + fabric.global_rank, verbose=False)
 
@@ -106,10 +107,17 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            where = f"in step {self.progress.step + 1} of epoch {self.progress.epoch + 1}"
-            raise RunError(out_of_memory(error, self.recipe, self.fabric.device, where)) from error
+            raise RunError(self._out_of_memory(error)) from error
         self.observers.tell("run_finished", self.progress.best_metrics)
         return self.progress.best_metrics
+
+    def _out_of_memory(self, error: BaseException) -> str:
+        device, progress = self.fabric.device, self.progress
+        if self._validating:
+            where = f"in the validation of epoch {progress.epoch}, which predicts whole frames"
+            return out_of_memory(error, where, validation_advice(self.recipe, device, self.registry), device)
+        where = f"in step {progress.step + 1} of epoch {progress.epoch + 1}"
+        return out_of_memory(error, where, advice(self.recipe, device, self.registry), device)
 
     def _train_epochs(self) -> None:
         while self.progress.epoch < self.recipe.training.epochs:
@@ -200,13 +208,18 @@ class Trainer:
         training = self.recipe.training
         last = epoch + 1 == training.epochs
         if not self.dataset.val.samples:
-            return summary.metrics.get("loss/reconstruction")
+            score = summary.metrics.get("loss/reconstruction")
+            if score is not None:
+                self.rates.validated(score, epoch + 1)
+            return score
         if (epoch + 1) % training.validate_every_n_epochs and not last:
             return None
         images_due = self.fabric.is_global_zero and ((epoch + 1) % training.log_images_every_n_epochs == 0 or last)
         generator = self.stepper.generator if self.average is None else self.average.module
+        self._validating = True
         result = validate(generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
-        self.rates.validated(result.metrics["loss"])
+        self._validating = False
+        self.rates.validated(result.metrics["loss"], epoch + 1, training.validate_every_n_epochs)
         self.observers.tell(
             "validation_finished",
             ValidationSummary(epoch, self.progress.global_step, result.metrics, result.images, result.details),
@@ -218,7 +231,7 @@ class Trainer:
     def _finish_epoch(self, score: float | None) -> Path:
         best = score is not None and score < self.progress.best
         if best and score is not None:
-            self.progress.best = score
+            self.progress.best, self.progress.best_name = score, self.progress.name
         path = self.saver.save(self.progress, best=best)
         self.observers.tell("checkpoint_saved", path, best)
         return path

@@ -1,5 +1,6 @@
 """Views in, maps out: from a trained run, through the command line and the API."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
+import small_run
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch.nn import functional as F
 
 import neuropbr_core
+from neuropbr_core.cli import root
 from neuropbr_core.data.synthesis import synthesize
 from neuropbr_core.errors import CheckpointError, DataError
 from neuropbr_core.maps import MAPS
@@ -182,3 +187,51 @@ def test_a_sample_that_is_not_there_and_options_that_exclude_each_other(trained:
     assert file.returncode == 2
     assert "an exported file knows no dataset" in file.stderr
     assert not (tmp_path / "maps").exists()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A run that was never trained, of a model that takes plain photos."""
+    return small_run.save_run(tmp_path / "plain", small_run.small_recipe(*small_run.PLAIN))
+
+
+def maps_of(run: Path, folder: Path, out: Path) -> dict[str, bytes]:
+    """What `infer` writes for a folder of photos, by name."""
+    done = CliRunner().invoke(
+        root, ["infer", "--run", str(run), "--input", str(folder), "--output", str(out), "--device", "cpu"]
+    )
+    assert done.exit_code == 0, done.output
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.png")}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_any_number_of_photos_of_any_kind_and_size_will_do(plain: Path, tmp_path: Path, count: int) -> None:
+    names = ("a.png", "b.jpg", "c.HEIC", "d.jpeg", "e.png")[:count]
+    random = np.random.default_rng(1)
+    (tmp_path / "photos").mkdir()
+    for index, name in enumerate(names):
+        side = 40 + 8 * index
+        image = Image.fromarray(random.integers(0, 256, (side, side + 24, 3), dtype=np.uint8))
+        if name.endswith("HEIC"):
+            pillow_heif.from_pillow(image).save(tmp_path / "photos" / name, quality=95)
+        else:
+            image.save(tmp_path / "photos" / name)
+    found = maps_of(plain, tmp_path / "photos", tmp_path / "maps")
+    assert set(found) == {f"{name}.png" for name in MAPS} | {f"views/{index}.png" for index in range(count)}
+    if count > 1:
+        (tmp_path / "photos" / names[-1]).unlink()
+        fewer = maps_of(plain, tmp_path / "photos", tmp_path / "fewer")
+        assert fewer["albedo.png"] != found["albedo.png"], "every photo counts"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_views_than_in_training_will_do_with_cameras_too(
+    trained: Path, pool: Path, tmp_path: Path, count: int
+) -> None:
+    folder = tmp_path / "sample_0001"
+    folder.mkdir()
+    for index in range(count):
+        shutil.copy(pool / f"input/clean/sample_0001/{index}.png", folder)
+    sets = json.loads((pool / "input/cameras.json").read_text())
+    (folder / "cameras.json").write_text(json.dumps({**sets, "sample_0001": sets["sample_0001"][:count]}))
+    assert len(maps_of(trained, folder, tmp_path / "maps")) == 4 + count

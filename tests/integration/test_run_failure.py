@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from neuropbr_core.errors import RunError
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.training import trainer
 from neuropbr_core.training.run import run
 from neuropbr_core.training.step import Stepper
 
@@ -103,6 +104,19 @@ def test_a_run_out_of_memory_says_what_helps(make_recipe: MakeRecipe, monkeypatc
     ) as caught:
         run(make_recipe(*QUIET, "data.crop_size=null"), run_name="starved", report=lambda _: None)
     assert "training.batch_size=1 (now 2) with training.accumulate=2 (now 1)" in str(caught.value)
+
+
+def test_a_validation_out_of_memory_is_told_from_a_step(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(trainer, "validate", starve)
+    with pytest.raises(RunError, match="in the validation of epoch 1, which predicts whole frames") as caught:
+        run(make_recipe(*QUIET), run_name="starved", report=lambda _: None)
+    assert "training.batch_size=1 (now 2)" in str(caught.value)
+    assert "crop_size" not in str(caught.value)
 
 
 def test_steps_see_different_numbers_of_views(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,21 @@ class TestErrors:
         assert done.returncode == 2
         assert "No such option" in done.stderr
 
+    @pytest.mark.parametrize(
+        "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")]
+    )
+    def test_memory_that_ran_out_is_no_fault_of_the_program(self, error, capsys):
+        import torch  # noqa: F401 - then it is torch that knows how its devices say it
+
+        def starved():
+            raise error
+
+        assert exit_code(Session(), starved) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: out of memory (")
+        assert said.endswith("or compute with --device cpu\n")
+        assert "Traceback" not in said
+
     def test_a_command_chooses_its_exit_code(self):
         assert program("list-plugins", code=failing("click.get_current_context().exit(7)")).returncode == 7
 

@@ -241,6 +241,20 @@ def test_what_nobody_foresaw_in_a_thread_names_the_sample(data, threads):
         list(Loader(dataset, [[Visit(0, 2)]], threads))
 
 
+class QuittingImages(DecodedImages):
+    """Images whose decoder gives up on the whole program."""
+
+    def view(self, key):
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_thread_that_ends_is_an_error_that_names_the_sample(data, threads):
+    dataset = MaterialDataset(find_samples(data), data, QuittingImages(LayoutSource(data), SIZE, SIZE))
+    with pytest.raises(DataError, match=r"sample clean/sample_0002 could not be loaded \(SystemExit: 3\)"):
+        list(Loader(dataset, [[Visit(0, 2)]], threads))
+
+
 @pytest.mark.gpu
 def test_memory_is_not_used_again_before_its_copy_to_the_device_is_done(data):
     dataset = opened(data, train=False)

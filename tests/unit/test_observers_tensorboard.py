@@ -1,4 +1,6 @@
 import os
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +79,22 @@ def test_a_resumed_run_has_every_step_once_and_in_order(tmp_path: Path, cut: int
     assert scalars(tmp_path, "train/loss/total") == steps
     assert scalars(tmp_path, "validation/loss") == [(4, 0.25), (8, 0.5), (12, 0.5)]
     assert [event.step for event in read(tmp_path).Images("grids/clean/brick_0001")] == [4, 8, 12]
+
+
+def test_a_full_disk_is_an_error_of_the_call_and_of_no_thread(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    observer = TensorBoardObserver(tmp_path)
+    observer.run_started(ExampleRun(tmp_path).info())
+    picture = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            observer.validation_finished(ValidationSummary(0, 7, {}, {"brick": picture}, {}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert "Traceback" not in capfd.readouterr().err
+    assert read(tmp_path).Tensors("recipe/text_summary")

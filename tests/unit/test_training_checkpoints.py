@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from neuropbr_core.errors import CheckpointError
-from neuropbr_core.training.checkpoints import BEST, LATEST, CheckpointStore, verify
+from neuropbr_core.training import checkpoints
+from neuropbr_core.training.checkpoints import BEST, LATEST, CheckpointStore, find_checkpoint, verify
 
 
 @pytest.fixture
@@ -82,3 +83,36 @@ def test_keep_only_removes_the_rest(store: CheckpointStore) -> None:
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         CheckpointStore(tmp_path).newest_sound()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"sha256": ["weights"]}', '{"files": {}}'])
+def test_a_damaged_list_of_files_is_a_damaged_checkpoint(store: CheckpointStore, content: str) -> None:
+    (store.folder / "epoch_0003" / "manifest.json").write_text(content)
+    path, problems = store.newest_sound()
+    assert path.name == "epoch_0002"
+    assert "epoch_0003: is not a complete checkpoint" in problems[0]
+
+
+def test_a_checkpoint_named_by_its_folder_is_verified_too(store: CheckpointStore) -> None:
+    assert find_checkpoint(store.folder / "epoch_0003") == store.folder / "epoch_0003"
+    (store.folder / "epoch_0003" / "weights").write_bytes(b"\3" * 999 + b"\2")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        find_checkpoint(store.folder / "epoch_0003")
+
+
+def test_the_newest_is_the_newest_by_number(store: CheckpointStore) -> None:
+    names = ["epoch_9999", "epoch_9999_step_000500", "epoch_9999_step_1000000", "epoch_10000"]
+    for name in reversed(names):
+        store.save(name, lambda folder: _write(folder, 7))
+    assert store.names()[3:] == names
+    assert store.newest_sound()[0].name == "epoch_10000"
+
+
+def test_a_pointer_that_cannot_be_written_is_as_it_was(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_text", full)
+    with pytest.raises(CheckpointError, match=r"best: could not be written \(.*No space left.*--resume goes on"):
+        store.point(BEST, "epoch_0003")
+    assert store.pointed(BEST) == "epoch_0002"

@@ -11,12 +11,15 @@ Every value stands at the generator steps so far. Tags are the journal's names b
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import summary as summaries
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
+from neuropbr_core.observers.tensorboard.event_file import EventFile
 from neuropbr_core.recipe.text import dump
 
 FOLDER = "tensorboard"
+
+_make: Any = summaries  # none of its functions has types
 
 
 class TensorBoardObserver(Observer):
@@ -31,16 +34,16 @@ class TensorBoardObserver(Observer):
 
     def __init__(self, run_dir: Path) -> None:
         self._folder = run_dir / FOLDER
-        self._open: SummaryWriter | None = None
+        self._open: EventFile | None = None
         self._step = 0
 
     def run_started(self, info: RunInfo) -> None:
         """Open the event file, and note recipe and facts."""
         self._close()
         self._step = info.global_step
-        self._open = SummaryWriter(str(self._folder), purge_step=info.global_step + 1 if info.global_step else None)
-        self._open.add_text("recipe", _code(dump(info.recipe)), info.global_step)
-        self._open.add_text("facts", _table(info.facts), info.global_step)
+        self._open = EventFile(self._folder, purge_step=info.global_step + 1 if info.global_step else None)
+        self._open.add(_make.text("recipe", _code(dump(info.recipe))), info.global_step)
+        self._open.add(_make.text("facts", _table(info.facts)), info.global_step)
         self._open.flush()
 
     def metrics_logged(self, info: StepInfo, metrics: dict[str, float]) -> None:
@@ -55,7 +58,7 @@ class TensorBoardObserver(Observer):
         """Write validation metrics and pictures."""
         for folder, pictures in (("grids", summary.images), ("pictures", summary.details)):
             for name, picture in pictures.items():
-                self._writer().add_image(f"{folder}/{name}", picture, summary.global_step, dataformats="HWC")
+                self._writer().add(_make.image(f"{folder}/{name}", picture, dataformats="HWC"), summary.global_step)
         self._write("validation", summary.metrics, summary.global_step)
 
     def run_finished(self, summary: dict[str, float]) -> None:
@@ -70,17 +73,17 @@ class TensorBoardObserver(Observer):
     def _write(self, group: str, metrics: dict[str, float], step: int) -> None:
         self._step = step
         for name, value in metrics.items():
-            self._writer().add_scalar(f"{group}/{name}", value, step)
+            self._writer().add(_make.scalar(f"{group}/{name}", value), step)
         self._writer().flush()
 
-    def _writer(self) -> SummaryWriter:
+    def _writer(self) -> EventFile:
         if self._open is None:
-            self._open = SummaryWriter(str(self._folder))
+            self._open = EventFile(self._folder)
         return self._open
 
     def _close(self) -> None:
         if self._open is not None:
-            self._open.close()
+            self._open.flush()
             self._open = None
 
 
