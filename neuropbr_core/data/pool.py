@@ -9,7 +9,7 @@ beside the files of every dataset (`layout`).
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,12 @@ import msgspec
 import numpy as np
 
 from neuropbr_core.data.cameras_file import CameraRecord, read_cameras, write_cameras
-from neuropbr_core.data.images import Stored, write_png
+from neuropbr_core.data.images import Stored, is_cut_off, write_png
 from neuropbr_core.data.layout import (
     CAMERAS_NAME,
     METADATA_NAME,
     Source,
+    map_files,
     raise_problems,
     read_metadata,
     sample_name,
@@ -143,8 +144,9 @@ class Pool:
         return bool(self.materials) or any((self.input / source).exists() for source in ("clean", "dirty"))
 
     def missing(self, settings: Settings, samples: int) -> list[int]:
-        """Samples whose images or records are not all there."""
-        return [index for index in range(samples) if not self._complete(index, settings)]
+        """Samples whose views, maps or records are not all there, or whose images are cut off."""
+        sound = {name for name in settings.materials if _whole(map_files(self.output / name).values())}
+        return [index for index in range(samples) if not self._complete(index, settings, sound)]
 
     def add(
         self,
@@ -183,12 +185,12 @@ class Pool:
         """Say what the pool is about to be rendered with."""
         _write_json(self.input / RECORD_NAME, settings)
 
-    def _complete(self, index: int, settings: Settings) -> bool:
+    def _complete(self, index: int, settings: Settings, sound: Collection[str]) -> bool:
         name = sample_name(index)
-        if not (name in self.materials and name in self.cameras and name in self.captures):
+        if not (self.materials.get(name) in sound and name in self.cameras and name in self.captures):
             return False
         folders = [self.input / source / name for source in settings.sources(index)]
-        return all((folder / view_name(view)).is_file() for folder in folders for view in range(settings.views))
+        return _whole(folder / view_name(view) for folder in folders for view in range(settings.views))
 
 
 def setting_changes(found: Settings, wanted: Settings) -> list[str]:
@@ -205,6 +207,11 @@ def setting_changes(found: Settings, wanted: Settings) -> list[str]:
         if differing := {key for key, _ in there.items() ^ here.items()}:
             changes.append(f"other {name} ({', '.join(sorted(differing))})")
     return changes
+
+
+def _whole(files: Iterable[Path]) -> bool:
+    """Whether files are there and not cut off."""
+    return all(path.is_file() and not is_cut_off(path) for path in files)
 
 
 def _show(value: object) -> str:

@@ -6,6 +6,7 @@ pool can be continued after an interruption, or grown, and equals one rendered i
 """
 
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ from neuropbr_core.materials.surface import Surface
 from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import resolve
 
-_SAVE_EVERY = 16  # samples between two writes of the JSON files; at most so many are rendered again after a crash
+_SAVE_SECONDS = 10.0  # between two writes of the JSON files: what a crash can cost, and a sample
 
 
 class _Studio(NamedTuple):
@@ -200,14 +201,16 @@ def _render(
     """Render samples material by material, so that each material is decoded once."""
     names = list(sources)
     ordered = sorted(missing, key=lambda index: (index % len(names), index))
+    saved = time.monotonic()
     tracked = progress(ordered, len(ordered), "rendering captures")
     for position, group in itertools.groupby(tracked, key=lambda index: index % len(names)):
         material = names[position]
         surface = _surface(_copy_maps(sources[material], pool.output / material, studio.settings), studio)
         for index in group:
             pool.add(index, material, *_capture(surface, index, studio))
-            if len(pool.materials) % _SAVE_EVERY == 0:
+            if time.monotonic() - saved > _SAVE_SECONDS:
                 pool.save()
+                saved = time.monotonic()
 
 
 def _copy_maps(source: Path | ProceduralMaterial, target: Path, settings: Settings) -> dict[str, Stored]:

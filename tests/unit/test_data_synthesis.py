@@ -116,6 +116,37 @@ def test_resuming_equals_one_go_with_every_option(rich, tmp_path):
         assert (parts / "input" / name).read_text() == (whole / "input" / name).read_text()
 
 
+def test_resuming_renders_what_was_cut_off_or_lost(plan, tmp_path):
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    for root in (whole, damaged):
+        synthesize(replace(plan, samples=4), root)
+    view = damaged / "input/clean/sample_0001/2.png"
+    view.write_bytes(view.read_bytes()[:-9])
+    (damaged / "input/clean/sample_0003/0.png").write_bytes(b"")
+    report = synthesize(replace(plan, samples=4), damaged, resume=True)
+    assert (report.rendered, report.kept) == (2, 2)
+    albedo = damaged / "output/brick/albedo.png"
+    albedo.write_bytes(albedo.read_bytes()[:-9])
+    (damaged / "output/oak/normal.png").unlink()
+    assert synthesize(replace(plan, samples=4), damaged, resume=True).rendered == 4
+    assert pixels(damaged) == pixels(whole)
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0.0, 1), (60.0, None)])
+def test_records_are_saved_now_and_then(plan, tmp_path, monkeypatch, seconds, saved):
+    def look(items, total, what):
+        for count, item in enumerate(items):
+            if count == 1:
+                path = tmp_path / "input/render_metadata.json"
+                seen.append(len(json.loads(path.read_text())) if path.exists() else None)
+            yield item
+
+    seen: list[int | None] = []
+    monkeypatch.setattr("neuropbr_core.data.synthesis._SAVE_SECONDS", seconds)
+    synthesize(plan, tmp_path, progress=look)
+    assert seen == [saved]
+
+
 @pytest.mark.slow
 def test_a_killed_render_is_finished_by_resuming(rich, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
