@@ -9,16 +9,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` beside `path` and move it there.
 
     Raises:
-        OSError: It could not be written; `path` is as it was.
+        OSError: It could not be written; `path`, which the error names, is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         aside.write_bytes(content)
         aside.replace(path)
-    except OSError:
+    except OSError as error:
         aside.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say where
 
 
 def write_text(path: Path, content: str) -> None:

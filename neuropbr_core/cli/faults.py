@@ -15,7 +15,7 @@ FAILURE = 1
 SIGNALLED = 128
 INTERRUPTED = SIGNALLED + 2
 
-_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass
