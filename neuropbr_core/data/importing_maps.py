@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 
@@ -73,37 +73,40 @@ class Conversion:
             )
 
     def _albedo(self) -> Pixels:
-        return self._read("albedo", self._required("albedo"))
+        _, file = self._chosen("albedo") or self._refuse("albedo map")
+        return self._read("albedo", file)
 
     def _roughness(self) -> Pixels:
-        if file := self._best("roughness"):
-            return self._read("roughness", file)
-        if packed := self._best("packed"):
-            return self._channel("roughness", packed, "r")
-        if file := self._best("glossiness"):
-            pixels = self._read("roughness", file)
-            self.used["roughness"] += " (inverted)"
-            self.notes.append("roughness: 1 - glossiness")
-            inverted: Pixels = np.iinfo(pixels.dtype).max - pixels
-            return inverted
-        raise DataError("has no roughness map, nor glossiness, nor a packed ORM or ARM map; it cannot be guessed")
+        role, file = self._chosen("roughness", "packed", "glossiness") or self._refuse(
+            "roughness map, nor glossiness, nor a packed ORM or ARM map; it cannot be guessed"
+        )
+        if role == "packed":
+            return self._channel("roughness", file, "r")
+        pixels = self._read("roughness", file)
+        if role == "roughness":
+            return pixels
+        self.used["roughness"] += " (inverted)"
+        self.notes.append("roughness: 1 - glossiness")
+        inverted: Pixels = np.iinfo(pixels.dtype).max - pixels
+        return inverted
 
     def _metallic(self) -> Pixels:
-        if file := self._best("metallic"):
-            return self._read("metallic", file)
-        if packed := self._best("packed"):
-            return self._channel("metallic", packed, "m")
-        self.notes.append("metallic: there is no metalness map, so it is 0 everywhere; right if no part is metal")
-        self.used["metallic"] = "constant 0"
-        return np.zeros((1, 1, 1), dtype=np.uint8)
+        found = self._chosen("metallic", "packed")
+        if found is None:
+            self.notes.append("metallic: there is no metalness map, so it is 0 everywhere; right if no part is metal")
+            self.used["metallic"] = "constant 0"
+            return np.zeros((1, 1, 1), dtype=np.uint8)
+        role, file = found
+        return self._channel("metallic", file, "m") if role == "packed" else self._read("metallic", file)
 
     def _normal(self) -> Pixels:
-        if file := self._best("normal-gl"):
-            return self._read("normal", file)
-        if file := self._best("normal-dx"):
+        role, file = self._chosen("normal-gl", "normal-dx", "normal") or self._refuse("normal map")
+        pixels = self._read("normal", file)
+        if role == "normal-gl":
+            return pixels
+        if role == "normal-dx":
             self.notes.append("normal: DirectX by its name; converted to OpenGL")
-            return _green_inverted(self._read("normal", file))
-        pixels = self._read("normal", self._required("normal"))
+            return _green_inverted(pixels)
         found = normal_convention(np.moveaxis(pixels, 2, 0) * np.float32(2 / np.iinfo(pixels.dtype).max) - 1)
         if found.name == "directx":
             evidence = f"its slopes belong to no surface as OpenGL, by {-found.significance:.0f} standard deviations"
@@ -119,18 +122,30 @@ class Conversion:
         self.used[name] += f" ({('red', 'green', 'blue')[channel]})"
         return pixels[..., channel : channel + 1]
 
-    def _required(self, role: Role) -> Named:
-        if file := self._best(role):
-            return file
-        raise DataError(f"has no {role} map")
+    def _refuse(self, what: str) -> NoReturn:
+        first = next(iter(self.material.files.values()))[0][0]
+        raise DataError(f"{PurePosixPath(str(first)).parent}: has no {what}")
+
+    def _chosen(self, *roles: Role) -> tuple[Role, Named] | None:
+        """The first of some roles that has a file which can be read, and the file; None when there are no files.
+
+        Raises:
+            DataError: There are files, and none can be read.
+        """
+        unread: list[SourceFile] = []
+        for role in roles:
+            if file := self._best(role):
+                self.notes += [f"{role}: took {file[0].name}, as {other.name} is not read" for other in unread]
+                return role, file
+            unread += [other for other, _ in self.material.files.get(role, [])]
+        if unread:
+            raise DataError(f"{unread[0]}: {_suffix(unread[0])} files are not read; convert it to a 16-bit PNG")
+        return None
 
     def _best(self, role: Role) -> Named | None:
-        """The file for a role: of the highest resolution, then of the least lossy format."""
-        files = self.material.files.get(role, [])
-        readable = [pair for pair in files if _suffix(pair[0]) in READABLE]
+        """The file for a role that can be read: of the highest resolution, then of the least lossy format."""
+        readable = [pair for pair in self.material.files.get(role, []) if _suffix(pair[0]) in READABLE]
         if not readable:
-            if files:
-                raise DataError(f"{files[0][0]}: {_suffix(files[0][0])} files are not read; convert it to a 16-bit PNG")
             return None
         best = max(readable, key=lambda pair: (pair[1].resolution, -READABLE.index(_suffix(pair[0]))))
         note = f"{role}: took {best[0].name} of {len(readable)} files"

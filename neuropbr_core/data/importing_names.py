@@ -43,7 +43,7 @@ _ROLES: dict[str, Role] = {word: role for role, words in _WORDS.items() for word
 _LETTERS = {"".join(order) for occlusion in "ao" for order in permutations((occlusion, "r", "m"))}
 _TOKEN = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_NOISE = re.compile(r"\d{1,2}k|256|512|1024|2048|4096|8192|\d+x\d+|\d+px|\d+bits?|jpe?g|png|tiff?|exr|webp|tga")
+_NOISE = re.compile(r"\d{1,2}k|lod\d|256|512|1024|2048|4096|8192|\d+x\d+|\d+px|\d+bits?|jpe?g|png|tiff?|exr|webp|tga")
 _THOUSANDS = re.compile(r"(\d{1,2})k|(\d{3,4})(?:x\d+|px)?")
 
 

@@ -127,7 +127,7 @@ def test_import_then_check(pool, tmp_path):
     (tmp_path / "source/rock/roughness.png").unlink()
     refused = invoke("import", tmp_path / "source", "--out", tmp_path / "data", "--overwrite")
     assert refused.exit_code == 1
-    assert "    has no roughness map" in refused.stdout
+    assert f"    {tmp_path / 'source/rock'}: has no roughness map" in refused.stdout
     assert refused.stdout.endswith("output, 1 refused; 1 other images were ignored\n")
 
 

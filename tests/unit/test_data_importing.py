@@ -146,6 +146,7 @@ def test_the_customs_of_libraries(tmp_path, pack, name, tolerance, note):
         ("T_Rock_OcclusionRoughnessMetallic.png", "T_Rock", "packed"),
         ("rockBaseColor.png", "rock", "albedo"),
         ("wall_2048x2048_diffuse.tif", "wall", "albedo"),
+        ("tdbcjh0_2K_Normal_LOD0.jpg", "tdbcjh0", "normal"),
         ("albedo.png", "", "albedo"),
         ("brick_diff_2k.exr", "brick", "albedo"),
     ],
@@ -210,7 +211,7 @@ def test_incomplete_sets_are_refused(tmp_path, gone, reason):
     freepbr(tmp_path / "source", stored())
     (tmp_path / f"source/rusty-metal-bl/rusty-metal_{gone}.png").unlink()
     material = outcome(import_materials(tmp_path / "source", tmp_path / "data"))
-    assert (material.status, material.notes) == ("refused", (reason,))
+    assert (material.status, material.notes) == ("refused", (f"{tmp_path}/source/rusty-metal-bl: {reason}",))
 
 
 def test_16_bits_are_rounded_and_maps_brought_to_one_size(tmp_path):
@@ -273,6 +274,27 @@ def test_formats_that_are_not_read_are_named(tmp_path):
     (folder / "rusty-metal_normal-ogl.png").rename(folder / "rusty-metal_normal-ogl.exr")
     material = outcome(import_materials(tmp_path / "source", tmp_path / "data"))
     assert "normal-ogl.exr: .exr files are not read; convert it to a 16-bit PNG" in material.notes[0]
+
+
+def test_what_is_not_read_is_replaced_by_what_is(tmp_path):
+    maps = stored()
+    polyhaven(tmp_path / "source", maps)
+    for role in ("nor_gl", "rough"):  # beside nor_dx and arm, as Poly Haven offers them
+        (tmp_path / f"source/metal_plate_1k.blend/textures/metal_plate_{role}_1k.exr").write_bytes(b"not read")
+    material = outcome(import_materials(tmp_path / "source", tmp_path / "data"))
+    assert material.status == "imported"
+    assert "packed: took metal_plate_arm_1k.png, as metal_plate_rough_1k.exr is not read" in material.notes
+    assert "normal-dx: took metal_plate_nor_dx_1k.png, as metal_plate_nor_gl_1k.exr is not read" in material.notes
+    close(tmp_path / "data/output/metal_plate", maps, 0)
+
+
+def test_metalness_that_is_not_read_is_not_taken_for_none(tmp_path):
+    freepbr(tmp_path / "source", stored())
+    folder = tmp_path / "source/rusty-metal-bl"
+    (folder / "rusty-metal_metallic.png").rename(folder / "rusty-metal_metallic.exr")
+    material = outcome(import_materials(tmp_path / "source", tmp_path / "data"))
+    assert material.status == "refused"
+    assert "metallic.exr: .exr files are not read" in material.notes[0]
 
 
 def test_nothing_is_overwritten_unless_asked(tmp_path):
