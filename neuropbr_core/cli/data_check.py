@@ -6,30 +6,37 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from neuropbr_core.cli.overrides import CURRICULUM
 
 if TYPE_CHECKING:
     from neuropbr_core.data.checking import CheckReport
     from neuropbr_core.data.findings import Finding
     from neuropbr_core.data.quarantine import Move
-
+    from neuropbr_core.recipe.sections import Data
 
 REPORT_VERSION = 1
 
 
 @click.command()
-@click.argument("root", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("root", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--input-dir", metavar="DIR", help="Folder of the views.  [default: ROOT/input]")
+@click.option("--output-dir", metavar="DIR", help="Folder of the true maps.  [default: ROOT/output]")
+@click.option("--metadata", metavar="FILE", help="Materials of the samples.  [default: render_metadata.json]")
 @click.option(
     "--views", default=3, show_default=True, type=click.IntRange(1, 64), help="Views that a sample must have."
 )
 @click.option(
     "--curriculum",
+    "--render-curriculum",
+    "curriculum",
     default="mixed",
     show_default=True,
-    type=click.Choice(["clean", "mixed", "dirty"]),
-    help="Which samples to look at.",
+    type=CURRICULUM,
+    help="Which samples to look at: 0 clean, 1 mixed, 2 dirty.",
 )
 @click.option("--size", type=click.IntRange(16, 8192), help="Side that all images must have; default: one for all.")
 @click.option(
@@ -41,39 +48,60 @@ REPORT_VERSION = 1
     help="Move samples and materials with errors to DIR (after ROOT; default ROOT/quarantine).",
 )
 @click.option("--strict", is_flag=True, help="Fail on warnings too.")
+@click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    metavar="CODE[:NAME]",
+    help="A warning that was looked at, of one material, sample or file or of all; it becomes an info. Repeatable.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one for each CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.pass_context
 def check(  # noqa: PLR0913
     ctx: click.Context,
     *,
-    root: Path,
+    root: Path | None,
+    input_dir: str | None,
+    output_dir: str | None,
+    metadata: str | None,
     views: int,
-    curriculum: Literal["clean", "mixed", "dirty"],
+    curriculum: str,
     size: int | None,
     aside: str | None,
     strict: bool,
+    allowed: tuple[str, ...],
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Report all that is wrong with a dataset.
 
-    Every file of the dataset in ROOT is looked at. Errors keep it from being trained on; warnings are maps that are
-    hardly what they should be, duplicates and strays; the rest is good to know. The exit status is 1 when there are
-    errors, with --strict also for warnings, that --quarantine did not move; 2 for wrong usage. Cameras are checked when
-    ROOT/input/cameras.json is there. `neuropbr data restore DIR` moves everything back.
+    Every file of the dataset in ROOT, or in the folders that are named, is looked at. Errors keep it from being trained
+    on; warnings are maps that are hardly what they should be, duplicates and strays; the rest is good to know. The exit
+    status is 1 when there are errors, with --strict also for warnings, that --quarantine did not move; 2 for wrong
+    usage. Cameras are checked when cameras.json is there. `neuropbr data restore DIR` moves everything back.
     """
     from neuropbr_core.data.checking import check_dataset
-    from neuropbr_core.data.layout import CAMERAS_NAME
+    from neuropbr_core.data.findings import allow
     from neuropbr_core.data.progress import bar, silent
     from neuropbr_core.data.quarantine import quarantine
-    from neuropbr_core.recipe.sections import Data
 
-    alignment: Literal["recorded", "none"] = "recorded" if (root / "input" / CAMERAS_NAME).exists() else "none"
-    section = Data(root=str(root), views=views, render_curriculum=curriculum, alignment=alignment)
+    section = _section(
+        root,
+        input_dir,
+        output_dir,
+        metadata=metadata,
+        views=views,
+        render_curriculum=int(curriculum) if curriculum.isdigit() else curriculum,
+    )
     processes = workers or os.cpu_count() or 1
     report = check_dataset(section, size=size, workers=processes, progress=silent if as_json else bar)
-    moved = [] if aside is None else quarantine(section, report.findings, Path(aside or root / "quarantine"))
+    findings, unfitting = allow(report.findings, allowed)
+    report = dataclasses.replace(report, findings=findings)
+    for text in unfitting:
+        click.echo(f"--allow {text}: fits no warning", err=True)
+    home = root or Path(section.input_dir or "")
+    moved = [] if aside is None else quarantine(section, report.findings, Path(aside or home / "quarantine"))
     left = _left(report, moved)
     ok = not any(finding.level == "error" or (strict and finding.level == "warning") for finding in left)
     if as_json:
@@ -94,6 +122,18 @@ def restore(quarantine: Path) -> None:
     for move in moved:
         click.echo(f"restored {move.source}")
     click.echo(f"Restored {_counted(len(moved), 'folder')} from {quarantine}")
+
+
+def _section(root: Path | None, input_dir: str | None, output_dir: str | None, **keys: Any) -> "Data":
+    """The section `data` that the command line describes; cameras count where there are any."""
+    from neuropbr_core.data.layout import locate
+    from neuropbr_core.recipe.sections import Data
+
+    if root is None and (input_dir is None or output_dir is None):
+        raise click.UsageError("name a ROOT, or both --input-dir and --output-dir")
+    home = None if root is None else str(root)
+    section = Data(root=home, input_dir=input_dir, output_dir=output_dir, alignment="none", **keys)
+    return dataclasses.replace(section, alignment="recorded") if locate(section).cameras.exists() else section
 
 
 def _left(report: "CheckReport", moved: "list[Move]") -> "list[Finding]":

@@ -1,7 +1,8 @@
 """What is wrong with a dataset, one thing at a time: what people read, programs parse and quarantine acts on."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from neuropbr_core.materials.lint import Level
 
@@ -36,3 +37,29 @@ class Finding:
 def of_level(findings: Iterable[Finding], level: Level) -> list[Finding]:
     """Return the findings of one level, in their order."""
     return [finding for finding in findings if finding.level == level]
+
+
+def allow(findings: Iterable[Finding], allowed: Sequence[str]) -> tuple[list[Finding], list[str]]:
+    """Lower warnings that a person has looked at to infos; errors stay what they are.
+
+    Args:
+        findings: What was found.
+        allowed: `CODE`, or `CODE:NAME` for that of one material, sample or file.
+
+    Returns:
+        The findings, errors first, and those of `allowed` that fit no warning.
+    """
+    lowered, used = [], set()
+    for finding in findings:
+        fitting = _forms(finding).intersection(allowed) if finding.level == "warning" else set()
+        used |= fitting
+        message = f"{finding.message} (allowed)"
+        lowered.append(replace(finding, level="info", message=message) if fitting else finding)
+    lowered.sort(key=lambda finding: LEVELS.index(finding.level))
+    return lowered, [text for text in allowed if text not in used]
+
+
+def _forms(finding: Finding) -> set[str]:
+    """What allows a finding."""
+    names = (finding.material, finding.sample, Path(finding.path).name)
+    return {finding.code, *(f"{finding.code}:{name}" for name in names if name is not None)}

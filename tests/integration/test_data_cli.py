@@ -39,6 +39,45 @@ def test_strict_fails_on_warnings(pool):
     assert invoke("check", pool, "--strict").exit_code == 1
 
 
+METALS = ("acg_Metal053C", "t3_Sci-Fi_Wall_014")
+
+
+def test_warnings_that_were_looked_at_are_allowed(pool):
+    allowed = [f"--allow=metallic-not-binary:{name}" for name in METALS]
+    result = invoke("check", pool, "--strict", *allowed, "--json")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["ok"], report["counts"]["warning"]) == (0, True, 0)
+    lowered = [finding for finding in report["findings"] if finding["message"].endswith(" (allowed)")]
+    assert [(one["level"], one["code"], one["material"]) for one in lowered] == [
+        ("info", "metallic-not-binary", name) for name in METALS
+    ]
+    assert invoke("check", pool, "--strict", allowed[0]).exit_code == 1
+    assert invoke("check", pool, "--strict", "--allow=metallic-not-binary").exit_code == 0
+    result = invoke("check", pool, "--strict", "--allow=metallic-not-binary:oak")
+    assert (result.exit_code, result.stderr) == (1, "--allow metallic-not-binary:oak: fits no warning\n")
+
+
+def test_errors_are_not_allowed_away(spoilt):
+    result = invoke("check", spoilt, "--allow=undecodable", "--allow=missing-views")
+    assert (result.exit_code, result.stderr.count("fits no warning")) == (1, 2)
+
+
+@pytest.mark.parametrize("curriculum", ["0", "clean"])
+def test_folders_that_lie_apart_are_checked(spoilt, tmp_path, curriculum):
+    (tmp_path / "photos").mkdir()
+    views, maps = spoilt.rename(tmp_path / "data") / "input", tmp_path / "photos/maps"
+    (tmp_path / "data/output").rename(maps)
+    (views / "render_metadata.json").rename(tmp_path / "names.json")
+    where = ["--input-dir", views, "--output-dir", maps]
+    named = ["--metadata", tmp_path / "names.json", "--render-curriculum", curriculum]
+    result = invoke("check", *where, *named, "--quarantine", tmp_path / "aside", "--json")
+    report = json.loads(result.stdout)
+    assert (report["ok"], report["samples"], len(report["moved"])) == (True, 6, 3)
+    assert (tmp_path / "aside/output/t3_Wood_027").is_dir()
+    usage = CliRunner().invoke(data, ["check", "--input-dir", str(views)])
+    assert (usage.exit_code, "name a ROOT, or both --input-dir and --output-dir" in usage.stderr) == (2, True)
+
+
 @pytest.fixture
 def spoilt(pool, tmp_path):
     """A copy of the pool with a view missing and a normal map cut off."""
