@@ -170,6 +170,12 @@ def _require_continuable(pool: Pool, settings: Settings, resume: bool) -> None:
     if found is None:
         if pool.foreign():
             raise DataError(f"{pool.input}: holds a dataset that was not rendered here; choose another folder")
+        if taken := sorted(name for name in settings.materials if (pool.output / name).exists()):
+            more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+            raise DataError(
+                f"{pool.output}: holds {taken[0]}{more}, which rendering would replace by maps of {settings.size} "
+                "pixels; choose another folder to render into"
+            )
         return
     if not resume:
         raise DataError(f"{pool.input}: holds rendered samples; continue with --resume, or choose another folder")

@@ -198,6 +198,17 @@ def test_a_pool_is_not_overwritten_or_mixed(plan, tmp_path):
         synthesize(plan, tmp_path, resume=True)
 
 
+def test_materials_are_not_replaced_by_their_small_copies(plan, materials, tmp_path):
+    shutil.copytree(materials, tmp_path / "output")
+    before = pixels(tmp_path)
+    for source in (materials, tmp_path / "output"):
+        message = r"output: holds brick and 1 more, which rendering would replace by maps of 48 pixels; choose another"
+        with pytest.raises(DataError, match=message):
+            synthesize(replace(plan, materials=str(source), size=48), tmp_path)
+    assert pixels(tmp_path) == before
+    assert not (tmp_path / "input").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
