@@ -30,6 +30,7 @@ from neuropbr_core.samples import Sample as SampleOf
 Source = Literal["clean", "dirty"]
 
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", *HEIF_SUFFIXES)
+_SUFFIXES = (*PHOTO_SUFFIXES, ".webp", ".tif", ".tiff", ".tga", ".bmp", ".exr")
 METADATA_NAME = "render_metadata.json"
 CAMERAS_NAME = "cameras.json"
 
@@ -156,7 +157,7 @@ def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
     """Read `render_metadata.json`; None and the reason when it cannot be used."""
     example = 'a JSON object from sample folders to material folders, such as {"sample_0000": "wood_oak"}'
     try:
-        metadata = json.loads(path.read_bytes())
+        metadata = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except FileNotFoundError:
         return None, [f"{path}: no such file; create it: {example}"]
     except (OSError, ValueError) as error:
@@ -167,6 +168,16 @@ def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
     if wrong:
         return None, [f"{path}: {name}: {metadata[name]!r} is not the name of a material folder" for name in wrong]
     return metadata, []
+
+
+def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object whose names are all different; of equal ones Python would silently take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice} stands there {names.count(twice)} times, name it once")
+    return found
 
 
 def sample_folders(folder: Path) -> list[Path]:
@@ -194,7 +205,16 @@ def missing_maps(folder: Path) -> str | None:
     if not missing:
         return None
     needed = ", ".join(spec.file_name for spec in MAPS.values())
-    return f"{folder}: {', '.join(missing)} missing; a material folder needs {needed}"
+    hint = _misnamed(folder, missing)
+    instead = f". There is {hint}; `neuropbr data import` makes PNG files of the right names" if hint else ""
+    return f"{folder}: {', '.join(missing)} missing; a material folder needs {needed}{instead}"
+
+
+def _misnamed(folder: Path, missing: Sequence[str]) -> str:
+    """List the images in a folder that are called like missing ones, but for capitals or suffix."""
+    stems = {Path(name).stem for name in missing}
+    names = [path.name for path in folder.iterdir() if path.stem.lower() in stems and path.suffix.lower() in _SUFFIXES]
+    return ", ".join(sorted(names))
 
 
 def map_files(folder: Path) -> dict[str, Path]:
@@ -223,6 +243,8 @@ def _no_samples(paths: Paths, data: Data) -> Finding:
     present = [source for source in others if sample_folders(paths.input / source)]
     if present:
         hint = f"{paths.input / present[0]} has some: set data.render_curriculum to {present[0]} or mixed"
+    elif not paths.input.is_dir() and paths.output.is_dir():
+        hint = f"photograph the materials in {paths.output}, or render them with `neuropbr data synthesize`"
     elif not paths.input.is_dir():
         hint = f"the folder {paths.input} does not exist; set data.root to the folder that holds input/ and output/"
     else:
@@ -278,7 +300,9 @@ def _sample_problems(
         problems.append(("not-in-metadata", text))
     files = {view_name(view): folder / view_name(view) for view in range(views)}
     if missing := [name for name, path in files.items() if not path.is_file()]:
-        text = f"data.views is {views}, so a sample has {', '.join(files)}. Add them, or remove the sample"
+        hint = _misnamed(folder, missing)
+        instead = f"There is {hint}: save it as PNG under the right name" if hint else "Add them, or remove the sample"
+        text = f"data.views is {views}, so a sample has {', '.join(files)}. {instead}"
         problems.append(("missing-views", f"{', '.join(missing)} missing; {text}"))
     if ends and (cut := _cut_off(path for name, path in files.items() if name not in missing)):
         problems.append(("truncated", cut))

@@ -87,6 +87,10 @@ def test_missing_metadata_says_what_to_create(root):
         ("{", r"render_metadata\.json: Expecting property name .*line 1 column 2"),
         ("[]", r"render_metadata\.json: found a list; it must be a JSON object"),
         ('{"sample_0000": 3}', "sample_0000: 3 is not the name of a material folder"),
+        (
+            '{"sample_0000": "oak", "sample_0000": "brick"}',
+            "sample_0000 stands there 2 times, name it once; it must",
+        ),
         ('{"sample_0000": "../oak"}', r"'../oak' is not the name of a material folder"),
     ],
 )
@@ -117,6 +121,17 @@ def test_all_problems_come_at_once(root):
     assert lines[5].endswith("cameras.json; record its cameras, or set data.alignment to none")
 
 
+def test_images_of_another_format_are_found(root):
+    (root / "input/clean/sample_0000/1.png").rename(root / "input/clean/sample_0000/1.JPG")
+    (root / "input/clean/sample_0000/2.png").rename(root / "input/clean/sample_0000/2.heic")
+    (root / "output/brick/albedo.png").rename(root / "output/brick/Albedo.tif")
+    with pytest.raises(DataError) as caught:
+        find_samples(section(root))
+    maps, views = str(caught.value).splitlines()
+    assert maps.endswith("normal.png. There is Albedo.tif; `neuropbr data import` makes PNG files of the right names")
+    assert views.endswith("1.png, 2.png. There is 1.JPG, 2.heic: save it as PNG under the right name")
+
+
 def test_usable_samples_remain_in_a_scan(root):
     (root / "input/clean/sample_0001/2.png").unlink()
     scan = scan_dataset(section(root))
@@ -142,6 +157,9 @@ def test_nothing_found_says_why(root, tmp_path):
         find_samples(section(root, render_curriculum=0))
     with pytest.raises(DataError, match=r"the folder .*elsewhere/input does not exist; set data\.root"):
         find_samples(section(tmp_path / "elsewhere"))
+    (root / "input").rename(root / "photos")
+    with pytest.raises(DataError, match=r"photograph the materials in .*/output, or render them with `neuropbr data"):
+        find_samples(section(root))
 
 
 def test_cameras_are_needed_only_when_recorded(root):
