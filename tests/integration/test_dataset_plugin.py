@@ -122,7 +122,7 @@ RECIPE = """
     data: {source: {use: reel, file: captures.npz}, root: null, synthesize: null, pack: packed, alignment: none,
            image_size: 32, output_size: 32, crop_size: 16, repeats: 2, val_materials: [b]}
     model: {encoder: {channels: [8, 8]}, decoder: {channels: [8], head_channels: 8}, view_conditioning: none,
-            albedo: direct}
+            albedo: direct, reflectance_profile: false}
     training: {epochs: 1, batch_size: 2, device: cpu}
     export: {torchscript: null}
 """
