@@ -28,6 +28,7 @@ PLAIN = (
     "data.alignment=none",
     "data.repeats=2",
     "model.view_conditioning=none",
+    "model.reflectance_profile=false",
     "model.albedo=direct",
     "optimizer.scheduler=none",
     "optimizer.warmup_epochs=0",
