@@ -186,9 +186,12 @@ def open_taught(
     """
     progress = bar if fabric.is_global_zero else silent
     split = None if teacher is None else teacher.splitter(recipe.data, recipe.training.seed)
+    profiled = teacher is not None and is_online(recipe) and teacher.spec.section.reflectance_profile
     dataset = first_then_others(
         fabric,
-        lambda: open_dataset(recipe, registry=registry, choose_split=split, say=report, progress=progress),
+        lambda: open_dataset(
+            recipe, registry=registry, choose_split=split, overviews=profiled, say=report, progress=progress
+        ),
     )
     if teacher is None or is_online(recipe):
         return dataset

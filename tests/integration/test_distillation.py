@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_run
 import torch
 
 from neuropbr_core.data.batch import collate
@@ -16,7 +17,7 @@ from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.teacher_shards import read_shards
 from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeError, RunError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.model import load_model
+from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.registry import default_registry
 from neuropbr_core.training.device import make_fabric
@@ -26,6 +27,7 @@ from neuropbr_core.training.run import run
 from neuropbr_core.training.run_folder import RunFolder
 from neuropbr_core.training.student import check_same_teacher, open_taught, plan_teacher
 from neuropbr_core.training.teacher import open_teacher
+from neuropbr_core.training.teacher_frames import make_shards
 from neuropbr_core.training.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]
@@ -123,6 +125,31 @@ def test_shards_are_what_the_teacher_predicts_of_whole_frames(make_student: Make
             torch.testing.assert_close(stored, value[0], atol=2e-3, rtol=1e-3)
 
 
+def test_a_sample_that_an_epoch_repeats_is_predicted_once(
+    make_student: MakeRecipe, teacher: Path, tmp_path: Path
+) -> None:
+    often = make_student('data.oversample={"t3_*": 3}')
+    registry, fabric = default_registry(), make_fabric(often.training)
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    repeated = open_dataset(often).train.samples
+    assert len(repeated) > len({sample.id for sample in repeated}) == 6
+    done = make_shards(found, often, tmp_path / "s", size=32, fabric=fabric, registry=registry, shard_size=2)
+    assert (done.predicted, done.kept) == (6, 0)
+    assert len(list((tmp_path / "s").iterdir())) == 3
+
+
+def test_a_prediction_that_is_not_a_number_is_refused(make_student: MakeRecipe, teacher: Path, tmp_path: Path) -> None:
+    generator, spec = load_model(teacher / "checkpoints" / "epoch_0001")
+    torch.nn.init.constant_(generator.heads["metallic"][-1].bias, float("nan"))  # type: ignore[arg-type, index]
+    save_model(generator, spec, tmp_path)
+    shutil.copy(teacher / "provenance.json", tmp_path)
+    recipe, registry = make_student(), default_registry()
+    found = open_teacher(tmp_path, registry)
+    with pytest.raises(DataError, match=rf"{tmp_path}, clean/sample_\d+: the teacher predicts metallic that is not a "):
+        make_shards(found, recipe, tmp_path / "s", size=32, fabric=make_fabric(recipe.training), registry=registry)
+    assert not (tmp_path / "s").exists()
+
+
 def test_stored_and_live_predictions_agree(make_student: MakeRecipe, teacher: Path) -> None:
     """Of whole frames, but for half precision; the live ones in every flip and turn too, but for the network's bias
     towards an orientation, which leaves the untouched visits to compare."""
@@ -165,6 +192,31 @@ def test_a_live_teacher_of_another_size_sees_the_same_crop(make_student: MakeRec
     inner = -torch.nn.functional.max_pool2d(-inner.float(), 5, 1, 2) > 0
     difference = ((both - prepared.views[0]).abs() * inner).sum() / inner.expand_as(both).sum()
     assert difference < 0.1 * prepared.views.std()
+
+
+def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame(
+    make_student: MakeRecipe, module_recipe: MakeRecipe, teacher: Path, tmp_path: Path
+) -> None:
+    """Although the student sees crops of 16 of 32 pixels, and has no profile itself."""
+    profiled = module_recipe("model.reflectance_profile=true")
+    small_run.save_run(tmp_path / "profiled", profiled)
+    shutil.copy(teacher / "provenance.json", tmp_path / "profiled")
+    registry = default_registry()
+    for place, wanted in ((teacher, False), (tmp_path / "profiled", True)):
+        recipe = taught_by(place, make_student(), mode="online")
+        found = open_teacher(place / "checkpoints" / "epoch_0001", registry)
+        dataset = open_taught(recipe, found, registry, make_fabric(recipe.training), silent)
+        prepared = prepare(collate([dataset.train[0]]), recipe.data, "cpu")
+        assert prepared.views.shape[-1] == 16
+        assert (prepared.overview is not None) == wanted
+    generator, spec = load_model(found.checkpoint, registry)
+    for parameter in generator.profile.parameters():  # type: ignore[union-attr]
+        torch.nn.init.normal_(parameter)  # untrained, it changes nothing
+    online = OnlineTeacher(generator, spec, recipe.data, make_fabric(recipe.training))
+    informed, alone = (online(each).teacher for each in (prepared, prepared._replace(overview=None)))
+    assert informed is not None
+    assert alone is not None
+    assert not torch.equal(informed.maps["metallic"], alone.maps["metallic"])
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])
