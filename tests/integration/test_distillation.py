@@ -333,7 +333,7 @@ def test_teachers_that_are_not_there_are_refused(make_student: MakeRecipe, tmp_p
     (place / "photo.jpg").write_bytes(b"dear")
     with pytest.raises(RunError, match="the teacher's run belongs there, but it is not empty and no run"):
         run(recipe, run_name="student", report=silent)
-    with pytest.raises(RunError, match="has a teacher itself"):
+    with pytest.raises(RecipeError, match="quickstart_student:1:1 teacher: has a teacher itself"):
         run(make_student("teacher.recipe=neuropbr:quickstart_student", "teacher.overrides=[]"), report=silent)
 
 
