@@ -21,7 +21,8 @@ from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.registry import default_registry
 from neuropbr_core.training.device import make_fabric
-from neuropbr_core.training.online_teacher import OnlineTeacher
+from neuropbr_core.training.feed import Feed
+from neuropbr_core.training.online_teacher import OnlineTeacher, load_online
 from neuropbr_core.training.plan import plan_run
 from neuropbr_core.training.run import run
 from neuropbr_core.training.run_folder import RunFolder
@@ -217,6 +218,21 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
     assert informed is not None
     assert alone is not None
     assert not torch.equal(informed.maps["metallic"], alone.maps["metallic"])
+
+
+def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student: MakeRecipe, teacher: Path) -> None:
+    recipe = taught_by(teacher, make_student("data.random_views=true", "training.batch_size=1"), mode="online")
+    registry, fabric = default_registry(), make_fabric(recipe.training)
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    online = load_online(recipe, found, fabric, registry)
+    assert online is not None
+    shown: list[int] = []
+    online.generator.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[1]))
+    dataset = open_taught(recipe, found, registry, fabric, silent)
+    batches = [each for group in Feed(recipe, dataset.train, fabric, online).groups(0, 0) for each in group.batches]
+    assert {each.views.shape[1] for each in batches} > {3}
+    assert shown == [3] * len(batches)
+    assert all(each.teacher is not None for each in batches)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])
