@@ -199,12 +199,12 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
     make_student: MakeRecipe, module_recipe: MakeRecipe, teacher: Path, tmp_path: Path
 ) -> None:
     """Although the student sees crops of 16 of 32 pixels, and has no profile itself."""
-    profiled = module_recipe("model.reflectance_profile=true")
-    small_run.save_run(tmp_path / "profiled", profiled)
-    shutil.copy(teacher / "provenance.json", tmp_path / "profiled")
     registry = default_registry()
-    for place, wanted in ((teacher, False), (tmp_path / "profiled", True)):
-        recipe = taught_by(place, make_student(), mode="online")
+    for wanted in (False, True):
+        place = tmp_path / f"profile-{wanted}"
+        small_run.save_run(place, module_recipe(f"model.reflectance_profile={str(wanted).lower()}"))
+        shutil.copy(teacher / "provenance.json", place)
+        recipe = taught_by(place, make_student("model.reflectance_profile=false"), mode="online")
         found = open_teacher(place / "checkpoints" / "epoch_0001", registry)
         dataset = open_taught(recipe, found, registry, make_fabric(recipe.training), silent)
         prepared = prepare(collate([dataset.train[0]]), recipe.data, "cpu")
@@ -302,7 +302,7 @@ def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, te
     assert plan is not None
     assert plan.state == "there"
     (note,) = plan.notes
-    assert "made with another recipe (1 values, such as optimizer.lr: 0.004 -> 0.001); remove it to have it" in note
+    assert "made with another recipe (1 values, such as optimizer.lr: 0.003 -> 0.001); remove it to have it" in note
 
 
 def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: Path) -> None:
@@ -363,7 +363,13 @@ def test_what_cannot_work_is_refused_before_the_teacher_is_trained(make_student:
     unknown = make_student(*online, "losses.distillation={feature_weight: 1, features: {latent: middle}}")
     with pytest.raises(ModelError, match="the teacher has no middle; it has latent, decoder0"):
         run(unknown, report=silent)
-    plain = ("data.alignment=none", "model.view_conditioning=none", "model.albedo=direct", "model.ratio_images=false")
+    plain = (
+        "data.alignment=none",
+        "model.view_conditioning=none",
+        "model.reflectance_profile=false",
+        "model.albedo=direct",
+        "model.ratio_images=false",
+    )
     with pytest.raises(RunError, match=r"trained with data.alignment: recorded, the student has none.*mode: shards"):
         run(make_student(*online, *plain), report=silent)
     deep = [*TEACHER, "data.image_size=48", "data.output_size=48", "model.encoder.channels=[8, 8, 8, 8]"]
