@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,6 +26,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """`write_bytes` for text, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+@contextmanager
+def usual_mode(path: Path) -> Iterator[None]:
+    """Context in which a library writes `path`: it can then be read by all who may read other new files.
+
+    safetensors writes files that their owner alone can read, whatever the umask says.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    yield
+    with suppress(OSError):  # a file system without modes
+        path.chmod(mode)
 
 
 def file_name(name: str) -> str:

@@ -31,13 +31,14 @@ def recipe() -> None:
 @set_option
 @click.pass_context
 def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any) -> None:
-    """Report everything that is wrong with RECIPE."""
+    """Report everything that is wrong with RECIPE, and with the recipe that makes its teacher."""
     from neuropbr_core.recipe import load_recipe
+    from neuropbr_core.recipe.teaching import teachers_recipe
 
     failed = False
     for path in recipes:
         try:
-            load_recipe(path, collect_overrides(**overrides))
+            teachers_recipe(load_recipe(path, collect_overrides(**overrides)))
         except RecipeError as error:
             click.echo(str(error), err=True)
             failed = True

@@ -69,6 +69,7 @@ def open_dataset(
     *,
     registry: Registry | None = None,
     choose_split: Callable[[Sequence[str]], Split] | None = None,
+    overviews: bool = False,
     say: Callable[[str], None] = _log.info,
     progress: Progress = silent,
 ) -> OpenedDataset:
@@ -81,6 +82,7 @@ def open_dataset(
         overrides: `key=value` settings on top, when `recipe` is a file.
         registry: Where the component at `data.source` comes from; default: what is installed.
         choose_split: Splits the materials, given each sample's; default: as section `data` says.
+        overviews: Whether someone beside the recipe's own model wants the whole frame in few pixels with each crop.
         say: Receives a line before something takes long.
         progress: Shows how far rendering or packing is.
 
@@ -107,11 +109,17 @@ def open_dataset(
     for pattern in unmatched([sample.material for sample in samples], data.oversample):
         say(f"data.oversample: no material fits {pattern!r}")
     validation = [sample for sample in samples if sample.material in held]
-    overviews = checked.model.reflectance_profile and (data.crop_size or data.image_size) < data.image_size
+    cropped = (data.crop_size or data.image_size) < data.image_size
     return OpenedDataset(
         all=whole,
         train=MaterialDataset(
-            training, data, images, train=True, seed=seed, buffers=whole.buffers, overviews=overviews
+            training,
+            data,
+            images,
+            train=True,
+            seed=seed,
+            buffers=whole.buffers,
+            overviews=cropped and (overviews or checked.model.reflectance_profile),
         ),
         val=MaterialDataset(validation, data, images, buffers=whole.buffers),
         split=asdict(split),

@@ -87,8 +87,9 @@ def follow_split(
 ) -> Split:
     """Split materials as they were split for a teacher, so that none it trained on is validated with.
 
-    What the teacher held back is held back; all else is trained on, also materials that it has never seen. Where it has
-    seen none of them, they are split as if there were no teacher.
+    What the teacher held back is held back, and so are look-alikes of it that the teacher has never seen; all else is
+    trained on, also other materials that it has never seen. Where it has seen none of them, they are split as if there
+    were no teacher.
 
     Args:
         materials: Names; repeats count once.
@@ -97,32 +98,43 @@ def follow_split(
         seed: As for `split_materials`, when the teacher has seen none.
         val_ratio: Likewise.
         val_materials: What the recipe itself wants held back; it must be what was held back from the teacher.
-        groups: As for `split_materials`, when the teacher has seen none.
+        groups: Materials that stay on one side, as far as the teacher's split lets them; a note says where it does not.
 
     Raises:
-        DataError: `val_materials` is not what the teacher's split says; the message has what differs.
+        DataError: `val_materials` is not what the teacher's split says, and the message has what differs; or a material
+            is in two groups.
     """
     names = sorted(set(materials))
-    held = tuple(name for name in names if name in held_back)
-    if not held and not any(name in trained for name in names):
+    theirs = {name for name in names if name in held_back}
+    if not theirs and not any(name in trained for name in names):
         return split_materials(names, val_ratio=val_ratio, seed=seed, val_materials=val_materials, groups=groups)
+    kept, notes = _present_groups(names, groups or {})
+    alike = {name for members in kept.values() if theirs.intersection(members) for name in members}
+    held = theirs | alike.difference(trained)
     if val_materials:
         _check_explicit(names, set(val_materials), {})
-        _check_followed(set(val_materials), set(held), set(trained))
-    notes = [] if held else ["no validation: the teacher trained on these materials and held none of them back"]
-    if new := [name for name in names if name not in held_back and name not in trained]:
+        _check_followed(set(val_materials), theirs, held - theirs, set(trained))
+    apart = [group for group, members in kept.items() if 0 < len(held.intersection(members)) < len(members)]
+    notes += [f"data.groups.{group}: the teacher trained on some of it and held some back" for group in apart]
+    if not held:
+        notes.append("no validation: the teacher trained on these materials and held none of them back")
+    if new := [name for name in names if name not in held and name not in trained]:
         notes.append(f"trained on although the teacher has not seen them: {_shown(new)}")
-    return Split(tuple(name for name in names if name not in held), held, seed, None, {}, tuple(notes))
+    together = {group: members for group, members in kept.items() if group not in apart}
+    train = tuple(name for name in names if name not in held)
+    return Split(train, tuple(sorted(held)), seed, None, together, tuple(notes))
 
 
-def _check_followed(wanted: set[str], held: set[str], trained: set[str]) -> None:
+def _check_followed(wanted: set[str], held: set[str], alike: set[str], trained: set[str]) -> None:
     differences = []
     if seen := sorted(wanted & trained):
         differences.append(f"holds back {_shown(seen)}, which the teacher trained on")
-    if new := sorted(wanted - held - trained):
+    if new := sorted(wanted - held - alike - trained):
         differences.append(f"holds back {_shown(new)}, which was not held back from the teacher")
     if unheld := sorted(held - wanted):
         differences.append(f"trains on {_shown(unheld)}, which was held back from the teacher")
+    if unheld := sorted(alike - wanted):
+        differences.append(f"trains on {_shown(unheld)}, grouped with what was held back from the teacher")
     if differences:
         raise DataError(
             f"data.val_materials contradicts the teacher's split: it {'; it '.join(differences)}. Leave val_materials "

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from neuropbr_core.data.augmentation import Logits
 from neuropbr_core.data.layout import raise_problems
 from neuropbr_core.errors import DataError
+from neuropbr_core.files import usual_mode
 from neuropbr_core.samples import CameraRecord, Sample
 
 SUFFIX = ".safetensors"
@@ -96,7 +97,8 @@ def write_shard(
     aside = folder / f".{final.name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, aside, metadata={_HEADER: text.decode()})
+        with usual_mode(aside):
+            save_file(tensors, aside, metadata={_HEADER: text.decode()})
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(final)

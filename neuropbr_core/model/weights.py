@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuropbr_core.errors import CheckpointError, PluginError
+from neuropbr_core.files import usual_mode
 from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
@@ -35,7 +36,8 @@ def save_model(
     registry = registry or default_registry()
     given = generator if isinstance(generator, Mapping) else generator.state_dict()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in given.items()}
-    save_file(state, folder / WEIGHTS)
+    with usual_mode(folder / WEIGHTS):
+        save_file(state, folder / WEIGHTS)
     parts = {"encoder": spec.encoder, "fusion": spec.fusion}
     components = [provenance(registry.find(kind, part.use)) for kind, part in parts.items()]
     document = {"format": FORMAT, "model": spec.to_dict(), "components": components}

@@ -1,5 +1,6 @@
 """From a recipe file to a frozen, typed `Recipe`."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,13 +18,15 @@ from neuropbr_core.recipe.schema import section_order
 from neuropbr_core.recipe.sections import Component, Recipe
 from neuropbr_core.recipe.slots import USE
 from neuropbr_core.recipe.text import dump
-from neuropbr_core.shipped import resolve
+from neuropbr_core.shipped import SCHEME, resolve
 
 if TYPE_CHECKING:
     from neuropbr_core.registry import Registry
 
 _NO_NAME = re.compile(r"^-|[^A-Za-z0-9_-]+")
 """What a file's name may have and a recipe's name may not."""
+
+_TEACHERS_RECIPE = ("teacher", "recipe")
 
 DIRTY_ONLY = 2
 """The render curriculum that `data.use_dirty` stands for."""
@@ -90,7 +93,7 @@ def resolve_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "R
             return use
 
     root, problems = read_tree(path, overrides, qualify)
-    root = _with_curriculum(root)
+    root = _with_teacher_beside(_with_curriculum(root))
     checked = check_tree(root, registry, problems)
     if checked.problems:
         raise RecipeError(checked.problems)
@@ -117,6 +120,18 @@ def _with_curriculum(root: Node) -> Node:
     meant = replace(dirty, value=DIRTY_ONLY)
     section = replace(root.value["data"], value={**data, "render_curriculum": meant})
     return replace(root, value={**root.value, "data": section})
+
+
+def _with_teacher_beside(root: Node) -> Node:
+    """Read `teacher.recipe` relative to the file that says it, as `extends` is; a recipe written out is found again."""
+    node = root.at(_TEACHERS_RECIPE)
+    if node is None or not isinstance(node.value, str) or node.value.startswith(SCHEME):
+        return root
+    folder = Path() if node.place is None or node.place.words else Path(node.place.file).parent
+    meant = replace(node, value=os.path.abspath(folder / node.value))  # noqa: PTH100 - links are left as they are
+    section = root.value["teacher"]
+    section = replace(section, value={**section.value, "recipe": meant})
+    return replace(root, value={**root.value, "teacher": section})
 
 
 def _recipe(stem: str, root: Node, checked: Checked) -> Recipe:

@@ -342,8 +342,9 @@ class Teacher:
     recipe: Annotated[
         str | None,
         Meta(
-            description="The teacher's recipe, a path or `neuropbr:NAME`. Its run lies in the student's "
-            "`training.runs_dir` and is made first when it is missing, on the student's data and device."
+            description="The teacher's recipe: a path, relative to the file that says it, or `neuropbr:NAME`. Its run "
+            "lies in the student's `training.runs_dir` and is made first when it is missing, on the student's data and "
+            "device."
         ),
     ] = None
     overrides: Annotated[

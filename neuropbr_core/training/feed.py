@@ -86,9 +86,12 @@ class Feed:
         for batch in batches:
             ids += batch.ids
             prepared = prepare(batch.with_views(views), self.recipe.data, self.fabric.device)
+            if self.teacher is not None:  # which sees all views, as it did where its predictions are stored
+                fewer = prepared.views.shape[1] < batch.views.shape[1]
+                full = prepare(batch, self.recipe.data, self.fabric.device) if fewer else prepared
+                prepared = prepared._replace(teacher=self.teacher(full).teacher)
+                del full
             del batch  # the loader may have its memory back
-            if self.teacher is not None:
-                prepared = self.teacher(prepared)
             yield prepared
             del prepared
 

@@ -14,10 +14,9 @@ from neuropbr_core.data.teacher_shards import read_shards, require
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.model.weights import read_spec
-from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.sections import Recipe, Teacher
-from neuropbr_core.recipe.text import flow
+from neuropbr_core.recipe.teaching import teachers_recipe
 from neuropbr_core.registry import Registry
 from neuropbr_core.training.checkpoints import LATEST, find_checkpoint
 from neuropbr_core.training.online_teacher import is_online
@@ -29,9 +28,6 @@ from neuropbr_core.training.teacher import FoundTeacher, open_teacher
 from neuropbr_core.training.teacher_frames import make_shards, marks_of
 
 Report = Callable[[str], None]
-
-_SHARED = ("source", "root", "input_dir", "output_dir", "metadata", "synthesize", "pack")
-"""Keys of `data` that say where samples are; a teacher's recipe gets the student's."""
 
 _TEACHING = ("data", "model", "losses", "optimizer", "training")
 """Sections that decide what a teacher becomes."""
@@ -82,14 +78,12 @@ def plan_teacher(recipe: Recipe, registry: Registry) -> TeacherPlan | None:
     section = recipe.teacher
     if section is None:
         return None
-    given = section.run or section.checkpoint
-    if given is not None:
-        find_checkpoint(Path(given))
-        return TeacherPlan(section, Path(given), None, "there")
-    theirs = load_recipe(section.recipe or "", [*_passed_on(recipe), *section.overrides], registry)
+    theirs = teachers_recipe(recipe, registry)
+    if theirs is None:
+        given = Path(section.run or section.checkpoint or "")
+        find_checkpoint(given)
+        return TeacherPlan(section, given, None, "there")
     folder = RunFolder(Path(recipe.training.runs_dir) / theirs.name)
-    if theirs.teacher is not None:
-        raise RunError(f"teacher.recipe: {section.recipe} has a teacher itself; train that first, and name teacher.run")
     if not (folder.path / RECIPE).is_file():
         if folder.path.exists() and any(folder.path.iterdir()):
             raise RunError(
@@ -186,9 +180,12 @@ def open_taught(
     """
     progress = bar if fabric.is_global_zero else silent
     split = None if teacher is None else teacher.splitter(recipe.data, recipe.training.seed)
+    profiled = teacher is not None and is_online(recipe) and teacher.spec.section.reflectance_profile
     dataset = first_then_others(
         fabric,
-        lambda: open_dataset(recipe, registry=registry, choose_split=split, say=report, progress=progress),
+        lambda: open_dataset(
+            recipe, registry=registry, choose_split=split, overviews=profiled, say=report, progress=progress
+        ),
     )
     if teacher is None or is_online(recipe):
         return dataset
@@ -201,15 +198,6 @@ def open_taught(
     shards = read_shards(folder)
     require(shards, teacher.mark, size, wanted)
     return replace(dataset, train=dataset.train.taught(shards))
-
-
-def _passed_on(recipe: Recipe) -> list[str]:
-    """What a teacher's recipe takes over from its student's: where the data are, where to train, and where runs go."""
-    data = [f"data.{key}={flow(recipe.tree['data'][key])}" for key in _SHARED]
-    if recipe.data.val_materials:
-        data.append(f"data.val_materials={flow(list(recipe.data.val_materials))}")
-    places = [f"training.{key}={flow(getattr(recipe.training, key))}" for key in ("device", "devices", "runs_dir")]
-    return [*data, *places]
 
 
 def _notes(made: Recipe, wanted: Recipe) -> tuple[str, ...]:

@@ -88,7 +88,8 @@ def make_shards(  # noqa: PLR0913 - each named
         progress: Shows how far it is.
 
     Raises:
-        DataError: What is in the folder is of another teacher, size or data, or cannot be written.
+        DataError: What is in the folder is of another teacher, size or data, or cannot be written; or the teacher's
+            prediction of a sample is not a number.
     """
     data = teachers_data(recipe.data, teacher.spec)
     opened = open_dataset(
@@ -98,7 +99,7 @@ def make_shards(  # noqa: PLR0913 - each named
         say=say,
         progress=progress,
     )
-    samples = opened.train.samples
+    samples = list({sample.id: sample for sample in opened.train.samples}.values())  # an epoch may repeat some
     marks = dict(zip((sample.id for sample in samples), marks_of(opened, samples), strict=True))
     mark, there = teacher.mark, first(fabric, lambda: read_shards(folder))
     if lines := differences(there, mark, size, marks.values()):
@@ -188,16 +189,19 @@ def _predict(
         prepared = prepare(batch, frames.data, fabric.device)
         with torch.no_grad(), fabric.autocast():
             prediction = generator(prepared.views, prepared.visible, prepared.directions)
-        yield batch.ids[0], _halves(prediction, size)
+        yield batch.ids[0], _halves(prediction, size, f"{teacher.checkpoint}, {batch.ids[0]}")
 
 
-def _halves(prediction: Prediction, size: int) -> dict[str, Logits]:
+def _halves(prediction: Prediction, size: int, subject: str) -> dict[str, Logits]:
     """Logits of one frame as float16; those beyond its range, where a sigmoid is 0 or 1 anyway, at its end."""
     largest = torch.finfo(torch.float16).max
-    return {
-        name: resize(value.float(), size)[0].clamp(-largest, largest).half().cpu().numpy()
-        for name, value in prediction.logits.items()
-    }
+    logits = {name: resize(value.float(), size)[0] for name, value in prediction.logits.items()}
+    if broken := [name for name, value in logits.items() if value.isnan().any()]:
+        raise DataError(
+            f"{subject}: the teacher predicts {' and '.join(broken)} that is not a number, which nobody can learn "
+            f"from; predict with training.precision=fp32, or take another checkpoint"
+        )
+    return {name: value.clamp(-largest, largest).half().cpu().numpy() for name, value in logits.items()}
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -31,9 +31,9 @@ def test_the_recipe_is_sound(page: str, tmp_path: Path) -> None:
 def test_the_commands_exist_with_these_options(page: str) -> None:
     commands = [shlex.split(line) for line in re.findall(r"^    neuropbr (.*)$", page, re.MULTILINE)]
     commands += [shlex.split(text) for text in re.findall(r"`neuropbr ([^`]*)`", page)]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for words in commands:
-        names = words[: 2 if words[0] in ("distill", "plugin") else 1]
+        names = words[: 2 if words[0] in ("distill", "plugin", "recipe") else 1]
         help_text = CliRunner().invoke(root, [*names, "--help"]).output
         for option in [word for word in words if word.startswith("--")]:
             assert option in help_text, words

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_run
 import torch
 
 from neuropbr_core.data.batch import collate
@@ -16,16 +17,18 @@ from neuropbr_core.data.prepare import prepare
 from neuropbr_core.data.teacher_shards import read_shards
 from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeError, RunError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.model import load_model
+from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.registry import default_registry
 from neuropbr_core.training.device import make_fabric
-from neuropbr_core.training.online_teacher import OnlineTeacher
+from neuropbr_core.training.feed import Feed
+from neuropbr_core.training.online_teacher import OnlineTeacher, load_online
 from neuropbr_core.training.plan import plan_run
 from neuropbr_core.training.run import run
 from neuropbr_core.training.run_folder import RunFolder
 from neuropbr_core.training.student import check_same_teacher, open_taught, plan_teacher
 from neuropbr_core.training.teacher import open_teacher
+from neuropbr_core.training.teacher_frames import make_shards
 from neuropbr_core.training.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]
@@ -123,6 +126,31 @@ def test_shards_are_what_the_teacher_predicts_of_whole_frames(make_student: Make
             torch.testing.assert_close(stored, value[0], atol=2e-3, rtol=1e-3)
 
 
+def test_a_sample_that_an_epoch_repeats_is_predicted_once(
+    make_student: MakeRecipe, teacher: Path, tmp_path: Path
+) -> None:
+    often = make_student('data.oversample={"t3_*": 3}')
+    registry, fabric = default_registry(), make_fabric(often.training)
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    repeated = open_dataset(often).train.samples
+    assert len(repeated) > len({sample.id for sample in repeated}) == 6
+    done = make_shards(found, often, tmp_path / "s", size=32, fabric=fabric, registry=registry, shard_size=2)
+    assert (done.predicted, done.kept) == (6, 0)
+    assert len(list((tmp_path / "s").iterdir())) == 3
+
+
+def test_a_prediction_that_is_not_a_number_is_refused(make_student: MakeRecipe, teacher: Path, tmp_path: Path) -> None:
+    generator, spec = load_model(teacher / "checkpoints" / "epoch_0001")
+    torch.nn.init.constant_(generator.heads["metallic"][-1].bias, float("nan"))  # type: ignore[arg-type, index]
+    save_model(generator, spec, tmp_path)
+    shutil.copy(teacher / "provenance.json", tmp_path)
+    recipe, registry = make_student(), default_registry()
+    found = open_teacher(tmp_path, registry)
+    with pytest.raises(DataError, match=rf"{tmp_path}, clean/sample_\d+: the teacher predicts metallic that is not a "):
+        make_shards(found, recipe, tmp_path / "s", size=32, fabric=make_fabric(recipe.training), registry=registry)
+    assert not (tmp_path / "s").exists()
+
+
 def test_stored_and_live_predictions_agree(make_student: MakeRecipe, teacher: Path) -> None:
     """Of whole frames, but for half precision; the live ones in every flip and turn too, but for the network's bias
     towards an orientation, which leaves the untouched visits to compare."""
@@ -165,6 +193,46 @@ def test_a_live_teacher_of_another_size_sees_the_same_crop(make_student: MakeRec
     inner = -torch.nn.functional.max_pool2d(-inner.float(), 5, 1, 2) > 0
     difference = ((both - prepared.views[0]).abs() * inner).sum() / inner.expand_as(both).sum()
     assert difference < 0.1 * prepared.views.std()
+
+
+def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame(
+    make_student: MakeRecipe, module_recipe: MakeRecipe, teacher: Path, tmp_path: Path
+) -> None:
+    """Although the student sees crops of 16 of 32 pixels, and has no profile itself."""
+    registry = default_registry()
+    for wanted in (False, True):
+        place = tmp_path / f"profile-{wanted}"
+        small_run.save_run(place, module_recipe(f"model.reflectance_profile={str(wanted).lower()}"))
+        shutil.copy(teacher / "provenance.json", place)
+        recipe = taught_by(place, make_student("model.reflectance_profile=false"), mode="online")
+        found = open_teacher(place / "checkpoints" / "epoch_0001", registry)
+        dataset = open_taught(recipe, found, registry, make_fabric(recipe.training), silent)
+        prepared = prepare(collate([dataset.train[0]]), recipe.data, "cpu")
+        assert prepared.views.shape[-1] == 16
+        assert (prepared.overview is not None) == wanted
+    generator, spec = load_model(found.checkpoint, registry)
+    for parameter in generator.profile.parameters():  # type: ignore[union-attr]
+        torch.nn.init.normal_(parameter)  # untrained, it changes nothing
+    online = OnlineTeacher(generator, spec, recipe.data, make_fabric(recipe.training))
+    informed, alone = (online(each).teacher for each in (prepared, prepared._replace(overview=None)))
+    assert informed is not None
+    assert alone is not None
+    assert not torch.equal(informed.maps["metallic"], alone.maps["metallic"])
+
+
+def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student: MakeRecipe, teacher: Path) -> None:
+    recipe = taught_by(teacher, make_student("data.random_views=true", "training.batch_size=1"), mode="online")
+    registry, fabric = default_registry(), make_fabric(recipe.training)
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    online = load_online(recipe, found, fabric, registry)
+    assert online is not None
+    shown: list[int] = []
+    online.generator.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[1]))
+    dataset = open_taught(recipe, found, registry, fabric, silent)
+    batches = [each for group in Feed(recipe, dataset.train, fabric, online).groups(0, 0) for each in group.batches]
+    assert {each.views.shape[1] for each in batches} > {3}
+    assert shown == [3] * len(batches)
+    assert all(each.teacher is not None for each in batches)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])
@@ -234,7 +302,7 @@ def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, te
     assert plan is not None
     assert plan.state == "there"
     (note,) = plan.notes
-    assert "made with another recipe (1 values, such as optimizer.lr: 0.004 -> 0.001); remove it to have it" in note
+    assert "made with another recipe (1 values, such as optimizer.lr: 0.003 -> 0.001); remove it to have it" in note
 
 
 def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: Path) -> None:
@@ -281,7 +349,7 @@ def test_teachers_that_are_not_there_are_refused(make_student: MakeRecipe, tmp_p
     (place / "photo.jpg").write_bytes(b"dear")
     with pytest.raises(RunError, match="the teacher's run belongs there, but it is not empty and no run"):
         run(recipe, run_name="student", report=silent)
-    with pytest.raises(RunError, match="has a teacher itself"):
+    with pytest.raises(RecipeError, match="quickstart_student:1:1 teacher: has a teacher itself"):
         run(make_student("teacher.recipe=neuropbr:quickstart_student", "teacher.overrides=[]"), report=silent)
 
 
@@ -295,7 +363,13 @@ def test_what_cannot_work_is_refused_before_the_teacher_is_trained(make_student:
     unknown = make_student(*online, "losses.distillation={feature_weight: 1, features: {latent: middle}}")
     with pytest.raises(ModelError, match="the teacher has no middle; it has latent, decoder0"):
         run(unknown, report=silent)
-    plain = ("data.alignment=none", "model.view_conditioning=none", "model.albedo=direct", "model.ratio_images=false")
+    plain = (
+        "data.alignment=none",
+        "model.view_conditioning=none",
+        "model.reflectance_profile=false",
+        "model.albedo=direct",
+        "model.ratio_images=false",
+    )
     with pytest.raises(RunError, match=r"trained with data.alignment: recorded, the student has none.*mode: shards"):
         run(make_student(*online, *plain), report=silent)
     deep = [*TEACHER, "data.image_size=48", "data.output_size=48", "model.encoder.channels=[8, 8, 8, 8]"]

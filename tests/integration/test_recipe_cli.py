@@ -45,6 +45,25 @@ def test_check_reports_good_files_and_all_problems_of_bad_ones(run: Run) -> None
     assert lines[1].endswith("did you mean `seed`?")
 
 
+def test_check_looks_at_the_recipe_that_makes_the_teacher(run: Run, tmp_path: Path) -> None:
+    student = "extends: tiny.yaml\nteacher: {recipe: %s}\nlosses: {distillation: {}}\n"
+    Path("student.yaml").write_text(student % "tiny.yaml")
+    assert run("check", "student.yaml").stdout == "recipe ok: student.yaml\n"
+    overrides = 'teacher.overrides=["training.epochs=0", "model.fusion.deep=3"]'
+    lines = run("check", "student.yaml", "--set", overrides).stderr.splitlines()
+    assert len(lines) == 2
+    assert "model.fusion.deep: unknown key; " in lines[1]
+    assert lines[0].endswith(
+        "training.epochs: found 0; allowed: an integer at least 1 (from `teacher.overrides training.epochs=0`)"
+    )
+    gone = run("check", "student.yaml", "--set", "teacher.recipe=tniy.yaml")
+    assert gone.exit_code == 1
+    assert gone.stderr == (f"{tmp_path}/tniy.yaml:1:1: there is no such file; did you mean `{tmp_path}/tiny.yaml`?\n")
+    Path("grandchild.yaml").write_text(student % "student.yaml")
+    result = run("check", "grandchild.yaml")
+    assert "student.yaml:1:1 teacher: has a teacher itself; train that first, and name teacher.run" in result.stderr
+
+
 def test_check_takes_overrides(run: Run) -> None:
     assert run("check", "tiny.yaml", "--set", "losses.gan=null").exit_code == 0
     result = run("check", "tiny.yaml", "--set", "losses.gna=null")

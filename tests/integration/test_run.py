@@ -55,6 +55,7 @@ def test_a_run_leaves_everything_that_it_promises(make_recipe: MakeRecipe, lines
     store = folder / "checkpoints"
     assert (store / "latest").read_text(encoding="utf-8").strip() == "epoch_0002"
     assert (store / "best").read_text(encoding="utf-8").strip() in ("epoch_0001", "epoch_0002")
+    assert len({file.stat().st_mode for file in (store / "epoch_0002").iterdir()}) == 1  # all may be read alike
     assert len(rows(folder, "train")) == 6
     assert len(rows(folder, "validation")) == 2
     grids = sorted((folder / "images").glob("*.png"))

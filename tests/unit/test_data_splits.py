@@ -182,6 +182,24 @@ def test_materials_that_the_teacher_has_not_seen_are_trained_on_and_said():
     )
 
 
+def test_look_alikes_of_what_the_teacher_held_back_are_held_back_too():
+    """`x` is new and grouped with `c`, which was held back; `y` is new and grouped with `a`, which was trained on."""
+    groups = {"oak": ("c", "x"), "brick": ("a", "y")}
+    split = follow("abcdxy", groups=groups)
+    assert (split.train, split.val) == (("a", "b", "y"), ("c", "d", "x"))
+    assert split.groups == groups
+    assert split.notes == ("trained on although the teacher has not seen them: 'y'",)
+    assert follow("abcdxy", groups=groups, val_materials=("c", "d", "x")) == split
+    with pytest.raises(DataError, match="it trains on 'x', grouped with what was held back from the teacher"):
+        follow("abcdxy", groups=groups, val_materials=("c", "d"))
+
+
+def test_a_group_that_the_teachers_split_takes_apart_is_said():
+    split = follow("abcdx", groups={"oak": ("a", "c", "x"), "tiles": ("d",)})
+    assert (split.train, split.val, split.groups) == (("a", "b"), ("c", "d", "x"), {"tiles": ("d",)})
+    assert split.notes == ("data.groups.oak: the teacher trained on some of it and held some back",)
+
+
 def test_a_teacher_that_has_seen_none_of_them_splits_nothing():
     assert follow("vwxyz") == split_materials("vwxyz", val_ratio=0.5, seed=0)
     assert follow("vw", val_materials=("w",)).val == ("w",)

@@ -153,6 +153,12 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         write_shard(tmp_path / "file", TEACHER, SIZE, [(mark(0), frame(0))])
 
 
+def test_others_may_read_a_shard_as_they_may_any_new_file(folder: Path) -> None:
+    ordinary = folder / "ordinary"
+    ordinary.touch()
+    assert {path.stat().st_mode for path in folder.iterdir()} == {ordinary.stat().st_mode}
+
+
 def test_what_a_killed_process_left_is_removed_when_it_is_old(folder: Path) -> None:
     old, young = (folder / f".{name}.safetensors.{pid}" for name, pid in (("a", 1), ("b", 2)))
     for path in (old, young):

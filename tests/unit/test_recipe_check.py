@@ -476,6 +476,20 @@ def test_a_teacher_is_a_section_or_nothing(load: Load) -> None:
     )
 
 
+def test_a_teachers_recipe_lies_beside_the_file_that_names_it(load: Load, tmp_path: Path) -> None:
+    """Also for a recipe that extends that file, and for the copy that a run keeps; `--set` means the current folder."""
+    for folder in ("recipes", "runs"):
+        (tmp_path / folder).mkdir()
+    text = GOOD.replace("losses:", "teacher: {recipe: big.yaml}\nlosses:\n  taught: {}")
+    (tmp_path / "recipes" / "base.yaml").write_text(text)
+    child = "extends: recipes/base.yaml\n"
+    recipe = load(child).recipe
+    assert recipe.teacher == Teacher(recipe=str(tmp_path / "recipes" / "big.yaml"))
+    assert load(dump_recipe(recipe), file="runs/recipe.yaml").recipe.teacher == recipe.teacher
+    assert load(child, "teacher.recipe=big.yaml").recipe.teacher == Teacher(recipe=str(tmp_path / "big.yaml"))
+    assert load(child, "teacher.recipe=neuropbr:small").recipe.teacher == Teacher(recipe="neuropbr:small")
+
+
 def test_a_faulty_loss_may_be_the_one_that_learns(load: Load) -> None:
     (found,) = problems(load, GOOD, "losses.taught={depth: 1}", "teacher={run: x}")
     assert "losses.taught.depth: unknown key" in found

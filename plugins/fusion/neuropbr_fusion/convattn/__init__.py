@@ -3,7 +3,8 @@
 Time and memory grow linearly with pixels; a transformer's time, and without fused attention its memory, with their
 square.
 
-Source: Lee et al. 2025, "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ESC).
+Source: Lee et al. 2025, "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ESC);
+docs/students.md says where it differs.
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,10 @@ class ConvAttnFusion(Fusion):
     After the idea of ESC, that a large convolution kernel shared by all layers does what self-attention does in early
     and middle layers, at linear cost. It differs from ESC: the kernel is depthwise over all channels (ESC: dense over
     the first 16, the others pass), normalised, and 17×17 (13×13); it is not averaged over flips and turns, because
-    light comes from a side; squeeze-and-excitation adapts to the input (ESC: an input-dependent 3×3 kernel); there is
-    no self-attention at all (ESC keeps one layer a group of blocks).
+    light comes from a side; squeeze-and-excitation adapts to the input (ESC: an input-dependent 3×3 kernel); channels
+    are mixed by two pointwise convolutions behind the kernel (ESC: a network with a 3×3 depthwise convolution before
+    it, and one pointwise behind); batch norm, because it folds (ESC: layer norm); what a block adds has a learned scale
+    (ESC: none); there is no self-attention at all (ESC keeps one layer a group of blocks).
 
     Views are joined by visible-weighted mean, maximum and deviation, so neither number nor order matters. What a view
     does not see is blanked before the first block, and is filled by the kernel from what it sees nearby.

@@ -18,8 +18,8 @@ class FeatureMatch(nn.Module):
 
     Each of the student's features goes through a 1×1 convolution of its own, which trains with the student and is no
     part of it. Both sides are averaged down to the coarser of the two resolutions. The difference is the squared error
-    as a share of the teacher's mean square, so that features of any scale count alike; it is weighted by how much of
-    each feature pixel is valid.
+    as a share of the teacher's mean square, so that features of any scale count alike; both are over the whole batch,
+    weighted by how much of each feature pixel is valid.
 
     Source: A. Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, section 2.2 (the regressor).
 
