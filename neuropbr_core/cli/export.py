@@ -1,12 +1,14 @@
 """`neuropbr export`: a run's model for deployment targets."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from neuropbr_core.exporting import Exported
     from neuropbr_core.recipe.sections import Component
     from neuropbr_core.registry import Registry
     from neuropbr_core.training.run_folder import RunFolder
@@ -46,7 +48,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     stands in NAME.verify.json beside it. `neuropbr list-plugins --kind exporter --check` lists the targets,
     `neuropbr plugin show exporter/NAME` their options.
     """
-    from neuropbr_core.exporting import create_exporter, export_subject, make_subject, origin
+    from neuropbr_core.exporting import create_exporter, export_each, export_subject, make_subject, origin
     from neuropbr_core.inference import load_generator
     from neuropbr_core.inference.verification import real_views
     from neuropbr_core.registry import default_registry
@@ -62,10 +64,12 @@ def export(  # noqa: PLR0913 - one parameter an option
         name: make_subject(loaded.generator, loaded.spec, part.entry, f"export.{name}") for name, part in parts.items()
     }
     real = real_views(input_folder, cameras, loaded.signature, click.echo)
-    for name, subject in subjects.items():
-        views = real.prepare(subject.signature)
-        made = export_subject(subject, parts[name], exporters[name], folder, origin=source, views=views)
-        click.echo(f"wrote {made}")
+
+    def one(name: str) -> "Exported":
+        subject, views = subjects[name], real.prepare(subjects[name].signature)
+        return export_subject(subject, parts[name], exporters[name], folder, origin=source, views=views)
+
+    export_each({name: partial(one, name) for name in parts}, lambda made: click.echo(f"wrote {made}"))
 
 
 def _exports(run: "RunFolder | None", given: str) -> Path:

@@ -1,6 +1,14 @@
 """Export: the exporter writes and reads a file, the core decides whether it equals the model."""
 
-from neuropbr_core.exporting.export import Exported, Views, create_exporter, export_subject, origin, verify_program
+from neuropbr_core.exporting.export import (
+    Exported,
+    Views,
+    create_exporter,
+    export_each,
+    export_subject,
+    origin,
+    verify_program,
+)
 from neuropbr_core.exporting.inputs import Capture, prepare_inputs, random_inputs
 from neuropbr_core.exporting.opened import OpenedExport, open_export
 from neuropbr_core.exporting.record import write_record
@@ -21,6 +29,7 @@ __all__ = [
     "check_entries",
     "compare",
     "create_exporter",
+    "export_each",
     "export_subject",
     "make_subject",
     "open_export",

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from neuropbr_core import __version__
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec, Maps
-from neuropbr_core.errors import ExportError
+from neuropbr_core.errors import ExportError, NeuroPBRError
 from neuropbr_core.exporting.inputs import random_inputs
-from neuropbr_core.exporting.record import Record, write_record
+from neuropbr_core.exporting.record import Record, record_path, write_record
 from neuropbr_core.exporting.subject import Subject
 from neuropbr_core.exporting.verify import PASS_MARKS, Verification, compare
 from neuropbr_core.maps import MAP_NAMES, MAPS
@@ -100,20 +100,41 @@ def export_subject(
         ExportError: The exporter failed, or the file does not equal the model; nothing is left under the final name.
     """
     stem = "-".join([part.name, *(change.tag for change in subject.changes)])
-    target, aside = (folder / f"{name}{exporter.suffix}" for name in (stem, f".writing-{stem}"))
+    target, scratch = folder / f"{stem}{exporter.suffix}", folder / f".writing-{stem}"
     metadata = describe(subject, part, exporter, origin)
     spec = ExportSpec(random_inputs(subject.signature, seed=1), MAP_NAMES, metadata, subject.multiple)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        report = exporter.export(subject.model, spec, aside)
+        _remove(scratch)  # of an export that was killed
+        scratch.mkdir(parents=True)
+        report = exporter.export(subject.model, spec, scratch / target.name)
         verification = _verified(subject, exporter, report, views)
-        _replace(report.path, target)
-        write_record(target, Record(part.use, metadata, report.details), verification)
+        record = write_record(report.path, Record(part.use, metadata, report.details), verification)
+        _replace(report.path, record, target, scratch)
     except OSError as error:
         raise ExportError(f"{target}: could not be written ({error})") from error
     finally:
-        _remove(aside)
+        _remove(scratch)
     return Exported(target, verification, report.details)
+
+
+def export_each(jobs: Mapping[str, Callable[[], Exported]], report: Callable[[str], object]) -> None:
+    """Export several entries; one that fails does not hold up the others.
+
+    Args:
+        jobs: By the entry's name.
+        report: Receives a line for each file.
+
+    Raises:
+        ExportError: Some failed; one line for each.
+    """
+    failures = []
+    for name, job in jobs.items():
+        try:
+            report(str(job()))
+        except NeuroPBRError as error:
+            failures.append(f"export.{name}: {error}")
+    if failures:
+        raise ExportError("\n".join(failures))
 
 
 def describe(subject: Subject, part: Component, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:
@@ -156,19 +177,32 @@ def _verified(subject: Subject, exporter: Exporter, report: ExportReport, views:
         raise ExportError(f"the exporter promises precision {exporter.precision}, but reports {report.precision}")
     verification = verify_program(subject, exporter, exporter.load(report.path), views)
     if not verification.passed:
-        raise ExportError(f"{'; '.join(verification.reasons())}; the file was not kept")
+        reasons = [*verification.reasons(), *_first_difference(subject, exporter, report.path, views)]
+        raise ExportError(f"{'; '.join(reasons)}; the file was not kept")
     return verification
 
 
-def _replace(new: Path, target: Path) -> None:
-    """Put `new` in the place of `target`; a file is swapped at once, a folder is removed first."""
-    if target.is_dir():
-        _remove(target)
-    new.replace(target)
+def _first_difference(subject: Subject, exporter: Exporter, path: Path, views: Views) -> list[str]:
+    """Where a file that fails begins to differ, if its exporter can tell; `verify --trace` will find no file."""
+    try:
+        return exporter.trace(subject.model, views.inputs, path)[-1:]
+    except ExportError:
+        return []
+
+
+def _replace(file: Path, record: Path, target: Path, scratch: Path) -> None:
+    """Put a file and its record in the place of an earlier one, which goes to `scratch`.
+
+    Whatever moment this is stopped at, what stands at `target` is whole and verified, and no record is of another file.
+    """
+    beside = record_path(target)
+    beside.unlink(missing_ok=True)
+    if target.exists():
+        target.rename(scratch / "earlier")
+    file.rename(target)
+    record.rename(beside)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.exists():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

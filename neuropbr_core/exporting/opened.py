@@ -1,7 +1,6 @@
 """An exported file, opened again: its exporter, what it was made from, and its program."""
 
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,11 @@ class OpenedExport:
     @property
     def entry(self) -> ExporterEntryOptions:
         """What the export changed about the model."""
-        made: ExporterEntryOptions = _fitting(json.loads(self._said("options")), ExporterEntryOptions)
+        stored = _read_options(self.path, self._said("options"))
+        try:
+            made: ExporterEntryOptions = _fitting(stored, ExporterEntryOptions)
+        except msgspec.ValidationError as error:
+            raise ExportError(f"{self.path}: its options cannot be read ({error}); export the model again") from error
         return made
 
     def _said(self, key: str) -> str:
@@ -87,21 +90,27 @@ def open_export(path: Path, exporter: str | None = None, registry: Registry | No
     registry = registry or default_registry()
     if not path.exists():
         raise ExportError(f"{path}: there is no such file; give one that `neuropbr export` wrote")
-    record = read_record(path)
-    use = exporter or (record.exporter if record else _by_suffix(path, registry))
-    made = _create(use, record, registry)
+    beside = read_record(path)
+    use = exporter or (beside.exporter if beside else _by_suffix(path, registry))
+    record = beside or Record(use, {}, {})
+    made = _available(path, use, record, registry)
+    if inside := made.read_metadata(path):
+        record = replace(record, exporter=use, metadata=inside)
+        made = _available(path, use, record, registry)  # its options decide on the pass mark
+    return OpenedExport(path, use, made, record)
+
+
+def _available(path: Path, use: str, record: Record, registry: Registry) -> Exporter:
+    made = _create(path, use, record, registry)
     available = made.requirements()
     if not available.ok:
         raise ExportError(f"{path}: exporter {use} cannot work here: {available.reason}")
-    inside = made.read_metadata(path)
-    if inside:
-        record = Record(use, inside, record.details if record else {}, record.verification if record else {})
-    return OpenedExport(path, use, made, record or Record(use, {}, {}))
+    return made
 
 
-def _create(use: str, record: Record | None, registry: Registry) -> Exporter:
+def _create(path: Path, use: str, record: Record, registry: Registry) -> Exporter:
     """The exporter, with the options that made the file where they are known and still fit."""
-    stored: dict[str, Any] = json.loads(record.metadata.get("options", "{}")) if record else {}
+    stored = _read_options(path, record.metadata.get("options", "{}"))
     cls = registry.options("exporter", use)
     try:
         options = _fitting(stored, cls)
@@ -109,6 +118,13 @@ def _create(use: str, record: Record | None, registry: Registry) -> Exporter:
         options = cls()
     made: Exporter = registry.create("exporter", use, options)
     return made
+
+
+def _read_options(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ExportError(f"{path}: its options cannot be read ({error}); export the model again") from error
 
 
 def _fitting(stored: dict[str, Any], cls: type) -> Any:
@@ -121,7 +137,7 @@ def _by_suffix(path: Path, registry: Registry) -> str:
     found = []
     for entry in registry.entries("exporter"):
         try:
-            if _create(entry.qualified, None, registry).suffix == path.suffix:
+            if _create(path, entry.qualified, Record(entry.qualified, {}, {}), registry).suffix == path.suffix:
                 found.append(entry.qualified)
         except (PluginError, ExportError):
             continue

@@ -7,7 +7,8 @@ class TestTorchScript(ExporterSuite):
     option_sets = ({}, {"optimize": True})
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -208,6 +209,12 @@ class ExporterSuite(ComponentSuite):
             _export(exporter, tmp_path, FailingGenerator())
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_full_disk_leaves_nothing(self, exporter: Exporter, tmp_path: Path) -> None:
+        """A file that cannot be written is an ExportError, not the end of the process, and nothing is left of it."""
+        with _no_room(), pytest.raises(ExportError):
+            _export(exporter, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_failed_export_keeps_the_earlier_file(self, exporter: Exporter, tmp_path: Path) -> None:
         """An export that worked before is still whole after one that does not."""
         report = _export(exporter, tmp_path)
@@ -249,6 +256,18 @@ class ExporterSuite(ComponentSuite):
             assert found[name].shape == truth.shape, name
             difference = (found[name] - truth).abs().max().item()
             assert difference <= self.tolerance, f"{name} differs from the model by {difference:.2g}"
+
+
+@contextmanager
+def _no_room() -> Iterator[None]:
+    """Files cannot grow beyond a kilobyte, as on a disk that is nearly full."""
+    resource = pytest.importorskip("resource", reason="this system has no limit on the size of files")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def _export(

@@ -1,6 +1,7 @@
 """A whole run: data, training, evaluation of the best checkpoint, exports."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -15,10 +16,12 @@ from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
 from neuropbr_core.exporting import (
     Capture,
+    Exported,
     Signature,
     Views,
     check_entries,
     create_exporter,
+    export_each,
     export_subject,
     make_subject,
     origin,
@@ -164,12 +167,14 @@ def _export(
     generator, spec = load_model(checkpoint, registry)
     item = dataset.val[0] if dataset.val.samples else dataset[0]
     source = origin(folder.name, recipe.name, checkpoint)
-    for name, exporter in exporters.items():
+
+    def one(name: str) -> Exported:
         part = recipe.export[name]
         subject = make_subject(generator, spec, part.entry, f"export.{name}")
         views = Views(_real_inputs(item, subject.signature), f"sample {item.id}")
-        exported = export_subject(subject, part, exporter, folder.exports, origin=source, views=views)
-        report(f"Exported {exported}")
+        return export_subject(subject, part, exporters[name], folder.exports, origin=source, views=views)
+
+    export_each({name: partial(one, name) for name in exporters}, lambda made: report(f"Exported {made}"))
 
 
 def _real_inputs(item: Item, signature: Signature) -> dict[str, Tensor]:

@@ -2,7 +2,13 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +19,7 @@ from PIL import Image
 
 import neuropbr_core
 from neuropbr_core.cli import root
+from neuropbr_core.contracts import ExportReport
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.inference.write import write_maps
 
@@ -182,6 +189,83 @@ def test_verify_fails_with_the_reason(run: Path, views: Path, tmp_path: Path, mo
     assert "differs from the model's" in said
     assert said.endswith("the file was not kept")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_one_target_that_fails_does_not_keep_the_others(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neuropbr_exporters.torchscript.exporter import TorchScriptExporter
+
+    load = TorchScriptExporter.load
+
+    def darker(self: TorchScriptExporter, path: Path) -> object:
+        program, share = load(self, path), 0.9 if path.name.startswith("phone") else 1.0
+        return lambda inputs: {name: value * share for name, value in program(inputs).items()}
+
+    monkeypatch.setattr(TorchScriptExporter, "load", darker)
+    monkeypatch.setattr(TorchScriptExporter, "trace", lambda *_: ["a table", "first difference: conv_3 (conv)"])
+    said = refused("export", "--run", run, "--to", "phone,torchscript", "--out", tmp_path)
+    assert said.startswith("export.phone: the exported ")
+    assert "first difference: conv_3 (conv); the file was not kept" in said, "no `verify --trace` can tell afterwards"
+    assert "torchscript:" not in said
+    assert {path.name for path in tmp_path.iterdir()} == {"torchscript.pt", "torchscript.pt.verify.json"}
+
+
+def test_the_pass_mark_is_that_of_the_files_own_options(
+    run: Path, views: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without the record beside the file, whose options would say it too."""
+    from neuropbr_exporters.torchscript.exporter import TorchScriptExporter
+
+    init = TorchScriptExporter.__init__
+
+    def half(self: TorchScriptExporter, options: Any) -> None:
+        init(self, options)
+        self.precision = "palettised" if options.optimize else "fp32"
+
+    monkeypatch.setattr(TorchScriptExporter, "__init__", half)
+    monkeypatch.setattr(TorchScriptExporter, "export", _reporting(TorchScriptExporter.export))
+    done("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--out", tmp_path)
+    (tmp_path / "torchscript.pt.verify.json").unlink()
+    said = done("verify", tmp_path / "torchscript.pt", "--run", run, "--input", views)
+    assert "passed: palettised needs at least 45 dB" in said
+
+
+def _reporting(export: Callable[..., ExportReport]) -> Callable[..., ExportReport]:
+    return lambda self, *given: replace(export(self, *given), precision=self.precision)
+
+
+KILLED = """
+import os, signal, sys
+from neuropbr_core.cli import main
+from neuropbr_exporters.torchscript.exporter import TorchScriptExporter
+TorchScriptExporter.load = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def test_a_killed_export_leaves_no_file_of_that_name(run: Path, tmp_path: Path) -> None:
+    arguments = ["export", "--run", str(run), "--to", "torchscript", "--out", str(tmp_path)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".writing-torchscript"]
+    done(*arguments)
+    assert {path.name for path in tmp_path.iterdir()} == {"torchscript.pt", "torchscript.pt.verify.json"}
+
+
+def test_a_record_that_cannot_be_written_keeps_the_earlier_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("neuropbr_core.exporting.record.write_text", full)
+    said = refused("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--out", tmp_path)
+    assert "torchscript.pt: could not be written ([Errno 28] No space left on device)" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_verify_with_another_run_is_refused(run: Path, tmp_path: Path) -> None:

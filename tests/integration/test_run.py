@@ -230,15 +230,17 @@ def test_an_observer_that_fails_is_reported_once_and_left_out(
     assert len(rows(folder, "train")) == 6
 
 
-def test_an_export_that_differs_from_the_model_is_not_kept(
+def test_an_export_that_differs_from_the_model_is_not_kept_and_others_are(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = default_registry()
     create = registry.create
+    spoilt: list[object] = []
 
     def spoiled(kind: str, use: str, options: object, **context: object) -> Any:
         made = create(kind, use, options, **context)
-        if kind == "exporter":
+        if kind == "exporter" and not spoilt:
+            spoilt.append(made)
             load = made.load
 
             def darker(path: Path) -> Callable[..., dict[str, torch.Tensor]]:
@@ -249,10 +251,14 @@ def test_an_export_that_differs_from_the_model_is_not_kept(
         return made
 
     monkeypatch.setattr(registry, "create", spoiled)
-    recipe = make_recipe("training.epochs=1")
-    with pytest.raises(ExportError, match=r"the exported \w+ differs from the model's: .* the file was not kept"):
+    recipe = make_recipe(
+        "training.epochs=1", "export.torchscript={}", "export.second={use: torchscript, resolution: 48}"
+    )
+    differs = r"^export\.torchscript: the exported \w+ differs from the model's: .* the file was not kept$"
+    with pytest.raises(ExportError, match=differs):
         run(recipe, run_name="spoiled", report=lambda _: None)
-    assert not list((Path(recipe.training.runs_dir) / "spoiled" / "exports").iterdir())
+    kept = {path.name for path in (Path(recipe.training.runs_dir) / "spoiled" / "exports").iterdir()}
+    assert kept == {"second-48px.pt", "second-48px.pt.verify.json"}
 
 
 def test_an_unsuitable_size_leaves_the_run_that_was_to_be_replaced(make_recipe: MakeRecipe) -> None:

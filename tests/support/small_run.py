@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from neuropbr_core.model import ModelSpec, build_generator, save_model
+from neuropbr_core.model import Generator, ModelSpec, build_generator, save_model
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.checkpoints import BEST, LATEST, CheckpointStore
@@ -33,9 +33,20 @@ def small_recipe(*overrides: str, base: str = "neuropbr:quickstart") -> Recipe:
     return load_recipe(base, [*(SMALL if base == "neuropbr:quickstart" else ()), *overrides])
 
 
-def save_run(folder: Path, recipe: Recipe, seed: int = 0) -> Path:
-    """Write a run whose only checkpoint has random weights and plausible batch statistics."""
+def save_run(folder: Path, recipe: Recipe, seed: int = 0, trained: Generator | None = None) -> Path:
+    """Write a run whose only checkpoint has given weights, or random ones and plausible batch statistics."""
     spec = ModelSpec.from_recipe(recipe)
+    generator = trained or _random_generator(spec, seed)
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    store = CheckpointStore(folder / "checkpoints")
+    store.save("epoch_0001", lambda aside: save_model(generator.eval(), spec, aside))
+    store.point(BEST, "epoch_0001")
+    store.point(LATEST, "epoch_0001")
+    return folder
+
+
+def _random_generator(spec: ModelSpec, seed: int) -> Generator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = build_generator(spec)
@@ -44,10 +55,4 @@ def save_run(folder: Path, recipe: Recipe, seed: int = 0) -> Path:
                 buffer.copy_(torch.rand_like(buffer) + 0.5)
             elif name.endswith("running_mean"):
                 buffer.copy_(0.1 * torch.randn_like(buffer))
-    folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-    store = CheckpointStore(folder / "checkpoints")
-    store.save("epoch_0001", lambda aside: save_model(generator.eval(), spec, aside))
-    store.point(BEST, "epoch_0001")
-    store.point(LATEST, "epoch_0001")
-    return folder
+    return generator

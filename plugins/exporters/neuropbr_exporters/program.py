@@ -73,7 +73,7 @@ class Program:
         self._check({name: tuple(value.shape) for name, value in inputs.items()})
         try:
             maps = self._call({name: inputs[name] for name in self._shapes})
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # each runtime has classes of its own
             raise ExportError(f"{self._path}: does not run on this machine: {first_line(error)}") from error
         return dict(zip(self._outputs, maps, strict=True))
 
@@ -111,6 +111,8 @@ def first_line(error: BaseException) -> str:
 def conversion(name: str) -> Iterator[None]:
     """Turn whatever a converter raises into an `ExportError`; the model's own refusals pass.
 
+    Converters write files on their way, so that a full disk shows here too.
+
     Args:
         name: The exporter's, for messages.
     """
@@ -118,6 +120,8 @@ def conversion(name: str) -> Iterator[None]:
         yield
     except NeuroPBRError:
         raise
+    except OSError as error:
+        raise ExportError(f"{name}: a file could not be written: {error}") from error
     except Exception as error:
         raise ExportError(f"{name}: the model cannot be exported: {_cause(error)}") from error
 

@@ -199,8 +199,8 @@ def test_on_macos_core_ml_itself_runs_it(package: Path, monkeypatch: pytest.Monk
     seen: dict[str, Any] = {}
 
     class Model:
-        def __init__(self, path: str) -> None:
-            assert path == str(package)
+        def __init__(self, path: str, compute_units: Any) -> None:
+            assert (path, compute_units.name) == (str(package), "ALL")
 
         def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
             seen.update(inputs)

@@ -1,14 +1,16 @@
 """The ExecuTorch exporter."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuropbr_core.errors import ExportError
 from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
-from neuropbr_exporters.executorch import Options
+from neuropbr_exporters.executorch import Options, core_ml
 from neuropbr_exporters.executorch.exporter import ExecuTorchExporter
 from neuropbr_exporters.exported import quiet
 
@@ -21,6 +23,13 @@ class TestExecuTorch(ExporterSuite):
 class TestPortableExecuTorch(ExporterSuite):
     use = "executorch"
     option_sets = ({"backend": "portable"},)
+
+
+@pytest.mark.slow
+class TestCoreMLExecuTorch(ExporterSuite):
+    use = "executorch"
+    option_sets = ({"backend": "coreml"},)
+    tolerance = 0.01  # FP16
 
 
 def export(folder: Path, backend: str = "xnnpack") -> Path:
@@ -79,3 +88,58 @@ def test_truncated_program_is_refused(kept: int, exported: Path, tmp_path: Path)
     path.write_bytes(exported.read_bytes()[:kept])
     with pytest.raises(ExportError, match=r"model\.pte: not an ExecuTorch program, or damaged"):
         ExecuTorchExporter(Options()).load(path)
+
+
+@pytest.fixture(scope="module")
+def for_core_ml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program for Core ML, to read only."""
+    return export(tmp_path_factory.mktemp("executorch-coreml"), "coreml")
+
+
+def test_a_program_for_core_ml_is_evaluated_without_it(for_core_ml: Path) -> None:
+    """All of it is one package in FP16, in which the reference evaluator finds the model's maps, rounded."""
+    exporter = ExecuTorchExporter(Options("coreml"))
+    assert exporter.precision == "fp16"
+    assert core_ml.only_core_ml_runs(for_core_ml)
+    assert exporter.read_metadata(for_core_ml)["run"] == "conformance"
+    inputs = example_export_spec(seed=2).inputs
+    found, truth = exporter.load(for_core_ml)(inputs), TinyGenerator(directed=True)(**inputs).maps
+    for name, value in truth.items():
+        assert 0 < (found[name] - value).abs().max() < 0.004, name
+
+
+def test_a_damaged_package_in_a_program_is_refused(for_core_ml: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.pte"
+    path.write_bytes(for_core_ml.read_bytes()[:-4096])
+    with pytest.raises(ExportError, match=r"model\.pte: .*damaged"):
+        ExecuTorchExporter(Options("coreml")).load(path)
+
+
+def test_what_core_ml_has_not_is_refused_by_name(tmp_path: Path) -> None:
+    class Spectral(TinyGenerator):
+        def forward(self, views: Tensor, *_: Any) -> Any:
+            return super().forward(views + torch.linalg.svdvals(views)[..., None])
+
+    exporter = ExecuTorchExporter(Options("coreml"))
+    with pytest.raises(ExportError, match=r"executorch: the model cannot be exported: .*svd"):
+        exporter.export(Spectral(), example_export_spec(("views",)), tmp_path / "model.pte")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_core_ml_runs_in_part_is_not_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one of ours: what lies outside the package would be left out."""
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    some = CoreMLPartitioner(skip_ops_for_coreml_delegation=["aten.relu.default"])
+    monkeypatch.setattr(core_ml, "partitioner", lambda: some)
+    with pytest.raises(ExportError, match=r"model\.pte: Core ML runs only a part of this program"):
+        ExecuTorchExporter(Options("coreml")).load(export(tmp_path, "coreml"))
+
+
+def test_core_ml_needs_what_compiles_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = ExecuTorchExporter(Options("coreml"))
+    assert exporter.requirements().ok
+    monkeypatch.setattr(core_ml, "find_spec", lambda _: None)
+    assert "cannot compile for Core ML; use Linux or macOS" in exporter.requirements().reason
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    assert exporter.requirements().reason == "coremltools is not installed; pip install 'neuropbr[executorch,coreml]'"

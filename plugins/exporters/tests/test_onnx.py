@@ -66,6 +66,8 @@ def test_an_open_size_takes_other_views(tmp_path: Path) -> None:
     inputs = example_export_spec(size=24).inputs
     for name, value in TinyGenerator(directed=True)(**inputs).maps.items():
         torch.testing.assert_close(program(inputs)[name], value, atol=1e-5, rtol=0)
+    with pytest.raises(ExportError, match=r"model\.onnx: does not run on this machine: "):
+        program(example_export_spec(size=17).inputs)  # no multiple of the encoder's stride
 
 
 def test_fixed_sizes_are_kept_to(exported: Path, tmp_path: Path) -> None:

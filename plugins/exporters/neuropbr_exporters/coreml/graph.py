@@ -41,12 +41,8 @@ class PackageModule(MapsOnly):
         return tuple(to_levels(name, value) for name, value in zip(self.outputs, maps, strict=True))
 
 
-@torch.no_grad()
 def export_graph(generator: nn.Module, spec: ExportSpec, *, images: bool, half: bool) -> ExportedProgram:
-    """Record the generator through `torch.export`, and rewrite what coremltools does not know.
-
-    All that depends on no input is computed here: visibility that is 1 everywhere, normalised kernels, positions of
-    tokens.
+    """Record the generator with a package's inputs and outputs, and `rewrite` it.
 
     Args:
         generator: In eval mode, on the CPU.
@@ -58,16 +54,38 @@ def export_graph(generator: nn.Module, spec: ExportSpec, *, images: bool, half: 
         ExportError: The model cannot be exported.
     """
     module = PackageModule(generator, spec, images=images).eval()
-    example = tuple(package_inputs(spec.inputs).values())
     with conversion("coreml"):
-        graph: Any = _decomposed(module, example).module(check_guards=False)
-        fold_constants(graph)
-        if half:
-            fit_to_half(graph)
-        return _decomposed(graph, example)
+        return rewrite(module, tuple(package_inputs(spec.inputs).values()), {}, half=half)
 
 
-def _decomposed(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
-    exported: ExportedProgram = torch.export.export(module, example, strict=False)
+@torch.no_grad()
+def rewrite(
+    module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor], *, half: bool
+) -> ExportedProgram:
+    """Record a module through `torch.export`, and rewrite what coremltools does not know.
+
+    All that depends on no input is computed here: visibility that is 1 everywhere, normalised kernels, positions of
+    tokens.
+
+    Args:
+        module: In eval mode, on the CPU.
+        arguments: Example inputs by place.
+        named: Example inputs by name.
+        half: Move numbers that FP16 cannot hold to its nearest normal number.
+
+    Raises:
+        Exception: Whatever `torch.export` finds.
+    """
+    graph: Any = _decomposed(module, arguments, named).module(check_guards=False)
+    fold_constants(graph)
+    if half:
+        fit_to_half(graph)
+    return _decomposed(graph, arguments, named)
+
+
+def _decomposed(
+    module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor] | None = None
+) -> ExportedProgram:
+    exported: ExportedProgram = torch.export.export(module, arguments, named, strict=False)
     decomposed: ExportedProgram = exported.run_decompositions(DECOMPOSITIONS)
     return decomposed

@@ -86,17 +86,18 @@ class NativePackage:
 
     Args:
         package: The package.
+        compute_units: Name of coremltools' `ComputeUnit` to run on; Core ML chooses among `ALL`.
 
     Raises:
         ExportError: Core ML refuses it.
     """
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, compute_units: str = "ALL") -> None:
         self.package = package
         ct = coremltools()
         try:
             with quiet():
-                self._model: Any = ct.models.MLModel(str(package.path))
+                self._model: Any = ct.models.MLModel(str(package.path), compute_units=ct.ComputeUnit[compute_units])
         except Exception as error:
             raise ExportError(f"{package.path}: Core ML cannot load it: {error}") from error
 

@@ -16,8 +16,11 @@ class Options:
     """What runs the program."""
 
     backend: Annotated[
-        Literal["xnnpack", "portable"],
-        Meta(description="`xnnpack` gives what it can to optimised CPU kernels, `portable` uses the plain ones alone."),
+        Literal["xnnpack", "coreml", "portable"],
+        Meta(
+            description="`xnnpack` gives what it can to optimised CPU kernels, `coreml` all to Core ML in FP16 (iOS 17 "
+            "and macOS 14 on), `portable` uses the plain kernels alone."
+        ),
     ] = "xnnpack"
 
 

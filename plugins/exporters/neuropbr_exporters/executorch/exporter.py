@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from neuropbr_core.contracts import Availability, Exporter, ExportReport, ExportSpec, Maps
 from neuropbr_core.errors import ExportError
 from neuropbr_exporters.availability import installed
-from neuropbr_exporters.executorch import Options
+from neuropbr_exporters.coreml.toolkit import quiet as without_progress
+from neuropbr_exporters.executorch import Options, core_ml
 from neuropbr_exporters.exported import export_program, quiet
 from neuropbr_exporters.manifest import Manifest
 from neuropbr_exporters.program import Program, conversion, existing, first_line, mebibytes, written_aside
@@ -27,16 +28,20 @@ class ExecuTorchExporter(Exporter):
 
     Args:
         options: What runs the program.
+
+    Attributes:
+        precision: `fp16` for Core ML, else `fp32`.
     """
 
     suffix = ".pte"
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.precision = "fp16" if options.backend == "coreml" else "fp32"
 
     def requirements(self) -> Availability:
-        """Whether executorch is installed."""
-        return installed("executorch", "executorch")
+        """Whether executorch is installed and, for Core ML, can compile for it here."""
+        return core_ml.availability() if self.options.backend == "coreml" else installed("executorch", "executorch")
 
     def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
         """Write `generator` to `path`.
@@ -46,7 +51,8 @@ class ExecuTorchExporter(Exporter):
                 written.
         """
         with conversion("executorch"):
-            program = export_program(generator, spec)
+            capture = core_ml.capture if self.options.backend == "coreml" else export_program
+            program = capture(generator, spec)
             lowered, operators = self._lower(program, Manifest.of(spec).text())
         with written_aside(path) as aside:
             aside.write_bytes(lowered)
@@ -54,7 +60,7 @@ class ExecuTorchExporter(Exporter):
         return ExportReport(path=path, precision=self.precision, details=details)
 
     def load(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
-        """Read a program back, to run on the CPU.
+        """Read a program back, to run on the CPU; one for Core ML by the reference evaluator where there is no Core ML.
 
         Raises:
             ExportError: The file is missing, no ExecuTorch program, damaged, or was not written by this exporter.
@@ -62,14 +68,11 @@ class ExecuTorchExporter(Exporter):
         program = _program(path)
         manifest = _manifest(program, path)
         try:
-            method = program.load_method("forward")
+            call = core_ml.evaluated(path) if core_ml.only_core_ml_runs(path) else _native(program)
+        except ExportError:
+            raise
         except Exception as error:
             raise ExportError(_damaged(path, error)) from error
-
-        def call(inputs: dict[str, Tensor]) -> list[Tensor]:
-            found = method.execute([value.contiguous() for value in inputs.values()])
-            return [value.clone() for value in found]  # the program owns the memory of its outputs
-
         return Program(path, manifest.inputs, manifest.outputs, call)
 
     def read_metadata(self, path: Path) -> dict[str, str]:
@@ -82,7 +85,7 @@ class ExecuTorchExporter(Exporter):
 
     def _lower(self, program: torch.export.ExportedProgram, manifest: str) -> tuple[bytes, dict[str, str]]:
         """The program as bytes, and how its operators were given out."""
-        with quiet():
+        with quiet(), without_progress():
             from executorch.exir import to_edge_transform_and_lower
 
             edge = to_edge_transform_and_lower(
@@ -94,6 +97,8 @@ class ExecuTorchExporter(Exporter):
     def _partitioners(self) -> list[Any]:
         if self.options.backend == "portable":
             return []
+        if self.options.backend == "coreml":
+            return [core_ml.partitioner()]
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
         return [XnnpackPartitioner()]
@@ -105,6 +110,17 @@ def _count(program: torch.export.ExportedProgram) -> dict[str, str]:
     delegated = sum("call_delegate" in name for name in names)
     picking = sum("getitem" in name for name in names)
     return {"delegated parts": str(delegated), "plain operators": str(len(names) - delegated - picking)}
+
+
+def _native(program: Any) -> Callable[[dict[str, Tensor]], list[Tensor]]:
+    """Method `forward`, run by ExecuTorch."""
+    method = program.load_method("forward")
+
+    def call(inputs: dict[str, Tensor]) -> list[Tensor]:
+        found = method.execute([value.contiguous() for value in inputs.values()])
+        return [value.clone() for value in found]  # the program owns the memory of its outputs
+
+    return call
 
 
 def _program(path: Path) -> Any:

@@ -4,6 +4,7 @@ The program takes the spec's inputs by their names and returns a tuple of maps i
 archive also holds `neuropbr.json`, the manifest.
 """
 
+import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -43,8 +44,11 @@ class ArchiveExporter(Exporter):
             program = export_program(generator, spec, **free)
         shapes = {name: list(shape) for name, shape in open_shapes(spec, **free).items()}
         text = Manifest(shapes, list(spec.outputs), spec.metadata).text()
-        with written_aside(path) as aside, quiet():
-            torch.export.save(program, os.fspath(aside), extra_files={NAME: text})
+        content = io.BytesIO()  # libtorch ends the process when it cannot write to a file
+        with quiet():
+            torch.export.save(program, content, extra_files={NAME: text})
+        with written_aside(path) as aside:
+            aside.write_bytes(content.getbuffer())
         return ExportReport(path=path, precision=self.precision, details={"MiB": mebibytes(path)})
 
     def load(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:

@@ -5,6 +5,7 @@ spec's outputs. Sizes and the number of views are those of the example inputs. T
 manifest.
 """
 
+import io
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -52,8 +53,11 @@ class TorchScriptExporter(Exporter):
             ExportError: The model cannot be traced, lacks one of the outputs, or the file cannot be written.
         """
         program = self._trace(generator, spec)
-        with written_aside(path) as aside, _quiet():
-            torch.jit.save(program, str(aside), _extra_files={NAME: Manifest.of(spec).text()})
+        content = io.BytesIO()  # libtorch ends the process when it cannot write to a file
+        with _quiet():
+            torch.jit.save(program, content, _extra_files={NAME: Manifest.of(spec).text()})
+        with written_aside(path) as aside:
+            aside.write_bytes(content.getbuffer())
         details = {"optimized": str(self.options.optimize).lower(), "MiB": mebibytes(path)}
         return ExportReport(path=path, precision=self.precision, details=details)
 
