@@ -38,9 +38,8 @@ def overview(
     views: Float[Tensor, "B V 3 H W"], visible: Float[Tensor, "B V 1 H W"], directions: Float[Tensor, "B V 3 H W"]
 ) -> Overview:
     """Average a whole frame down to about `OVERVIEW_SIDE` pixels a side; what a view does not see does not count."""
-    kernel = tuple(max(1, side // OVERVIEW_SIDE) for side in views.shape[-2:])
-    seen = _pool(visible, kernel)
-    return Overview(_pool(views * visible, kernel) / seen.clamp_min(1e-6), seen, _pool(directions, kernel))
+    seen = _pool(visible)
+    return Overview(_pool(views * visible) / seen.clamp_min(1e-6), seen, _pool(directions))
 
 
 def reflectance_profile(frame: Overview) -> Float[Tensor, "B channels"]:
@@ -105,6 +104,7 @@ class ProfilePath(nn.Module):
         return condition
 
 
-def _pool(values: Float[Tensor, "B V C H W"], kernel: tuple[int, ...]) -> Float[Tensor, "B V C h w"]:
+def _pool(values: Float[Tensor, "B V C H W"]) -> Float[Tensor, "B V C h w"]:
+    kernel = tuple(max(1, side // OVERVIEW_SIDE) for side in values.shape[-2:])
     pooled = F.avg_pool2d(values.flatten(0, 1), kernel)
     return pooled.view(*values.shape[:2], *pooled.shape[1:])

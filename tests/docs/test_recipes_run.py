@@ -19,7 +19,7 @@ TEACHER = [
     "data.repeats=2",
 ]
 GAN = ["losses.gan.layers=2", "losses.gan.width=8", "losses.gan.start_epoch=0"]
-QUICK = ["data.synthesize=null", "data.crop_size=32", "data.repeats=1", "data.oversample={}"]
+QUICK = ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"]
 
 
 def taught(*teacher: str) -> str:
@@ -46,7 +46,7 @@ SMALL = {
     "student_convattn_1024": [*STUDENT, "model.fusion.channels=16"],
     "student_mobilenetv3_2048": [*STUDENT, "model.fusion={dim: 32, heads: 2}"],
     "student_mobilenetv3_512": [*STUDENT, "model.fusion={dim: 32, heads: 2}", "data.output_size=64"],
-    "teacher_best": ["data.synthesize=null", "data.crop_size=16", "data.oversample={}"],
+    "teacher_best": ["data.synthesize=null", "data.crop_size=16", 'data.oversample={"*": 1}'],
     "teacher_default": [*TEACHER, *GAN],
 }
 

@@ -44,7 +44,7 @@ def small_quickstart(pool: Path, runs: Path) -> MakeRecipe:
             "data.output_size=32",
             "data.crop_size=16",
             "data.repeats=1",
-            'data.oversample={"*": 1}',
+            'data.oversample={"acg_*": 1, "t3_*": 1}',
             "data.num_workers=0",
             "model.encoder.channels=[8, 8]",
             "model.decoder.channels=[8]",

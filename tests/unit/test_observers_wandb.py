@@ -58,7 +58,7 @@ def next_second() -> None:
 
 def records(part: Path) -> list[Any]:
     """Every record that the run file of a part holds, once the package's own process has written the last one."""
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 120
     while True:
         found = list(read_records(part))
         if found and found[-1].HasField("exit"):

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from neuropbr_core.contracts import ExportSpec
-from neuropbr_exporters.program import OPEN, MapsOnly, Shapes
+from neuropbr_core.errors import ExportError
+from neuropbr_exporters.program import OPEN, MapsOnly, Shapes, first_line
 
 _LARGEST_BATCH = 64
 _LARGEST_SIDE = 16384
@@ -31,13 +32,17 @@ def export_program(
         A program that takes the spec's inputs by name, and returns a tuple of maps in the spec's order.
 
     Raises:
+        ExportError: The size is to be left open, and something in the model depends on it.
         Exception: Whatever `torch.export` finds.
     """
     model = MapsOnly(generator, spec.outputs).eval()
     dims = _dims(spec, open_batch=open_batch, open_size=open_size)
     inputs = {name: _example(value, double=open_batch) for name, value in spec.inputs.items()}
     with quiet(), torch.no_grad():
-        return torch.export.export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, dims) if dims else None)
+        program = torch.export.export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, dims) if dims else None)
+        if open_size:
+            _require_other_size(program, inputs)
+    return program
 
 
 def open_shapes(spec: ExportSpec, *, open_batch: bool, open_size: bool) -> Shapes:
@@ -47,6 +52,18 @@ def open_shapes(spec: ExportSpec, *, open_batch: bool, open_size: bool) -> Shape
         name: [OPEN if place in places else size for place, size in enumerate(value.shape)]
         for name, value in spec.inputs.items()
     }
+
+
+def _require_other_size(program: ExportedProgram, inputs: Mapping[str, Tensor]) -> None:
+    """Run the program at twice the size: what depends on the size shows only there, as a check that fails."""
+    larger = {name: value.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2) for name, value in inputs.items()}
+    try:
+        program.module()(**larger)
+    except (AssertionError, RuntimeError) as error:
+        raise ExportError(
+            f"size: open: what this model computes depends on the size that is exported (a reflectance profile does); "
+            f"write size: fixed, and export once for each `resolution` ({first_line(error)})"
+        ) from error
 
 
 def _dims(spec: ExportSpec, *, open_batch: bool, open_size: bool) -> dict[int, object]:

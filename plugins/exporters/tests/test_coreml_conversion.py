@@ -59,6 +59,7 @@ LAYERS: dict[str, Layer] = {
     "relu6": F.relu6,
     "elu": F.elu,
     "leaky relu": lambda x: F.leaky_relu(x, 0.1),
+    "whole bounds": lambda x: x.clamp_min(0) + x.clamp_max(1),
     "softplus": F.softplus,
     "softmax": lambda x: x.softmax(1),
     "attention": lambda x: F.scaled_dot_product_attention(x, x.flip(2), x * 2, torch.zeros(1, 1, 1, 12)),

@@ -9,6 +9,7 @@ import small_run
 import torch
 from light_training import lightly_trained
 
+from neuropbr_core.errors import ExportError
 from neuropbr_core.exporting import (
     Signature,
     Subject,
@@ -41,7 +42,7 @@ STUDENT = (*TINY, "model.encoder.variant=small")
 MODELS = {
     "directed": ("neuropbr:quickstart", small_run.SMALL),
     "aligned": ("neuropbr:quickstart", (*small_run.SMALL, *small_run.ALIGNED)),
-    "profile": ("neuropbr:quickstart", (*small_run.SMALL, "model.reflectance_profile=true")),
+    "unprofiled": ("neuropbr:quickstart", (*small_run.SMALL, "model.reflectance_profile=false")),
     "teacher": (
         "neuropbr:teacher_default",
         (*TINY, "model.encoder.variant=resnet18", "model.fusion={dim: 32, heads: 2, depth: 1}"),
@@ -110,7 +111,7 @@ def test_quickstart_and_student(model: str, target: str, runs: Runs, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["aligned", "profile", "teacher", "student_plk"])
+@pytest.mark.parametrize("model", ["aligned", "unprofiled", "teacher", "student_plk"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_other_models(model: str, target: str, runs: Runs, tmp_path: Path) -> None:
     check_again(*export(runs(model), TARGETS[target], tmp_path))
@@ -137,13 +138,20 @@ def test_changed_models(target: str, runs: Runs, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["onnx", "pt2"])
-@pytest.mark.parametrize("model", ["directed", "teacher", "student_vit", "student_plk"])
+@pytest.mark.parametrize("model", ["unprofiled", "teacher", "student_vit", "student_plk"])
 def test_open_sizes(exporter: str, model: str, runs: Runs, tmp_path: Path) -> None:
     path, subject = export(runs(model), TARGETS[exporter], tmp_path, "size=open", "resolution=64")
     larger = make_larger(subject)
     found = open_export(path).program(larger)
     for name, value in subject.predict(larger).items():
         torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("exporter", ["onnx", "pt2"])
+def test_a_model_that_depends_on_its_size_cannot_leave_it_open(exporter: str, runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"size: open: what this model computes .* write size: fixed"):
+        export(runs("directed"), TARGETS[exporter], tmp_path, "size=open", "resolution=64")
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
 def make_larger(subject: Subject) -> dict[str, torch.Tensor]:

@@ -31,6 +31,19 @@ def _logit(x: Tensor, eps: float | None = None) -> Tensor:
     return torch.log(x / (1 - x))
 
 
+def _clamp_min(x: Tensor, bound: float) -> Any:
+    """A whole number as the bound of other numbers becomes one of them; coremltools insists on equal types."""
+    return _aten.clamp_min(x, float(bound)) if _is_whole_bound(x, bound) else NotImplemented
+
+
+def _clamp_max(x: Tensor, bound: float) -> Any:
+    return _aten.clamp_max(x, float(bound)) if _is_whole_bound(x, bound) else NotImplemented
+
+
+def _is_whole_bound(x: Tensor, bound: float) -> bool:
+    return isinstance(bound, int) and x.is_floating_point()
+
+
 def _gelu(x: Tensor, *, approximate: str = "none") -> Any:
     """The approximation written out; coremltools drops the keyword and would convert it as the exact function.
 
@@ -47,6 +60,8 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     _aten.new_ones.default: _new_ones,
     _aten.logit.default: _logit,
     _aten.gelu.default: _gelu,
+    _aten.clamp_min.default: _clamp_min,
+    _aten.clamp_max.default: _clamp_max,
     _aten.__or__.Tensor: torch.logical_or,
     _aten.__and__.Tensor: torch.logical_and,
 }
