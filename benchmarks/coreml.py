@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def measure(
 ) -> dict[str, Any]:
     """Train, export and verify one recipe's network; the package stays in `keep`."""
     full = ModelSpec.from_recipe(load_recipe(ROOT / "recipes" / f"{recipe}.yaml", overrides))
-    generator = lightly_trained(full, steps, crop=side)
+    scale = full.output_size // full.image_size
+    generator = lightly_trained(replace(full, image_size=side, output_size=side * scale), steps)
     inputs, _ = real_sample(full, UNSEEN, seed=7)
     eager = _fastest(lambda: generator(**inputs))
     before = peak_mebibytes()
@@ -135,8 +137,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Core ML packages of the students at full size.")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, help="names of recipes")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipes")
-    parser.add_argument("--steps", type=int, default=100, help="training steps")
-    parser.add_argument("--side", type=int, default=128, help="side of the windows that are trained on, in pixels")
+    parser.add_argument("--steps", type=int, default=30, help="training steps")
+    parser.add_argument("--side", type=int, default=96, help="side of the views in training, in pixels")
     parser.add_argument("--options", default="{}", help="options of the exporter, as JSON")
     parser.add_argument("--keep", type=Path, help="folder for the packages; default: none are kept")
     parser.add_argument("--json", type=Path, help="also write the result to this file")

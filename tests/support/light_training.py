@@ -60,16 +60,8 @@ def real_sample(spec: ModelSpec, material: str, seed: int) -> tuple[dict[str, Te
     return inputs, maps
 
 
-def lightly_trained(spec: ModelSpec, steps: int = 30, seed: int = 0, crop: int | None = None) -> Generator:
-    """Build a generator and fit it to two captures, or to crops of them; in eval mode.
-
-    Args:
-        spec: What to build, and the size of the captures.
-        steps: Training steps.
-        seed: Of weights, captures and crops.
-        crop: Side of random windows of the views; whole captures by default. Windows show the detail of whole captures
-            in less time.
-    """
+def lightly_trained(spec: ModelSpec, steps: int = 30, seed: int = 0) -> Generator:
+    """Build a generator and fit it to two captures; in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = build_generator(spec).train()
@@ -77,26 +69,8 @@ def lightly_trained(spec: ModelSpec, steps: int = 30, seed: int = 0, crop: int |
         optimizer = torch.optim.AdamW(generator.parameters(), lr=1e-3)
         for step in range(steps):
             inputs, truth = samples[step % len(samples)]
-            if crop is not None:
-                inputs, truth = _window(inputs, truth, crop, spec)
             predicted = generator(**inputs).maps
             optimizer.zero_grad()
             torch.stack([F.l1_loss(predicted[name], value) for name, value in truth.items()]).sum().backward()
             optimizer.step()
     return generator.eval()
-
-
-def _window(
-    inputs: dict[str, Tensor], truth: dict[str, Tensor], side: int, spec: ModelSpec
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A random window of a sample's inputs, and of its true maps at their own scale."""
-    top, left = torch.randint(spec.image_size - side + 1, (2,)).tolist()
-    scale = spec.output_size // spec.image_size
-
-    def cut(value: Tensor, factor: int) -> Tensor:
-        return value[..., factor * top : factor * (top + side), factor * left : factor * (left + side)]
-
-    return (
-        {name: cut(value, 1) for name, value in inputs.items()},
-        {name: cut(value, scale) for name, value in truth.items()},
-    )
