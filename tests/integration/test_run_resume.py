@@ -75,7 +75,7 @@ def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(
     make_recipe: MakeRecipe, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
-    last = random.Random(seed).randint(2, 8)  # noqa: S311
+    last = random.Random(seed).randint(3, 8)  # noqa: S311 (the first checkpoint follows the second step)
     print(f"killed in step {last} of 9 (seed {seed})")
     recipe = make_recipe(*LONG, "training.save_every_n_steps=2", "training.log_every_n_steps=2", *settings)
     whole = run(recipe, run_name="whole", report=lambda _: None)
