@@ -161,6 +161,7 @@ class Pool:
         for source, images in views.items():
             folder = self.input / source / name
             aside = folder.with_name(f".{name}.partial")
+            shutil.rmtree(aside, ignore_errors=True)  # what a killed process left of it
             for view, image in enumerate(images):
                 write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
             shutil.rmtree(folder, ignore_errors=True)
