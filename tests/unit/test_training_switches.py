@@ -75,7 +75,7 @@ def test_without_a_compiler_the_run_goes_on_and_says_so(monkeypatch: pytest.Monk
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_generator_trains_alike_and_saves_clean_names(tmp_path: Any) -> None:
-    dropless = "model.fusion={use: vit, dim: 16, heads: 2, depth: 1, position: none}"
+    dropless = "model.fusion={use: vit, dim: 16, heads: 2, depth: 1, dropout: 0, position: none}"
     plain, losses, _ = train(dropless)
     compiled, same, _ = train(dropless, "training.compile=true", "training.activation_checkpointing=[encoder]")
     assert same == pytest.approx(losses, rel=1e-4)

@@ -15,6 +15,7 @@ from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.model import Generator, ModelSpec
 from neuropbr_exporters.coreml import Options
 from neuropbr_exporters.coreml.exporter import CoreMLExporter
+from neuropbr_exporters.coreml.runtime import Package
 
 SPECS: dict[str, ModelSpec] = {
     "unet+concat": model_spec(
@@ -85,3 +86,19 @@ def test_package_equals_the_model(name: str, options: dict[str, Any], tmp_path: 
     for found in distance(name, exporter, path).values():
         assert found.psnr >= PASS_MARKS[precision].psnr
         assert found.max_difference <= PASS_MARKS[precision].difference
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_photos_are_normalised_in_float32(name: str, tmp_path: Path) -> None:
+    _, path, _ = export(name, tmp_path)
+    program = Package(path).program()
+    section = SPECS[name].section
+    subtracted = [
+        program.constants[argument].flatten().tolist()  # type: ignore[union-attr]
+        for operation in program.operations
+        for argument in operation.reads
+        if operation.kind == "sub" and argument in program.constants and operation.outputs[0].dtype == "fp32"
+    ]
+    assert torch.tensor(section.normalization.mean).tolist() in subtracted
+    convolutions = {output.dtype for o in program.operations if o.kind == "conv" for output in o.outputs}
+    assert convolutions == {"fp16"}

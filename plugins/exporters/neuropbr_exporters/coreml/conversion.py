@@ -13,6 +13,7 @@ from neuropbr_core.errors import ExportError
 from neuropbr_core.maps import MAPS
 from neuropbr_exporters.coreml import Options
 from neuropbr_exporters.coreml.interface import LEVELS, Interface, package_inputs
+from neuropbr_exporters.coreml.precision import compute_precision
 from neuropbr_exporters.coreml.toolkit import INSTALL, can_palettise, coremltools, quiet
 from neuropbr_exporters.program import conversion
 
@@ -30,7 +31,6 @@ def convert(graph: ExportedProgram, spec: ExportSpec, options: Options) -> Any:
     if options.palettize and not can_palettise():
         raise ExportError(f"coreml: palettize needs scikit-learn, which is not installed; {INSTALL}")
     ct = coremltools()
-    precision = ct.precision.FLOAT16 if options.precision == "fp16" else ct.precision.FLOAT32
     with conversion("coreml"), quiet():
         model = ct.convert(
             graph,
@@ -38,7 +38,7 @@ def convert(graph: ExportedProgram, spec: ExportSpec, options: Options) -> Any:
             inputs=_inputs(ct, spec),
             outputs=_outputs(ct, spec, images=options.outputs == "images"),
             minimum_deployment_target=ct.target.iOS17,
-            compute_precision=precision,
+            compute_precision=compute_precision(ct, options.precision),
             skip_model_load=True,
         )
         return _palettised(ct, model) if options.palettize else model

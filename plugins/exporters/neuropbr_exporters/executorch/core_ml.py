@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -69,18 +69,36 @@ def evaluated(path: Path) -> Callable[[dict[str, Tensor]], list[Tensor]]:
     Raises:
         ExportError: The program is not one package of Core ML, or the evaluator does not know one of its operations.
     """
-    program, inputs, outputs = _package(_delegate(path), path)
-    evaluator = Evaluator(program)
+    call = _delegate(path)
+    program, names = _package(call.data, path)
+    evaluator, named = Evaluator(program), dict(zip(call.values, names, strict=True))
 
-    def call(values: dict[str, Tensor]) -> list[Tensor]:
-        found = evaluator.run(dict(zip(inputs, values.values(), strict=True)))
-        return [found[name].float() for name in outputs]
+    def run(values: dict[str, Tensor]) -> list[Tensor]:
+        given = dict(zip(call.inputs, values.values(), strict=True))
+        found = evaluator.run({named[place]: value for place, value in given.items() if place in named})
+        return [found[named[place]].float() for place in call.outputs]
 
-    return call
+    return run
 
 
-def _delegate(path: Path) -> bytes:
-    """What ExecuTorch hands to Core ML: a folder, flattened."""
+class _Call(NamedTuple):
+    """What ExecuTorch hands to Core ML.
+
+    Attributes:
+        data: A folder, flattened.
+        values: Places of the call's inputs and then outputs, in the order of the package's names.
+        inputs: Places of the program's inputs, in order; those that the model does not read are not in `values`.
+        outputs: Places of the program's outputs, in order.
+    """
+
+    data: bytes
+    values: list[int]
+    inputs: list[int]
+    outputs: list[int]
+
+
+def _delegate(path: Path) -> _Call:
+    """The only call of a program."""
     with quiet():
         from executorch.exir._serialize._program import deserialize_pte_binary
 
@@ -89,14 +107,15 @@ def _delegate(path: Path) -> bytes:
     calls = [step.instr_args for chain in plan.chains for step in chain.instructions]
     if len(calls) != 1 or [part.id for part in plan.delegates] != [BACKEND]:
         raise ExportError(f"{path}: Core ML runs only a part of this program; run it on macOS, or export it again")
-    if list(getattr(calls[0], "args", ())) != [*plan.inputs, *plan.outputs]:
-        raise ExportError(f"{path}: Core ML gets other values than the program's; export the model again")
+    values = list(getattr(calls[0], "args", ()))
+    if not set(plan.outputs) <= set(values):
+        raise ExportError(f"{path}: Core ML gives other values than the program's; export the model again")
     data: bytes = program.backend_delegate_data[plan.delegates[0].processed.index].data
-    return data
+    return _Call(data, values, list(plan.inputs), list(plan.outputs))
 
 
-def _package(flat: bytes, path: Path) -> tuple[Program, list[str], list[str]]:
-    """A flattened package's program, and its names of inputs and outputs in call order."""
+def _package(flat: bytes, path: Path) -> tuple[Program, list[str]]:
+    """A flattened package's program, and its names of inputs and then outputs in call order."""
     from executorch.backends.apple.coreml import executorchcoreml
 
     with tempfile.TemporaryDirectory() as folder:
@@ -105,4 +124,4 @@ def _package(flat: bytes, path: Path) -> tuple[Program, list[str], list[str]]:
         lowered = Path(folder, "lowered_module")
         names = json.loads((lowered / "metadata.json").read_text(encoding="utf-8"))
         package = lowered / "model.mlpackage"
-        return read_program(package, read_spec(package)), names["inputNames"], names["outputNames"]
+        return read_program(package, read_spec(package)), [*names["inputNames"], *names["outputNames"]]
