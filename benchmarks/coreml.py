@@ -1,11 +1,12 @@
 """Core ML packages of the students at full size, made and verified on this machine.
 
     python benchmarks/coreml.py --keep packages --json coreml.json
+    python benchmarks/coreml.py --run runs/convattn_1024 --keep packages
 
-Builds each recipe's network, trains it for a few steps on small captures of the shipped materials (untrained weights
-amplify rounding), exports it at the recipe's own size, and verifies the package on a capture of a material that it has
-not seen; a package that misses its pass mark is an error. Times are given over that of one eager forward pass in the
-same process; every recipe has a process of its own, so that its peak memory is its own.
+Takes the weights of each `--run`, or builds each recipe's network and trains it for a few steps on small captures of
+the shipped materials (untrained weights amplify rounding). Exports it at its own size, and verifies the package on a
+capture of a material; a package that misses its pass mark is an error. Times are given over that of one eager forward
+pass in the same process; every network has a process of its own, so that its peak memory is its own.
 
 Latency is Core ML's on the CPU, which macOS alone has: elsewhere none is given, since the reference evaluator, which
 verifies the package there, says nothing about it.
@@ -34,8 +35,9 @@ from light_training import lightly_trained, real_sample  # noqa: E402
 from neuropbr_core.contracts import ExportReport, ExportSpec  # noqa: E402
 from neuropbr_core.exporting.export import Views, export_subject  # noqa: E402
 from neuropbr_core.exporting.subject import make_subject  # noqa: E402
+from neuropbr_core.inference import load_generator  # noqa: E402
 from neuropbr_core.kinds import ExporterEntryOptions  # noqa: E402
-from neuropbr_core.model import ModelSpec  # noqa: E402
+from neuropbr_core.model import Generator, ModelSpec  # noqa: E402
 from neuropbr_core.recipe import load_recipe  # noqa: E402
 from neuropbr_core.recipe.sections import Component  # noqa: E402
 from neuropbr_core.registry import default_registry  # noqa: E402
@@ -72,20 +74,30 @@ class Clocked(CoreMLExporter):
         return report
 
 
-def measure(
-    recipe: str, overrides: list[str], steps: int, side: int, options: dict[str, Any], keep: Path
-) -> dict[str, Any]:
-    """Train, export and verify one recipe's network; the package stays in `keep`."""
+def of_recipe(recipe: str, overrides: list[str], steps: int, side: int) -> tuple[Generator, ModelSpec]:
+    """A recipe's network after a short training on small captures, and its spec at the recipe's size."""
     full = ModelSpec.from_recipe(load_recipe(ROOT / "recipes" / f"{recipe}.yaml", overrides))
     scale = full.output_size // full.image_size
-    generator = lightly_trained(replace(full, image_size=side, output_size=side * scale), steps)
-    inputs, _ = real_sample(full, UNSEEN, seed=7)
+    return lightly_trained(replace(full, image_size=side, output_size=side * scale), steps), full
+
+
+def of_run(folder: str) -> tuple[Generator, ModelSpec]:
+    """The network of a run's last checkpoint, and its spec."""
+    loaded = load_generator(folder, "latest", default_registry())
+    return loaded.generator, loaded.spec
+
+
+def measure(
+    name: str, generator: Generator, full: ModelSpec, material: str, options: dict[str, Any], keep: Path
+) -> dict[str, Any]:
+    """Export and verify a network; the package stays in `keep`."""
+    inputs, _ = real_sample(full, material, seed=7)
     eager = _fastest(lambda: generator(**inputs))
     before = peak_mebibytes()
     chosen = default_registry().options("exporter", "coreml")(**options)
-    part = Component("exporter", recipe, "coreml", chosen, ExporterEntryOptions())
+    part = Component("exporter", name, "coreml", chosen, ExporterEntryOptions())
     exporter, subject = Clocked(chosen), make_subject(generator, full, part.entry)
-    origin, views = {"run": "benchmark", "recipe": recipe}, Views(inputs, f"a capture of {UNSEEN}")
+    origin, views = {"run": "benchmark", "recipe": name}, Views(inputs, f"a capture of {material}")
     start = time.perf_counter()
     exported = export_subject(subject, part, exporter, keep, origin=origin, views=views)
     verification = time.perf_counter() - start - exporter.seconds
@@ -136,6 +148,8 @@ def main() -> None:
     """Run the benchmark as the command line says."""
     parser = argparse.ArgumentParser(description="Core ML packages of the students at full size.")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, help="names of recipes")
+    parser.add_argument("--run", action="append", default=[], metavar="DIR", help="measure this run, no recipe")
+    parser.add_argument("--material", default=UNSEEN, help="shipped material whose capture it is verified on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipes")
     parser.add_argument("--steps", type=int, default=30, help="training steps")
     parser.add_argument("--side", type=int, default=96, help="side of the views in training, in pixels")
@@ -145,14 +159,16 @@ def main() -> None:
     parser.add_argument("--only", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
-        options = json.loads(given.options)
-        print(json.dumps(measure(given.only, given.set, given.steps, given.side, options, given.keep)))
+        made = of_run(given.only) if given.run else of_recipe(given.only, given.set, given.steps, given.side)
+        name, options = Path(given.only).resolve().name, json.loads(given.options)
+        print(json.dumps(measure(name, *made, given.material, options, given.keep)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         shared = ["--steps", str(given.steps), "--side", str(given.side), "--options", given.options]
         shared += ["--keep", str(given.keep or scratch), *(f"--set={text}" for text in given.set)]
+        shared += ["--material", given.material, *(f"--run={folder}" for folder in given.run)]
         results = {}
-        for name in given.recipes:
+        for name in given.run or given.recipes:
             results[name] = in_own_process(["--only", name, *shared])
             print(f"\n{name}", *(f"  {key}: {value}" for key, value in results[name].items()), sep="\n", flush=True)
     if given.json:

@@ -63,7 +63,7 @@ def blame(fabric: Fabric, error: BaseException) -> BaseException:
             continue
         if code:
             message = f"process {rank + 1} of {fabric.world_size} failed with exit code {code}; what it said is above"
-            return RunError(f"{message}. The last checkpoint is from before it")
+            return RunError(f"{message}. What checkpoints the run has are from before")
     return error
 
 

@@ -141,7 +141,7 @@ class StepLog:
         raise RunStopped(
             f"{name} is not finite in step {row.step + 1} of epoch {epoch + 1} (samples "
             f"{', '.join(dict.fromkeys(ids))}); lower optimizer.lr or training.grad_clip_norm, set training.precision: "
-            f"fp32, or drop such steps with training.on_nonfinite: skip. The last checkpoint is from before it"
+            "fp32, or drop such steps with training.on_nonfinite: skip. What checkpoints the run has are from before"
         )
 
 
