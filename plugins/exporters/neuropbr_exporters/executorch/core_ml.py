@@ -71,6 +71,8 @@ def evaluated(path: Path) -> Callable[[dict[str, Tensor]], list[Tensor]]:
     """
     call = _delegate(path)
     program, names = _package(call.data, path)
+    if len(names) != len(call.values):
+        raise ExportError(f"{path}: the Core ML package inside takes and gives other values; export the model again")
     evaluator, named = Evaluator(program), dict(zip(call.values, names, strict=True))
 
     def run(values: dict[str, Tensor]) -> list[Tensor]:
