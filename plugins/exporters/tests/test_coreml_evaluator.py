@@ -130,12 +130,12 @@ def run_trace(package: Package) -> TraceReport:
 
 
 def test_trace_of_a_sound_package(package: Package) -> None:
-    """Most operations have a node of the model to be compared with."""
+    """Most operations have a node of the model to be compared with; casts are the converter's own."""
     report = run_trace(package)
     assert report.first is None
     assert report.lines()[-1] == "no operation differs"
     compared = [row for row in report.rows if row.conversion_db is not None]
-    assert len(compared) >= 0.8 * len(report.rows)
+    assert len(compared) >= 0.8 * sum(row.kind != "cast" for row in report.rows)
     assert min(row.conversion_db for row in compared) > 50  # type: ignore[type-var]
     assert min(row.rounding_db for row in report.rows) > 50
 

@@ -76,6 +76,7 @@ def distance(name: str, exporter: CoreMLExporter, path: Path) -> dict[str, Compa
         *((name, {}) for name in SPECS),
         ("everything", {"precision": "fp32"}),
         ("unet+concat", {"precision": "fp32"}),
+        ("resnet+vit", {"precision": "mixed"}),
         ("unet+concat", {"palettize": True}),
         pytest.param("resnet+vit", {"palettize": True}, marks=pytest.mark.slow),
         ("unet+concat", {"outputs": "images"}),
@@ -102,3 +103,14 @@ def test_photos_are_normalised_in_float32(name: str, tmp_path: Path) -> None:
     assert torch.tensor(section.normalization.mean).tolist() in subtracted
     convolutions = {output.dtype for o in program.operations if o.kind == "conv" for output in o.outputs}
     assert convolutions == {"fp16"}
+
+
+def test_mixed_precision_keeps_the_first_layers_in_float32(tmp_path: Path) -> None:
+    _, path, precision = export("resnet+vit", tmp_path, precision="mixed")
+    assert precision == "fp16"  # the pass mark
+    convolutions = [o.outputs[0] for o in Package(path).program().operations if o.kind == "conv"]
+    encoder = [output for output in convolutions if output.shape[0] == 3]  # one image a view
+    fine = [output.dtype for output in encoder if output.shape[-1] >= 64 / 8]
+    assert fine == ["fp32"] * 15  # the stem, three stages of two blocks of two, and two shortcuts
+    assert {output.dtype for output in convolutions if output.shape[-1] < 64 / 8} == {"fp16"}
+    assert convolutions[-1].dtype == "fp16"  # the decoder's, though at full size

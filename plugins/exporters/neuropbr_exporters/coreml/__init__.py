@@ -16,8 +16,11 @@ class Options:
     """What goes into the package."""
 
     precision: Annotated[
-        Literal["fp16", "fp32"],
-        Meta(description="Type of weights and arithmetic; the Neural Engine computes in `fp16` only."),
+        Literal["fp16", "mixed", "fp32"],
+        Meta(
+            description="Type of weights and arithmetic; the Neural Engine computes in `fp16` only. `mixed` keeps the "
+            "encoder's first layers, which rounding hurts most, in float32."
+        ),
     ] = "fp16"
     palettize: Annotated[
         bool, Meta(description="Store large weights as 8-bit indices into tables of 256 values; needs scikit-learn.")

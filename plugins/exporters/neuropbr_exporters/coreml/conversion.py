@@ -38,7 +38,7 @@ def convert(graph: ExportedProgram, spec: ExportSpec, options: Options) -> Any:
             inputs=_inputs(ct, spec),
             outputs=_outputs(ct, spec, images=options.outputs == "images"),
             minimum_deployment_target=ct.target.iOS17,
-            compute_precision=compute_precision(ct, options.precision),
+            compute_precision=compute_precision(ct, options.precision, spec.inputs["views"].shape[-1]),
             skip_model_load=True,
         )
         return _palettised(ct, model) if options.palettize else model

@@ -51,7 +51,7 @@ class CoreMLExporter(Exporter):
         Raises:
             ExportError: The model cannot be converted, lacks one of the outputs, or the package cannot be written.
         """
-        images, half = self.options.outputs == "images", self.options.precision == "fp16"
+        images, half = self.options.outputs == "images", self.options.precision != "fp32"
         graph = export_graph(generator, spec, images=images, half=half)
         model = convert(graph, spec, self.options)
         describe(model, spec, self.options)
@@ -85,4 +85,6 @@ class CoreMLExporter(Exporter):
 def _pass_mark(options: Options) -> str:
     if options.palettize:
         return "palettised"
-    return "image" if options.outputs == "images" else options.precision
+    if options.outputs == "images":
+        return "image"
+    return "fp32" if options.precision == "fp32" else "fp16"
