@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from neuropbr_core.data.opening import open_dataset
-from neuropbr_core.data.progress import bar
 from neuropbr_core.evaluation.baselines import ALWAYS_DIELECTRIC, BEST_CONSTANT, FLAT_NORMAL, MEDIAN_ALIGNED
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, load_record
 from neuropbr_core.files import write_text
+from neuropbr_core.progress import bar
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.training.run import SUMMARY, run
+from neuropbr_core.runs.run import SUMMARY, run
 
 ROWS: dict[str, tuple[str, ...]] = {
     "the recipe": (),

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neuropbr_core.data.cameras_file import record_camera
-from neuropbr_core.data.images import Stored, read_map
-from neuropbr_core.data.layout import map_files
+from neuropbr_core.data.images.files import Stored, read_map
+from neuropbr_core.data.layout.cameras_file import record_camera
+from neuropbr_core.data.layout.scan import map_files
 from neuropbr_core.data.registration.register import Registration, register_photos
-from neuropbr_core.data.synthesis import find_materials
+from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.materials.cameras import Camera

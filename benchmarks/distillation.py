@@ -18,11 +18,11 @@ from neuropbr_core.inference.evaluate import evaluate_run
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
-from neuropbr_core.training.checkpoints import LATEST
-from neuropbr_core.training.run import run
-from neuropbr_core.training.run_folder import PROVENANCE, RunFolder, recorded_split
-from neuropbr_core.training.state import Progress
-from neuropbr_core.training.student import plan_teacher
+from neuropbr_core.runs.folder import PROVENANCE, RunFolder, recorded_split
+from neuropbr_core.runs.run import run
+from neuropbr_core.runs.student import plan_teacher
+from neuropbr_core.training.checkpoints.state import Progress
+from neuropbr_core.training.checkpoints.store import LATEST
 
 ERRORS = (
     ("albedo", "mae"),

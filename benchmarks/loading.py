@@ -35,15 +35,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from neuropbr_core.data.cameras_file import CameraRecord, write_cameras
-from neuropbr_core.data.dataset import MaterialDataset
-from neuropbr_core.data.layout import Sample, find_samples, map_files
-from neuropbr_core.data.loading import train_loader, val_loader
-from neuropbr_core.data.machine import cores
-from neuropbr_core.data.packing import digest_images, open_images, pack_images
-from neuropbr_core.data.stores import DecodedImages
-from neuropbr_core.data.synthesis import find_materials
+from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.batches.loader import train_loader, val_loader
+from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
+from neuropbr_core.data.layout.scan import Sample, find_samples, map_files
+from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
+from neuropbr_core.data.pack.store import DecodedImages
+from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.datasets.layout.source import LayoutSource
+from neuropbr_core.machine import cores
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import sample_cameras
 from neuropbr_core.recipe.sections import Data

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from neuropbr_core.data.opening import open_dataset
     from neuropbr_core.inference import load_exported, load_generator, read_views, register_views, write_maps
     from neuropbr_core.recipe import load_recipe
-    from neuropbr_core.training.run import run
+    from neuropbr_core.runs.run import run
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "load_recipe": "neuropbr_core.recipe",
-    "run": "neuropbr_core.training.run",
+    "run": "neuropbr_core.runs.run",
     "open_dataset": "neuropbr_core.data.opening",
     "load_exported": "neuropbr_core.inference",
     "load_generator": "neuropbr_core.inference",

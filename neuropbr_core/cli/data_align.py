@@ -16,11 +16,11 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
     photo of each is taken from straight above; the others are registered to it. The exit status is 1 when photos are
     refused; the cameras of all others are written.
     """
-    from neuropbr_core.data.cameras_file import write_cameras
-    from neuropbr_core.data.layout import CAMERAS_NAME
-    from neuropbr_core.data.progress import bar
+    from neuropbr_core.data.layout.cameras_file import write_cameras
+    from neuropbr_core.data.layout.scan import CAMERAS_NAME
     from neuropbr_core.data.registration.folders import align_dataset, align_folder, is_dataset
     from neuropbr_core.errors import DataError
+    from neuropbr_core.progress import bar
 
     dataset = is_dataset(target)
     file = target / "input" / CAMERAS_NAME if dataset else target / CAMERAS_NAME

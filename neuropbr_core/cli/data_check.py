@@ -13,9 +13,9 @@ import click
 from neuropbr_core.cli.overrides import CURRICULUM
 
 if TYPE_CHECKING:
-    from neuropbr_core.data.checking import CheckReport
-    from neuropbr_core.data.findings import Finding
-    from neuropbr_core.data.quarantine import Move
+    from neuropbr_core.data.checking.check import CheckReport
+    from neuropbr_core.data.checking.quarantine import Move
+    from neuropbr_core.data.layout.findings import Finding
     from neuropbr_core.recipe.sections import Data
 
 REPORT_VERSION = 1
@@ -81,10 +81,10 @@ def check(  # noqa: PLR0913
     status is 1 when there are errors, with --strict also for warnings, that --quarantine did not move; 2 for wrong
     usage. Cameras are checked when cameras.json is there. `neuropbr data restore DIR` moves everything back.
     """
-    from neuropbr_core.data.checking import check_dataset
-    from neuropbr_core.data.findings import allow
-    from neuropbr_core.data.progress import bar, silent
-    from neuropbr_core.data.quarantine import quarantine
+    from neuropbr_core.data.checking.check import check_dataset
+    from neuropbr_core.data.checking.quarantine import quarantine
+    from neuropbr_core.data.layout.findings import allow
+    from neuropbr_core.progress import bar, silent
 
     section = _section(
         root,
@@ -116,7 +116,7 @@ def check(  # noqa: PLR0913
 @click.argument("quarantine", type=click.Path(path_type=Path, file_okay=False))
 def restore(quarantine: Path) -> None:
     """Move what lies in a QUARANTINE folder back."""
-    from neuropbr_core.data.quarantine import restore as move_back
+    from neuropbr_core.data.checking.quarantine import restore as move_back
 
     moved = move_back(quarantine)
     for move in moved:
@@ -126,7 +126,7 @@ def restore(quarantine: Path) -> None:
 
 def _section(root: Path | None, input_dir: str | None, output_dir: str | None, **keys: Any) -> "Data":
     """The section `data` that the command line describes; cameras count where there are any."""
-    from neuropbr_core.data.layout import locate
+    from neuropbr_core.data.layout.scan import locate
     from neuropbr_core.recipe.sections import Data
 
     if root is None and (input_dir is None or output_dir is None):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from neuropbr_core.data.importing import ImportReport
+    from neuropbr_core.data.importing.import_sets import ImportReport
 
 REPORT_VERSION = 1
 
@@ -50,8 +50,8 @@ def import_(  # noqa: PLR0913
     ones; the report says what was done to each material. A material is written whole or not at all. The exit status is
     1 when any was refused.
     """
-    from neuropbr_core.data.importing import import_materials
-    from neuropbr_core.data.progress import bar, silent
+    from neuropbr_core.data.importing.import_sets import import_materials
+    from neuropbr_core.progress import bar, silent
 
     report = import_materials(
         source,

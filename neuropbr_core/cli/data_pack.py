@@ -39,8 +39,8 @@ def pack(
     interrupted and repeated. Clean and dirty samples are packed, or with --recipe those of its curriculum.
     """
     from neuropbr_core.data.opening import pack_dataset
-    from neuropbr_core.data.pack_writing import amount
-    from neuropbr_core.data.progress import bar, silent
+    from neuropbr_core.data.pack.write import amount
+    from neuropbr_core.progress import bar, silent
     from neuropbr_core.registry import default_registry
 
     changes = {"root": dataset, "image_size": size, "output_size": size, "views": views, "pack": out}

@@ -23,10 +23,10 @@ def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | 
     """
     if out is None and sheet is None:
         raise click.UsageError("give --out DIR for materials, --sheet FILE for a picture of them, or both")
-    from neuropbr_core.data.procedural import procedural_materials, write_materials
-    from neuropbr_core.data.procedural_sheet import contact_sheet
-    from neuropbr_core.data.progress import bar
+    from neuropbr_core.data.synthesis.procedural import procedural_materials, write_materials
+    from neuropbr_core.data.synthesis.sheet import contact_sheet
     from neuropbr_core.materials.procedural.catalog import KINDS
+    from neuropbr_core.progress import bar
 
     chosen = tuple(kind.strip() for kind in kinds.split(",")) if kinds is not None else KINDS
     materials = procedural_materials(count, seed, chosen)

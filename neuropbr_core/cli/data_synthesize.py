@@ -46,8 +46,8 @@ def synthesize(  # noqa: PLR0913
     Each folder below DIR holds albedo.png, roughness.png, metallic.png and normal.png (OpenGL). Views, true maps and
     cameras are written in the layout that training reads.
     """
-    from neuropbr_core.data.progress import bar
-    from neuropbr_core.data.synthesis import synthesize as render
+    from neuropbr_core.data.synthesis.render import synthesize as render
+    from neuropbr_core.progress import bar
     from neuropbr_core.recipe.sections import Synthesize
 
     plan = Synthesize(

@@ -39,8 +39,8 @@ def shards(  # noqa: PLR0913 - options of a command
     A run of a student does the same for what is missing. --set changes the recipe of the teacher's run: `--set
     data.render_curriculum=2` predicts from dirty captures. Materials that were held back from the teacher are left out.
     """
-    from neuropbr_core.data.progress import bar
-    from neuropbr_core.training.teacher_frames import make_shards_of_run
+    from neuropbr_core.progress import bar
+    from neuropbr_core.training.distillation.predict_logits import make_shards_of_run
 
     overrides = collect_overrides(set_values=set_values, data=data, device=device)
     report = make_shards_of_run(

@@ -38,9 +38,9 @@ def evaluate(  # noqa: PLR0913
     import json
     from typing import cast
 
-    from neuropbr_core.data.progress import bar
     from neuropbr_core.devices import choose_device
     from neuropbr_core.inference.evaluate import Curriculum, describe, evaluate_run
+    from neuropbr_core.progress import bar
 
     found = evaluate_run(
         Path(run_folder),

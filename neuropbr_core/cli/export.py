@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from neuropbr_core.exporting import Exported
     from neuropbr_core.recipe.sections import Component
     from neuropbr_core.registry import Registry
-    from neuropbr_core.training.run_folder import RunFolder
+    from neuropbr_core.runs.folder import RunFolder
 
 
 @click.command()
@@ -52,7 +52,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     from neuropbr_core.inference import load_generator
     from neuropbr_core.inference.verification import real_views
     from neuropbr_core.registry import default_registry
-    from neuropbr_core.training.run_folder import RunFolder
+    from neuropbr_core.runs.folder import RunFolder
 
     registry, run = default_registry(), RunFolder.around(Path(run_folder))
     folder = Path(out) if out else _exports(run, run_folder)

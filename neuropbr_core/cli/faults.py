@@ -90,7 +90,7 @@ def _out_of_memory(error: Exception) -> bool:
     """Whether Python or torch says that memory ran out."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
-    from neuropbr_core.training.memory import is_out_of_memory
+    from neuropbr_core.training.loop.memory import is_out_of_memory
 
     return is_out_of_memory(error)
 

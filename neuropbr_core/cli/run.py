@@ -31,14 +31,14 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
     if dry_run:
         _say_plan(checked, run_name or checked.name, resume=resume, overwrite=overwrite)
         return
-    from neuropbr_core.training.run import run as run_recipe
+    from neuropbr_core.runs.run import run as run_recipe
 
     run_recipe(checked, run_name=run_name, resume=resume, overwrite=overwrite, report=click.echo)
 
 
 def _say_plan(checked: "Recipe", name: str, *, resume: bool, overwrite: bool) -> None:
     from neuropbr_core.registry import default_registry
-    from neuropbr_core.training.plan import plan_run
+    from neuropbr_core.runs.plan import plan_run
 
     path = Path(checked.training.runs_dir) / name
     for line in plan_run(checked, path, default_registry(), resume=resume, overwrite=overwrite):

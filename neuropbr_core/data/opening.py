@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from neuropbr_core.contracts import SampleSource
-from neuropbr_core.data.batch import Item
-from neuropbr_core.data.dataset import MaterialDataset
-from neuropbr_core.data.fingerprint import fingerprint_samples
-from neuropbr_core.data.layout import raise_problems
+from neuropbr_core.data.batches.batch import Item
+from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.oversampling import oversample, unmatched
-from neuropbr_core.data.pack_folder import choose_folder
-from neuropbr_core.data.pack_writing import prune_pack
-from neuropbr_core.data.packing import digest_images, open_images, pack_images
-from neuropbr_core.data.pool import Pool, Settings, setting_changes
-from neuropbr_core.data.progress import Progress, silent
+from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
+from neuropbr_core.data.pack.digest import fingerprint_samples
+from neuropbr_core.data.pack.format import choose_folder
+from neuropbr_core.data.pack.write import prune_pack
 from neuropbr_core.data.splits import Split, split_materials
-from neuropbr_core.data.synthesis import plan_settings, synthesize
+from neuropbr_core.data.synthesis.capture_folder import Pool, Settings, setting_changes
+from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
+from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Component, Data, Recipe, Synthesize
 from neuropbr_core.registry import Registry, default_registry

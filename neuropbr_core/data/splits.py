@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from neuropbr_core.data.layout import nearest
+from neuropbr_core.data.layout.scan import nearest
 from neuropbr_core.errors import DataError
 from neuropbr_core.materials.procedural.naming import is_procedural
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from neuropbr_core.contracts import Prediction
-from neuropbr_core.data.batch import collate
-from neuropbr_core.data.dataset import MaterialDataset
-from neuropbr_core.data.loading import val_loader
-from neuropbr_core.data.prepare import Prepared, prepare
+from neuropbr_core.data.batches.batch import collate
+from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.batches.loader import val_loader
+from neuropbr_core.data.batches.prepare import Prepared, prepare
 from neuropbr_core.evaluation.baselines import Baselines, TargetMean
 from neuropbr_core.evaluation.evaluator import Evaluator
 from neuropbr_core.evaluation.grid import comparison_grid

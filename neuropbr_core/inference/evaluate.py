@@ -9,9 +9,8 @@ from typing import Literal
 
 import torch
 
-from neuropbr_core.data.images import write_png
+from neuropbr_core.data.images.files import write_png
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
-from neuropbr_core.data.progress import Progress, silent
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean
 from neuropbr_core.evaluation.rerender import RERENDER
@@ -20,11 +19,12 @@ from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.files import file_name, write_text
 from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.model import load_model
+from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe.sections import Component, Data, Recipe
 from neuropbr_core.registry import Registry, default_registry
-from neuropbr_core.training.checkpoints import find_checkpoint
-from neuropbr_core.training.run import SUMMARY
-from neuropbr_core.training.run_folder import PROVENANCE, RunFolder, recorded_split
+from neuropbr_core.runs.folder import PROVENANCE, RunFolder, recorded_split
+from neuropbr_core.runs.run import SUMMARY
+from neuropbr_core.training.checkpoints.store import find_checkpoint
 
 Curriculum = Literal[0, 1, 2, "clean", "mixed", "dirty"]
 

@@ -11,7 +11,7 @@ from neuropbr_core.exporting import Signature, prepare_inputs
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.model import Generator, ModelSpec, load_model
 from neuropbr_core.registry import Registry
-from neuropbr_core.training.checkpoints import find_checkpoint
+from neuropbr_core.training.checkpoints.store import find_checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.registry import Registry, default_registry
-from neuropbr_core.training.run_folder import RECIPE, RunFolder
+from neuropbr_core.runs.folder import RECIPE, RunFolder
 
 
 class DatasetSample(NamedTuple):

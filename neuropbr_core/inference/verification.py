@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import ExportError
 from neuropbr_core.exporting import OpenedExport, Signature, Subject, Views, make_subject, prepare_inputs
 from neuropbr_core.inference.predict import load_generator

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neuropbr_core.data.cameras_file import CameraRecord, read_cameras
-from neuropbr_core.data.images import read_view
-from neuropbr_core.data.layout import CAMERAS_NAME, list_photos
+from neuropbr_core.data.images.files import read_view
+from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
+from neuropbr_core.data.layout.scan import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting import Capture
 
@@ -51,7 +51,7 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
 
     Args:
         folder: Folder with at least one PNG, JPEG or (with `pillow-heif`) HEIC.
-        cameras: The cameras file, in the format of `neuropbr_core.data.cameras_file`.
+        cameras: The cameras file, in the format of `neuropbr_core.data.layout.cameras_file`.
 
     Raises:
         DataError: The folder is missing or empty, an image is damaged, or the cameras do not fit the images.

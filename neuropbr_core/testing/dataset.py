@@ -26,13 +26,13 @@ import numpy as np
 import pytest
 
 from neuropbr_core.contracts import Sample, SampleSource
-from neuropbr_core.data.dataset import MaterialDataset
-from neuropbr_core.data.loading import val_loader
+from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.batches.loader import val_loader
+from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.opening import open_source, pack_dataset
-from neuropbr_core.data.pack_folder import VIEW
-from neuropbr_core.data.packing import asked_images, digest_images, open_images
-from neuropbr_core.data.prepare import prepare
-from neuropbr_core.data.stores import read_image
+from neuropbr_core.data.pack.choose import asked_images, digest_images, open_images
+from neuropbr_core.data.pack.format import VIEW
+from neuropbr_core.data.pack.store import read_image
 from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Component, Data

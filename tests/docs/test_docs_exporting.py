@@ -11,7 +11,7 @@ import small_run
 from click.testing import CliRunner
 
 from neuropbr_core.cli import root
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.exporting import PASS_MARKS
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Synthesize

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from neuropbr_core.cli import root
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Synthesize
+from neuropbr_core.runs.run import run
 from neuropbr_core.shipped import recipe_names
-from neuropbr_core.training.run import run
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "guide.md").read_text(encoding="utf-8")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Synthesize
+from neuropbr_core.runs.run import run
 from neuropbr_core.shipped import recipe_names
-from neuropbr_core.training.run import run
 
 SIZES = ["data.image_size=32", "data.output_size=32", "training.epochs=1", "training.batch_size=2"]
 TEACHER = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe, Synthesize
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Synthesize
 

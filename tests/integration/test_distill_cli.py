@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 from neuropbr_core.cli import root
 from neuropbr_core.cli.run import run as run_command
-from neuropbr_core.data.teacher_shards import read_shards
+from neuropbr_core.data.batches.teacher_logits import read_shards
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training.run import run
+from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
 

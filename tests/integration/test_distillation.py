@@ -11,25 +11,25 @@ import pytest
 import small_run
 import torch
 
-from neuropbr_core.data.batch import collate
+from neuropbr_core.data.batches.batch import collate
+from neuropbr_core.data.batches.prepare import prepare
+from neuropbr_core.data.batches.teacher_logits import read_shards
 from neuropbr_core.data.opening import open_dataset
-from neuropbr_core.data.prepare import prepare
-from neuropbr_core.data.teacher_shards import read_shards
 from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeError, RunError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.registry import default_registry
+from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.runs.plan import plan_run
+from neuropbr_core.runs.run import run
+from neuropbr_core.runs.student import check_same_teacher, open_taught, plan_teacher
 from neuropbr_core.training.device import make_fabric
-from neuropbr_core.training.feed import Feed
-from neuropbr_core.training.online_teacher import OnlineTeacher, load_online
-from neuropbr_core.training.plan import plan_run
-from neuropbr_core.training.run import run
-from neuropbr_core.training.run_folder import RunFolder
-from neuropbr_core.training.student import check_same_teacher, open_taught, plan_teacher
-from neuropbr_core.training.teacher import open_teacher
-from neuropbr_core.training.teacher_frames import make_shards
-from neuropbr_core.training.trainer import Trainer
+from neuropbr_core.training.distillation.online import OnlineTeacher, load_online
+from neuropbr_core.training.distillation.predict_logits import make_shards
+from neuropbr_core.training.distillation.teacher import open_teacher
+from neuropbr_core.training.loop.feed import Feed
+from neuropbr_core.training.loop.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 import neuropbr_core
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.recipe.sections import Recipe, Synthesize
-from neuropbr_core.training.run import run
+from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -18,9 +18,9 @@ from neuropbr_core.model import load_model
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
+from neuropbr_core.runs.run import run
 from neuropbr_core.testing import example_loss_input
-from neuropbr_core.training.run import run
-from neuropbr_core.training.step import Stepper
+from neuropbr_core.training.loop.step import Stepper
 
 pytestmark = [
     pytest.mark.gpu,

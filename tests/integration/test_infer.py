@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 import neuropbr_core
 from neuropbr_core.cli import root
-from neuropbr_core.data.synthesis import synthesize
+from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import CheckpointError, DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Recipe, Synthesize
-from neuropbr_core.training.run import run
+from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -52,8 +52,8 @@ def test_infer_writes_the_four_maps(trained: Path, pool: Path, tmp_path: Path) -
 
 def test_the_api_equals_the_loaders_path(trained: Path, pool: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """What `infer` predicts for a dataset's sample is what validation predicts for it."""
-    from neuropbr_core.data.batch import collate
-    from neuropbr_core.data.prepare import prepare
+    from neuropbr_core.data.batches.batch import collate
+    from neuropbr_core.data.batches.prepare import prepare
 
     loaded = neuropbr_core.load_generator(trained)
     recipe = make_recipe()
@@ -163,8 +163,8 @@ def test_a_sample_of_the_runs_dataset_is_named_by_its_index(trained: Path, pool:
 
 
 def test_the_views_are_written_as_the_network_saw_them(trained: Path, pool: Path, tmp_path: Path) -> None:
-    from neuropbr_core.data.batch import collate
-    from neuropbr_core.data.prepare import prepare
+    from neuropbr_core.data.batches.batch import collate
+    from neuropbr_core.data.batches.prepare import prepare
     from neuropbr_core.recipe import load_recipe
 
     infer("--run", trained, "--sample-idx", 3, "--output", tmp_path / "maps")

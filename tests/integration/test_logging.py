@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.observers.journal.journal import read_journal
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training.run import run
+from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -14,8 +14,8 @@ from neuropbr_core.contracts import EpochSummary, Observer
 from neuropbr_core.errors import DataError, ExportError, ModelError, RunError
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
-from neuropbr_core.training.run import run
-from neuropbr_core.training.trainer import Trainer
+from neuropbr_core.runs.run import run
+from neuropbr_core.training.loop.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]
 

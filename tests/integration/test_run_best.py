@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training import trainer
-from neuropbr_core.training.checkpoints import BEST, CheckpointStore
-from neuropbr_core.training.run import run
-from neuropbr_core.training.schedule import LearningRates
+from neuropbr_core.runs.run import run
+from neuropbr_core.training.checkpoints.store import BEST, CheckpointStore
+from neuropbr_core.training.loop import trainer
+from neuropbr_core.training.loop.schedule import LearningRates
 
 MakeRecipe = Callable[..., Recipe]
 QUIET = ("export.torchscript=null", "training.log_images_every_n_epochs=9")

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from neuropbr_core.errors import RunError
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training import trainer
-from neuropbr_core.training.run import run
-from neuropbr_core.training.step import Stepper
+from neuropbr_core.runs.run import run
+from neuropbr_core.training.loop import trainer
+from neuropbr_core.training.loop.step import Stepper
 
 MakeRecipe = Callable[..., Recipe]
 QUIET = ("export.torchscript=null", "training.log_images_every_n_epochs=9")
@@ -136,8 +136,8 @@ def test_steps_see_different_numbers_of_views(make_recipe: MakeRecipe, monkeypat
 FULL = """
 import resource, signal, sys
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.training.saving import Saver
-from neuropbr_core.training.run import run
+from neuropbr_core.training.checkpoints.saving import Saver
+from neuropbr_core.runs.run import run
 
 save = Saver.save
 

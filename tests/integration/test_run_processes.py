@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from neuropbr_core.errors import DeviceError
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.runs.run import run
 from neuropbr_core.training.device import make_fabric
-from neuropbr_core.training.run import run
 
 MakeRecipe = Callable[..., Recipe]
 BIN = Path(sys.executable).parent
@@ -117,7 +117,7 @@ FAILING = """
 import os, sys
 from neuropbr_core.cli import main
 from neuropbr_core.errors import DataError
-from neuropbr_core.training.step import Stepper
+from neuropbr_core.training.loop.step import Stepper
 
 def fail(self, *details, **options):
     raise DataError("sample x could not be loaded")

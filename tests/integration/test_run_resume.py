@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training.run import run
+from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
 LONG = ("export.torchscript=null", "training.log_images_every_n_epochs=99", "training.epochs=3")
@@ -49,8 +49,8 @@ def assert_same(one: Path, other: Path, checkpoint: str) -> None:
 KILLED = """
 import os, signal, sys
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.training.run import run
-from neuropbr_core.training.step import Stepper
+from neuropbr_core.runs.run import run
+from neuropbr_core.training.loop.step import Stepper
 
 step, last = Stepper.step, int(sys.argv[2])
 done = 0
@@ -92,7 +92,7 @@ def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(
 def test_a_smaller_batch_starts_the_epoch_over_and_says_so(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from neuropbr_core.training.trainer import Trainer
+    from neuropbr_core.training.loop.trainer import Trainer
 
     recipe = make_recipe(*LONG, "training.save_every_n_steps=1", "training.epochs=1")
     finish = Trainer._validate
@@ -158,7 +158,7 @@ def test_a_second_ctrl_c_stops_at_once(make_recipe: MakeRecipe, tmp_path: Path) 
     slow = """
 import sys, time
 from neuropbr_core.cli import main
-from neuropbr_core.training.step import Stepper
+from neuropbr_core.training.loop.step import Stepper
 
 def forever(self, *details, **options):
     print("stepping", flush=True)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from neuropbr_core.data.batch import collate
+from neuropbr_core.data.batches.batch import collate
+from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.opening import open_dataset
-from neuropbr_core.data.prepare import prepare
 from neuropbr_core.model import ModelSpec, build_generator
 from neuropbr_core.recipe.sections import Recipe
 

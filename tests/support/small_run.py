@@ -7,7 +7,7 @@ import torch
 from neuropbr_core.model import Generator, ModelSpec, build_generator, save_model
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training.checkpoints import BEST, LATEST, CheckpointStore
+from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
 
 SMALL = (
     "data.synthesize=null",

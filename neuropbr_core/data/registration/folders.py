@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from neuropbr_core.data.cameras_file import CameraRecord
-from neuropbr_core.data.images import read_map, read_view
-from neuropbr_core.data.layout import METADATA_NAME, list_photos, read_metadata, sample_folders
-from neuropbr_core.data.machine import cores
-from neuropbr_core.data.progress import Progress, silent
+from neuropbr_core.data.images.files import read_map, read_view
+from neuropbr_core.data.layout.cameras_file import CameraRecord
+from neuropbr_core.data.layout.scan import METADATA_NAME, list_photos, read_metadata, sample_folders
 from neuropbr_core.data.registration.register import Registration, register_photos
 from neuropbr_core.errors import DataError
+from neuropbr_core.machine import cores
 from neuropbr_core.maps import ALBEDO
+from neuropbr_core.progress import Progress, silent
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from neuropbr_core.data.cameras_file import CameraRecord
-from neuropbr_core.data.fingerprint import fingerprint_files
-from neuropbr_core.data.layout import Sample, raise_problems
-from neuropbr_core.data.progress import Progress, silent
+from neuropbr_core.data.layout.cameras_file import CameraRecord
+from neuropbr_core.data.layout.scan import Sample, raise_problems
+from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.registration.folders import PhotoSet, register_sets
 from neuropbr_core.data.registration.register import Registration
 from neuropbr_core.files import write_bytes
 from neuropbr_core.maps import ALBEDO
+from neuropbr_core.progress import Progress, silent
 
 ESTIMATED_NAME = "cameras.estimated.json"
 _METHOD = 1  # raised when the same photos would give other cameras

@@ -4,12 +4,12 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from neuropbr_core.contracts import SampleSource
-from neuropbr_core.data.fingerprint import FileDigests
-from neuropbr_core.data.images import Stored, read_map, read_view, verify_image
-from neuropbr_core.data.layout import Sample, find_samples, locate
-from neuropbr_core.data.pack_folder import DIGESTS_NAME, choose_folder
-from neuropbr_core.data.progress import bar
+from neuropbr_core.data.images.files import Stored, read_map, read_view, verify_image
+from neuropbr_core.data.layout.scan import Sample, find_samples, locate
+from neuropbr_core.data.pack.digest import FileDigests
+from neuropbr_core.data.pack.format import DIGESTS_NAME, choose_folder
 from neuropbr_core.maps import MAPS
+from neuropbr_core.progress import bar
 from neuropbr_core.recipe.sections import Data
 
 

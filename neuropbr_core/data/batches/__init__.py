@@ -1,0 +1,1 @@
+"""From stored images to the batch that the network receives."""

@@ -1,0 +1,176 @@
+"""Loaders whose batches depend on seed and epoch alone: not on threads, nor on where a run was interrupted."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from neuropbr_core.data.batches.batch import Batch
+from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
+from neuropbr_core.data.seeding import ORDER, numpy_generator
+from neuropbr_core.errors import DataError, NeuroPBRError
+from neuropbr_core.machine import cores
+
+_MAX_THREADS = 8
+
+
+class Loader:
+    """Batches over given visits, filled from the dataset straight into memory that is used again and again.
+
+    With `threads`, batches are loaded ahead: decoding releases Python's lock, and unlike processes threads send no
+    pixels around. Without, a batch is loaded when it is asked for, which for a pack takes as long as copying it.
+    """
+
+    def __init__(
+        self, dataset: MaterialDataset, batches: Sequence[Sequence[Visit]], threads: int = 0, *, pinned: bool = False
+    ) -> None:
+        """Load nothing yet.
+
+        Args:
+            dataset: The dataset.
+            batches: The visits of each batch.
+            threads: Threads that load ahead; 0 for none.
+            pinned: Whether to fill page-locked memory, for fast copies to a CUDA device.
+        """
+        self.dataset = dataset
+        self.batches = batches
+        self.threads = threads
+        self._pinned = pinned
+
+    def __len__(self) -> int:
+        """Batches."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches; each iteration starts over.
+
+        Raises:
+            DataError: An image cannot be used.
+        """
+        return self._ahead() if self.threads else map(self._load, self.batches)
+
+    def _load(self, visits: Sequence[Visit]) -> Batch:
+        batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
+        for name, job in zip(batch.ids, jobs, strict=True):
+            with _naming(name):
+                job()
+        return batch
+
+    def _ahead(self) -> Iterator[Batch]:
+        """Keep as many batches under way as give every thread a visit."""
+        depth = -(-self.threads // max(map(len, self.batches), default=1))
+        under_way: deque[tuple[Batch, list[Future[None]]]] = deque()
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            for visits in self.batches:
+                under_way.append(self._submit(pool, visits))
+                if len(under_way) > depth:
+                    yield _finished(*under_way.popleft())
+            while under_way:
+                yield _finished(*under_way.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, visits: Sequence[Visit]) -> tuple[Batch, list["Future[None]"]]:
+        batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
+        return batch, [pool.submit(job) for job in jobs]
+
+
+def _finished(batch: Batch, futures: Sequence["Future[None]"]) -> Batch:
+    for name, future in zip(batch.ids, futures, strict=True):
+        with _naming(name):
+            future.result()
+    return batch
+
+
+@contextmanager
+def _naming(sample: str) -> Iterator[None]:
+    """Context in which what nobody foresaw becomes an error that names the sample."""
+    try:
+        yield
+    except (NeuroPBRError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # a library that exits ends a thread without a word
+        raise DataError(
+            f"sample {sample} could not be loaded ({type(error).__name__}: {error}); look at its files, or run "
+            f"`neuropbr data check`"
+        ) from error
+
+
+def steps_per_epoch(dataset: MaterialDataset, batch_size: int, world_size: int = 1) -> int:
+    """Return the batches that each process trains on in an epoch: full ones, or a single smaller one."""
+    return max(1, len(dataset) // (batch_size * world_size)) if len(dataset) else 0
+
+
+def train_loader(  # noqa: PLR0913
+    dataset: MaterialDataset,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    num_workers: int | None = None,
+    skip_steps: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loader:
+    """Return the batches of one training epoch.
+
+    Args:
+        dataset: Training samples.
+        batch_size: Visits in a batch, for each process.
+        seed: Seed of the order.
+        epoch: Epoch, from 0; it decides order and windows.
+        num_workers: Threads that load ahead; None takes what suits data and machine.
+        skip_steps: Batches to leave out at the start, when a run resumes within an epoch.
+        rank: This process.
+        world_size: Number of processes; each gets its own share of every step.
+
+    Returns:
+        A loader that yields `steps_per_epoch - skip_steps` times a `Batch`. Visits left over at the end are dropped
+        (another epoch has another order); when there are fewer than one batch, a smaller batch holds them all, and
+        with several processes visits are repeated so that every process has as many.
+    """
+    order = numpy_generator(seed, ORDER, epoch).permutation(len(dataset))
+    width = batch_size * world_size
+    if 0 < len(order) < width:
+        order = np.resize(order, -(-len(order) // world_size) * world_size)
+    steps = [order[start : start + width] for start in range(0, max(len(order) - width, 0) + 1, width)]
+    batches = [[Visit(epoch, int(index)) for index in step[rank::world_size]] for step in steps if len(step)]
+    return _loader(dataset, batches[skip_steps:], num_workers)
+
+
+def val_loader(
+    dataset: MaterialDataset,
+    batch_size: int,
+    *,
+    num_workers: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loader:
+    """Return a `Batch` at a time over every sample once, in order; a process gets every `world_size`-th sample.
+
+    With several processes the last sample repeats until all have as many.
+
+    Args:
+        dataset: Validation samples.
+        batch_size: Samples in a batch; the last one may be smaller.
+        num_workers: Threads that load ahead; None takes what suits data and machine.
+        rank: This process.
+        world_size: Number of processes.
+    """
+    count = -(-len(dataset) // world_size)
+    mine = [Visit(0, min(rank + turn * world_size, len(dataset) - 1)) for turn in range(count)]
+    return _loader(dataset, [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)], num_workers)
+
+
+def suitable_threads(dataset: MaterialDataset) -> int:
+    """Return how many threads suit: none for a pack, where reading is copying, else one a core, up to eight."""
+    return 0 if dataset.images.instant else min(_MAX_THREADS, cores())
+
+
+def _loader(dataset: MaterialDataset, batches: Sequence[Sequence[Visit]], num_workers: int | None) -> Loader:
+    threads = suitable_threads(dataset) if num_workers is None else num_workers
+    return Loader(dataset, batches, threads, pinned=torch.cuda.is_available())

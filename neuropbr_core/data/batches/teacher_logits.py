@@ -1,0 +1,260 @@
+"""A teacher's predictions on disk: logits of whole frames, in files that are mapped into memory.
+
+A folder of shards. A shard is a safetensors file with the logits of a few samples as float16, `SAMPLE/MAP` by name, and
+in its header who predicted them, at which size, and from what: so a sample is found by its id and source, never by its
+position, and a folder that does not fit its teacher or its data is an error and not a wrong lesson. A shard appears
+whole or not at all and is never changed. A crop reads only its own pixels.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from neuropbr_core.data.batches.placement import Logits
+from neuropbr_core.data.layout.scan import raise_problems
+from neuropbr_core.errors import DataError
+from neuropbr_core.files import usual_mode
+from neuropbr_core.samples import CameraRecord, Sample
+
+SUFFIX = ".safetensors"
+FORMAT = 1
+_HEADER = "neuropbr"
+_ABANDONED = 3600.0  # seconds
+
+
+class TeacherMark(msgspec.Struct, frozen=True):
+    """Which network predicted.
+
+    Attributes:
+        weights: SHA-256 of its weights.
+        model: SHA-256 of its description: architecture, sizes, views, alignment.
+    """
+
+    weights: str
+    model: str
+
+
+class SampleMark(msgspec.Struct, frozen=True):
+    """What a teacher was shown.
+
+    Attributes:
+        id: The sample's id.
+        source: Which kind of capture it is, such as `clean` or `dirty`.
+        views: Name of the content of each view.
+        cameras: Where they were taken from; None for views that were not aligned.
+    """
+
+    id: str
+    source: str
+    views: tuple[str, ...]
+    cameras: tuple[CameraRecord, ...] | None = None
+
+    @classmethod
+    def of(cls, sample: Sample[Any], views: Sequence[str], cameras: Sequence[CameraRecord] | None) -> "SampleMark":
+        """The mark of a sample whose views have these contents."""
+        return cls(sample.id, sample.source, tuple(views), None if cameras is None else tuple(cameras))
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a shard says of itself."""
+
+    format: int
+    teacher: TeacherMark
+    size: int
+    samples: tuple[SampleMark, ...]
+
+
+def write_shard(
+    folder: Path, teacher: TeacherMark, size: int, frames: Sequence[tuple[SampleMark, Mapping[str, Logits]]]
+) -> Path:
+    """Write one shard, whole or not at all.
+
+    Args:
+        folder: Made when missing.
+        teacher: Who predicted.
+        size: Side of the maps in pixels.
+        frames: Each sample's logits of whole frames by map.
+
+    Returns:
+        The file; its name follows from what it holds.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    header = Header(FORMAT, teacher, size, tuple(mark for mark, _ in frames))
+    text = msgspec.json.encode(header)
+    tensors = {_key(mark.id, name): logits for mark, maps in frames for name, logits in maps.items()}
+    final = folder / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}{SUFFIX}"
+    aside = folder / f".{final.name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with usual_mode(aside):
+            save_file(tensors, aside, metadata={_HEADER: text.decode()})
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(final)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise DataError(f"{final}: the shard cannot be written ({error}); shards before it are whole") from error
+    return final
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote a shard; younger files may still be written."""
+    for path in folder.glob(f".*{SUFFIX}.*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+
+
+@dataclass(frozen=True)
+class TeacherShards:
+    """The predictions in a folder; safe to ask from several threads, and cheap to send to another process.
+
+    Attributes:
+        folder: The folder.
+        teacher: Who predicted; None in a folder without shards.
+        size: Side of the maps in pixels; 0 in a folder without shards.
+        samples: What was predicted, by id.
+    """
+
+    folder: Path
+    teacher: TeacherMark | None
+    size: int
+    samples: dict[str, SampleMark]
+    _files: dict[str, Path]
+    _open: dict[Path, Any] = field(default_factory=dict, compare=False)
+
+    def window(self, sample: Sample[Any], name: str, x: int, y: int, side: int) -> Logits:
+        """Return a square part of one map's logits.
+
+        Args:
+            sample: Whose.
+            name: Which map.
+            x: Left edge in pixels of the stored map.
+            y: Upper edge.
+            side: Side in pixels.
+
+        Returns:
+            `(logit_channels, side, side)`, yours to change.
+
+        Raises:
+            DataError: The sample is not there, or its file cannot be read.
+        """
+        path = self._files.get(sample.id)
+        if path is None or self.samples[sample.id].source != sample.source:
+            raise DataError(f"{self.folder}: holds no prediction of {sample.id}, {sample.source}")
+        try:
+            file = self._open.get(path) or self._map(path)
+            part: Logits = file.get_slice(_key(sample.id, name))[:, y : y + side, x : x + side]
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); was it removed? Make the shards again") from error
+        return part
+
+    def _map(self, path: Path) -> Any:
+        file = self._open[path] = safe_open(path, framework="np")
+        return file
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the mapped files."""
+        return {**self.__dict__, "_open": {}}
+
+
+def read_shards(folder: Path) -> TeacherShards:
+    """Read the headers of a folder's shards; a folder that is not there has none.
+
+    Raises:
+        DataError: A shard is damaged, or they are not all of one teacher and size.
+    """
+    found = {path: _read_header(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    raise_problems([problem for problem in found.values() if isinstance(problem, str)])
+    headers = {path: header for path, header in found.items() if isinstance(header, Header)}
+    kinds = {(header.teacher, header.size) for header in headers.values()}
+    if len(kinds) > 1:
+        made = ", ".join(f"{size} px by {teacher.weights[:12]}" for teacher, size in sorted(kinds, key=repr))
+        raise DataError(f"{folder}: holds shards of several kinds ({made}); keep those of one, or remove the folder")
+    teacher, size = next(iter(kinds), (None, 0))
+    samples = {mark.id: mark for header in headers.values() for mark in header.samples}
+    files = {mark.id: path for path, header in headers.items() for mark in header.samples}
+    return TeacherShards(folder, teacher, size, samples, files)
+
+
+def differences(shards: TeacherShards, teacher: TeacherMark, size: int, wanted: Iterable[SampleMark]) -> list[str]:
+    """What stands between shards and their use, apart from samples that they lack.
+
+    Args:
+        shards: What is there.
+        teacher: Who should have predicted.
+        size: Side that the maps should have, in pixels.
+        wanted: The samples as they are now. One may have fewer views than it was predicted from, and cameras may be
+            unknown on either side.
+
+    Returns:
+        A line for each difference; none when there are no shards.
+    """
+    if shards.teacher is None:
+        return []
+    found = [
+        f"{part} {there[:12]} there, {here[:12]} wanted"
+        for part, there, here in (
+            ("weights", shards.teacher.weights, teacher.weights),
+            ("model", shards.teacher.model, teacher.model),
+        )
+        if there != here
+    ]
+    lines = [f"made by another teacher: {'; '.join(found)}"] if found else []
+    if shards.size != size:
+        lines.append(f"maps of {shards.size} px there, {size} px wanted")
+    marks = ((shards.samples[mark.id], mark) for mark in wanted if mark.id in shards.samples)
+    return [*lines, *(line for there, here in marks for line in _changes(there, here))]
+
+
+def require(shards: TeacherShards, teacher: TeacherMark, size: int, wanted: Sequence[SampleMark]) -> None:
+    """Refuse shards that do not fit their teacher or the data, or that lack a sample.
+
+    Raises:
+        DataError: What differs, all of it.
+    """
+    lines = differences(shards, teacher, size, wanted)
+    lines += [f"{mark.id}: is missing" for mark in wanted if mark.id not in shards.samples]
+    if lines:
+        way_out = "remove the folder to have it made again, or name another in teacher.shards"
+        raise_problems([*(f"{shards.folder}: {line}" for line in lines), way_out])
+
+
+def _changes(there: SampleMark, here: SampleMark) -> Iterator[str]:
+    if there.source != here.source:
+        yield f"{here.id}: source {there.source} there, {here.source} wanted"
+    changed = [str(view) for view, pair in enumerate(zip(there.views, here.views, strict=False)) if pair[0] != pair[1]]
+    if changed:
+        yield f"{here.id}: view {', '.join(changed)} changed since it was predicted"
+    cameras = (there.cameras or ())[: len(here.views)], (here.cameras or ())[: len(there.views)]
+    if all(cameras) and cameras[0] != cameras[1]:
+        yield f"{here.id}: its cameras changed since it was predicted"
+
+
+def _read_header(path: Path) -> Header | str:
+    """The header of a shard, or what is wrong with the file."""
+    try:
+        file: Any = safe_open(path, framework="np")
+        text = (file.metadata() or {})[_HEADER]
+        header = msgspec.json.decode(text, type=Header)
+    except (OSError, SafetensorError, KeyError, msgspec.DecodeError) as error:
+        return f"{path}: is no sound shard ({error}); remove it and make it again with --resume"
+    if header.format != FORMAT:
+        return f"{path}: format {header.format}; this version of neuropbr reads {FORMAT}; make the shards again"
+    return header
+
+
+def _key(sample: str, name: str) -> str:
+    return f"{sample}/{name}"

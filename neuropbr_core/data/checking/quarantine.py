@@ -1,0 +1,245 @@
+"""Bad samples and materials moved out of a dataset, and back: nothing is ever deleted.
+
+    DIR/quarantine.json                            what was moved, from where, when and why: the log that undoing reads
+    DIR/input/…  DIR/output/…                      the folders, in the layout they had
+    DIR/input/{render_metadata,cameras}.json       their entries, taken out of the dataset's own files
+
+The log is written before a folder moves, and the dataset's files after all have, so that an interruption leaves nothing
+unaccounted for: whatever stands at its new place is in the log.
+"""
+
+import datetime as dt
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from neuropbr_core.data.layout.findings import Finding, of_level
+from neuropbr_core.data.layout.scan import (
+    CAMERAS_NAME,
+    METADATA_NAME,
+    Paths,
+    locate,
+    raise_problems,
+    read_metadata,
+    sample_folders,
+)
+from neuropbr_core.errors import DataError
+from neuropbr_core.files import write_bytes
+from neuropbr_core.recipe.sections import Data
+
+LOG_NAME = "quarantine.json"
+
+Records = dict[str, Any]
+"""A JSON object with one entry a sample."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A folder that was moved.
+
+    Attributes:
+        source: Where it was.
+        target: Where it is.
+        why: What was wrong with it, one line each.
+        when: Time, UTC, ISO 8601.
+    """
+
+    source: str
+    target: str
+    why: tuple[str, ...]
+    when: str
+
+
+@dataclass
+class Log:
+    """What lies in a quarantine.
+
+    Attributes:
+        metadata: The dataset's `render_metadata.json`.
+        cameras: The dataset's `cameras.json`.
+        moved: Folders, in the order in which they were moved.
+    """
+
+    metadata: str
+    cameras: str
+    moved: list[Move]
+
+
+def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Move]:
+    """Move the samples and materials that errors spoil out of a dataset.
+
+    A sample of a material that is moved, or that does not exist, moves too. Warnings move nothing.
+
+    Args:
+        data: Section `data` of a recipe: the dataset.
+        findings: What `checking.check_dataset` found.
+        folder: Where to; created, or continued when it belongs to the same dataset.
+
+    Returns:
+        What was moved.
+
+    Raises:
+        DataError: The metadata cannot be read, all samples would be moved, or `folder` is in use for something else.
+            Nothing was moved then.
+        OSError: A folder could not be moved; what was moved before it is in the log.
+    """
+    paths = locate(data)
+    metadata, problems = read_metadata(paths.metadata)
+    raise_problems(problems)
+    reasons = _reasons(paths, metadata or {}, of_level(findings, "error"))
+    moves = _planned(paths, reasons, folder)
+    if not moves:
+        return []
+    log = _open_log(folder, paths)
+    _refuse_collisions(moves)
+    _set_entries_aside(paths, moves, folder)
+    for move in moves:
+        log.moved.append(move)
+        _write_json(folder / LOG_NAME, log)
+        _move(move.source, move.target)
+    left = {Path(move.source).name for move in moves} - _sample_names(paths.input)
+    for path in (paths.metadata, paths.cameras):
+        _drop_entries(path, left)
+    return moves
+
+
+def restore(folder: Path) -> list[Move]:
+    """Move everything back that a quarantine holds.
+
+    Args:
+        folder: A folder that `quarantine` filled.
+
+    Returns:
+        What was moved back; the log has the rest.
+
+    Raises:
+        DataError: There is no log, or something stands at a folder's old place; all of these at once, and nothing was
+            moved.
+    """
+    log = _read_log(folder / LOG_NAME)
+    waiting = [move for move in log.moved if Path(move.target).exists()]
+    taken = [move.source for move in waiting if Path(move.source).exists()]
+    raise_problems([f"{path}: is there again; move it away, then restore" for path in taken])
+    for move in reversed(waiting):
+        _move(move.target, move.source)
+    _return_entries(folder / "input" / METADATA_NAME, Path(log.metadata))
+    _return_entries(folder / "input" / CAMERAS_NAME, Path(log.cameras))
+    _write_json(folder / LOG_NAME, Log(log.metadata, log.cameras, []))
+    return waiting
+
+
+def _reasons(
+    paths: Paths, metadata: Mapping[str, str], errors: Sequence[Finding]
+) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Why each folder must go, by its place in the layout; samples before materials."""
+    samples, materials = defaultdict(list), defaultdict(list)
+    for error in errors:
+        if error.sample is not None:
+            samples[error.sample].append(str(error))
+        elif error.material is not None:
+            materials[error.material].append(str(error))
+    for source in ("clean", "dirty"):
+        for folder in sample_folders(paths.input / source):
+            if (material := metadata.get(folder.name)) in materials:
+                samples[f"{source}/{folder.name}"].append(f"its material {material} cannot be used")
+    places = {("input", *identity.split("/")): tuple(why) for identity, why in sorted(samples.items())}
+    places |= {
+        ("output", name): tuple(why) for name, why in sorted(materials.items()) if (paths.output / name).exists()
+    }
+    present = [folder for source in ("clean", "dirty") for folder in sample_folders(paths.input / source)]
+    if present and len(samples) == len(present):
+        raise DataError(
+            f"{paths.input}: all {len(present)} samples are bad, so nothing was moved; the number of views or the "
+            f"place of the files is wrong rather. The first: {places[min(places)][0]}"
+        )
+    return places
+
+
+def _planned(paths: Paths, reasons: Mapping[tuple[str, ...], tuple[str, ...]], folder: Path) -> list[Move]:
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    homes = {"input": paths.input, "output": paths.output}
+    return [
+        Move(str(homes[place[0]].joinpath(*place[1:]).resolve()), str(folder.joinpath(*place).resolve()), why, now)
+        for place, why in reasons.items()
+    ]
+
+
+def _open_log(folder: Path, paths: Paths) -> Log:
+    metadata, cameras = str(paths.metadata.resolve()), str(paths.cameras.resolve())
+    if not (folder / LOG_NAME).exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise DataError(f"{folder}: holds other things; name a new folder for the quarantine")
+        return Log(metadata, cameras, [])
+    log = _read_log(folder / LOG_NAME)
+    if log.metadata != metadata:
+        raise DataError(f"{folder}: is the quarantine of another dataset ({log.metadata}); name another folder")
+    return log
+
+
+def _read_log(path: Path) -> Log:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Log)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file; a quarantine has one. Give the folder that was quarantined to"
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataError(f"{path}: {error}; the folders can be moved back by hand") from error
+
+
+def _refuse_collisions(moves: Iterable[Move]) -> None:
+    taken = [move.target for move in moves if Path(move.target).exists()]
+    raise_problems(
+        [f"{path}: is in the quarantine already; restore it first, or name another folder" for path in taken]
+    )
+
+
+def _set_entries_aside(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
+    """Copy the entries of samples that leave into the quarantine's own files."""
+    names = {Path(move.source).name for move in moves}
+    for path, name in ((paths.metadata, METADATA_NAME), (paths.cameras, CAMERAS_NAME)):
+        leaving = {sample: entry for sample, entry in _read_records(path).items() if sample in names}
+        if leaving:
+            aside = folder / "input" / name
+            _write_json(aside, _read_records(aside) | leaving)
+
+
+def _drop_entries(path: Path, names: set[str]) -> None:
+    records = _read_records(path)
+    if names & records.keys():
+        _write_json(path, {name: entry for name, entry in records.items() if name not in names})
+
+
+def _return_entries(aside: Path, path: Path) -> None:
+    """Put entries back for samples that have none."""
+    returning = _read_records(aside)
+    if returning:
+        _write_json(path, dict(sorted((returning | _read_records(path)).items())))
+
+
+def _sample_names(folder: Path) -> set[str]:
+    return {sample.name for source in ("clean", "dirty") for sample in sample_folders(folder / source)}
+
+
+def _read_records(path: Path) -> Records:
+    """A file's entries; none when it cannot be read, in which case it is left alone."""
+    try:
+        records = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return records if isinstance(records, dict) else {}
+
+
+def _move(source: str, target: str) -> None:
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)
+
+
+def _write_json(path: Path, value: object) -> None:
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")

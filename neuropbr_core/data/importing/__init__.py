@@ -1,0 +1,1 @@
+"""Import of materials from downloaded texture sets."""

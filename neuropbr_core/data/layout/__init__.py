@@ -1,0 +1,1 @@
+"""The folder layout of a dataset: its paths, its metadata, its cameras and its problems."""

@@ -1,0 +1,76 @@
+"""`input/cameras.json`: where each view of each sample was taken from.
+
+    {"sample_0000": [{"homography": [[a, b, c], [d, e, f], [g, h, i]], "position": [x, y, z]}, … one for each view]}
+
+`homography` maps texture coordinates (u, v, 1) to homogeneous view coordinates, both in [0, 1] with v down. `position`
+is the camera in the world of `materials.cameras`: the texture is the unit square in z = 0 around the origin.
+"""
+
+import itertools
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from neuropbr_core import samples
+from neuropbr_core.errors import DataError
+from neuropbr_core.files import write_bytes
+
+CameraRecord = samples.CameraRecord
+
+
+def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
+    """Read and check a cameras file.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        Cameras by sample name, in the order of the views.
+
+    Raises:
+        DataError: The file is missing, malformed, or holds cameras that cannot be; all of these at once.
+    """
+    try:
+        cameras = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[CameraRecord, ...]])
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; recorded alignment needs the cameras of every sample") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataError(f"{path}: {error}; see the format in `neuropbr_core.data.layout.cameras_file`") from error
+    problems = [
+        f"{path}: {name}, view {view}: {problem}"
+        for name, records in cameras.items()
+        for view, record in enumerate(records)
+        if (problem := _problem(record))
+    ]
+    if problems:
+        raise DataError("\n".join(problems))
+    return cameras
+
+
+def write_cameras(path: Path, cameras: dict[str, tuple[CameraRecord, ...]]) -> None:
+    """Write a cameras file, sorted by sample, in one step."""
+    content = msgspec.json.encode({name: cameras[name] for name in sorted(cameras)})
+    write_bytes(path, msgspec.json.format(content, indent=1) + b"\n")
+
+
+def record_camera(homography: ArrayLike, position: ArrayLike) -> CameraRecord:
+    """Return the record of a camera from its 3×3 matrix and its three coordinates."""
+    top, middle, bottom = (tuple(map(float, row)) for row in np.asarray(homography))
+    return msgspec.convert(
+        {"homography": (top, middle, bottom), "position": np.asarray(position).tolist()}, CameraRecord
+    )
+
+
+def _problem(record: CameraRecord) -> str | None:
+    """What is impossible about a camera, if anything."""
+    matrix = np.array(record.homography)
+    if record.position[2] <= 0:
+        return f"position z is {record.position[2]:g}; the camera is in front of the texture, z > 0"
+    if abs(np.linalg.det(matrix / max(np.abs(matrix).max(), 1e-12))) < 1e-9:
+        return "the homography cannot be inverted"
+    depths = [float(matrix[2] @ (u, v, 1.0)) for u, v in itertools.product((0, 1), repeat=2)]
+    if min(depths) <= 0:
+        return "the homography puts a corner of the texture behind the camera (w <= 0); negate it if all are negative"
+    return None

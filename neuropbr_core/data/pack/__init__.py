@@ -1,0 +1,1 @@
+"""Packs: images decoded once, in files that are mapped into memory."""

@@ -1,0 +1,1 @@
+"""Captures rendered from materials."""

@@ -1,0 +1,183 @@
+"""A whole run: data, training, evaluation of the best checkpoint, exports."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from neuropbr_core.contracts import Exporter
+from neuropbr_core.data.batches.batch import Item
+from neuropbr_core.data.opening import OpenedDataset
+from neuropbr_core.devices import choose_device
+from neuropbr_core.errors import RunStopped
+from neuropbr_core.evaluation.heldout import evaluate_heldout
+from neuropbr_core.evaluation.summary import format_summary, save_record
+from neuropbr_core.exporting import (
+    Capture,
+    Exported,
+    Signature,
+    Views,
+    check_entries,
+    create_exporter,
+    export_each,
+    export_subject,
+    make_subject,
+    origin,
+    prepare_inputs,
+)
+from neuropbr_core.model import load_model
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.runs.folder import RunFolder, check_resumable, find_run, make_room, write_records
+from neuropbr_core.runs.student import check_same_teacher, obtain_teacher, open_taught
+from neuropbr_core.training.checkpoints.store import BEST
+from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.distillation.teacher import FoundTeacher
+from neuropbr_core.training.loop.notify import Observers
+from neuropbr_core.training.loop.trainer import Trainer
+from neuropbr_core.training.ranks import blame, end_others, first
+
+Report = Callable[[str], None]
+SUMMARY = "summary.json"
+
+
+def run(
+    recipe: Recipe,
+    *,
+    run_name: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    registry: Registry | None = None,
+    report: Report = print,
+) -> Path:
+    """Do what a recipe says.
+
+    Args:
+        recipe: A checked recipe.
+        run_name: Name of the run; default: the recipe's.
+        resume: Continue the run of that name from its newest sound checkpoint.
+        overwrite: Replace the run of that name.
+        registry: Where components come from; default: what is installed.
+        report: Receives lines for people.
+
+    Returns:
+        The run's folder: `recipe.yaml`, `provenance.json`, `checkpoints/`, `summary.json`, `exports/` and what the
+        observers write.
+
+    Raises:
+        NeuroPBRError: Something that the user can mend; each has its own class in `neuropbr_core.errors`.
+    """
+    registry = registry or default_registry()
+    exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
+    check_entries(recipe, registry)
+    fabric = make_fabric(recipe.training)
+    fabric.launch()
+    say = report if fabric.is_global_zero else _silence
+    path = Path(recipe.training.runs_dir) / (run_name or recipe.name)
+    try:
+        folder = first(fabric, lambda: find_run(path, resume=resume, overwrite=overwrite))
+        if resume:
+            check_resumable(folder.recipe(registry), recipe)
+        teacher = obtain_teacher(recipe, registry, run, fabric, say)
+        if resume:
+            check_same_teacher(folder, teacher)
+        observers = _create_observers(recipe, registry, folder, fabric, say)
+        dataset = open_taught(recipe, teacher, registry, fabric, say)
+        first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, teacher, overwrite=overwrite))
+        _train(Trainer(recipe, registry, dataset, folder, observers, fabric, teacher), resume=resume, report=say)
+    except RunStopped:
+        if fabric.is_global_zero:
+            raise
+        return path  # the first process says why
+    except BaseException:
+        end_others(fabric)
+        raise
+    if fabric.is_global_zero:
+        _evaluate(recipe, registry, dataset, folder, report)
+        _export(recipe, registry, dataset, folder, exporters, report)
+        report(f"Run finished: {folder.path}")
+    return folder.path
+
+
+def _silence(_: str) -> None:
+    """Report nothing: the first process speaks."""
+
+
+def _start_folder(
+    folder: RunFolder,
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    teacher: FoundTeacher | None,
+    *,
+    overwrite: bool,
+) -> None:
+    make_room(folder, overwrite=overwrite)
+    taught = {} if teacher is None else {"teacher": teacher.record}
+    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split, **taught})
+
+
+def _create_observers(
+    recipe: Recipe, registry: Registry, folder: RunFolder, fabric: Fabric, report: Report
+) -> Observers:
+    """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
+    parts = recipe.observers if fabric.is_global_zero else {}
+    created = {
+        name: registry.create("observer", part.use, part.options, run_dir=folder.path) for name, part in parts.items()
+    }
+    return Observers(created, report)
+
+
+def _train(trainer: Trainer, *, resume: bool, report: Report) -> None:
+    try:
+        for line in [*trainer.notes, *(trainer.resume() if resume else [])]:
+            report(line)
+        trainer.fit()
+    except BaseException as caught:
+        error = blame(trainer.fabric, caught)
+        trainer.observers.tell("run_failed", error)
+        if error is caught:
+            raise
+        raise error from caught
+
+
+def _evaluate(recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:
+    if not dataset.val.samples:
+        return
+    generator, _ = load_model(folder.checkpoints.open(BEST), registry)
+    device = choose_device(recipe.training.device)
+    record = evaluate_heldout(generator.to(device), dataset.train, dataset.val, device)
+    save_record(record, folder.path / SUMMARY)
+    report(format_summary(record))
+
+
+def _export(
+    recipe: Recipe,
+    registry: Registry,
+    dataset: OpenedDataset,
+    folder: RunFolder,
+    exporters: dict[str, Exporter],
+    report: Report,
+) -> None:
+    if not exporters:
+        return
+    checkpoint = folder.checkpoints.open(BEST)
+    generator, spec = load_model(checkpoint, registry)
+    item = dataset.val[0] if dataset.val.samples else dataset[0]
+    source = origin(folder.name, recipe.name, checkpoint)
+
+    def one(name: str) -> Exported:
+        part = recipe.export[name]
+        subject = make_subject(generator, spec, part.entry, f"export.{name}")
+        views = Views(_real_inputs(item, subject.signature), f"sample {item.id}")
+        return export_subject(subject, part, exporters[name], folder.exports, origin=source, views=views)
+
+    export_each({name: partial(one, name) for name in exporters}, lambda made: report(f"Exported {made}"))
+
+
+def _real_inputs(item: Item, signature: Signature) -> dict[str, Tensor]:
+    """A sample as the exported model sees it."""
+    capture = Capture([view.float() / 255 for view in item.views], item.homographies, item.positions)
+    return prepare_inputs(capture.repeated(signature.views), signature)

@@ -1,0 +1,1 @@
+"""Checkpoints: what a run saves, where, and how it continues from it."""

@@ -1,0 +1,1 @@
+"""Teachers of students: their predictions, stored beforehand or computed in each step."""

@@ -1,0 +1,1 @@
+"""The training loop: epochs of steps, validation, and what each step computes."""

@@ -1,0 +1,109 @@
+"""What each step is fed: batches of this process, on the device, with the views of that step."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from lightning_fabric import Fabric
+
+from neuropbr_core.data.batches.batch import Batch
+from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.batches.loader import Loader, train_loader
+from neuropbr_core.data.batches.prepare import Prepared, prepare
+from neuropbr_core.data.batches.view_choice import draw_views
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.training.distillation.online import OnlineTeacher
+
+
+class Group(NamedTuple):
+    """The batches of one step.
+
+    Attributes:
+        batches: The batches, prepared when they are asked for.
+        weights: Each one's share of the group's samples.
+        ids: Their samples; fills up as batches are asked for.
+    """
+
+    batches: Iterator[Prepared]
+    weights: list[float]
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The training data of one process.
+
+    Attributes:
+        recipe: The recipe.
+        dataset: The training samples.
+        fabric: Knows device and processes.
+        teacher: Predicts every batch too, when it runs beside the generator.
+    """
+
+    recipe: Recipe
+    dataset: MaterialDataset
+    fabric: Fabric
+    teacher: OnlineTeacher | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch: updates of the generator."""
+        return -(-len(self._loader(0, 0)) // self.recipe.training.accumulate)
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """What the order of samples within an epoch depends on."""
+        training = self.recipe.training
+        return {
+            "visits": len(self.dataset),
+            "batch_size": training.batch_size,
+            "accumulate": training.accumulate,
+            "processes": self.fabric.world_size,
+            "seed": training.seed,
+        }
+
+    def groups(self, epoch: int, start: int) -> Iterator[Group]:
+        """The batches of each step of an epoch, from step `start` on."""
+        accumulate = self.recipe.training.accumulate
+        loader = self._loader(epoch, start * accumulate)
+        sizes = [len(visits) for visits in loader.batches]
+        batches = iter(loader)
+        for first in range(0, len(sizes), accumulate):
+            group, ids = sizes[first : first + accumulate], list[str]()
+            views = self._views(epoch, start + first // accumulate)
+            yield Group(
+                self._prepared(islice(batches, len(group)), views, ids), [size / sum(group) for size in group], ids
+            )
+
+    def _views(self, epoch: int, step: int) -> Sequence[int]:
+        views = self.recipe.data.views
+        return (
+            draw_views(self.recipe.training.seed, epoch, step, views) if self.recipe.data.random_views else range(views)
+        )
+
+    def _prepared(self, batches: Iterator[Batch], views: Sequence[int], ids: list[str]) -> Iterator[Prepared]:
+        for batch in batches:
+            ids += batch.ids
+            prepared = prepare(batch.with_views(views), self.recipe.data, self.fabric.device)
+            if self.teacher is not None:  # which sees all views, as it did where its predictions are stored
+                fewer = prepared.views.shape[1] < batch.views.shape[1]
+                full = prepare(batch, self.recipe.data, self.fabric.device) if fewer else prepared
+                prepared = prepared._replace(teacher=self.teacher(full).teacher)
+                del full
+            del batch  # the loader may have its memory back
+            yield prepared
+            del prepared
+
+    def _loader(self, epoch: int, skip: int) -> Loader:
+        training = self.recipe.training
+        return train_loader(
+            self.dataset,
+            training.batch_size,
+            seed=training.seed,
+            epoch=epoch,
+            num_workers=self.recipe.data.num_workers,
+            skip_steps=skip,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+        )

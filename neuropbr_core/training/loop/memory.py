@@ -1,0 +1,154 @@
+"""What to change when memory runs out, computed from the recipe at hand."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.model import ModelSpec, build_generator
+from neuropbr_core.model.build import unfilled
+from neuropbr_core.model.cost import saved_bytes
+from neuropbr_core.model.generator import Generator
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Registry
+from neuropbr_core.runs.preflight import check_networks
+
+_SHOWN = 3
+_PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
+_SMALLEST_CROP = 64
+_PARTS = ("encoder", "fusion", "decoder")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A setting that needs less memory.
+
+    Attributes:
+        left: Share of the activations' memory that is left with it.
+        text: The setting with its present value, and what it costs.
+    """
+
+    left: float
+    text: str
+
+    def __str__(self) -> str:
+        """The setting and what it leaves."""
+        return f"{self.text} (leaves {self.left:.0%} of the activations)"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; only CUDA's has a type of its own."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _PHRASES)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def out_of_memory(error: BaseException, where: str, found: Iterable[Advice], device: torch.device) -> str:
+    """The message for a run whose memory ran out.
+
+    Args:
+        error: What was raised.
+        where: What the run was doing.
+        found: Settings that need less memory; the best are named.
+        device: Where memory ran out.
+    """
+    lines = [f"  {best}" for best in sorted(found, key=lambda one: one.left)[:_SHOWN]]
+    if device.type == "cuda":
+        lines.append(
+            "If much of the memory is reserved but unused (fragmentation), set the environment variable "
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True as well."
+        )
+    first = f"out of memory on {device} {where} ({reason(error)})"
+    return "\n".join([first, "What helps most here, then continue with --resume:", *lines])
+
+
+def advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator[Advice]:
+    """Settings that the recipe can take and with which a step needs less memory, in no order."""
+    training, data = recipe.training, recipe.data
+    kept = _kept(recipe, registry)
+    whole = sum(kept.values())
+    if (batch := training.batch_size) > 1:
+        yield _smaller_batch(batch, training.accumulate)
+    if crop := _smaller_crop(recipe, registry):
+        left = sum(_kept(crop, registry).values()) / whole
+        now = data.crop_size or f"none, so {data.image_size}"
+        yield Advice(left, f"data.crop_size={crop.data.crop_size} (now {now}): a part of the frame in each step")
+    if len(training.activation_checkpointing) < len(_PARTS):
+        now = ", ".join(training.activation_checkpointing)
+        setting = f"training.activation_checkpointing=[{', '.join(_PARTS)}]"
+        left = _recomputed(kept, _PARTS) / _recomputed(kept, training.activation_checkpointing)
+        yield Advice(left, f"{setting} (now [{now}]): the same training in a third more time")
+    yield from _half_precision(recipe, device)
+    part = max(("encoder", "fusion"), key=lambda name: kept[name])
+    now = getattr(recipe, part).use
+    yield Advice(1 - kept[part] / whole / 2, f"a model.{part} half as heavy (now {now})")
+
+
+def validation_advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator[Advice]:
+    """Settings with which validation needs less memory, in no order: it predicts whole frames, and keeps nothing."""
+    data, stride = recipe.data, _generator(recipe, registry).encoder.strides[-1]
+    if recipe.training.batch_size > 1:
+        yield _smaller_batch(recipe.training.batch_size, recipe.training.accumulate)
+    yield from _half_precision(recipe, device)
+    if (side := data.image_size // (2 * stride) * stride) >= _SMALLEST_CROP:
+        sizes = f"data.image_size={side} with data.output_size={side * data.output_size // data.image_size}"
+        yield Advice(
+            (side / data.image_size) ** 2, f"{sizes} (now {data.image_size} and {data.output_size}): smaller maps"
+        )
+
+
+def _half_precision(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
+    if recipe.training.precision == "fp32" and device.type == "cuda":
+        yield Advice(0.55, "training.precision=bf16 (now fp32): half the bytes of most activations")
+
+
+def _smaller_batch(batch: int, accumulate: int) -> Advice:
+    half = batch // 2
+    steps = accumulate * -(-batch // half)
+    return Advice(
+        half / batch,
+        f"training.batch_size={half} (now {batch}) with training.accumulate={steps} (now {accumulate}): the same "
+        f"gradients, except that batch norm sees fewer samples",
+    )
+
+
+def _smaller_crop(recipe: Recipe, registry: Registry) -> Recipe | None:
+    """The recipe with crops of about half the side, if encoder and critics take them."""
+    stride = _generator(recipe, registry).encoder.strides[-1]
+    side = (recipe.data.crop_size or recipe.data.image_size) // (2 * stride) * stride
+    if side < _SMALLEST_CROP:
+        return None
+    smaller = replace(recipe, data=replace(recipe.data, crop_size=side))
+    try:
+        check_networks(smaller, registry)
+    except NeuroPBRError:
+        return None
+    return smaller
+
+
+def _kept(recipe: Recipe, registry: Registry) -> Mapping[str, int]:
+    """Bytes that a sample's forward pass keeps, by part; a third each where a part cannot be run without values."""
+    try:
+        side = recipe.data.crop_size or recipe.data.image_size
+        return saved_bytes(_generator(recipe, registry), ModelSpec.from_recipe(recipe), side)
+    except Exception:  # a component may raise what it likes, and memory must be spoken of all the same
+        return Counter(dict.fromkeys(_PARTS, 1))
+
+
+def _generator(recipe: Recipe, registry: Registry) -> Generator:
+    with unfilled():
+        return build_generator(ModelSpec.from_recipe(recipe), registry)
+
+
+def _recomputed(kept: Mapping[str, int], parts: Collection[str]) -> int:
+    """Bytes at the worst moment of a backward pass that computes these parts again: one of them at a time is there."""
+    return sum(size for name, size in kept.items() if name not in parts) + max(
+        (kept[part] for part in parts), default=0
+    )

@@ -1,0 +1,152 @@
+"""A training epoch's scalars: read from the device when a log is due, checked, averaged."""
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from neuropbr_core.errors import RunStopped
+from neuropbr_core.training.loop.step import GRAD_NORM, Stepped
+
+SKIPPED = "skipped"
+"""Steps since the last log that were dropped because something was not finite."""
+
+_CHECKED = ("loss/", "critic/", GRAD_NORM)
+"""Prefixes of what must be finite; an error of a map is not when nothing of a batch is seen, and is left out then."""
+
+_SUMS = ("loss/total", "loss/reconstruction", "critic/total")
+
+
+class _Pending(NamedTuple):
+    """A step whose scalars are still on the device."""
+
+    step: int
+    names: tuple[str, ...]
+    values: Tensor
+    ids: tuple[str, ...]
+
+
+class StepLog:
+    """Collects scalars of steps without waiting for the device, and stops the run when one is not finite.
+
+    Args:
+        fabric: Knows the other processes; logged means are over all of them.
+        every: Steps between two logs.
+        max_skips: Dropped steps in a row after which the run stops.
+        overflows: Whether gradient norms may be infinite, because a gradient scaler deals with it.
+    """
+
+    def __init__(self, fabric: Fabric, every: int, *, max_skips: int = 1, overflows: bool = False) -> None:
+        self._fabric, self._every, self._max_skips, self._overflows = fabric, every, max_skips, overflows
+        self._pending: list[_Pending] = []
+        self._recent: dict[str, list[float]] = {}
+        self._epoch: dict[str, list[float]] = {}
+        self._skips_in_a_row = 0
+
+    def add(self, step: int, epoch: int, stepped: Stepped, ids: Sequence[str]) -> None:
+        """Add a step.
+
+        Args:
+            step: The step, from 0.
+            epoch: Its epoch, from 0.
+            stepped: What it did.
+            ids: The samples that it saw.
+
+        Raises:
+            RunStopped: Too many steps in a row were dropped.
+        """
+        if stepped.scalars:
+            values = torch.stack([value.float() for value in stepped.scalars.values()])
+            self._pending.append(_Pending(step, tuple(stepped.scalars), values, tuple(ids)))
+        self._skips_in_a_row = self._skips_in_a_row + 1 if stepped.skipped else 0
+        if stepped.skipped:
+            self._recent.setdefault(SKIPPED, []).append(1.0)
+        if self._skips_in_a_row >= self._max_skips > 0 and stepped.skipped:
+            raise RunStopped(
+                f"{self._skips_in_a_row} steps in a row were not finite, the last one step {step + 1} of epoch "
+                f"{epoch + 1} (samples {', '.join(dict.fromkeys(ids))}); lower optimizer.lr or "
+                f"training.grad_clip_norm, set training.precision: fp32, or look at these samples. The last checkpoint "
+                f"is from before them"
+            )
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether a log is due after this step."""
+        return (step + 1) % self._every == 0 or step + 1 == steps
+
+    def check(self, epoch: int) -> None:
+        """Read what is still on the device; waits for it.
+
+        Raises:
+            RunStopped: Something is not finite; the message names the first term, its step and that step's samples.
+        """
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        table = self._all_processes(torch.cat([row.values for row in pending]))
+        start = 0
+        for row in pending:
+            part = table[:, start : start + len(row.names)]
+            start += len(row.names)
+            self._refuse(row, part, epoch)
+            for name, value in zip(row.names, part.mean(dim=0).tolist(), strict=True):
+                if math.isfinite(value):
+                    self._recent.setdefault(name, []).append(value)
+
+    def flush(self, epoch: int) -> dict[str, float]:
+        """Means since the last flush.
+
+        Raises:
+            RunStopped: Something is not finite.
+        """
+        self.check(epoch)
+        recent, self._recent = self._recent, {}
+        for name, values in recent.items():
+            self._epoch.setdefault(name, []).extend(values)
+        return _summaries(recent)
+
+    def epoch_means(self) -> dict[str, float]:
+        """Means over the epoch so far."""
+        return _summaries(self._epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that resumes within the epoch needs; call `check` before."""
+        state = {"recent": self._recent, "epoch": self._epoch, "skips_in_a_row": self._skips_in_a_row}
+        return deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._recent, self._epoch = state["recent"], state["epoch"]
+        self._skips_in_a_row = state["skips_in_a_row"]
+
+    def _all_processes(self, values: Tensor) -> Tensor:
+        """Values of all processes `(P, n)`, on the CPU, float64."""
+        gathered = self._fabric.all_gather(values)
+        return torch.as_tensor(gathered).view(self._fabric.world_size, -1).double().cpu()
+
+    def _refuse(self, row: _Pending, found: Tensor, epoch: int) -> None:
+        checked = [
+            name.startswith(_CHECKED) and not (self._overflows and name.endswith(GRAD_NORM)) for name in row.names
+        ]
+        broken = ~found.isfinite() & torch.tensor(checked)
+        if not broken.any():
+            return
+        rank = int(broken.any(dim=1).nonzero()[0])
+        names = [name for name, bad in zip(row.names, broken[rank].tolist(), strict=True) if bad]
+        name = next((name for name in names if name not in _SUMS and not name.endswith(GRAD_NORM)), names[0])
+        ids = self._fabric.broadcast(row.ids, src=rank)
+        raise RunStopped(
+            f"{name} is not finite in step {row.step + 1} of epoch {epoch + 1} (samples "
+            f"{', '.join(dict.fromkeys(ids))}); lower optimizer.lr or training.grad_clip_norm, set training.precision: "
+            "fp32, or drop such steps with training.on_nonfinite: skip. What checkpoints the run has are from before"
+        )
+
+
+def _summaries(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Means, except that dropped steps are counted."""
+    return {
+        name: math.fsum(found) if name == SKIPPED else math.fsum(found) / len(found) for name, found in values.items()
+    }

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+
+from neuropbr_core.data.batches.batch import Item, collate
+from neuropbr_core.data.batches.jitter import apply_gains, draw_jitter
+from neuropbr_core.data.batches.prepare import prepare
+from neuropbr_core.data.seeding import JITTER, numpy_generator
+from neuropbr_core.maps import MAPS
+from neuropbr_core.materials.color import linear_to_srgb
+from neuropbr_core.recipe.sections import Data, Jitter
+
+SIZE = 256
+CORNERS = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1.0]])
+
+
+def drawn(seed=0, views=4, **options):
+    return draw_jitter(numpy_generator(seed, JITTER), Jitter(**options), views, SIZE)
+
+
+def shifts(shake):
+    """Pixels by which a shake moves the corners."""
+    moved = CORNERS @ shake.T
+    return (moved[:, :2] / moved[:, 2:] - CORNERS[:, :2]) * SIZE
+
+
+def test_everything_is_off_by_default():
+    assert drawn() == (None, None)
+
+
+def test_exposure_changes_all_channels_of_a_view_alike():
+    gains = np.stack([drawn(seed, exposure=0.5).gains for seed in range(200)])
+    assert gains.shape == (200, 4, 3)
+    np.testing.assert_array_equal(gains, np.repeat(gains[..., :1], 3, axis=2))
+    stops = np.log2(gains[..., 0])
+    assert np.abs(stops).max() <= 0.5
+    assert np.abs(stops).max() > 0.48
+    assert abs(stops.mean()) < 0.05
+    assert abs(np.corrcoef(stops[:, 0], stops[:, 1])[0, 1]) < 0.25
+
+
+def test_color_changes_each_channel_by_at_most_its_share():
+    gains = np.stack([drawn(seed, color=0.1).gains for seed in range(200)])
+    assert gains.max() <= 1.1 + 1e-6
+    assert gains.min() >= 1 / 1.1 - 1e-6
+    assert gains.max() > 1.09
+    assert abs(np.corrcoef(gains[:, 0, 0], gains[:, 0, 2])[0, 1]) < 0.25
+
+
+def test_alignment_moves_the_corners_of_all_views_but_the_first():
+    shakes = np.stack([drawn(seed, alignment=2.0).shakes for seed in range(100)])
+    np.testing.assert_allclose(shakes[:, 0], np.broadcast_to(np.eye(3), (100, 3, 3)), atol=1e-12)
+    moved = np.stack([shifts(shake) for shake in shakes[:, 1:].reshape(-1, 3, 3)])
+    assert np.abs(moved).max() <= 2 + 1e-6
+    assert np.abs(moved).max() > 1.9
+    assert abs(moved.mean()) < 0.1
+
+
+def test_a_draw_repeats_and_what_is_off_does_not_change_it():
+    alone, both = drawn(3, exposure=0.5), drawn(3, exposure=0.5, alignment=1.0)
+    np.testing.assert_array_equal(alone.gains, both.gains)
+    np.testing.assert_array_equal(drawn(3, alignment=1.0).shakes, both.shakes)
+    assert not np.array_equal(drawn(4, exposure=0.5).gains, alone.gains)
+
+
+def test_gains_act_in_linear_light_and_clip_at_white():
+    linear = torch.tensor([0.0, 0.1, 0.4, 0.9]).view(1, 1, 1, 1, 4).expand(1, 2, 3, 1, 4)
+    gains = torch.tensor([[[2.0, 1.0, 0.5], [1.0, 1.0, 1.0]]])
+    expected = linear_to_srgb((linear * gains[..., None, None]).clamp(max=1))
+    found = apply_gains(linear_to_srgb(linear), gains)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert found[0, 0, 0, 0].tolist() == pytest.approx(
+        [0, float(linear_to_srgb(torch.tensor(0.2))), 0.9063, 1], abs=1e-3
+    )
+    torch.testing.assert_close(found[0, 1], linear_to_srgb(linear)[0, 1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_prepared_views_have_their_gains_and_what_is_not_seen_stays_black(aligned):
+    views = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    halves = torch.tensor([[1.0, 0.0, -0.5], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # the views show the right half
+    item = Item(
+        id="a",
+        material="b",
+        views=views,
+        targets={name: torch.zeros(spec.channels, 16, 16, dtype=torch.uint8) for name, spec in MAPS.items()},
+        homographies=halves.expand(2, 3, 3) if aligned else None,
+        positions=torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3) if aligned else None,
+        frame=torch.eye(3),
+    )
+    data = Data(image_size=16, output_size=16, alignment="recorded" if aligned else "none")
+    gains = torch.tensor([[0.5, 1.0, 2.0], [1.0, 0.7, 1.0]])
+    plain = prepare(collate([item]), data, "cpu")
+    changed = prepare(collate([item._replace(gains=gains)]), data, "cpu")
+    torch.testing.assert_close(changed.views, apply_gains(plain.views, gains[None]))
+    assert (changed.views - plain.views).abs().max() > 0.1
+    assert changed.views[plain.visible.expand_as(plain.views) == 0].sum() == 0
+    torch.testing.assert_close(changed.targets["albedo"], plain.targets["albedo"])

@@ -1,0 +1,222 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neuropbr_core.data.images.files import (
+    describe_image,
+    is_cut_off,
+    read_image,
+    read_map,
+    read_view,
+    verify_image,
+    write_map,
+    write_png,
+)
+from neuropbr_core.errors import DataError
+from neuropbr_core.maps import ALBEDO, NORMAL, ROUGHNESS
+
+
+def noise(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, size=shape, dtype=dtype)
+
+
+def test_rgb_round_trip(tmp_path):
+    pixels = noise(5, 7, 3)
+    write_png(tmp_path / "a" / "b.png", pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a" / "b.png"), pixels)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]
+
+
+def test_16_bit_grey_is_read_as_16_bit(tmp_path):
+    pixels = noise(6, 6, dtype=np.uint16)
+    write_png(tmp_path / "deep.png", pixels)
+    read = read_image(tmp_path / "deep.png", "L")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read[..., 0], pixels)
+    expected = np.rint(pixels / 257).astype(np.uint8)
+    np.testing.assert_array_equal(read_map(tmp_path / "deep.png", ROUGHNESS)[0], expected)
+
+
+def write_deep_png(path, pixels):
+    """A 16-bit PNG by the standard: big-endian values, filter 0."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_is_read_as_16_bit(tmp_path, channels):
+    pixels = noise(7, 5, channels, dtype=np.uint16)
+    write_deep_png(tmp_path / "deep.png", pixels)
+    read = read_image(tmp_path / "deep.png")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, pixels[..., :3])
+    expected = np.rint(pixels[..., :3] / 257).astype(np.uint8)
+    np.testing.assert_array_equal(np.moveaxis(read_view(tmp_path / "deep.png"), 0, 2), expected)
+
+
+def test_16_bit_colour_tiff_is_read_as_16_bit(tmp_path):
+    pixels = noise(4, 6, 3, dtype=np.uint16)
+    entries = [(256, 6), (257, 4), (258, 16), (259, 1), (262, 2), (273, 134), (277, 3), (278, 4), (279, 144)]
+    tags = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries if tag != 258)
+    depth = struct.pack("<HHII", 258, 3, 3, 128)
+    folder = tags[:24] + depth + tags[24:]
+    header = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + folder + struct.pack("<I", 0)
+    content = header.ljust(128, b"\0") + struct.pack("<HHH", 16, 16, 16) + pixels.astype("<u2").tobytes()
+    (tmp_path / "deep.tiff").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.tiff"), pixels)
+
+
+def test_facts_of_a_header(tmp_path):
+    write_deep_png(tmp_path / "deep.png", noise(7, 5, 4, dtype=np.uint16))
+    facts = describe_image(tmp_path / "deep.png")
+    assert (facts.size, facts.channels, facts.bits, facts.alpha) == ("5×7", 3, 16, True)
+    write_png(tmp_path / "grey.png", noise(3, 4))
+    facts = describe_image(tmp_path / "grey.png")
+    assert (facts.size, facts.channels, facts.bits, facts.alpha) == ("4×3", 1, 8, False)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix in ("png", "jpg"):
+        Image.fromarray(noise(3, 5, 3)).save(tmp_path / f"turned.{suffix}", exif=exif)
+        assert describe_image(tmp_path / f"turned.{suffix}").size == "3×5"
+
+
+def test_whether_a_file_is_cut_off(tmp_path):
+    write_png(tmp_path / "whole.png", noise(64, 64, 3))
+    content = (tmp_path / "whole.png").read_bytes()
+    assert not is_cut_off(tmp_path / "whole.png")
+    for length in (0, 40, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.png").write_bytes(content[:length])
+        assert is_cut_off(tmp_path / "cut.png")
+
+
+def test_a_grey_normal_map_is_refused(tmp_path):
+    write_png(tmp_path / "normal.png", noise(4, 4))
+    with pytest.raises(DataError, match=r"normal\.png: is grey; a normal map has three channels\. Is it a height map"):
+        read_map(tmp_path / "normal.png", NORMAL)
+
+
+def test_16_bit_is_averaged_before_rounding(tmp_path):
+    # in 8-bit levels 0.47, 0.47, 0.47, 1.17: their mean, 0.64, rounds to 1; the mean of the rounded, 0.25, to 0
+    write_png(tmp_path / "deep.png", np.array([[120, 120], [120, 300]], np.uint16))
+    assert read_map(tmp_path / "deep.png", ROUGHNESS, 1).item() == 1
+
+
+def test_grey_expands_and_alpha_is_dropped_not_blended(tmp_path):
+    grey = noise(4, 4)
+    write_png(tmp_path / "grey.png", grey)
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, axis=2))
+    rgba = noise(4, 4, 4)
+    rgba[..., 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), rgba[..., :3])
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), mode=None).convert("P")
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.save(tmp_path / "palette.png", transparency=b"\x00\xff")
+    expected = [[[10, 20, 30], [200, 100, 50]], [[200, 100, 50], [10, 20, 30]]]
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), expected)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90° clockwise
+    pixels = noise(3, 5, 3)
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), np.rot90(pixels, -1))
+
+
+def test_a_grey_map_stored_as_rgb_is_accepted_and_a_coloured_one_refused(tmp_path):
+    grey = np.repeat(noise(4, 4, 1), 3, axis=2)
+    write_png(tmp_path / "grey.png", grey)
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png", "L"), grey[..., :1])
+    write_png(tmp_path / "orm.png", np.array([[[10, 200, 30]]], np.uint8))
+    with pytest.raises(DataError, match=r"orm\.png: is coloured \(its channels differ by up to 190 of 255\)"):
+        read_image(tmp_path / "orm.png", "L")
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.5, 0.95])
+def test_truncated_files_are_refused_by_name(tmp_path, keep):
+    buffer = io.BytesIO()
+    Image.fromarray(noise(64, 64, 3)).save(buffer, "PNG")
+    content = buffer.getvalue()
+    (tmp_path / "cut.png").write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(DataError, match=r"cut\.png: cannot be decoded \(.+\); restore the file"):
+        read_image(tmp_path / "cut.png")
+
+
+def test_a_flipped_bit_is_found_by_its_checksum(tmp_path):
+    write_png(tmp_path / "hit.png", noise(64, 64, 3))
+    verify_image(tmp_path / "hit.png")
+    content = bytearray((tmp_path / "hit.png").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "hit.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"hit\.png: cannot be decoded"):
+        verify_image(tmp_path / "hit.png")
+
+
+def test_missing_text_and_float_files(tmp_path):
+    with pytest.raises(DataError, match=r"none\.png: no such file"):
+        read_image(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(DataError, match=r"text\.png: cannot be decoded \(cannot identify image file\)"):
+        read_image(tmp_path / "text.png")
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(DataError, match=r"float\.tiff: images of mode 'F' are not supported"):
+        read_image(tmp_path / "float.tiff")
+
+
+def test_views_become_square_channels_first(tmp_path):
+    write_png(tmp_path / "view.png", noise(6, 8, 3))
+    assert read_view(tmp_path / "view.png").shape == (3, 6, 8)
+    assert read_view(tmp_path / "view.png", 4).shape == (3, 4, 4)
+
+
+def test_shrinking_averages_areas(tmp_path):
+    pixels = noise(4, 4, 3)
+    write_png(tmp_path / "albedo.png", pixels)
+    mean = pixels.reshape(2, 2, 2, 2, 3).mean(axis=(1, 3))
+    shrunk = np.moveaxis(read_map(tmp_path / "albedo.png", ALBEDO, 2), 0, 2)
+    assert np.abs(shrunk - mean).max() <= 1  # Pillow rounds after each axis
+
+
+def test_shrunk_normals_are_unit(tmp_path):
+    tilted = np.array([0.6, 0.0, 0.8])
+    vectors = np.array([[tilted, tilted * [-1, 1, 1]], [tilted, tilted * [-1, 1, 1]]])
+    write_map(tmp_path, NORMAL, np.moveaxis(np.rint((vectors + 1) * 127.5).astype(np.uint8), 2, 0))
+    normal = read_map(tmp_path / "normal.png", NORMAL, 1)[:, 0, 0] / 127.5 - 1
+    np.testing.assert_allclose(normal, [0, 0, 1], atol=1 / 127)
+    enlarged = read_map(tmp_path / "normal.png", NORMAL, 8) / 127.5 - 1
+    np.testing.assert_allclose(np.linalg.norm(enlarged, axis=0), 1, atol=0.012)
+
+
+def test_normals_that_cancel_face_the_viewer(tmp_path):
+    stored = np.array([[255, 0], [0, 255]], np.uint8)
+    write_map(tmp_path, NORMAL, np.stack([stored, stored, stored]))
+    assert read_map(tmp_path / "normal.png", NORMAL, 1)[:, 0, 0].tolist() == [128, 128, 255]
+
+
+def test_a_map_must_be_square(tmp_path):
+    write_png(tmp_path / "albedo.png", noise(2, 4, 3))
+    with pytest.raises(DataError, match=r"albedo\.png: is 4×2 pixels; a map is square"):
+        read_map(tmp_path / "albedo.png", ALBEDO, 2)
+
+
+def test_writers_refuse_other_shapes(tmp_path):
+    with pytest.raises(ValueError, match="uint16 pixels of shape"):
+        write_png(tmp_path / "a.png", noise(2, 2, 3, dtype=np.uint16))
+    with pytest.raises(ValueError, match="roughness has 1 channels first"):
+        write_map(tmp_path, ROUGHNESS, noise(3, 2, 2))
+    assert list(tmp_path.iterdir()) == []

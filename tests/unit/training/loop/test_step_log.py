@@ -1,0 +1,86 @@
+"""A step's scalars: means, the step that broke and its samples, and what a resumed run takes over."""
+
+import math
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from neuropbr_core.errors import RunError
+from neuropbr_core.training.loop.step import Stepped
+from neuropbr_core.training.loop.step_log import StepLog
+
+
+def make_log(every: int = 2, *, max_skips: int = 3, overflows: bool = False) -> StepLog:
+    return StepLog(Fabric(accelerator="cpu", devices=1), every, max_skips=max_skips, overflows=overflows)
+
+
+def stepped(*, skipped: bool = False, **scalars: float) -> Stepped:
+    return Stepped({name.replace("__", "/"): torch.tensor(value) for name, value in scalars.items()}, skipped)
+
+
+def test_means_since_the_last_flush_and_over_the_epoch() -> None:
+    log = make_log()
+    log.add(0, 0, stepped(loss__total=1.0), ["a"])
+    log.add(1, 0, stepped(loss__total=2.0, critic__total=5.0), ["b"])
+    assert log.flush(0) == {"loss/total": 1.5, "critic/total": 5.0}
+    assert log.flush(0) == {}
+    log.add(2, 0, stepped(loss__total=6.0), ["c"])
+    assert log.flush(0) == {"loss/total": 6.0}
+    assert log.epoch_means() == {"loss/total": 3.0, "critic/total": 5.0}
+
+
+def test_logs_are_due_at_their_interval_and_at_the_end() -> None:
+    log = make_log(every=2)
+    assert [step for step in range(5) if log.due(step, 5)] == [1, 3, 4]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_the_term_the_step_and_the_samples_of_that_very_step_are_named(value: float) -> None:
+    log = make_log(every=10)
+    log.add(6, 1, stepped(loss__total=1.0, loss__l1__albedo=1.0, grad_norm=1.0), ["before"])
+    log.add(
+        7, 1, stepped(loss__total=value, loss__l1__albedo=1.0, loss__ssim__normal=value, grad_norm=value), ["x", "y"]
+    )
+    log.add(8, 1, stepped(loss__total=math.nan, loss__l1__albedo=math.nan, grad_norm=math.nan), ["after"])
+    expected = r"^loss/ssim/normal is not finite in step 8 of epoch 2 \(samples x, y\); lower optimizer\.lr .* skip"
+    with pytest.raises(RunError, match=expected):
+        log.check(1)
+
+
+def test_an_infinite_gradient_norm_stops_unless_a_scaler_deals_with_it() -> None:
+    log = make_log()
+    log.add(0, 0, stepped(loss__total=1.0, grad_norm=math.inf), ["a"])
+    with pytest.raises(RunError, match=r"^grad_norm is not finite in step 1"):
+        log.flush(0)
+    log = make_log(overflows=True)
+    log.add(0, 0, stepped(loss__total=1.0, grad_norm=math.inf), ["a"])
+    log.add(1, 0, stepped(loss__total=3.0, grad_norm=2.0), ["b"])
+    assert log.flush(0) == {"loss/total": 2.0, "grad_norm": 2.0}
+
+
+def test_dropped_steps_are_counted_and_end_the_run_when_there_are_too_many_in_a_row() -> None:
+    log = make_log(max_skips=3)
+    for step in range(2):
+        log.add(step, 0, stepped(skipped=True), ["a"])
+    log.add(2, 0, stepped(loss__total=4.0), ["b"])
+    assert log.flush(0) == {"skipped": 2.0, "loss/total": 4.0}
+    for step in (3, 4):
+        log.add(step, 0, stepped(skipped=True), ["c", "d"])
+    with pytest.raises(RunError, match=r"3 steps in a row were not finite, the last one step 6 of epoch 1 .*e, f"):
+        log.add(5, 0, stepped(skipped=True), ["e", "f"])
+
+
+def test_a_resumed_log_goes_on_where_the_other_was() -> None:
+    first = make_log()
+    for step, value in enumerate((0.1, 0.7, 0.2)):
+        first.add(step, 0, stepped(loss__total=value), ["a"])
+        if step == 1:
+            first.flush(0)
+    first.check(0)
+    second = make_log()
+    second.load_state_dict(first.state_dict())
+    for log in (first, second):
+        log.add(3, 0, stepped(loss__total=0.3), ["b"])
+    assert second.flush(0) == first.flush(0)
+    assert second.epoch_means() == first.epoch_means()
