@@ -36,10 +36,8 @@ from neuropbr_core.contracts import ExportReport, ExportSpec  # noqa: E402
 from neuropbr_core.exporting.export import Views, export_subject  # noqa: E402
 from neuropbr_core.exporting.subject import make_subject  # noqa: E402
 from neuropbr_core.inference import load_generator  # noqa: E402
-from neuropbr_core.kinds import ExporterEntryOptions  # noqa: E402
 from neuropbr_core.model import Generator, ModelSpec  # noqa: E402
 from neuropbr_core.recipe import load_recipe  # noqa: E402
-from neuropbr_core.recipe.sections import Component  # noqa: E402
 from neuropbr_core.registry import default_registry  # noqa: E402
 from neuropbr_exporters.coreml.exporter import CoreMLExporter  # noqa: E402
 from neuropbr_exporters.coreml.runtime import NativePackage, Package  # noqa: E402
@@ -83,7 +81,7 @@ def of_recipe(recipe: str, overrides: list[str], steps: int, side: int) -> tuple
 
 def of_run(folder: str) -> tuple[Generator, ModelSpec]:
     """The network of a run's last checkpoint, and its spec."""
-    loaded = load_generator(folder, "latest", default_registry())
+    loaded = load_generator(folder, "latest")
     return loaded.generator, loaded.spec
 
 
@@ -94,8 +92,7 @@ def measure(
     inputs, _ = real_sample(full, material, seed=7)
     eager = _fastest(lambda: generator(**inputs))
     before = peak_mebibytes()
-    chosen = default_registry().options("exporter", "coreml")(**options)
-    part = Component("exporter", name, "coreml", chosen, ExporterEntryOptions())
+    part = default_registry().choose("exporter", "coreml", options, name=name)
     exporter, subject = Clocked(chosen), make_subject(generator, full, part.entry)
     origin, views = {"run": "benchmark", "recipe": name}, Views(inputs, f"a capture of {material}")
     start = time.perf_counter()

@@ -17,7 +17,6 @@ from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord
 from neuropbr_core.inference.evaluate import evaluate_run
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import default_registry
 from neuropbr_core.runs.folder import PROVENANCE, RunFolder, recorded_split
 from neuropbr_core.runs.run import run
 from neuropbr_core.runs.student import plan_teacher
@@ -53,8 +52,8 @@ def errors(folder: Path) -> Errors:
 
 def alone(recipe: str, overrides: Sequence[str], held_back: Sequence[str]) -> Recipe:
     """The recipe without teacher and without the losses that need one, with the same split."""
-    registry, full = default_registry(), load_recipe(recipe, overrides)
-    needing = [name for name, part in full.losses.items() if registry.needs("loss", part.use, part.options).teacher]
+    full = load_recipe(recipe, overrides)
+    needing = [name for name, part in full.losses.items() if part.needs.teacher]
     without = ["teacher=null", *(f"losses.{name}=null" for name in needing)]
     return load_recipe(recipe, [*overrides, *without, f"data.val_materials={json.dumps(list(held_back))}"])
 
@@ -74,7 +73,7 @@ def measure(recipe: str, overrides: Sequence[str], seeds: Sequence[int]) -> dict
         taught_errors.append(errors(folder))
         held_back = recorded_split(folder / PROVENANCE)["val"]
         alone_errors.append(errors(trained(alone(recipe, settings, held_back), f"alone-{seed}")))
-    plan = plan_teacher(load_recipe(recipe, overrides), default_registry())
+    plan = plan_teacher(load_recipe(recipe, overrides))
     teacher = {} if plan is None else errors(plan.place)
     return {"teacher": teacher, "alone": mean(alone_errors), "distilled": mean(taught_errors)}
 

@@ -39,8 +39,7 @@ _UNIT = 1 if sys.platform == "darwin" else 1024
 
 def exporter_of(name: str) -> Any:
     """An exporter with its default options."""
-    registry = default_registry()
-    return registry.create("exporter", name, registry.options("exporter", name)())
+    return default_registry().choose("exporter", name).create()
 
 
 def peak_mebibytes() -> float:

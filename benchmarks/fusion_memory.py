@@ -62,7 +62,7 @@ def measure(curve: str, size: int) -> float:
     torch.set_num_threads(1)
     component, recipe = CURVES[curve]
     part = load_recipe(recipe).fusion
-    fusion = default_registry().create("fusion", component, part.options, in_channels=CHANNELS).eval()
+    fusion = default_registry().choose("fusion", component, part.options).create(in_channels=CHANNELS).eval()
     side = size // STRIDE
     backend = SDPBackend.MATH if curve == "vit, explicit" else SDPBackend.FLASH_ATTENTION
     with torch.no_grad(), sdpa_kernel(backend):

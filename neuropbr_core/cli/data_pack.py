@@ -10,7 +10,8 @@ import click
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 if TYPE_CHECKING:
-    from neuropbr_core.recipe.sections import Component, Data
+    from neuropbr_core.recipe.sections import Data
+    from neuropbr_core.registry import Chosen
 
 
 @click.command()
@@ -41,14 +42,12 @@ def pack(
     from neuropbr_core.data.opening import pack_dataset
     from neuropbr_core.data.pack.write import amount
     from neuropbr_core.progress import bar, silent
-    from neuropbr_core.registry import default_registry
 
     changes = {"root": dataset, "image_size": size, "output_size": size, "views": views, "pack": out}
     component, data = _chosen(recipe, {key: value for key, value in changes.items() if value is not None}, overrides)
     done = pack_dataset(
         component,
         data,
-        default_registry(),
         prune=prune,
         say=lambda line: click.echo(line, err=True),
         progress=silent if as_json else bar,
@@ -62,7 +61,7 @@ def pack(
         click.echo(f"Removed {amount(done.freed)} that the dataset does not use")
 
 
-def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, Any]) -> "tuple[Component, Data]":
+def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, Any]) -> "tuple[Chosen, Data]":
     """The source and the section `data` that the command line describes."""
     from neuropbr_core.recipe import load_recipe
     from neuropbr_core.recipe.text import scalar
@@ -74,15 +73,12 @@ def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, An
     return checked.source, checked.data
 
 
-def _layout(changes: dict[str, Any]) -> "tuple[Component, Data]":
+def _layout(changes: dict[str, Any]) -> "tuple[Chosen, Data]":
     """The guide's layout, everything that is on the disk."""
-    from neuropbr_core.kinds import KINDS, NoEntryOptions
-    from neuropbr_core.recipe.sections import Component, Data
+    from neuropbr_core.recipe.sections import Data
     from neuropbr_core.registry import default_registry
 
     if "root" not in changes:
         raise click.UsageError("name a DATASET, or a recipe with --recipe")
-    use = KINDS["dataset"].default or ""
-    options = default_registry().options("dataset", use)()
-    component = Component("dataset", "source", use, options, NoEntryOptions())
+    component = default_registry().choose("dataset", "layout", name="source")
     return component, Data(**{**changes, "root": str(changes["root"])}, render_curriculum="mixed")

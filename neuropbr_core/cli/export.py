@@ -9,8 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from neuropbr_core.exporting import Exported
-    from neuropbr_core.recipe.sections import Component
-    from neuropbr_core.registry import Registry
+    from neuropbr_core.registry import Chosen
     from neuropbr_core.runs.folder import RunFolder
 
 
@@ -51,14 +50,13 @@ def export(  # noqa: PLR0913 - one parameter an option
     from neuropbr_core.exporting import create_exporter, export_each, export_subject, make_subject, origin
     from neuropbr_core.inference import load_generator
     from neuropbr_core.inference.verification import real_views
-    from neuropbr_core.registry import default_registry
     from neuropbr_core.runs.folder import RunFolder
 
-    registry, run = default_registry(), RunFolder.around(Path(run_folder))
+    run = RunFolder.around(Path(run_folder))
     folder = Path(out) if out else _exports(run, run_folder)
-    parts = _entries(run, targets.split(","), _words(options, resolution), registry)
-    exporters = {name: create_exporter(part, registry) for name, part in parts.items()}
-    loaded = load_generator(run_folder, checkpoint, registry)
+    parts = _entries(run, targets.split(","), _words(options, resolution))
+    exporters = {name: create_exporter(part) for name, part in parts.items()}
+    loaded = load_generator(run_folder, checkpoint)
     source = origin(run.name if run else "", run.recipe_name() if run else "", loaded.checkpoint)
     subjects = {
         name: make_subject(loaded.generator, loaded.spec, part.entry, f"export.{name}") for name, part in parts.items()
@@ -84,9 +82,7 @@ def _words(options: Sequence[str], resolution: str | None) -> list[tuple[str, st
     return words if resolution is None else [*words, (f"resolution={resolution}", f"--resolution {resolution}")]
 
 
-def _entries(
-    run: "RunFolder | None", names: Sequence[str], words: Sequence[tuple[str, str]], registry: "Registry"
-) -> "dict[str, Component]":
+def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tuple[str, str]]) -> "dict[str, Chosen]":
     """The entries of `export` that the command line asks for, checked like a recipe's."""
     from neuropbr_core.kinds import KINDS
     from neuropbr_core.recipe.entries import load_entries
@@ -100,4 +96,4 @@ def _entries(
         overrides += [Override(f"export.{key}", said) for key in keys]
     named = {name: f"--to {name}" for name in names}
     base = run.recipe_file if run else None
-    return load_entries(KINDS["exporter"], named, overrides, registry, base=base)
+    return load_entries(KINDS["exporter"], named, overrides, base=base)

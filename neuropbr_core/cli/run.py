@@ -37,9 +37,8 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
 
 
 def _say_plan(checked: "Recipe", name: str, *, resume: bool, overwrite: bool) -> None:
-    from neuropbr_core.registry import default_registry
     from neuropbr_core.runs.plan import plan_run
 
     path = Path(checked.training.runs_dir) / name
-    for line in plan_run(checked, path, default_registry(), resume=resume, overwrite=overwrite):
+    for line in plan_run(checked, path, resume=resume, overwrite=overwrite):
         click.echo(line)

@@ -24,8 +24,8 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.recipe.sections import Component, Data, Recipe, Synthesize
-from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
+from neuropbr_core.registry import Chosen
 from neuropbr_core.samples import Sample
 from neuropbr_core.shipped import resolve
 
@@ -67,7 +67,6 @@ def open_dataset(
     recipe: Recipe | str | Path,
     overrides: Sequence[str] = (),
     *,
-    registry: Registry | None = None,
     choose_split: Callable[[Sequence[str]], Split] | None = None,
     overviews: bool = False,
     say: Callable[[str], None] = _log.info,
@@ -80,7 +79,6 @@ def open_dataset(
     Args:
         recipe: A checked recipe, or the file of one.
         overrides: `key=value` settings on top, when `recipe` is a file.
-        registry: Where the component at `data.source` comes from; default: what is installed.
         choose_split: Splits the materials, given each sample's; default: as section `data` says.
         overviews: Whether someone beside the recipe's own model wants the whole frame in few pixels with each crop.
         say: Receives a line before something takes long.
@@ -93,11 +91,10 @@ def open_dataset(
         RecipeError: The recipe is wrong.
         DataError: The dataset is; all problems at once.
     """
-    registry = registry or default_registry()
-    checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, registry)
+    checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     data, seed = checked.data, checked.training.seed
     ensure_captures(data, device=checked.training.device, say=say, progress=progress)
-    source, samples = open_source(checked.source, data, registry)
+    source, samples = open_source(checked.source, data)
     split = (choose_split or partial(_own_split, data, seed))([sample.material for sample in samples])
     digests = digest_images(source, samples)
     images = open_images(source, samples, data, digests, say=say, progress=progress)
@@ -158,9 +155,8 @@ class PackedDataset:
 
 
 def pack_dataset(
-    component: Component,
+    component: Chosen,
     data: Data,
-    registry: Registry,
     *,
     prune: bool = False,
     say: Callable[[str], None] = _log.info,
@@ -171,7 +167,6 @@ def pack_dataset(
     Args:
         component: The component at `data.source`.
         data: Section `data`.
-        registry: Where components come from.
         prune: Whether to remove packed images of which the dataset uses none.
         say: Receives a line before something takes long.
         progress: Shows how far rendering or packing is.
@@ -184,25 +179,24 @@ def pack_dataset(
     if folder is None:
         raise DataError("there is no folder to pack into: set data.root, or data.pack to a folder")
     ensure_captures(data, say=say, progress=progress)
-    source, samples = open_source(component, data, registry)
+    source, samples = open_source(component, data)
     digests = digest_images(source, samples)
     report = pack_images(source, samples, data, digests, folder, say=say, progress=progress)
     freed = prune_pack(folder, set(digests.values())) if prune else 0
     return PackedDataset(folder, len(samples), **asdict(report), freed=freed)
 
 
-def open_source(component: Component, data: Data, registry: Registry) -> tuple[SampleSource, Sequence[Sample[Any]]]:
+def open_source(component: Chosen, data: Data) -> tuple[SampleSource, Sequence[Sample[Any]]]:
     """Build a recipe's source of samples, and list and check them.
 
     Args:
         component: The component at `data.source`.
         data: Section `data`.
-        registry: Where components come from.
 
     Raises:
         DataError: The dataset cannot be used, or what the source lists breaks its contract.
     """
-    source: SampleSource = registry.create("dataset", component.use, component.options, data=data)
+    source: SampleSource = component.create(data=data)
     samples = source.samples()
     problems = [f"{component.use}: {problem}" for problem in _breaches(samples, data)]
     raise_problems(problems)

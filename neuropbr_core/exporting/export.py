@@ -19,8 +19,7 @@ from neuropbr_core.exporting.verify import PASS_MARKS, Verification, compare
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model import weights_digest
 from neuropbr_core.recipe.check import plain
-from neuropbr_core.recipe.sections import Component
-from neuropbr_core.registry import Registry
+from neuropbr_core.registry import Chosen
 
 Program = Callable[[Mapping[str, Tensor]], Maps]
 """An exported file as a function from inputs to maps."""
@@ -67,13 +66,13 @@ def origin(run: str, recipe: str, checkpoint: Path) -> dict[str, str]:
     return {"run": run, "recipe": recipe, "checkpoint": checkpoint.name, "weights": weights_digest(checkpoint)}
 
 
-def create_exporter(part: Component, registry: Registry) -> Exporter:
+def create_exporter(part: Chosen) -> Exporter:
     """Create an exporter that can work on this machine.
 
     Raises:
         ExportError: It cannot; the message has its reason and the install line.
     """
-    exporter: Exporter = registry.create("exporter", part.use, part.options)
+    exporter: Exporter = part.create()
     available = exporter.requirements()
     if not available.ok:
         raise ExportError(f"export.{part.name}: exporter {part.use} cannot work here: {available.reason}")
@@ -81,7 +80,7 @@ def create_exporter(part: Component, registry: Registry) -> Exporter:
 
 
 def export_subject(
-    subject: Subject, part: Component, exporter: Exporter, folder: Path, *, origin: dict[str, str], views: Views
+    subject: Subject, part: Chosen, exporter: Exporter, folder: Path, *, origin: dict[str, str], views: Views
 ) -> Exported:
     """Export, load the file back, compare it with the model, and only then move it to its final name.
 
@@ -137,7 +136,7 @@ def export_each(jobs: Mapping[str, Callable[[], Exported]], report: Callable[[st
         raise ExportError("\n".join(failures))
 
 
-def describe(subject: Subject, part: Component, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:
+def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:
     """What is stored in the file, where its format can: origin, options, signature, and what each map is."""
     options = {**plain(part.entry), **plain(part.options)}
     maps = {

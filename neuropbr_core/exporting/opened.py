@@ -13,7 +13,7 @@ from neuropbr_core.exporting.export import Program
 from neuropbr_core.exporting.record import Record, read_record, record_path
 from neuropbr_core.exporting.signature import Signature
 from neuropbr_core.kinds import ExporterEntryOptions
-from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.registry import default_registry
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class OpenedExport:
         return self.record.metadata[key]
 
 
-def open_export(path: Path, exporter: str | None = None, registry: Registry | None = None) -> OpenedExport:
+def open_export(path: Path, exporter: str | None = None) -> OpenedExport:
     """Open a file that `neuropbr export` or `neuropbr run` wrote.
 
     Its exporter is the one that is given, else the one that the record beside it names, else the only one installed
@@ -81,43 +81,41 @@ def open_export(path: Path, exporter: str | None = None, registry: Registry | No
     Args:
         path: The file or folder.
         exporter: Name of its exporter.
-        registry: Where exporters come from; default: what is installed.
 
     Raises:
         ExportError: There is no such file, or it cannot be told which exporter made it.
         PluginError: The exporter cannot be had.
     """
-    registry = registry or default_registry()
     if not path.exists():
         raise ExportError(f"{path}: there is no such file; give one that `neuropbr export` wrote")
     beside = read_record(path)
-    use = exporter or (beside.exporter if beside else _by_suffix(path, registry))
+    use = exporter or (beside.exporter if beside else _by_suffix(path))
     record = beside or Record(use, {}, {})
-    made = _available(path, use, record, registry)
+    made = _available(path, use, record)
     if inside := made.read_metadata(path):
         record = replace(record, exporter=use, metadata=inside)
-        made = _available(path, use, record, registry)  # its options decide on the pass mark
+        made = _available(path, use, record)  # its options decide on the pass mark
     return OpenedExport(path, use, made, record)
 
 
-def _available(path: Path, use: str, record: Record, registry: Registry) -> Exporter:
-    made = _create(path, use, record, registry)
+def _available(path: Path, use: str, record: Record) -> Exporter:
+    made = _create(path, use, record)
     available = made.requirements()
     if not available.ok:
         raise ExportError(f"{path}: exporter {use} cannot work here: {available.reason}")
     return made
 
 
-def _create(path: Path, use: str, record: Record, registry: Registry) -> Exporter:
+def _create(path: Path, use: str, record: Record) -> Exporter:
     """The exporter, with the options that made the file where they are known and still fit."""
     stored = _read_options(path, record.metadata.get("options", "{}"))
-    cls = registry.options("exporter", use)
+    registry = default_registry()
     try:
-        options = _fitting(stored, cls)
+        options = _fitting(stored, registry.options("exporter", use))
     except msgspec.ValidationError:
-        options = cls()
-    made: Exporter = registry.create("exporter", use, options)
-    return made
+        options = None  # the component's defaults
+    exporter: Exporter = registry.choose("exporter", use, options).create()
+    return exporter
 
 
 def _read_options(path: Path, text: str) -> dict[str, Any]:
@@ -133,11 +131,11 @@ def _fitting(stored: dict[str, Any], cls: type) -> Any:
     return msgspec.convert({name: value for name, value in stored.items() if name in names}, cls)
 
 
-def _by_suffix(path: Path, registry: Registry) -> str:
+def _by_suffix(path: Path) -> str:
     found = []
-    for entry in registry.entries("exporter"):
+    for entry in default_registry().entries("exporter"):
         try:
-            if _create(path, entry.qualified, Record(entry.qualified, {}, {}), registry).suffix == path.suffix:
+            if _create(path, entry.qualified, Record(entry.qualified, {}, {})).suffix == path.suffix:
                 found.append(entry.qualified)
         except (PluginError, ExportError):
             continue

@@ -19,7 +19,6 @@ from neuropbr_core.materials.cameras import nominal_cameras
 from neuropbr_core.model import Generator, ModelSpec, build_generator
 from neuropbr_core.model.build import unfilled
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def make_subject(generator: Generator, spec: ModelSpec, entry: ExporterEntryOpti
     return Subject(model.eval(), signature, changes(Signature.of(spec), signature), multiple)
 
 
-def check_entries(recipe: Recipe, registry: Registry) -> None:
+def check_entries(recipe: Recipe) -> None:
     """Refuse export entries that the recipe's model cannot meet, before it is trained.
 
     Raises:
@@ -81,7 +80,7 @@ def check_entries(recipe: Recipe, registry: Registry) -> None:
         return
     spec = ModelSpec.from_recipe(recipe)
     with unfilled():
-        multiple = build_generator(spec, registry).encoder.strides[-1]
+        multiple = build_generator(spec).encoder.strides[-1]
     for name, part in recipe.export.items():
         plan(spec, part.entry, multiple, f"export.{name}")
 

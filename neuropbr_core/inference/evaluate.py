@@ -17,11 +17,10 @@ from neuropbr_core.evaluation.rerender import RERENDER
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
 from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.files import file_name, write_text
-from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.model import load_model
 from neuropbr_core.progress import Progress, silent
-from neuropbr_core.recipe.sections import Component, Data, Recipe
-from neuropbr_core.registry import Registry, default_registry
+from neuropbr_core.recipe.sections import Data, Recipe
+from neuropbr_core.registry import Chosen, default_registry
 from neuropbr_core.runs.folder import PROVENANCE, RunFolder, recorded_split
 from neuropbr_core.runs.run import SUMMARY
 from neuropbr_core.training.checkpoints.store import find_checkpoint
@@ -58,7 +57,6 @@ def evaluate_run(  # noqa: PLR0913
     output: str | Path | None = None,
     worst: int = 4,
     device: torch.device | None = None,
-    registry: Registry | None = None,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -74,7 +72,6 @@ def evaluate_run(  # noqa: PLR0913
             earlier evaluation left there is replaced when the new one is complete.
         worst: How many of the worst samples, by re-rendering error, are drawn.
         device: Where to compute; default: the CPU.
-        registry: Where components come from; default: what is installed.
         say: Receives lines for people.
         progress: Shows how far packing is.
 
@@ -84,14 +81,12 @@ def evaluate_run(  # noqa: PLR0913
         DataError: The dataset cannot be used, or nothing was held back.
         OSError: The results could not be written.
     """
-    registry, device = registry or default_registry(), device or torch.device("cpu")
+    device = device or torch.device("cpu")
     folder = RunFolder(Path(run))
-    recipe = folder.recipe(registry)
-    generator, _ = load_model(find_checkpoint(folder.path, checkpoint), registry)
+    recipe = folder.recipe()
+    generator, _ = load_model(find_checkpoint(folder.path, checkpoint))
     split = recorded_split(folder.path / PROVENANCE)
-    opened = open_dataset(
-        _recipe_of(recipe, split, data, curriculum, registry), registry=registry, say=say, progress=progress
-    )
+    opened = open_dataset(_recipe_of(recipe, split, data, curriculum), say=say, progress=progress)
     samples = opened.all if data is not None else opened.val
     if not samples.samples:
         raise DataError(f"{folder.path}: the run held back no material; name samples to score with --data DIR")
@@ -124,7 +119,6 @@ def _recipe_of(
     split: dict[str, list[str]],
     data: str | Path | None,
     curriculum: Curriculum | None,
-    registry: Registry,
 ) -> Recipe:
     """The run's recipe, its data replaced by what is to be scored."""
     section = recipe.data
@@ -132,18 +126,15 @@ def _recipe_of(
         section = replace(section, val_materials=tuple(split["val"]))
     else:
         section = replace(_elsewhere(section, Path(data)), val_materials=(), val_ratio=0.0)
-        recipe = replace(recipe, source=_layout(registry))
+        recipe = replace(recipe, source=_layout())
     if curriculum is not None:
         section = replace(section, render_curriculum=curriculum, use_dirty=False)
     return replace(recipe, data=section)
 
 
-def _layout(registry: Registry) -> Component:
+def _layout() -> Chosen:
     """The component that reads folders of the layout, whatever the run read its samples through."""
-    entry = registry.find("dataset", "layout")
-    return Component(
-        "dataset", "source", entry.qualified, registry.options("dataset", entry.qualified)(), NoEntryOptions()
-    )
+    return default_registry().choose("dataset", "layout", name="source")
 
 
 def _elsewhere(section: Data, root: Path) -> Data:

@@ -9,7 +9,6 @@ from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting import OpenedExport, Signature, open_export, prepare_inputs
 from neuropbr_core.inference.views import ViewSet
-from neuropbr_core.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -63,18 +62,17 @@ class ExportedGenerator:
         return self.apply(self.prepare(views))
 
 
-def load_exported(path: str | Path, exporter: str | None = None, registry: Registry | None = None) -> ExportedGenerator:
+def load_exported(path: str | Path, exporter: str | None = None) -> ExportedGenerator:
     """Load an exported file.
 
     Args:
         path: What `neuropbr export` or `neuropbr run` wrote.
         exporter: Name of its exporter, where neither a record beside it nor its suffix tells.
-        registry: Where exporters come from; default: what is installed.
 
     Raises:
         ExportError: It is missing or damaged, or its exporter cannot run here or cannot be told.
         PluginError: Its exporter is not installed.
     """
-    loaded = ExportedGenerator(open_export(Path(path), exporter, registry))
+    loaded = ExportedGenerator(open_export(Path(path), exporter))
     loaded.opened.program  # noqa: B018 - damage shows here, not at the first prediction
     return loaded

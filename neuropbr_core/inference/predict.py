@@ -10,7 +10,6 @@ from neuropbr_core.contracts import Maps
 from neuropbr_core.exporting import Signature, prepare_inputs
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.model import Generator, ModelSpec, load_model
-from neuropbr_core.registry import Registry
 from neuropbr_core.training.checkpoints.store import find_checkpoint
 
 
@@ -72,13 +71,12 @@ class LoadedGenerator:
         return self.apply(self.prepare(views))
 
 
-def load_generator(run: str | Path, checkpoint: str = "best", registry: Registry | None = None) -> LoadedGenerator:
+def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator:
     """Load a trained generator.
 
     Args:
         run: A run's folder, or one checkpoint's folder.
         checkpoint: Of a run: `best`, `latest`, or a checkpoint's name such as `epoch_0010`.
-        registry: Where its components come from; default: what is installed.
 
     Returns:
         The generator on the CPU, in eval mode.
@@ -88,5 +86,5 @@ def load_generator(run: str | Path, checkpoint: str = "best", registry: Registry
         PluginError: A component of it is not installed.
     """
     folder = find_checkpoint(Path(run), checkpoint)
-    generator, spec = load_model(folder, registry)
+    generator, spec = load_model(folder)
     return LoadedGenerator(generator, spec, folder)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.inference.views import ViewSet
-from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.runs.folder import RECIPE, RunFolder
 
 
@@ -27,21 +26,19 @@ class DatasetSample(NamedTuple):
     held_back: bool
 
 
-def read_sample(run: str | Path, index: int, registry: Registry | None = None) -> DatasetSample:
+def read_sample(run: str | Path, index: int) -> DatasetSample:
     """Read one sample of the dataset of a run's recipe.
 
     Args:
         run: A run's folder, or the folder of one of its checkpoints.
         index: Place among all samples, from 0, in the order of their names.
-        registry: Where components come from; default: what is installed.
 
     Raises:
         RunError: The folder is no run.
         DataError: The dataset cannot be used, or has no such sample.
     """
-    registry = registry or default_registry()
-    recipe = _run_of(Path(run)).recipe(registry)
-    dataset = open_dataset(replace(recipe, data=replace(recipe.data, synthesize=None)), registry=registry)
+    recipe = _run_of(Path(run)).recipe()
+    dataset = open_dataset(replace(recipe, data=replace(recipe.data, synthesize=None)))
     if not 0 <= index < len(dataset):
         raise DataError(
             f"{recipe.data.root}: has {len(dataset)} samples; found index {index}, allowed 0 to {len(dataset) - 1}"

@@ -12,11 +12,10 @@ from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.registry import Registry, default_registry
 
 
-def build_generator(spec: ModelSpec, registry: Registry | None = None) -> Generator:
-    """Create encoder and fusion block through the registry and join them.
+def build_generator(spec: ModelSpec) -> Generator:
+    """Create the encoder and the fusion block and join them.
 
     The encoder is run once on a small blank image, so that one whose declared channels or strides are not true is
     refused here, by name, and not later by a shape error inside the decoder.
@@ -25,10 +24,9 @@ def build_generator(spec: ModelSpec, registry: Registry | None = None) -> Genera
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
     """
-    registry = registry or default_registry()
-    encoder = registry.create("encoder", spec.encoder.use, spec.encoder.options, in_channels=spec.in_channels)
+    encoder = spec.encoder.create(in_channels=spec.in_channels)
     probe_encoder(encoder, spec.in_channels, spec.encoder.use)
-    fusion = registry.create("fusion", spec.fusion.use, spec.fusion.options, in_channels=encoder.channels[-1])
+    fusion = spec.fusion.create(in_channels=encoder.channels[-1])
     return Generator(encoder, fusion, spec.section)
 
 

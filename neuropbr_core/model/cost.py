@@ -19,7 +19,6 @@ from neuropbr_core.model.build import build_generator, parameter_count, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry, default_registry
 
 PARTS = ("encoder", "fusion", "decoder", "heads")
 OTHER = "other"
@@ -73,7 +72,7 @@ class Cost:
         )
 
 
-def cost(recipe: Recipe, registry: Registry | None = None) -> Cost:
+def cost(recipe: Recipe) -> Cost:
     """Count what the networks of a recipe cost for one sample.
 
     Memory is that of bfloat16 autocast, without checkpointing, and with attention that does not store its scores;
@@ -83,13 +82,12 @@ def cost(recipe: Recipe, registry: Registry | None = None) -> Cost:
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
     """
-    registry = registry or default_registry()
     spec, train_size = ModelSpec.from_recipe(recipe), recipe.data.crop_size or recipe.data.image_size
     with unfilled():
-        generator = build_generator(spec, registry)
+        generator = build_generator(spec)
         inputs = blank_inputs(spec, spec.image_size)
         flops, prediction = _generator_flops(generator, inputs)
-        critics = _critic_costs(recipe, registry, inputs, prediction, generator.feature_channels)
+        critics = _critic_costs(recipe, inputs, prediction, generator.feature_channels)
     saved = saved_bytes(generator, spec, train_size)
     parameters = Counter({name: parameter_count(getattr(generator, name)) for name in PARTS})
     parameters[OTHER] = parameter_count(generator) - parameters.total()
@@ -176,7 +174,6 @@ def _generator_flops(generator: Generator, inputs: dict[str, Tensor]) -> tuple[C
 
 def _critic_costs(
     recipe: Recipe,
-    registry: Registry,
     inputs: dict[str, Tensor],
     prediction: Prediction,
     features: Mapping[str, int],
@@ -187,7 +184,7 @@ def _critic_costs(
     x = LossInput(prediction, prediction.maps, inputs["views"], inputs["visible"], valid)
     costs = []
     for name, part in recipe.losses.items():
-        loss = registry.create("loss", part.use, part.options, setup=setup)
+        loss = part.create(setup=setup)
         critic = loss.make_critic()
         if critic is None:
             continue

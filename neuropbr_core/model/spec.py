@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 
-from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.model.ratios import ratio_channels
-from neuropbr_core.recipe.sections import Component, ModelSection, Recipe
-from neuropbr_core.registry import Registry
+from neuropbr_core.recipe.sections import ModelSection, Recipe
+from neuropbr_core.registry import Chosen, default_registry
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class ModelSpec:
         alignment: `none`, `recorded` or `estimated`: whether views were warped into the texture frame, and how.
     """
 
-    encoder: Component
-    fusion: Component
+    encoder: Chosen
+    fusion: Chosen
     section: ModelSection
     views: int
     image_size: int
@@ -55,7 +54,7 @@ class ModelSpec:
         return {**parts, **plain, **facts}
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any], registry: Registry) -> "ModelSpec":
+    def from_dict(cls, plain: dict[str, Any]) -> "ModelSpec":
         """Read what `to_dict` wrote.
 
         Raises:
@@ -63,12 +62,13 @@ class ModelSpec:
             msgspec.ValidationError: An option does not fit the installed component.
         """
         rest = dict(plain)
-        encoder, fusion = (_component(slot, rest.pop(slot), registry) for slot in ("encoder", "fusion"))
+        encoder = _chosen("encoder", rest.pop("encoder"))
+        fusion = _chosen("fusion", rest.pop("fusion"))
         facts = {name: rest.pop(name) for name in ("views", "image_size", "output_size", "alignment")}
         return cls(encoder, fusion, msgspec.convert(rest, ModelSection), **facts)
 
 
-def _component(slot: str, plain: dict[str, Any], registry: Registry) -> Component:
+def _chosen(kind: str, plain: dict[str, Any]) -> Chosen:
     options = dict(plain)
     use = options.pop("use")
-    return Component(slot, slot, use, msgspec.convert(options, registry.options(slot, use)), NoEntryOptions())
+    return default_registry().choose(kind, use, options)

@@ -16,58 +16,52 @@ from neuropbr_core.files import usual_mode
 from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.registry import Registry, default_registry, provenance
+from neuropbr_core.registry import default_registry
 
 WEIGHTS, SPEC = "model.safetensors", "model.json"
 FORMAT = 1
 
 
-def save_model(
-    generator: Generator | Mapping[str, Tensor], spec: ModelSpec, folder: Path, registry: Registry | None = None
-) -> None:
+def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, folder: Path) -> None:
     """Write the weights and what is needed to build the generator again into `folder`.
 
     Args:
         generator: The generator, or its state.
         spec: What builds it.
         folder: Where to.
-        registry: Where its components came from.
     """
-    registry = registry or default_registry()
     given = generator if isinstance(generator, Mapping) else generator.state_dict()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in given.items()}
     with usual_mode(folder / WEIGHTS):
         save_file(state, folder / WEIGHTS)
-    parts = {"encoder": spec.encoder, "fusion": spec.fusion}
-    components = [provenance(registry.find(kind, part.use)) for kind, part in parts.items()]
+    components = [part.provenance for part in (spec.encoder, spec.fusion)]
     document = {"format": FORMAT, "model": spec.to_dict(), "components": components}
     (folder / SPEC).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: Path, registry: Registry | None = None) -> tuple[Generator, ModelSpec]:
+def load_model(folder: Path) -> tuple[Generator, ModelSpec]:
     """Build and load what `save_model` wrote; on the CPU, in eval mode.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the installed components.
         PluginError: A component of the model is not installed.
     """
-    registry = registry or default_registry()
     document = _read_document(folder / SPEC)
-    spec = _spec(folder, document, registry)
+    spec = _spec(folder, document)
     with unfilled():  # initial and pretrained weights would only be overwritten
-        generator = build_generator(spec, registry)
-    _load_weights(generator, folder / WEIGHTS, _versions(document, registry))
+        generator = build_generator(spec)
+    _load_weights(generator, folder / WEIGHTS, _versions(document))
     return generator.eval(), spec
 
 
-def read_spec(folder: Path, registry: Registry | None = None) -> ModelSpec:
+def read_spec(folder: Path) -> ModelSpec:
     """Read what `save_model` wrote of the architecture; the weights are not touched.
 
     Raises:
         CheckpointError: The file is missing, damaged, or does not fit the installed components.
         PluginError: A component of the model is not installed.
     """
-    return _spec(folder, _read_document(folder / SPEC), registry or default_registry())
+    return _spec(folder, _read_document(folder / SPEC))
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
@@ -117,19 +111,19 @@ def _read_document(file: Path) -> dict[str, Any]:
     return document
 
 
-def _spec(folder: Path, document: dict[str, Any], registry: Registry) -> ModelSpec:
+def _spec(folder: Path, document: dict[str, Any]) -> ModelSpec:
     try:
-        return ModelSpec.from_dict(document["model"], registry)
+        return ModelSpec.from_dict(document["model"])
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document, registry)}") from error
+        raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document)}") from error
 
 
-def _versions(document: dict[str, Any], registry: Registry) -> str:
+def _versions(document: dict[str, Any]) -> str:
     """Says which components have another version now than when the weights were written."""
     changed = []
     for written in document["components"]:
         try:
-            entry = registry.find(written["kind"], f"{written['distribution']}:{written['name']}")
+            entry = default_registry().find(written["kind"], f"{written['distribution']}:{written['name']}")
         except PluginError as error:
             changed.append(str(error))
             continue

@@ -2,6 +2,7 @@
 
 from neuropbr_core.recipe.loading import Resolved, dump_recipe, load_recipe, resolve_recipe
 from neuropbr_core.recipe.overrides import Override
-from neuropbr_core.recipe.sections import Component, Recipe
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Chosen
 
-__all__ = ["Component", "Override", "Recipe", "Resolved", "dump_recipe", "load_recipe", "resolve_recipe"]
+__all__ = ["Chosen", "Override", "Recipe", "Resolved", "dump_recipe", "load_recipe", "resolve_recipe"]

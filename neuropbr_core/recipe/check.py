@@ -13,8 +13,8 @@ from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.node import Keys, Node
 from neuropbr_core.recipe.rules import faults
 from neuropbr_core.recipe.schema import Choice, Schema, compose, core_sections, optional_sections, options_schema
-from neuropbr_core.recipe.sections import Component
 from neuropbr_core.recipe.slots import USE, Slot, slots
+from neuropbr_core.registry.chosen import Chosen
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -36,7 +36,7 @@ class Checked:
 
     problems: list[Problem]
     sections: dict[str, Any]
-    components: dict[Keys, Component]
+    components: dict[Keys, Chosen]
 
 
 def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Checked:
@@ -51,7 +51,7 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
     parts = _Parts(root, [*problems, *faulty, *_violations(root, compose(choices), problems)])
     sections = parts.sections()
     components = parts.components(registry)
-    broken = _broken_rules(root, {**sections, **_needs(root, components, registry)})
+    broken = _broken_rules(root, {**sections, **_needs(root, components)})
     return Checked([*parts.known, *parts.found, *broken], sections, components)
 
 
@@ -117,13 +117,13 @@ def _choices(root: Node, registry: "Registry") -> tuple[list[Choice], list[Probl
     return list(choices.values()), problems
 
 
-def _needs(root: Node, components: dict[Keys, Component], registry: "Registry") -> dict[str, dict[str, Needs | None]]:
+def _needs(root: Node, components: dict[Keys, Chosen]) -> dict[str, dict[str, Needs | None]]:
     """What the components of each mapping need, by section and name; None for an entry that is not in order."""
     found: dict[str, dict[str, Needs | None]] = {kind.section[-1]: {} for kind in KINDS.values() if kind.many}
     for slot in slots(root):
         if slot.kind.many:
             part = components.get(slot.keys)
-            needs = None if part is None else registry.needs(part.kind, part.use, part.options)
+            needs = None if part is None else part.needs
             found[slot.kind.section[-1]][slot.name] = needs
     return found
 
@@ -153,7 +153,7 @@ class _Parts:
         self.found: list[Problem] = []
         self._faulty = [problem.path for problem in problems]
 
-    def components(self, registry: "Registry") -> dict[Keys, Component]:
+    def components(self, registry: "Registry") -> dict[Keys, Chosen]:
         """The components that are in order, by where their entry stands."""
         found = ((slot.keys, self.component(slot, registry)) for slot in slots(self.root))
         return {keys: part for keys, part in found if part is not None}
@@ -172,7 +172,7 @@ class _Parts:
                 sections[name] = part
         return sections
 
-    def component(self, slot: Slot, registry: "Registry") -> Component | None:
+    def component(self, slot: Slot, registry: "Registry") -> Chosen | None:
         """A component, when its entry is in order."""
         if not self._is_sound(slot.keys):
             return None
@@ -184,7 +184,7 @@ class _Parts:
         own = self._convert(raw, options, slot.keys)
         if entry is None or own is None:
             return None
-        return Component(kind.name, slot.name, registry.find(kind.name, slot.use).qualified, own, entry)
+        return Chosen(kind.name, slot.name, registry.find(kind.name, slot.use).qualified, own, entry, registry)
 
     def _is_sound(self, keys: Keys, skipped: Sequence[Keys] = ()) -> bool:
         """Whether no problem lies at or under `keys`, those under `skipped` aside."""

@@ -14,7 +14,7 @@ from neuropbr_core.kinds import Kind
 from neuropbr_core.recipe.check import check_entries
 from neuropbr_core.recipe.merge import merge_overrides, read_tree
 from neuropbr_core.recipe.node import Node, Place
-from neuropbr_core.recipe.sections import Component
+from neuropbr_core.registry import Chosen, default_registry
 
 if TYPE_CHECKING:
     from neuropbr_core.registry import Registry
@@ -24,9 +24,9 @@ def load_entries(
     kind: Kind,
     names: Mapping[str, str],
     overrides: Sequence[str],
-    registry: "Registry",
+    registry: "Registry | None" = None,
     base: Path | None = None,
-) -> dict[str, Component]:
+) -> dict[str, Chosen]:
     """Check entries of components.
 
     Args:
@@ -34,7 +34,7 @@ def load_entries(
         names: Names of the entries, each with the words that the user wrote to name it. An entry that `base` does not
             have is of the component of that name.
         overrides: `section.name.key=value` texts, as after `--set`.
-        registry: Where components come from.
+        registry: Where components come from; default: the installed ones.
         base: A recipe file whose entries of these names are started from.
 
     Returns:
@@ -49,7 +49,7 @@ def load_entries(
         root = Node({key: root})
     root, problems = merge_overrides(root, overrides, _as_written)
     root = _placed(root, kind.section, {name: words for name, words in names.items() if name not in inherited})
-    checked = check_entries(root, registry, problems)
+    checked = check_entries(root, registry or default_registry(), problems)
     if checked.problems:
         raise RecipeError(checked.problems)
     return {name: checked.components[(*kind.section, name)] for name in names}

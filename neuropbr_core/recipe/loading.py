@@ -15,9 +15,10 @@ from neuropbr_core.recipe.check import Checked, check_tree, plain
 from neuropbr_core.recipe.merge import OWN, read_tree
 from neuropbr_core.recipe.node import Keys, Node
 from neuropbr_core.recipe.schema import section_order
-from neuropbr_core.recipe.sections import Component, Recipe
+from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.recipe.slots import USE
 from neuropbr_core.recipe.text import dump
+from neuropbr_core.registry import Chosen
 from neuropbr_core.shipped import SCHEME, resolve
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _tree(checked: Checked) -> dict[str, Any]:
     return tree
 
 
-def _entry(component: Component) -> dict[str, Any]:
+def _entry(component: Chosen) -> dict[str, Any]:
     return {USE: component.use, **plain(component.entry), **plain(component.options)}
 
 

@@ -15,8 +15,9 @@ import msgspec
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.recipe.merge import EXTENDS, SECTION_DEFAULTS
-from neuropbr_core.recipe.sections import Component, Recipe
+from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.recipe.slots import USE, entry_keys
+from neuropbr_core.registry import Chosen
 
 Schema = dict[str, Any]
 
@@ -42,7 +43,7 @@ class Choice:
 
 def core_sections() -> dict[str, type]:
     """The sections (or, for `model`, the part of it) that are one dataclass of the core, in order."""
-    return {name: cls for name, cls in _dataclasses().items() if cls is not Component}
+    return {name: cls for name, cls in _dataclasses().items() if cls is not Chosen}
 
 
 def optional_sections() -> set[str]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from neuropbr_core.registry import Chosen
+
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -194,25 +196,6 @@ class Decoder:
 
 
 @dataclass(frozen=True)
-class Component:
-    """A component that the recipe names, with its options as the component's own dataclass.
-
-    Attributes:
-        kind: Kind of component.
-        name: Instance name: the key in a mapping, or the slot's name.
-        use: `distribution:entry point`, always qualified in a checked recipe.
-        options: The component's options.
-        entry: Keys that the core reads itself (`kinds.Kind.entry_options`).
-    """
-
-    kind: str
-    name: str
-    use: str
-    options: Any
-    entry: Any
-
-
-@dataclass(frozen=True)
 class ModelSection:
     """The keys of `model` beside `encoder` and `fusion`."""
 
@@ -389,14 +372,14 @@ class Recipe:
 
     name: str
     data: Data
-    source: Component
-    encoder: Component
-    fusion: Component
+    source: Chosen
+    encoder: Chosen
+    fusion: Chosen
     model: ModelSection
     teacher: Teacher | None
-    losses: dict[str, Component]
+    losses: dict[str, Chosen]
     optimizer: Optimizer
     training: Training
-    observers: dict[str, Component]
-    export: dict[str, Component]
+    observers: dict[str, Chosen]
+    export: dict[str, Chosen]
     tree: dict[str, Any]

@@ -1,16 +1,12 @@
 """The recipe of a recipe's teacher: what it says itself, and what it takes over from its student."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from neuropbr_core.errors import Problem, RecipeError
 from neuropbr_core.recipe.loading import load_recipe
 from neuropbr_core.recipe.overrides import Override
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.recipe.text import flow
-
-if TYPE_CHECKING:
-    from neuropbr_core.registry import Registry
 
 _SHARED = ("source", "root", "input_dir", "output_dir", "metadata", "synthesize", "pack")
 """Keys of `data` that say where samples are."""
@@ -19,12 +15,11 @@ _PLACES = ("device", "devices", "runs_dir")
 """Keys of `training` that say where to train and where runs go."""
 
 
-def teachers_recipe(recipe: Recipe, registry: "Registry | None" = None) -> Recipe | None:
+def teachers_recipe(recipe: Recipe) -> Recipe | None:
     """Load and check the recipe that makes a recipe's teacher.
 
     Args:
         recipe: The student's recipe.
-        registry: Where components come from; default: the installed ones.
 
     Returns:
         The teacher's recipe; None where there is no teacher, or one that must be there.
@@ -35,7 +30,7 @@ def teachers_recipe(recipe: Recipe, registry: "Registry | None" = None) -> Recip
     section = recipe.teacher
     if section is None or section.recipe is None:
         return None
-    theirs = load_recipe(section.recipe, [*_passed_on(recipe), *_told(section.overrides)], registry)
+    theirs = load_recipe(section.recipe, [*_passed_on(recipe), *_told(section.overrides)], recipe.source.registry)
     if theirs.teacher is not None:
         message = "has a teacher itself; train that first, and name teacher.run in its student's recipe"
         raise RecipeError([Problem(section.recipe, 1, 1, "teacher", message)])

@@ -6,6 +6,7 @@ Nothing is imported before it is named, and what is broken is broken alone.
 """
 
 from neuropbr_core.registry.catalog import Registry, default_registry, set_default_registry
-from neuropbr_core.registry.entries import Entry, provenance
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.entries import Entry
 
-__all__ = ["Entry", "Registry", "default_registry", "provenance", "set_default_registry"]
+__all__ = ["Chosen", "Entry", "Registry", "default_registry", "set_default_registry"]

@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from neuropbr_core.errors import PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.plugin import Needs
 from neuropbr_core.registry.blocking import VARIABLE, Block, requested
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.registry.conformance import DefectError
 from neuropbr_core.registry.entries import Entry, normalized, scan
 from neuropbr_core.registry.loading import Component, load
@@ -138,6 +141,27 @@ class Registry:
         entry = self.find(kind, use)
         with _blaming(entry):
             return self._load(entry).create(options, context)
+
+    def choose(self, kind: str, use: str, options: Any = None, *, name: str | None = None, entry: Any = None) -> Chosen:
+        """Choose a component outside a recipe.
+
+        Args:
+            kind: Kind of component.
+            use: `name` or `distribution:name`.
+            options: The component's options, as its own dataclass or as plain data; default: its defaults.
+            name: Instance name; default: the kind.
+            entry: Keys that the core reads from an entry; default: those of an empty entry.
+
+        Raises:
+            PluginError: As `options`.
+            msgspec.ValidationError: Plain options do not fit the component.
+        """
+        cls = self.options(kind, use)
+        if not isinstance(options, cls):
+            options = msgspec.convert(options or {}, cls)
+        if entry is None:
+            entry = KINDS[kind].entry_options()
+        return Chosen(kind, name or kind, self.find(kind, use).qualified, options, entry, self)
 
     def defect(self, entry: Entry) -> str | None:
         """Load a component and say what is wrong with it, None when nothing is."""

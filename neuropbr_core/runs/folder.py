@@ -15,8 +15,8 @@ from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.files import write_text
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.recipe.merge import read_tree
-from neuropbr_core.recipe.sections import Component, Recipe
-from neuropbr_core.registry import Registry, provenance
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import Chosen
 from neuropbr_core.training.checkpoints.store import CheckpointStore
 
 RECIPE, PROVENANCE = "recipe.yaml", "provenance.json"
@@ -64,7 +64,7 @@ class RunFolder:
         root, _ = read_tree(self.recipe_file, (), lambda _, use: use)
         return str(root.plain().get("name", self.name))
 
-    def recipe(self, registry: Registry) -> Recipe:
+    def recipe(self) -> Recipe:
         """The resolved recipe that the run was started with.
 
         Raises:
@@ -72,7 +72,7 @@ class RunFolder:
         """
         if not (self.path / RECIPE).is_file():
             raise RunError(f"{self.path}: is no run (it has no {RECIPE}); name a folder that `neuropbr run` made")
-        return load_recipe(self.path / RECIPE, registry=registry)
+        return load_recipe(self.path / RECIPE)
 
 
 def find_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
@@ -122,13 +122,12 @@ def check_resumable(old: Recipe, new: Recipe) -> None:
             )
 
 
-def write_records(folder: RunFolder, recipe: Recipe, registry: Registry, facts: dict[str, Any]) -> None:
+def write_records(folder: RunFolder, recipe: Recipe, facts: dict[str, Any]) -> None:
     """Write `recipe.yaml` and `provenance.json`.
 
     Args:
         folder: The run.
         recipe: The resolved recipe.
-        registry: Where its components come from.
         facts: What the run found: device, data fingerprint, split.
     """
     write_text(folder.path / RECIPE, dump_recipe(recipe))
@@ -139,7 +138,7 @@ def write_records(folder: RunFolder, recipe: Recipe, registry: Registry, facts: 
         "platform": platform.platform(),
         "command": sys.argv,
         "seed": recipe.training.seed,
-        "components": [provenance(registry.find(part.kind, part.use)) for part in _components(recipe)],
+        "components": [part.provenance for part in _components(recipe)],
         **facts,
     }
     write_text(folder.path / PROVENANCE, json.dumps(document, indent=2) + "\n")
@@ -161,6 +160,6 @@ def recorded_split(provenance: Path) -> dict[str, list[str]]:
         raise DataError(f"{provenance}: does not say which materials the run trained on ({error!r})") from error
 
 
-def _components(recipe: Recipe) -> list[Component]:
+def _components(recipe: Recipe) -> list[Chosen]:
     named = (recipe.losses, recipe.observers, recipe.export)
     return [recipe.source, recipe.encoder, recipe.fusion, *(part for parts in named for part in parts.values())]

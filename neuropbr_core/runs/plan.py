@@ -7,7 +7,6 @@ from neuropbr_core.data.batches.teacher_logits import differences, read_shards
 from neuropbr_core.data.opening import captures_missing
 from neuropbr_core.errors import DataError
 from neuropbr_core.recipe.sections import Data, Recipe
-from neuropbr_core.registry import Registry
 from neuropbr_core.runs.folder import check_resumable, find_run
 from neuropbr_core.runs.preflight import check_networks
 from neuropbr_core.runs.student import TeacherPlan, plan_teacher, shards_folder
@@ -15,13 +14,12 @@ from neuropbr_core.training.checkpoints.store import find_checkpoint
 from neuropbr_core.training.distillation.teacher import open_teacher
 
 
-def plan_run(recipe: Recipe, path: Path, registry: Registry, *, resume: bool, overwrite: bool) -> list[str]:
+def plan_run(recipe: Recipe, path: Path, *, resume: bool, overwrite: bool) -> list[str]:
     """Say what a run would do; does nothing.
 
     Args:
         recipe: The recipe.
         path: The run's folder.
-        registry: Where components come from.
         resume: As for `training.run.run`.
         overwrite: Likewise.
 
@@ -33,12 +31,12 @@ def plan_run(recipe: Recipe, path: Path, registry: Registry, *, resume: bool, ov
     """
     folder = find_run(path, resume=resume, overwrite=overwrite)
     if resume:
-        check_resumable(folder.recipe(registry), recipe)
-    teacher = plan_teacher(recipe, registry)
-    check_networks(recipe, registry, None if teacher is None else teacher.spec(registry))
+        check_resumable(folder.recipe(), recipe)
+    teacher = plan_teacher(recipe)
+    check_networks(recipe, None if teacher is None else teacher.spec())
     lines = list(_data(recipe.data))
     if teacher is not None:
-        lines += _teacher(teacher, recipe, registry)
+        lines += _teacher(teacher, recipe)
     epochs = f"{recipe.training.epochs} epochs"
     how = "continued" if resume else "trained, in the place of the run that is there," if overwrite else "trained"
     lines.append(f"run       {path}: {how} to the end of {epochs}")
@@ -52,7 +50,7 @@ def _data(data: Data) -> Iterator[str]:
         yield f"data      {place}: {f'{missing} captures are rendered' if missing else there}"
 
 
-def _teacher(plan: TeacherPlan, recipe: Recipe, registry: Registry) -> Iterator[str]:
+def _teacher(plan: TeacherPlan, recipe: Recipe) -> Iterator[str]:
     yield from (f"note      {note}" for note in plan.notes)
     if plan.recipe is not None and plan.state != "there":
         how = "is trained first" if plan.state == "missing" else "was interrupted and is continued first"
@@ -64,11 +62,11 @@ def _teacher(plan: TeacherPlan, recipe: Recipe, registry: Registry) -> Iterator[
     checkpoint = find_checkpoint(plan.place)
     yield f"teacher   {checkpoint}: is there"
     if plan.section.mode == "shards":
-        yield _shards(checkpoint, recipe, registry)
+        yield _shards(checkpoint, recipe)
 
 
-def _shards(checkpoint: Path, recipe: Recipe, registry: Registry) -> str:
-    teacher = open_teacher(checkpoint, registry)
+def _shards(checkpoint: Path, recipe: Recipe) -> str:
+    teacher = open_teacher(checkpoint)
     folder = shards_folder(recipe, teacher)
     shards = read_shards(folder)
     if lines := differences(shards, teacher.mark, recipe.data.output_size, []):

@@ -5,17 +5,15 @@ import torch
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec, build_generator
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry
 from neuropbr_core.training.distillation.online import check_crops, is_online
 from neuropbr_core.training.loop.objective import Objective
 
 
-def check_networks(recipe: Recipe, registry: Registry, teacher: ModelSpec | None = None) -> None:
+def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
     """Build generator and critics without memory, and check the sizes that they will be given.
 
     Args:
         recipe: The recipe.
-        registry: Where components come from.
         teacher: What the recipe's teacher is built from, when it has one.
 
     Raises:
@@ -24,11 +22,9 @@ def check_networks(recipe: Recipe, registry: Registry, teacher: ModelSpec | None
         RunError: The encoder cannot take `data.image_size` or `data.crop_size`, or a live teacher not the crops.
     """
     with torch.device("meta"):
-        generator = build_generator(ModelSpec.from_recipe(recipe), registry)
-        live = None if teacher is None or not is_online(recipe) else build_generator(teacher, registry)
-        Objective.from_recipe(
-            recipe, registry, generator.feature_channels, {} if live is None else live.feature_channels
-        )
+        generator = build_generator(ModelSpec.from_recipe(recipe))
+        live = None if teacher is None or not is_online(recipe) else build_generator(teacher)
+        Objective.from_recipe(recipe, generator.feature_channels, {} if live is None else live.feature_channels)
     check_sizes(recipe, generator.encoder.strides[-1])
     if live is not None and teacher is not None:
         check_crops(teacher, live.encoder.strides[-1], recipe.data)

@@ -29,7 +29,6 @@ from neuropbr_core.exporting import (
 )
 from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.runs.folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.runs.student import check_same_teacher, obtain_teacher, open_taught
 from neuropbr_core.training.checkpoints.store import BEST
@@ -49,7 +48,6 @@ def run(
     run_name: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    registry: Registry | None = None,
     report: Report = print,
 ) -> Path:
     """Do what a recipe says.
@@ -59,7 +57,6 @@ def run(
         run_name: Name of the run; default: the recipe's.
         resume: Continue the run of that name from its newest sound checkpoint.
         overwrite: Replace the run of that name.
-        registry: Where components come from; default: what is installed.
         report: Receives lines for people.
 
     Returns:
@@ -69,9 +66,8 @@ def run(
     Raises:
         NeuroPBRError: Something that the user can mend; each has its own class in `neuropbr_core.errors`.
     """
-    registry = registry or default_registry()
-    exporters = {name: create_exporter(part, registry) for name, part in recipe.export.items()}
-    check_entries(recipe, registry)
+    exporters = {name: create_exporter(part) for name, part in recipe.export.items()}
+    check_entries(recipe)
     fabric = make_fabric(recipe.training)
     fabric.launch()
     say = report if fabric.is_global_zero else _silence
@@ -79,14 +75,14 @@ def run(
     try:
         folder = first(fabric, lambda: find_run(path, resume=resume, overwrite=overwrite))
         if resume:
-            check_resumable(folder.recipe(registry), recipe)
-        teacher = obtain_teacher(recipe, registry, run, fabric, say)
+            check_resumable(folder.recipe(), recipe)
+        teacher = obtain_teacher(recipe, run, fabric, say)
         if resume:
             check_same_teacher(folder, teacher)
-        observers = _create_observers(recipe, registry, folder, fabric, say)
-        dataset = open_taught(recipe, teacher, registry, fabric, say)
-        first(fabric, lambda: _start_folder(folder, recipe, registry, dataset, teacher, overwrite=overwrite))
-        _train(Trainer(recipe, registry, dataset, folder, observers, fabric, teacher), resume=resume, report=say)
+        observers = _create_observers(recipe, folder, fabric, say)
+        dataset = open_taught(recipe, teacher, fabric, say)
+        first(fabric, lambda: _start_folder(folder, recipe, dataset, teacher, overwrite=overwrite))
+        _train(Trainer(recipe, dataset, folder, observers, fabric, teacher), resume=resume, report=say)
     except RunStopped:
         if fabric.is_global_zero:
             raise
@@ -95,8 +91,8 @@ def run(
         end_others(fabric)
         raise
     if fabric.is_global_zero:
-        _evaluate(recipe, registry, dataset, folder, report)
-        _export(recipe, registry, dataset, folder, exporters, report)
+        _evaluate(recipe, dataset, folder, report)
+        _export(recipe, dataset, folder, exporters, report)
         report(f"Run finished: {folder.path}")
     return folder.path
 
@@ -108,7 +104,6 @@ def _silence(_: str) -> None:
 def _start_folder(
     folder: RunFolder,
     recipe: Recipe,
-    registry: Registry,
     dataset: OpenedDataset,
     teacher: FoundTeacher | None,
     *,
@@ -116,17 +111,13 @@ def _start_folder(
 ) -> None:
     make_room(folder, overwrite=overwrite)
     taught = {} if teacher is None else {"teacher": teacher.record}
-    write_records(folder, recipe, registry, {"data": dataset.fingerprint, "split": dataset.split, **taught})
+    write_records(folder, recipe, {"data": dataset.fingerprint, "split": dataset.split, **taught})
 
 
-def _create_observers(
-    recipe: Recipe, registry: Registry, folder: RunFolder, fabric: Fabric, report: Report
-) -> Observers:
+def _create_observers(recipe: Recipe, folder: RunFolder, fabric: Fabric, report: Report) -> Observers:
     """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
     parts = recipe.observers if fabric.is_global_zero else {}
-    created = {
-        name: registry.create("observer", part.use, part.options, run_dir=folder.path) for name, part in parts.items()
-    }
+    created = {name: part.create(run_dir=folder.path) for name, part in parts.items()}
     return Observers(created, report)
 
 
@@ -143,10 +134,10 @@ def _train(trainer: Trainer, *, resume: bool, report: Report) -> None:
         raise error from caught
 
 
-def _evaluate(recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:
+def _evaluate(recipe: Recipe, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:
     if not dataset.val.samples:
         return
-    generator, _ = load_model(folder.checkpoints.open(BEST), registry)
+    generator, _ = load_model(folder.checkpoints.open(BEST))
     device = choose_device(recipe.training.device)
     record = evaluate_heldout(generator.to(device), dataset.train, dataset.val, device)
     save_record(record, folder.path / SUMMARY)
@@ -155,7 +146,6 @@ def _evaluate(recipe: Recipe, registry: Registry, dataset: OpenedDataset, folder
 
 def _export(
     recipe: Recipe,
-    registry: Registry,
     dataset: OpenedDataset,
     folder: RunFolder,
     exporters: dict[str, Exporter],
@@ -164,7 +154,7 @@ def _export(
     if not exporters:
         return
     checkpoint = folder.checkpoints.open(BEST)
-    generator, spec = load_model(checkpoint, registry)
+    generator, spec = load_model(checkpoint)
     item = dataset.val[0] if dataset.val.samples else dataset[0]
     source = origin(folder.name, recipe.name, checkpoint)
 

@@ -17,7 +17,6 @@ from neuropbr_core.progress import bar, silent
 from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.recipe.teaching import teachers_recipe
-from neuropbr_core.registry import Registry
 from neuropbr_core.runs.folder import PROVENANCE, RECIPE, RunFolder
 from neuropbr_core.runs.preflight import check_networks
 from neuropbr_core.training.checkpoints.state import Progress
@@ -60,14 +59,14 @@ class TeacherPlan:
     state: Literal["there", "interrupted", "missing"]
     notes: tuple[str, ...] = ()
 
-    def spec(self, registry: Registry) -> ModelSpec:
+    def spec(self) -> ModelSpec:
         """What its generator is built from, whether it is there or not."""
         if self.recipe is not None and self.state != "there":
             return ModelSpec.from_recipe(self.recipe)
-        return read_spec(find_checkpoint(self.place), registry)
+        return read_spec(find_checkpoint(self.place))
 
 
-def plan_teacher(recipe: Recipe, registry: Registry) -> TeacherPlan | None:
+def plan_teacher(recipe: Recipe) -> TeacherPlan | None:
     """Find out whether a recipe's teacher is there; makes nothing.
 
     Raises:
@@ -78,7 +77,7 @@ def plan_teacher(recipe: Recipe, registry: Registry) -> TeacherPlan | None:
     section = recipe.teacher
     if section is None:
         return None
-    theirs = teachers_recipe(recipe, registry)
+    theirs = teachers_recipe(recipe)
     if theirs is None:
         given = Path(section.run or section.checkpoint or "")
         find_checkpoint(given)
@@ -91,19 +90,16 @@ def plan_teacher(recipe: Recipe, registry: Registry) -> TeacherPlan | None:
                 f"training.runs_dir, or name teacher.run"
             )
         return TeacherPlan(section, folder.path, theirs, "missing")
-    made = folder.recipe(registry)
+    made = folder.recipe()
     finished = folder.checkpoints.pointed(LATEST) == Progress(epoch=made.training.epochs).name
     return TeacherPlan(section, folder.path, theirs, "there" if finished else "interrupted", _notes(made, theirs))
 
 
-def obtain_teacher(
-    recipe: Recipe, registry: Registry, train: Callable[..., Path], fabric: Fabric, report: Report
-) -> FoundTeacher | None:
+def obtain_teacher(recipe: Recipe, train: Callable[..., Path], fabric: Fabric, report: Report) -> FoundTeacher | None:
     """Check a recipe's networks, its teacher's among them, and make the teacher if it is missing.
 
     Args:
         recipe: The recipe.
-        registry: Where components come from.
         train: `training.run.run`.
         fabric: Knows the processes.
         report: Receives a line before something takes long.
@@ -115,23 +111,22 @@ def obtain_teacher(
         RunError: It must be trained, and there are several processes.
         NeuroPBRError: As `check_networks`, `plan_teacher` and `train`.
     """
-    plan = plan_teacher(recipe, registry)
-    check_networks(recipe, registry, None if plan is None else plan.spec(registry))
+    plan = plan_teacher(recipe)
+    check_networks(recipe, None if plan is None else plan.spec())
     if plan is not None and plan.state != "there" and fabric.world_size > 1:
         raise RunError(
             f"{plan.place}: the teacher must be trained first, which {fabric.world_size} processes of its student "
             f"cannot do; train it with `neuropbr run {plan.section.recipe}`, or start the student in one process"
         )
-    return None if plan is None else ensure_teacher(plan, train, registry, report)
+    return None if plan is None else ensure_teacher(plan, train, report)
 
 
-def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path], registry: Registry, report: Report) -> FoundTeacher:
+def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path], report: Report) -> FoundTeacher:
     """Make the teacher's run if it must be made, and open its best checkpoint.
 
     Args:
         plan: From `plan_teacher`.
         train: `training.run.run`.
-        registry: Where components come from.
         report: Receives a line before something takes long.
     """
     for note in plan.notes:
@@ -141,8 +136,8 @@ def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path], registry: Regi
         how = "was interrupted and is continued" if resume else "is missing and is trained"
         report(f"Teacher: {plan.place} {how} first, from {plan.section.recipe}")
         overwrite = plan.place.exists() and not resume
-        train(plan.recipe, resume=resume, overwrite=overwrite, registry=registry, report=report)
-    return open_teacher(find_checkpoint(plan.place), registry)
+        train(plan.recipe, resume=resume, overwrite=overwrite, report=report)
+    return open_teacher(find_checkpoint(plan.place))
 
 
 def check_same_teacher(folder: RunFolder, teacher: FoundTeacher | None) -> None:
@@ -168,9 +163,7 @@ def shards_folder(recipe: Recipe, teacher: FoundTeacher) -> Path:
     return teacher.shards(recipe.data.output_size) if named is None else Path(named)
 
 
-def open_taught(
-    recipe: Recipe, teacher: FoundTeacher | None, registry: Registry, fabric: Fabric, report: Report
-) -> OpenedDataset:
+def open_taught(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric, report: Report) -> OpenedDataset:
     """Open a recipe's dataset; a student's is split as its teacher's was, and has the predictions of `mode: shards`.
 
     Predictions that are missing are made first, by each process its share.
@@ -183,9 +176,7 @@ def open_taught(
     profiled = teacher is not None and is_online(recipe) and teacher.spec.section.reflectance_profile
     dataset = first_then_others(
         fabric,
-        lambda: open_dataset(
-            recipe, registry=registry, choose_split=split, overviews=profiled, say=report, progress=progress
-        ),
+        lambda: open_dataset(recipe, choose_split=split, overviews=profiled, say=report, progress=progress),
     )
     if teacher is None or is_online(recipe):
         return dataset
@@ -193,7 +184,7 @@ def open_taught(
     wanted = marks_of(dataset, dataset.train.samples)
     there = first(fabric, lambda: read_shards(folder))
     if any(mark.id not in there.samples for mark in wanted):
-        make_shards(teacher, recipe, folder, size=size, fabric=fabric, registry=registry, say=report, progress=progress)
+        make_shards(teacher, recipe, folder, size=size, fabric=fabric, say=report, progress=progress)
         fabric.barrier()
     shards = read_shards(folder)
     require(shards, teacher.mark, size, wanted)

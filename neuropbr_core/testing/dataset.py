@@ -33,10 +33,9 @@ from neuropbr_core.data.opening import open_source, pack_dataset
 from neuropbr_core.data.pack.choose import asked_images, digest_images, open_images
 from neuropbr_core.data.pack.format import VIEW
 from neuropbr_core.data.pack.store import read_image
-from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.maps import MAPS
-from neuropbr_core.recipe.sections import Component, Data
-from neuropbr_core.registry import default_registry
+from neuropbr_core.recipe.sections import Data
+from neuropbr_core.registry import Chosen, default_registry
 from neuropbr_core.testing.component import ComponentSuite
 
 
@@ -50,7 +49,7 @@ class Opened(NamedTuple):
         samples: What it lists.
     """
 
-    component: Component
+    component: Chosen
     data: Data
     source: SampleSource
     samples: Sequence[Sample[Any]]
@@ -88,8 +87,8 @@ class DatasetSuite(ComponentSuite):
         keys = {**self.write_dataset(folder), "image_size": self.size, "output_size": self.size}
         data = msgspec.convert({"pack": str(tmp_path / "pack"), **keys}, Data)
         options = self.make_options({**request.param, **self.dataset_options(folder)})
-        component = Component("dataset", "source", self.use, options, NoEntryOptions())
-        return Opened(component, data, *open_source(component, data, default_registry()))
+        component = default_registry().choose("dataset", self.use, options, name="source")
+        return Opened(component, data, *open_source(component, data))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test once for every option set."""
@@ -159,7 +158,7 @@ class DatasetSuite(ComponentSuite):
 
     def test_loads_from_a_pack_and_without(self, opened: Opened) -> None:
         """A batch of all samples is the same both ways, and is what the network gets."""
-        done = pack_dataset(opened.component, opened.data, default_registry())
+        done = pack_dataset(opened.component, opened.data)
         assert done.packed > 0
         packed, decoded = (self.batch(opened, pack) for pack in (opened.data.pack, "off"))
         assert packed.ids == [sample.id for sample in opened.samples]

@@ -19,7 +19,6 @@ from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeE
 from neuropbr_core.maps import MAPS
 from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
-from neuropbr_core.registry import default_registry
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.plan import plan_run
 from neuropbr_core.runs.run import run
@@ -130,11 +129,11 @@ def test_a_sample_that_an_epoch_repeats_is_predicted_once(
     make_student: MakeRecipe, teacher: Path, tmp_path: Path
 ) -> None:
     often = make_student('data.oversample={"t3_*": 3}')
-    registry, fabric = default_registry(), make_fabric(often.training)
-    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    fabric = make_fabric(often.training)
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001")
     repeated = open_dataset(often).train.samples
     assert len(repeated) > len({sample.id for sample in repeated}) == 6
-    done = make_shards(found, often, tmp_path / "s", size=32, fabric=fabric, registry=registry, shard_size=2)
+    done = make_shards(found, often, tmp_path / "s", size=32, fabric=fabric, shard_size=2)
     assert (done.predicted, done.kept) == (6, 0)
     assert len(list((tmp_path / "s").iterdir())) == 3
 
@@ -144,10 +143,10 @@ def test_a_prediction_that_is_not_a_number_is_refused(make_student: MakeRecipe, 
     torch.nn.init.constant_(generator.heads["metallic"][-1].bias, float("nan"))  # type: ignore[arg-type, index]
     save_model(generator, spec, tmp_path)
     shutil.copy(teacher / "provenance.json", tmp_path)
-    recipe, registry = make_student(), default_registry()
-    found = open_teacher(tmp_path, registry)
+    recipe = make_student()
+    found = open_teacher(tmp_path)
     with pytest.raises(DataError, match=rf"{tmp_path}, clean/sample_\d+: the teacher predicts metallic that is not a "):
-        make_shards(found, recipe, tmp_path / "s", size=32, fabric=make_fabric(recipe.training), registry=registry)
+        make_shards(found, recipe, tmp_path / "s", size=32, fabric=make_fabric(recipe.training))
     assert not (tmp_path / "s").exists()
 
 
@@ -155,10 +154,9 @@ def test_stored_and_live_predictions_agree(make_student: MakeRecipe, teacher: Pa
     """Of whole frames, but for half precision; the live ones in every flip and turn too, but for the network's bias
     towards an orientation, which leaves the untouched visits to compare."""
     recipe = taught_by(teacher, make_student("data.crop_size=null", "data.augment=false"))
-    registry = default_registry()
-    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
-    stored = open_taught(recipe, found, registry, make_fabric(recipe.training), silent)
-    online = OnlineTeacher(*load_model(found.checkpoint, registry), recipe.data, make_fabric(recipe.training))
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001")
+    stored = open_taught(recipe, found, make_fabric(recipe.training), silent)
+    online = OnlineTeacher(*load_model(found.checkpoint), recipe.data, make_fabric(recipe.training))
     for index in range(3):
         batch = collate([stored.train[index]])
         prepared = prepare(batch, recipe.data, "cpu")
@@ -199,18 +197,17 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
     make_student: MakeRecipe, module_recipe: MakeRecipe, teacher: Path, tmp_path: Path
 ) -> None:
     """Although the student sees crops of 16 of 32 pixels, and has no profile itself."""
-    registry = default_registry()
     for wanted in (False, True):
         place = tmp_path / f"profile-{wanted}"
         small_run.save_run(place, module_recipe(f"model.reflectance_profile={str(wanted).lower()}"))
         shutil.copy(teacher / "provenance.json", place)
         recipe = taught_by(place, make_student("model.reflectance_profile=false"), mode="online")
-        found = open_teacher(place / "checkpoints" / "epoch_0001", registry)
-        dataset = open_taught(recipe, found, registry, make_fabric(recipe.training), silent)
+        found = open_teacher(place / "checkpoints" / "epoch_0001")
+        dataset = open_taught(recipe, found, make_fabric(recipe.training), silent)
         prepared = prepare(collate([dataset.train[0]]), recipe.data, "cpu")
         assert prepared.views.shape[-1] == 16
         assert (prepared.overview is not None) == wanted
-    generator, spec = load_model(found.checkpoint, registry)
+    generator, spec = load_model(found.checkpoint)
     for parameter in generator.profile.parameters():  # type: ignore[union-attr]
         torch.nn.init.normal_(parameter)  # untrained, it changes nothing
     online = OnlineTeacher(generator, spec, recipe.data, make_fabric(recipe.training))
@@ -222,13 +219,13 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
 
 def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student: MakeRecipe, teacher: Path) -> None:
     recipe = taught_by(teacher, make_student("data.random_views=true", "training.batch_size=1"), mode="online")
-    registry, fabric = default_registry(), make_fabric(recipe.training)
-    found = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
-    online = load_online(recipe, found, fabric, registry)
+    fabric = make_fabric(recipe.training)
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001")
+    online = load_online(recipe, found, fabric)
     assert online is not None
     shown: list[int] = []
     online.generator.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[1]))
-    dataset = open_taught(recipe, found, registry, fabric, silent)
+    dataset = open_taught(recipe, found, fabric, silent)
     batches = [each for group in Feed(recipe, dataset.train, fabric, online).groups(0, 0) for each in group.batches]
     assert {each.views.shape[1] for each in batches} > {3}
     assert shown == [3] * len(batches)
@@ -264,7 +261,7 @@ def test_an_interrupted_teacher_is_continued(make_student: MakeRecipe, monkeypat
         patch.setattr(Trainer, "_train_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(recipe, run_name="student", report=silent)
-    plan = plan_run(recipe, Path("s"), default_registry(), resume=False, overwrite=False)
+    plan = plan_run(recipe, Path("s"), resume=False, overwrite=False)
     assert any("was interrupted and is continued first, 2 epochs of neuropbr:quickstart" in line for line in plan)
     said: list[str] = []
     run(recipe, run_name="student", report=said.append)
@@ -277,7 +274,7 @@ def test_a_plan_says_what_is_there_and_does_nothing(
 ) -> None:
     recipe = make_student("export.torchscript={}")
     runs = Path(recipe.training.runs_dir)
-    lines = plan_run(recipe, runs / "student", default_registry(), resume=False, overwrite=False)
+    lines = plan_run(recipe, runs / "student", resume=False, overwrite=False)
     assert lines == [
         f"data      {pool}: is there",
         f"teacher   {runs / 'quickstart'}: is trained first, 1 epochs of neuropbr:quickstart",
@@ -287,18 +284,18 @@ def test_a_plan_says_what_is_there_and_does_nothing(
     ]
     assert not runs.exists()
     made = student_of(module_recipe)
-    lines = plan_run(made, teacher.parent / "third", default_registry(), resume=False, overwrite=False)
+    lines = plan_run(made, teacher.parent / "third", resume=False, overwrite=False)
     assert lines[1:3] == [
         f"teacher   {teacher / 'checkpoints' / 'epoch_0001'}: is there",
         f"shards    {teacher / 'shards-32'}: 6 samples are there, others are predicted",
     ]
     with pytest.raises(RunError, match="there is a run of that name already"):
-        plan_run(made, teacher.parent / "first", default_registry(), resume=False, overwrite=False)
+        plan_run(made, teacher.parent / "first", resume=False, overwrite=False)
 
 
 def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, teacher: Path) -> None:
     recipe = student_of(module_recipe, f"teacher.overrides={json.dumps([*TEACHER, 'optimizer.lr=1e-3'])}")
-    plan = plan_teacher(recipe, default_registry())
+    plan = plan_teacher(recipe)
     assert plan is not None
     assert plan.state == "there"
     (note,) = plan.notes
@@ -307,8 +304,8 @@ def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, te
 
 def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: Path) -> None:
     own = taught_by(teacher, make_student("data.val_materials=[]", "data.val_ratio=0.9", "training.seed=7"))
-    found = open_teacher(teacher / "checkpoints" / "epoch_0001", default_registry())
-    dataset = open_taught(own, found, default_registry(), make_fabric(own.training), silent)
+    found = open_teacher(teacher / "checkpoints" / "epoch_0001")
+    dataset = open_taught(own, found, make_fabric(own.training), silent)
     assert set(dataset.split["val"]) == HELD_BACK
     cheat = taught_by(teacher, make_student("data.val_materials=[t3_Pebbles_025]"))
     with pytest.raises(DataError, match=r"contradicts the teacher's split: it holds back 't3_Pebbles_025', which the "):
@@ -317,14 +314,14 @@ def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: P
 
 
 def test_a_checkpoint_can_be_the_teacher(teacher: Path, tmp_path: Path) -> None:
-    registry, alone = default_registry(), tmp_path / "alone"
-    inside = open_teacher(teacher / "checkpoints" / "epoch_0001", registry)
+    alone = tmp_path / "alone"
+    inside = open_teacher(teacher / "checkpoints" / "epoch_0001")
     assert inside.shards(32) == teacher / "shards-32"
     shutil.copytree(inside.checkpoint, alone)
     with pytest.raises(DataError, match=r"nothing says what this teacher was trained on.*copy the run's provenance"):
-        open_teacher(alone, registry)
+        open_teacher(alone)
     shutil.copy(teacher / "provenance.json", alone)
-    copied = open_teacher(alone, registry)
+    copied = open_teacher(alone)
     assert (copied.mark, copied.trained, copied.held_back) == (inside.mark, inside.trained, inside.held_back)
     assert set(copied.held_back) == HELD_BACK
     assert copied.shards(32) == alone / "shards-32"
@@ -336,7 +333,7 @@ def test_shards_that_do_not_fit_are_refused(make_student: MakeRecipe, teacher: P
     with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
         run(recipe, run_name="large", report=silent)
     with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
-        plan_run(recipe, Path("large"), default_registry(), resume=False, overwrite=False)
+        plan_run(recipe, Path("large"), resume=False, overwrite=False)
 
 
 def test_teachers_that_are_not_there_are_refused(make_student: MakeRecipe, tmp_path: Path) -> None:

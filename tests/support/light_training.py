@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropbr_core.data.images.files import read_map
-from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.materials.capture import render_capture
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.model import Generator, ModelSpec, build_generator
-from neuropbr_core.recipe.sections import Component, ModelSection
-from neuropbr_core.registry import default_registry
+from neuropbr_core.recipe.sections import ModelSection
+from neuropbr_core.registry import Chosen, default_registry
 from neuropbr_core.shipped import resolve
 
 Options = dict[str, Any]
@@ -35,10 +34,10 @@ def model_spec(
     return ModelSpec(*parts, model, views, size, output, alignment)
 
 
-def _component(kind: str, written: Options) -> Component:
+def _component(kind: str, written: Options) -> Chosen:
     options = {key: value for key, value in written.items() if key != "use"}
     use = written["use"]
-    return Component(kind, kind, use, msgspec.convert(options, default_registry().options(kind, use)), NoEntryOptions())
+    return default_registry().choose(kind, use, options)
 
 
 def real_sample(spec: ModelSpec, material: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

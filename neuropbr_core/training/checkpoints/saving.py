@@ -13,7 +13,6 @@ from neuropbr_core.errors import RunStopped
 from neuropbr_core.model import ModelSpec, save_model
 from neuropbr_core.model.weights import read_state as read_weights
 from neuropbr_core.recipe.sections import Training
-from neuropbr_core.registry import Registry
 from neuropbr_core.training.checkpoints.sharded_state import (
     load_module_state,
     load_optimizer_state,
@@ -60,7 +59,6 @@ class Saver:
     Attributes:
         store: Where checkpoints go.
         spec: What builds the generator again.
-        registry: Where its components came from.
         options: Section `training` of the recipe.
         average: The average of its weights, when the recipe has one: what a checkpoint is used for then.
         stepper: Holds optimisers, losses and critics.
@@ -70,7 +68,6 @@ class Saver:
 
     store: CheckpointStore
     spec: ModelSpec
-    registry: Registry
     options: Training
     average: WeightAverage | None
     stepper: Stepper
@@ -135,7 +132,7 @@ class Saver:
         refuse_nonfinite([weights, *state["critics"].values()], progress)
 
         def write(folder: Path) -> None:
-            save_model(weights if self.average is None else self.average.module, self.spec, folder, self.registry)
+            save_model(weights if self.average is None else self.average.module, self.spec, folder)
             write_state(folder, state)
 
         path = self.store.save(progress.name, write)

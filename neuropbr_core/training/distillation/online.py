@@ -9,7 +9,6 @@ from neuropbr_core.data.batches.prepare import Prepared, predicted
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import Generator, ModelSpec, load_model
 from neuropbr_core.recipe.sections import Data, Recipe
-from neuropbr_core.registry import Registry
 from neuropbr_core.training.distillation.teacher import FoundTeacher
 from neuropbr_core.training.loop.objective import features_needed
 
@@ -62,9 +61,7 @@ class OnlineTeacher:
         return prepared._replace(teacher=predicted(logits)._replace(features=features))
 
 
-def load_online(
-    recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric, registry: Registry
-) -> OnlineTeacher | None:
+def load_online(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric) -> OnlineTeacher | None:
     """Load a recipe's teacher to run beside the student; None for a recipe without one, or with shards.
 
     Raises:
@@ -73,8 +70,8 @@ def load_online(
     """
     if teacher is None or not is_online(recipe):
         return None
-    generator, spec = load_model(teacher.checkpoint, registry)
-    features = features_needed(recipe, registry)
+    generator, spec = load_model(teacher.checkpoint)
+    features = features_needed(recipe)
     return OnlineTeacher(generator, spec, recipe.data, fabric, features=features)
 
 

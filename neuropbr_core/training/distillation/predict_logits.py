@@ -28,7 +28,6 @@ from neuropbr_core.model import load_model
 from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry, default_registry
 from neuropbr_core.runs.folder import RECIPE, RunFolder
 from neuropbr_core.samples import Sample
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
@@ -72,7 +71,6 @@ def make_shards(  # noqa: PLR0913 - each named
     *,
     size: int,
     fabric: Fabric,
-    registry: Registry,
     shard_size: int = SHARD_SIZE,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
@@ -89,7 +87,6 @@ def make_shards(  # noqa: PLR0913 - each named
         folder: Where the shards go.
         size: Side of the maps in pixels.
         fabric: Device, precision, and the process among several.
-        registry: Where components come from.
         shard_size: Samples in a shard.
         say: Receives a line before something takes long.
         progress: Shows how far it is.
@@ -101,7 +98,6 @@ def make_shards(  # noqa: PLR0913 - each named
     data = teachers_data(recipe.data, teacher.spec)
     opened = open_dataset(
         replace(recipe, data=data),
-        registry=registry,
         choose_split=teacher.splitter(data, recipe.training.seed),
         say=say,
         progress=progress,
@@ -119,7 +115,7 @@ def make_shards(  # noqa: PLR0913 - each named
     if mine:
         clear_abandoned(folder)
         say(f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}")
-        frames = _predict(teacher, MaterialDataset(mine, data, opened.all.images), fabric, registry, size)
+        frames = _predict(teacher, MaterialDataset(mine, data, opened.all.images), fabric, size)
         for chunk in _chunks(progress(frames, len(mine), "predicting"), shard_size):
             write_shard(folder, mark, size, [(marks[name], logits) for name, logits in chunk])
     return ShardsReport(folder, len(mine), len(samples) - len(missing), len(missing) - len(mine))
@@ -134,7 +130,6 @@ def make_shards_of_run(  # noqa: PLR0913 - each named
     size: int | None = None,
     shard_size: int = SHARD_SIZE,
     resume: bool = False,
-    registry: Registry | None = None,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
 ) -> ShardsReport:
@@ -148,7 +143,6 @@ def make_shards_of_run(  # noqa: PLR0913 - each named
         size: Side of the maps in pixels; default: the teacher's `data.output_size`.
         shard_size: Samples in a shard.
         resume: Keep what is in the folder and predict what it lacks.
-        registry: Where components come from; default: what is installed.
         say: Receives a line before something takes long.
         progress: Shows how far it is.
 
@@ -156,10 +150,9 @@ def make_shards_of_run(  # noqa: PLR0913 - each named
         RunError: The folder is no run.
         DataError: There are shards and `resume` is not set, or they are of another teacher, size or data.
     """
-    registry = registry or default_registry()
-    RunFolder(run).recipe(registry)
-    recipe = load_recipe(run / RECIPE, overrides, registry)
-    teacher = open_teacher(find_checkpoint(run, checkpoint), registry)
+    RunFolder(run).recipe()
+    recipe = load_recipe(run / RECIPE, overrides)
+    teacher = open_teacher(find_checkpoint(run, checkpoint))
     fabric = make_fabric(recipe.training)
     fabric.launch()
     alone = fabric.is_global_zero
@@ -171,7 +164,6 @@ def make_shards_of_run(  # noqa: PLR0913 - each named
             folder,
             size=size or teacher.spec.output_size,
             fabric=fabric,
-            registry=registry,
             shard_size=shard_size,
             say=say if alone else lambda _: None,
             progress=progress if alone else silent,
@@ -187,10 +179,10 @@ def _require_empty(folder: Path, *, resume: bool) -> None:
 
 
 def _predict(
-    teacher: FoundTeacher, frames: MaterialDataset, fabric: Fabric, registry: Registry, size: int
+    teacher: FoundTeacher, frames: MaterialDataset, fabric: Fabric, size: int
 ) -> Iterator[tuple[str, Mapping[str, Logits]]]:
     """Each sample's id and logits."""
-    generator, _ = load_model(teacher.checkpoint, registry)
+    generator, _ = load_model(teacher.checkpoint)
     generator.to(fabric.device)
     for batch in val_loader(frames, 1, num_workers=frames.data.num_workers):
         prepared = prepare(batch, frames.data, fabric.device)

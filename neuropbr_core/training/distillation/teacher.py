@@ -14,7 +14,6 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.model.weights import SPEC, WEIGHTS, read_spec
 from neuropbr_core.recipe.sections import Data, Jitter
-from neuropbr_core.registry import Registry
 from neuropbr_core.runs.folder import PROVENANCE, recorded_split
 
 Alignment = Literal["none", "recorded", "estimated"]
@@ -68,19 +67,18 @@ class FoundTeacher:
         )
 
 
-def open_teacher(checkpoint: Path, registry: Registry) -> FoundTeacher:
+def open_teacher(checkpoint: Path) -> FoundTeacher:
     """Read what a teacher's checkpoint and its run say of it; the weights are not loaded.
 
     Args:
         checkpoint: The checkpoint's folder: in its run, or with the run's `provenance.json` copied into it.
-        registry: Where its components come from.
 
     Raises:
         DataError: Nothing says what it was trained on.
         CheckpointError: The checkpoint is damaged.
         PluginError: A component of it is not installed.
     """
-    spec = read_spec(checkpoint, registry)
+    spec = read_spec(checkpoint)
     around = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
     homes = [folder for folder in (checkpoint, around.parents[1]) if (folder / PROVENANCE).is_file()]
     if not homes:

@@ -12,7 +12,6 @@ from neuropbr_core.model.build import unfilled
 from neuropbr_core.model.cost import saved_bytes
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry
 from neuropbr_core.runs.preflight import check_networks
 
 _SHOWN = 3
@@ -69,15 +68,15 @@ def out_of_memory(error: BaseException, where: str, found: Iterable[Advice], dev
     return "\n".join([first, "What helps most here, then continue with --resume:", *lines])
 
 
-def advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator[Advice]:
+def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     """Settings that the recipe can take and with which a step needs less memory, in no order."""
     training, data = recipe.training, recipe.data
-    kept = _kept(recipe, registry)
+    kept = _kept(recipe)
     whole = sum(kept.values())
     if (batch := training.batch_size) > 1:
         yield _smaller_batch(batch, training.accumulate)
-    if crop := _smaller_crop(recipe, registry):
-        left = sum(_kept(crop, registry).values()) / whole
+    if crop := _smaller_crop(recipe):
+        left = sum(_kept(crop).values()) / whole
         now = data.crop_size or f"none, so {data.image_size}"
         yield Advice(left, f"data.crop_size={crop.data.crop_size} (now {now}): a part of the frame in each step")
     if len(training.activation_checkpointing) < len(_PARTS):
@@ -91,9 +90,9 @@ def advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator
     yield Advice(1 - kept[part] / whole / 2, f"a model.{part} half as heavy (now {now})")
 
 
-def validation_advice(recipe: Recipe, device: torch.device, registry: Registry) -> Iterator[Advice]:
+def validation_advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     """Settings with which validation needs less memory, in no order: it predicts whole frames, and keeps nothing."""
-    data, stride = recipe.data, _generator(recipe, registry).encoder.strides[-1]
+    data, stride = recipe.data, _generator(recipe).encoder.strides[-1]
     if recipe.training.batch_size > 1:
         yield _smaller_batch(recipe.training.batch_size, recipe.training.accumulate)
     yield from _half_precision(recipe, device)
@@ -119,32 +118,32 @@ def _smaller_batch(batch: int, accumulate: int) -> Advice:
     )
 
 
-def _smaller_crop(recipe: Recipe, registry: Registry) -> Recipe | None:
+def _smaller_crop(recipe: Recipe) -> Recipe | None:
     """The recipe with crops of about half the side, if encoder and critics take them."""
-    stride = _generator(recipe, registry).encoder.strides[-1]
+    stride = _generator(recipe).encoder.strides[-1]
     side = (recipe.data.crop_size or recipe.data.image_size) // (2 * stride) * stride
     if side < _SMALLEST_CROP:
         return None
     smaller = replace(recipe, data=replace(recipe.data, crop_size=side))
     try:
-        check_networks(smaller, registry)
+        check_networks(smaller)
     except NeuroPBRError:
         return None
     return smaller
 
 
-def _kept(recipe: Recipe, registry: Registry) -> Mapping[str, int]:
+def _kept(recipe: Recipe) -> Mapping[str, int]:
     """Bytes that a sample's forward pass keeps, by part; a third each where a part cannot be run without values."""
     try:
         side = recipe.data.crop_size or recipe.data.image_size
-        return saved_bytes(_generator(recipe, registry), ModelSpec.from_recipe(recipe), side)
+        return saved_bytes(_generator(recipe), ModelSpec.from_recipe(recipe), side)
     except Exception:  # a component may raise what it likes, and memory must be spoken of all the same
         return Counter(dict.fromkeys(_PARTS, 1))
 
 
-def _generator(recipe: Recipe, registry: Registry) -> Generator:
+def _generator(recipe: Recipe) -> Generator:
     with unfilled():
-        return build_generator(ModelSpec.from_recipe(recipe), registry)
+        return build_generator(ModelSpec.from_recipe(recipe))
 
 
 def _recomputed(kept: Mapping[str, int], parts: Collection[str]) -> int:

@@ -12,7 +12,6 @@ from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
 from neuropbr_core.kinds import LossEntryOptions
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry
 
 Freeze = Callable[[nn.Module | None], AbstractContextManager[None]]
 
@@ -24,9 +23,9 @@ def loss_weight(entry: LossEntryOptions, epoch: int) -> float:
     return entry.weight * min(1.0, (epoch - entry.start_epoch + 1) / (entry.ramp_epochs + 1))
 
 
-def features_needed(recipe: Recipe, registry: Registry) -> bool:
+def features_needed(recipe: Recipe) -> bool:
     """Whether a loss of the recipe reads the networks' intermediate features."""
-    return any(registry.needs("loss", part.use, part.options).features for part in recipe.losses.values())
+    return any(part.needs.features for part in recipe.losses.values())
 
 
 @contextmanager
@@ -68,7 +67,6 @@ class Objective:
     def from_recipe(
         cls,
         recipe: Recipe,
-        registry: Registry,
         features: Mapping[str, int] | None = None,
         teacher_features: Mapping[str, int] | None = None,
     ) -> "Objective":
@@ -76,16 +74,15 @@ class Objective:
 
         Args:
             recipe: The recipe.
-            registry: Where its losses come from.
             features: Channels of the generator's intermediate features by name.
             teacher_features: The same of a live teacher.
         """
         setup = LossSetup(MAP_NAMES, recipe.data.crop_output_size, features or {}, teacher_features or {})
         terms = []
         for name, part in recipe.losses.items():
-            loss = registry.create("loss", part.use, part.options, setup=setup)
+            loss = part.create(setup=setup)
             terms.append(Term(name, loss, part.entry, loss.make_critic()))
-        return cls(terms, needs_features=features_needed(recipe, registry))
+        return cls(terms, needs_features=features_needed(recipe))
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:
         """Losses that count in this epoch, with their weights."""

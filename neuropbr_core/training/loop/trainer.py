@@ -13,7 +13,6 @@ from neuropbr_core.data.opening import OpenedDataset
 from neuropbr_core.errors import RunError, RunInterrupted
 from neuropbr_core.model import ModelSpec, build_generator, parameter_count
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import Registry
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.training.checkpoints.saving import Saver
 from neuropbr_core.training.checkpoints.state import Progress
@@ -37,7 +36,6 @@ class Trainer:
 
     Args:
         recipe: The recipe.
-        registry: Where its components come from.
         dataset: The opened dataset.
         folder: The run.
         observers: Who is told.
@@ -48,25 +46,24 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        registry: Registry,
         dataset: OpenedDataset,
         folder: RunFolder,
         observers: Observers,
         fabric: Fabric,
         teacher: FoundTeacher | None = None,
     ) -> None:
-        self.recipe, self.registry, self.dataset = recipe, registry, dataset
+        self.recipe, self.dataset = recipe, dataset
         self.folder, self.observers, self.fabric = folder, observers, fabric
         training = recipe.training
         lightning.seed_everything(training.seed, verbose=False)
         spec = ModelSpec.from_recipe(recipe)
-        self.raw_generator = generator = build_generator(spec, registry)
+        self.raw_generator = generator = build_generator(spec)
         self.parameters = parameter_count(generator)
         if training.sync_batch_norm and fabric.world_size > 1:
             synchronise_batch_norm(generator)
-        online = load_online(recipe, teacher, fabric, registry)
+        online = load_online(recipe, teacher, fabric)
         taught = {} if online is None else online.generator.feature_channels
-        objective = Objective.from_recipe(recipe, registry, generator.feature_channels, taught)
+        objective = Objective.from_recipe(recipe, generator.feature_channels, taught)
         self.stepper = make_stepper(fabric, recipe, generator, objective)
         self.notes = apply_switches(generator, training, fabric.device)
         self.average = None if training.ema is None else WeightAverage(generator, training.ema)
@@ -75,7 +72,6 @@ class Trainer:
         self.saver = Saver(
             folder.checkpoints,
             spec,
-            registry,
             training,
             self.average,
             self.stepper,
@@ -115,9 +111,9 @@ class Trainer:
         device, progress = self.fabric.device, self.progress
         if self._validating:
             where = f"in the validation of epoch {progress.epoch}, which predicts whole frames"
-            return out_of_memory(error, where, validation_advice(self.recipe, device, self.registry), device)
+            return out_of_memory(error, where, validation_advice(self.recipe, device), device)
         where = f"in step {progress.step + 1} of epoch {progress.epoch + 1}"
-        return out_of_memory(error, where, advice(self.recipe, device, self.registry), device)
+        return out_of_memory(error, where, advice(self.recipe, device), device)
 
     def _train_epochs(self) -> None:
         while self.progress.epoch < self.recipe.training.epochs:

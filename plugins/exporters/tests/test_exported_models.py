@@ -24,7 +24,6 @@ from neuropbr_core.inference.verification import RealViews, real_views
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.recipe.entries import load_entries
-from neuropbr_core.registry import default_registry
 
 TARGETS = {
     "coreml": ("coreml",),
@@ -82,13 +81,13 @@ def capture() -> RealViews:
 
 def export(run: Path, target: tuple[str, ...], folder: Path, *options: str) -> tuple[Path, Subject]:
     """Export as `neuropbr export` does; raises where verification fails."""
-    registry, exporter = default_registry(), target[0]
+    exporter = target[0]
     overrides = [f"export.{exporter}.{option}" for option in (*target[1:], *options)]
-    part = load_entries(KINDS["exporter"], {exporter: f"--to {exporter}"}, overrides, registry)[exporter]
+    part = load_entries(KINDS["exporter"], {exporter: f"--to {exporter}"}, overrides)[exporter]
     loaded = load_generator(run)
     subject = make_subject(loaded.generator, loaded.spec, part.entry)
     views = capture().prepare(subject.signature)
-    made = export_subject(subject, part, create_exporter(part, registry), folder, origin={"run": run.name}, views=views)
+    made = export_subject(subject, part, create_exporter(part), folder, origin={"run": run.name}, views=views)
     return made.path, subject
 
 

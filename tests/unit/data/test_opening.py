@@ -1,6 +1,7 @@
 import itertools
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from neuropbr_core.data.batches.loader import train_loader
 from neuropbr_core.data.images.files import write_map, write_png
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.opening import open_dataset, open_source
-from neuropbr_core.datasets.layout import Options
 from neuropbr_core.errors import DataError
 from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.maps import MAPS
-from neuropbr_core.recipe.sections import Component, Data, ModelSection, Optimizer, Recipe, Training
+from neuropbr_core.recipe.sections import Data, ModelSection, Optimizer, Recipe, Training
+from neuropbr_core.registry import Chosen, default_registry
 
 MATERIALS = [f"m{index}" for index in range(6)]
 
@@ -37,8 +38,9 @@ def root(tmp_path_factory):
 
 
 def recipe(root, **changes):
-    none = Component("encoder", "encoder", "test:none", None, None)
-    source = Component("dataset", "source", "neuropbr:layout", Options(), NoEntryOptions())
+    registry = default_registry()
+    none = Chosen("encoder", "encoder", "test:none", None, None, registry)
+    source = registry.choose("dataset", "layout", name="source")
     return Recipe(
         name="test",
         data=Data(**({"root": str(root), "image_size": 4, "output_size": 4, "val_ratio": 0.3} | changes)),
@@ -124,6 +126,11 @@ class Lists(SampleSource):
         return self.listed
 
 
+def chosen(*samples):
+    registry: Any = Lists(*samples)
+    return Chosen("dataset", "source", "acme:reel", None, NoEntryOptions(), registry)
+
+
 CAMERA = CameraRecord(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 1.0))
 SOUND = Sample("a", "reel", "oak", (1, 2, 3), dict.fromkeys(MAPS, 4))
 
@@ -143,14 +150,13 @@ SOUND = Sample("a", "reel", "oak", (1, 2, 3), dict.fromkeys(MAPS, 4))
     ],
 )
 def test_what_a_source_lists_is_checked(samples, alignment, problems):
-    component = Component("dataset", "source", "acme:reel", None, NoEntryOptions())
+    component = chosen(*samples)
     with pytest.raises(DataError) as caught:
-        open_source(component, Data(alignment=alignment), Lists(*samples))
+        open_source(component, Data(alignment=alignment))
     assert str(caught.value).splitlines() == [f"acme:reel: {problem}" for problem in problems]
 
 
 def test_a_source_that_keeps_the_rules_is_opened():
-    component = Component("dataset", "source", "acme:reel", None, NoEntryOptions())
-    seen = replace(SOUND, cameras=(CAMERA,) * 3)
-    assert open_source(component, Data(), Lists(SOUND))[1] == (SOUND,)
-    assert open_source(component, Data(alignment="recorded"), Lists(seen))[1] == (seen,)
+    aligned = replace(SOUND, cameras=(CAMERA,) * 3)
+    assert open_source(chosen(SOUND), Data())[1] == (SOUND,)
+    assert open_source(chosen(aligned), Data(alignment="recorded"))[1] == (aligned,)

@@ -29,7 +29,6 @@ from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import nominal_cameras, project
 from neuropbr_core.model import ModelSpec, build_generator
-from neuropbr_core.registry import default_registry
 
 Entry = ExporterEntryOptions
 SR = ("model.decoder.super_resolution=2", "data.output_size=64")
@@ -93,8 +92,8 @@ def test_what_the_model_cannot_be_changed_to_is_refused(overrides: tuple[str, ..
 
 def test_entries_are_checked_before_training() -> None:
     with pytest.raises(ExportError, match=r"export\.torchscript\.resolution: found 49"):
-        check_entries(small_run.small_recipe("export.torchscript.resolution=49"), default_registry())
-    check_entries(small_run.small_recipe("export.torchscript.resolution=48"), default_registry())
+        check_entries(small_run.small_recipe("export.torchscript.resolution=49"))
+    check_entries(small_run.small_recipe("export.torchscript.resolution=48"))
 
 
 def test_nominal_geometry_equals_the_model_given_that_geometry() -> None:

@@ -11,7 +11,8 @@ from neuropbr_core.errors import PluginBroken, PluginNotFound, RecipeError
 from neuropbr_core.kinds import KINDS, LossEntryOptions, NoEntryOptions
 from neuropbr_core.plugin import Meta, Needs
 from neuropbr_core.recipe import Recipe, Resolved, dump_recipe, load_recipe, resolve_recipe
-from neuropbr_core.recipe.sections import Component, Decoder, Teacher, Training
+from neuropbr_core.recipe.sections import Decoder, Teacher, Training
+from neuropbr_core.registry import Chosen
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,12 @@ class FakeRegistry:
         return Needs(teacher=True, features=options.deep) if isinstance(options, TaughtOptions) else Needs()
 
 
+def chosen(kind: str, name: str, use: str, options: object, entry: object) -> Chosen:
+    """An expected choice; equality does not look at its registry."""
+    registry: Any = FakeRegistry()
+    return Chosen(kind, name, use, options, entry, registry)
+
+
 GOOD = """\
 data: {image_size: 64, output_size: 64}
 model:
@@ -139,9 +146,9 @@ def test_a_recipe_becomes_typed(load: Load) -> None:
     recipe = load(GOOD).recipe
     assert recipe.name == "r"
     assert recipe.data.image_size == 64
-    assert recipe.encoder == Component("encoder", "encoder", "acme:tower", EncoderOptions(), NoEntryOptions())
+    assert recipe.encoder == chosen("encoder", "encoder", "acme:tower", EncoderOptions(), NoEntryOptions())
     assert recipe.fusion.options == FusionOptions(dim=8)
-    assert recipe.losses == {"l1": Component("loss", "l1", "acme:l1", LossOptions(), LossEntryOptions(weight=2.0))}
+    assert recipe.losses == {"l1": chosen("loss", "l1", "acme:l1", LossOptions(), LossEntryOptions(weight=2.0))}
     assert recipe.training == Training()
     assert recipe.model.decoder == Decoder()
     assert list(recipe.observers) == ["progress", "journal", "grid", "tensorboard"]
@@ -537,7 +544,7 @@ def test_every_kind_of_a_recipe_has_its_field() -> None:
 )
 def test_a_slot_with_a_default_may_be_left_empty(load: Load, written: str) -> None:
     resolved = load(GOOD, *filter(None, [written]))
-    assert resolved.recipe.source == Component("dataset", "source", "acme:layout", Nothing(), NoEntryOptions())
+    assert resolved.recipe.source == chosen("dataset", "source", "acme:layout", Nothing(), NoEntryOptions())
     assert resolved.recipe.tree["data"]["source"] == {"use": "acme:layout"}
     assert "use" in written or resolved.origin(("data", "source", "use")) == "default"
     assert load(dump_recipe(resolved.recipe)).recipe.source == resolved.recipe.source
@@ -545,7 +552,7 @@ def test_a_slot_with_a_default_may_be_left_empty(load: Load, written: str) -> No
 
 def test_a_named_component_replaces_the_default_of_a_slot(load: Load) -> None:
     recipe = load(GOOD, "data.source={use: reel, file: x}").recipe
-    assert recipe.source == Component("dataset", "source", "acme:reel", ReelOptions("x"), NoEntryOptions())
+    assert recipe.source == chosen("dataset", "source", "acme:reel", ReelOptions("x"), NoEntryOptions())
     assert problems(load, GOOD, "data.source={use: reel}") == [
         "--set:1:1 data.source.file: is missing (from `--set data.source={use: reel}`)"
     ]

@@ -9,7 +9,8 @@ import pytest
 
 from neuropbr_core.errors import ModelError, PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.plugin import Needs
-from neuropbr_core.registry import Entry, Registry, default_registry, provenance, set_default_registry
+from neuropbr_core.registry import Entry, Registry, default_registry, set_default_registry
+from neuropbr_core.registry.entries import provenance
 
 ENCODERS = "neuropbr.encoders"
 FUSION = "neuropbr.fusion"

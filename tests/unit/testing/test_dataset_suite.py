@@ -16,9 +16,9 @@ from neuropbr_core.data.pack.choose import asked_images
 from neuropbr_core.datasets.layout import Options
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
-from neuropbr_core.kinds import NoEntryOptions
 from neuropbr_core.maps import MAPS
-from neuropbr_core.recipe.sections import Component, Data
+from neuropbr_core.recipe.sections import Data
+from neuropbr_core.registry import default_registry
 from neuropbr_core.testing.dataset import DatasetSuite, Opened
 
 SIZE = 32
@@ -107,7 +107,7 @@ def data(tmp_path: Path) -> Data:
 
 def opened(make: type[LayoutSource], data: Data) -> Opened:
     source = make(data)
-    component = Component("dataset", "source", "layout", Options(), NoEntryOptions())
+    component = default_registry().choose("dataset", "layout", Options(), name="source")
     return Opened(component, data, source, source.samples())
 
 

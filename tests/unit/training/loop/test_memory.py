@@ -5,7 +5,6 @@ import torch
 
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import default_registry
 from neuropbr_core.runs.preflight import check_networks
 from neuropbr_core.training.loop import memory
 from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, validation_advice
@@ -30,7 +29,7 @@ def test_every_backends_way_to_say_it_is_known(error: BaseException, expected: b
 
 def said(error: BaseException, recipe: Recipe, device: torch.device = CPU) -> str:
     """What a run says that is out of memory in a step."""
-    return out_of_memory(error, "in step 1 of epoch 1", advice(recipe, device, default_registry()), device)
+    return out_of_memory(error, "in step 1 of epoch 1", advice(recipe, device), device)
 
 
 def test_the_three_settings_come_from_the_recipe() -> None:
@@ -66,7 +65,7 @@ def test_what_is_small_already_is_not_advised() -> None:
 
 def settings(recipe: Recipe) -> dict[str, float]:
     """What is advised: each setting with the share of memory that it leaves."""
-    found = advice(recipe, CPU, default_registry())
+    found = advice(recipe, CPU)
     return {one.text.split(" (now")[0]: one.left for one in found}
 
 
@@ -84,7 +83,7 @@ def test_only_crops_that_the_networks_take_are_advised(changes: list[str], crop:
     found = [setting for setting in settings(recipe) if setting.startswith("data.crop_size")]
     assert found == ([crop] if crop else [])
     for setting in found:
-        check_networks(load_recipe("neuropbr:quickstart", [*small, decoder, *changes, setting]), default_registry())
+        check_networks(load_recipe("neuropbr:quickstart", [*small, decoder, *changes, setting]))
 
 
 def test_what_a_setting_leaves_is_counted_on_the_recipe() -> None:
@@ -109,7 +108,7 @@ def test_a_part_that_cannot_be_counted_does_not_hide_the_advice(monkeypatch: pyt
 
 def test_validation_is_not_helped_by_what_only_helps_training() -> None:
     recipe = load_recipe("neuropbr:quickstart", ["data.crop_size=32"])
-    found = {one.text.split(" (now")[0]: one.left for one in validation_advice(recipe, CPU, default_registry())}
+    found = {one.text.split(" (now")[0]: one.left for one in validation_advice(recipe, CPU)}
     assert found == {
         "training.batch_size=4": 0.5,
         "data.image_size=128 with data.output_size=128": 0.25,
