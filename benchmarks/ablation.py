@@ -20,7 +20,6 @@ from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.evaluation.baselines import ALWAYS_DIELECTRIC, BEST_CONSTANT, FLAT_NORMAL, MEDIAN_ALIGNED
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, load_record
 from neuropbr_core.files import write_text
-from neuropbr_core.progress import bar
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.runs.run import SUMMARY, run
 
@@ -80,7 +79,7 @@ def train_row(plan: Plan, row: str) -> None:
     """Run a row, or finish it."""
     shared = [*plan.overrides, f"training.runs_dir={plan.out}", "export={torchscript: null}"]
     recipe = load_recipe(plan.recipe, [*shared, *ROWS[row]])
-    per_epoch = -(-len(open_dataset(recipe, progress=bar).train) // recipe.training.batch_size)
+    per_epoch = -(-len(open_dataset(recipe).train) // recipe.training.batch_size)
     epochs = max(1, round(plan.steps / per_epoch))
     length = [
         f"training.epochs={epochs}",

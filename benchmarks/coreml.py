@@ -93,7 +93,7 @@ def measure(
     eager = _fastest(lambda: generator(**inputs))
     before = peak_mebibytes()
     part = default_registry().choose("exporter", "coreml", options, name=name)
-    exporter, subject = Clocked(chosen), make_subject(generator, full, part.entry)
+    exporter, subject = Clocked(part.options), make_subject(generator, full, part.entry)
     origin, views = {"run": "benchmark", "recipe": name}, Views(inputs, f"a capture of {material}")
     start = time.perf_counter()
     exported = export_subject(subject, part, exporter, keep, origin=origin, views=views)

@@ -152,7 +152,7 @@ def _cameras(index: int) -> tuple[CameraRecord, ...]:
 def opened(data: Data, *, train: bool = False) -> MaterialDataset:
     """The dataset of a section `data`, packed if that says so; else each image is decoded every time."""
     source, samples = LayoutSource(data), find_samples(data)
-    images = open_images(source, samples, data, digest_images(source, samples), say=lambda _: None)
+    images = open_images(source, samples, data, digest_images(source, samples))
     if isinstance(images, DecodedImages):
         images.cache.limit = 0
     return MaterialDataset(samples, data, images, train=train)
@@ -304,7 +304,7 @@ def pack_cost(root: Path, size: int) -> tuple[float, int]:
     source, samples = LayoutSource(data), find_samples(data)
     start = time.perf_counter()
     digests = digest_images(source, samples)
-    report = pack_images(source, samples, data, digests, root / ".pack", say=lambda _: None)
+    report = pack_images(source, samples, data, digests, root / ".pack")
     return time.perf_counter() - start, report.nbytes
 
 

@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from neuropbr_core.errors import DataError
-from neuropbr_core.progress import Progress
+from neuropbr_core.reporting import track
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -16,7 +16,7 @@ R = TypeVar("R")
 _FEWEST = 8  # jobs for which starting a process pays
 
 
-def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int, progress: Progress, what: str) -> list[R]:
+def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int, what: str) -> list[R]:
     """Call a function for each job.
 
     Args:
@@ -24,7 +24,6 @@ def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int, progre
         jobs: Its arguments; they and the results must pickle.
         workers: Processes at most; with 1, and for few jobs, this process does the work. A script that asks for more
             must start under `if __name__ == "__main__":`, because each process imports it.
-        progress: Shows how far it is.
         what: What happens to each job.
 
     Returns:
@@ -35,11 +34,11 @@ def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int, progre
     """
     processes = min(workers, len(jobs) // _FEWEST)
     if processes < 2:
-        return list(progress(map(function, jobs), len(jobs), what))
+        return list(track(map(function, jobs), len(jobs), what))
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_interrupts_to_the_parent)
     try:
-        return list(progress(pool.map(function, jobs), len(jobs), what))
+        return list(track(pool.map(function, jobs), len(jobs), what))
     except BrokenProcessPool as error:
         raise DataError(f"{what}: a process died, most likely for want of memory; try --workers 1") from error
     finally:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from neuropbr_core.cli.output import command, result
 
-@click.command()
+
+@command()
 @click.argument("target", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace a cameras.json that is there.")
 @click.pass_context
@@ -20,19 +22,18 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
     from neuropbr_core.data.layout.scan import CAMERAS_NAME
     from neuropbr_core.data.registration.folders import align_dataset, align_folder, is_dataset
     from neuropbr_core.errors import DataError
-    from neuropbr_core.progress import bar
 
     dataset = is_dataset(target)
     file = target / "input" / CAMERAS_NAME if dataset else target / CAMERAS_NAME
     if file.exists() and not overwrite:
         raise DataError(f"{file}: is there already; keep it, or replace it with --overwrite")
-    aligned = align_dataset(target, bar) if dataset else align_folder(target)
+    aligned = align_dataset(target) if dataset else align_folder(target)
     for name, found in aligned.registrations.items():
         shares = " ".join(f"{share:.2f}" for share in found.confidence)
-        click.echo(f"{name}: confidence {shares}, focal length {found.focal:.2f}")
+        result(f"{name}: confidence {shares}, focal length {found.focal:.2f}")
     for problem in aligned.problems:
-        click.echo(problem)
+        result(problem)
     if aligned.registrations:
         write_cameras(file, aligned.cameras)
-        click.echo(f"wrote {file}")
+        result(f"wrote {file}")
     ctx.exit(1 if aligned.problems else 0)

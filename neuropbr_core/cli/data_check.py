@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import CURRICULUM
+from neuropbr_core.reporting import reporter
 
 if TYPE_CHECKING:
     from neuropbr_core.data.checking.check import CheckReport
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 REPORT_VERSION = 1
 
 
-@click.command()
+@command()
 @click.argument("root", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--input-dir", metavar="DIR", help="Folder of the views.  [default: ROOT/input]")
 @click.option("--output-dir", metavar="DIR", help="Folder of the true maps.  [default: ROOT/output]")
@@ -84,7 +86,6 @@ def check(  # noqa: PLR0913
     from neuropbr_core.data.checking.check import check_dataset
     from neuropbr_core.data.checking.quarantine import quarantine
     from neuropbr_core.data.layout.findings import allow
-    from neuropbr_core.progress import bar, silent
 
     section = _section(
         root,
@@ -95,24 +96,24 @@ def check(  # noqa: PLR0913
         render_curriculum=int(curriculum) if curriculum.isdigit() else curriculum,
     )
     processes = workers or os.cpu_count() or 1
-    report = check_dataset(section, size=size, workers=processes, progress=silent if as_json else bar)
+    report = check_dataset(section, size=size, workers=processes)
     findings, unfitting = allow(report.findings, allowed)
     report = dataclasses.replace(report, findings=findings)
     for text in unfitting:
-        click.echo(f"--allow {text}: fits no warning", err=True)
+        reporter().line(f"--allow {text}: fits no warning")
     home = root or Path(section.input_dir or "")
     moved = [] if aside is None else quarantine(section, report.findings, Path(aside or home / "quarantine"))
     left = _left(report, moved)
     ok = not any(finding.level == "error" or (strict and finding.level == "warning") for finding in left)
     if as_json:
-        click.echo(json.dumps(_as_json(report, moved, ok, strict), indent=2))
+        result(json.dumps(_as_json(report, moved, ok, strict), indent=2))
     else:
         for line in _lines(report, moved):
-            click.echo(line)
+            result(line)
     ctx.exit(0 if ok else 1)
 
 
-@click.command()
+@command()
 @click.argument("quarantine", type=click.Path(path_type=Path, file_okay=False))
 def restore(quarantine: Path) -> None:
     """Move what lies in a QUARANTINE folder back."""
@@ -120,8 +121,8 @@ def restore(quarantine: Path) -> None:
 
     moved = move_back(quarantine)
     for move in moved:
-        click.echo(f"restored {move.source}")
-    click.echo(f"Restored {_counted(len(moved), 'folder')} from {quarantine}")
+        result(f"restored {move.source}")
+    result(f"Restored {_counted(len(moved), 'folder')} from {quarantine}")
 
 
 def _section(root: Path | None, input_dir: str | None, output_dir: str | None, **keys: Any) -> "Data":

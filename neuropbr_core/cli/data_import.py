@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neuropbr_core.cli.output import command, result
+
 if TYPE_CHECKING:
     from neuropbr_core.data.importing.import_sets import ImportReport
 
 REPORT_VERSION = 1
 
 
-@click.command("import")
+@command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder.")
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of the maps; default: that of each albedo.")
@@ -51,7 +53,6 @@ def import_(  # noqa: PLR0913
     1 when any was refused.
     """
     from neuropbr_core.data.importing.import_sets import import_materials
-    from neuropbr_core.progress import bar, silent
 
     report = import_materials(
         source,
@@ -61,14 +62,13 @@ def import_(  # noqa: PLR0913
         crop=crop,
         overwrite=overwrite,
         workers=workers or os.cpu_count() or 1,
-        progress=silent if as_json else bar,
     )
     ok = not report.count("refused")
     if as_json:
-        click.echo(json.dumps({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)}, indent=2))
+        result(json.dumps({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)}, indent=2))
     else:
         for line in _lines(report, out):
-            click.echo(line)
+            result(line)
     ctx.exit(0 if ok else 1)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from neuropbr_core.registry import Chosen
 
 
-@click.command()
+@command()
 @click.argument("dataset", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--recipe", metavar="RECIPE", help="Pack what this recipe reads, at its sizes.")
 @set_option
@@ -41,7 +42,6 @@ def pack(
     """
     from neuropbr_core.data.opening import pack_dataset
     from neuropbr_core.data.pack.write import amount
-    from neuropbr_core.progress import bar, silent
 
     changes = {"root": dataset, "image_size": size, "output_size": size, "views": views, "pack": out}
     component, data = _chosen(recipe, {key: value for key, value in changes.items() if value is not None}, overrides)
@@ -49,16 +49,14 @@ def pack(
         component,
         data,
         prune=prune,
-        say=lambda line: click.echo(line, err=True),
-        progress=silent if as_json else bar,
     )
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(done) | {"folder": str(done.folder)}, indent=2))
+        result(json.dumps(dataclasses.asdict(done) | {"folder": str(done.folder)}, indent=2))
         return
     cost = f": {amount(done.nbytes)} in {done.seconds:.1f} s" if done.packed else ""
-    click.echo(f"Packed {done.packed} images of {done.samples} samples into {done.folder}{cost}; kept {done.kept}")
+    result(f"Packed {done.packed} images of {done.samples} samples into {done.folder}{cost}; kept {done.kept}")
     if done.freed:
-        click.echo(f"Removed {amount(done.freed)} that the dataset does not use")
+        result(f"Removed {amount(done.freed)} that the dataset does not use")
 
 
 def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, Any]) -> "tuple[Chosen, Data]":

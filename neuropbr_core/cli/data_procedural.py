@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from neuropbr_core.cli.output import command, result
 
-@click.command()
+
+@command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the material folders.")
 @click.option("--count", default=25, show_default=True, type=click.IntRange(1), help="Materials to write.")
 @click.option(
@@ -26,14 +28,13 @@ def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | 
     from neuropbr_core.data.synthesis.procedural import procedural_materials, write_materials
     from neuropbr_core.data.synthesis.sheet import contact_sheet
     from neuropbr_core.materials.procedural.catalog import KINDS
-    from neuropbr_core.progress import bar
 
     chosen = tuple(kind.strip() for kind in kinds.split(",")) if kinds is not None else KINDS
     materials = procedural_materials(count, seed, chosen)
     if out is not None:
-        write_materials(materials, out, size, progress=bar)
-        click.echo(f"Wrote {len(materials)} materials into {out}")
+        write_materials(materials, out, size)
+        result(f"Wrote {len(materials)} materials into {out}")
     if sheet is not None:
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(chosen, seed, progress=bar).save(sheet, optimize=True)
-        click.echo(f"Drew {len(chosen)} kinds into {sheet}")
+        contact_sheet(chosen, seed).save(sheet, optimize=True)
+        result(f"Drew {len(chosen)} kinds into {sheet}")

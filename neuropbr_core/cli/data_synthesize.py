@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from neuropbr_core.cli.output import command, result
 
-@click.command()
+
+@command()
 @click.option("--materials", required=True, metavar="DIR", help="Folder of material folders; `neuropbr:` paths too.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder to write.")
 @click.option("--samples", default=64, show_default=True, type=click.IntRange(1), help="Samples, spread evenly.")
@@ -47,7 +49,6 @@ def synthesize(  # noqa: PLR0913
     cameras are written in the layout that training reads.
     """
     from neuropbr_core.data.synthesis.render import synthesize as render
-    from neuropbr_core.progress import bar
     from neuropbr_core.recipe.sections import Synthesize
 
     plan = Synthesize(
@@ -61,7 +62,7 @@ def synthesize(  # noqa: PLR0913
         flash=flash,
         dirty_fraction=dirty_fraction,
     )
-    report = render(plan, out, views=views, resume=resume, device=device, progress=bar)
+    report = render(plan, out, views=views, resume=resume, device=device)
     dirty = f", {report.dirty} of them dirty too" if report.dirty else ""
     kept = f", kept {report.kept}" if report.kept else ""
-    click.echo(f"Rendered {report.rendered} samples into {out}{dirty}{kept}")
+    result(f"Rendered {report.rendered} samples into {out}{dirty}{kept}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 
@@ -12,7 +13,7 @@ def distill() -> None:
     """Prepare what students learn from."""
 
 
-@distill.command()
+@distill.command(cls=Command)
 @click.option("--teacher", required=True, metavar="RUN", type=click.Path(path_type=Path), help="The teacher's run.")
 @click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder.")
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of the maps in pixels.  [default: the teacher's]")
@@ -39,7 +40,6 @@ def shards(  # noqa: PLR0913 - options of a command
     A run of a student does the same for what is missing. --set changes the recipe of the teacher's run: `--set
     data.render_curriculum=2` predicts from dirty captures. Materials that were held back from the teacher are left out.
     """
-    from neuropbr_core.progress import bar
     from neuropbr_core.training.distillation.predict_logits import make_shards_of_run
 
     overrides = collect_overrides(set_values=set_values, data=data, device=device)
@@ -51,9 +51,7 @@ def shards(  # noqa: PLR0913 - options of a command
         size=size,
         shard_size=shard_size,
         resume=resume,
-        say=lambda line: click.echo(line, err=True),
-        progress=bar,
     )
     kept = f"; kept {report.kept}" if report.kept else ""
     left = f"; {report.left} are left to other processes" if report.left else ""
-    click.echo(f"Predicted {report.predicted} samples into {report.folder}{kept}{left}")
+    result(f"Predicted {report.predicted} samples into {report.folder}{kept}{left}")

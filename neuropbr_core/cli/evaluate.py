@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from neuropbr_core.cli.output import command, result
 
-@click.command()
+
+@command()
 @click.option("--run", "run_folder", required=True, metavar="DIR", help="A run's folder.")
 @click.option("--checkpoint", default="best", show_default=True, help="best, latest or a checkpoint's name.")
 @click.option("--data", metavar="DIR", help="Dataset to score, all of it; default: what the run held back.")
@@ -40,7 +42,6 @@ def evaluate(  # noqa: PLR0913
 
     from neuropbr_core.devices import choose_device
     from neuropbr_core.inference.evaluate import Curriculum, describe, evaluate_run
-    from neuropbr_core.progress import bar
 
     found = evaluate_run(
         Path(run_folder),
@@ -50,11 +51,9 @@ def evaluate(  # noqa: PLR0913
         output=output,
         worst=worst,
         device=choose_device(device),
-        say=lambda line: click.echo(line, err=True),
-        progress=bar,
     )
     if as_json:
-        click.echo(json.dumps(found.record.to_dict(), indent=2, allow_nan=False))
+        result(json.dumps(found.record.to_dict(), indent=2, allow_nan=False))
         return
-    click.echo(describe(found.record, found.trained_on))
-    click.echo(f"Results: {found.folder}")
+    result(describe(found.record, found.trained_on))
+    result(f"Results: {found.folder}")

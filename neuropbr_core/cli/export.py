@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neuropbr_core.cli.output import command
+
 if TYPE_CHECKING:
     from neuropbr_core.exporting import Exported
     from neuropbr_core.registry import Chosen
     from neuropbr_core.runs.folder import RunFolder
 
 
-@click.command()
+@command()
 @click.option("--run", "run_folder", required=True, metavar="DIR", help="A run's folder, or one checkpoint's folder.")
 @click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
 @click.option(
@@ -61,13 +63,13 @@ def export(  # noqa: PLR0913 - one parameter an option
     subjects = {
         name: make_subject(loaded.generator, loaded.spec, part.entry, f"export.{name}") for name, part in parts.items()
     }
-    real = real_views(input_folder, cameras, loaded.signature, click.echo)
+    real = real_views(input_folder, cameras, loaded.signature)
 
     def one(name: str) -> "Exported":
         subject, views = subjects[name], real.prepare(subjects[name].signature)
         return export_subject(subject, parts[name], exporters[name], folder, origin=source, views=views)
 
-    export_each({name: partial(one, name) for name in parts}, lambda made: click.echo(f"wrote {made}"))
+    export_each({name: partial(one, name) for name in parts})
 
 
 def _exports(run: "RunFolder | None", given: str) -> Path:

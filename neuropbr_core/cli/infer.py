@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neuropbr_core.cli.output import command, result
+
 if TYPE_CHECKING:
     from neuropbr_core.inference import ExportedGenerator, LoadedGenerator, ViewSet
 
 
-@click.command()
+@command()
 @click.option("--run", "run_folder", metavar="DIR", help="A run's folder, or one checkpoint's folder.")
 @click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
 @click.option("--model", "model_file", metavar="FILE", help="An exported file, instead of a run.")
@@ -59,19 +61,19 @@ def infer(  # noqa: PLR0913 - one parameter an option
         views = _folder(input_folder, cameras, register=model.needs_cameras)
     else:
         views = _sample(str(run_folder), sample_idx or 0)
-    click.echo(f"model {shown}")
+    result(f"model {shown}")
     inputs = model.prepare(views)
     maps = model.apply(inputs)
     written = write_maps(resample_maps(maps, size) if size else maps, Path(output_folder))
     for path in [*written, *write_views(inputs["views"][0], Path(output_folder) / "views")]:
-        click.echo(f"wrote {path}")
+        result(f"wrote {path}")
 
 
 def _folder(folder: str, cameras: str | None, *, register: bool) -> "ViewSet":
     from neuropbr_core.inference import read_capture
 
-    views = read_capture(folder, cameras, register=register, say=click.echo)
-    click.echo(f"{len(views.paths)} views of {folder}")
+    views = read_capture(folder, cameras, register=register)
+    result(f"{len(views.paths)} views of {folder}")
     return views
 
 
@@ -80,7 +82,7 @@ def _sample(run: str, index: int) -> "ViewSet":
 
     sample = read_sample(run, index)
     side = "held back" if sample.held_back else "trained on"
-    click.echo(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
+    result(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
     return sample.views
 
 

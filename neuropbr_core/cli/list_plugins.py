@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.table import aligned
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
@@ -38,7 +39,7 @@ class Listed:
     summary: str | None
 
 
-@click.command("list-plugins", short_help="List the installed components.")
+@command("list-plugins", short_help="List the installed components.")
 @click.option("--kind", type=click.Choice(list(KINDS)), help="Only components of this kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--check", is_flag=True, help="Load each component; exit with 1 when one is broken.")
@@ -51,7 +52,7 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     """
     registry = default_registry()
     listing = [_listed(registry, entry, check) for entry in registry.entries(kind)]
-    click.echo(json.dumps([asdict(one) for one in listing], indent=2) if as_json else _text(listing))
+    result(json.dumps([asdict(one) for one in listing], indent=2) if as_json else _text(listing))
     if any(one.status == "broken" for one in listing):
         context.exit(1)
 

@@ -1,6 +1,6 @@
 """Options of commands that take a recipe: `--set`, and short flags for the keys that change from run to run.
 
-@click.command()
+@command()
 @click.argument("recipe")
 @override_options                 # or `set_option` for `--set` alone
 def command(recipe: str, **overrides: object) -> None:

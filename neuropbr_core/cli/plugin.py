@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from neuropbr_core.cli.option_rows import OptionRow, option_rows
+from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.table import aligned
 from neuropbr_core.errors import PluginNotFound
 from neuropbr_core.kinds import KINDS, Kind
@@ -47,7 +48,7 @@ def plugin() -> None:
     """Describe single components."""
 
 
-@plugin.command(short_help="Show a component's origin, docstring and options.")
+@plugin.command(short_help="Show a component's origin, docstring and options.", cls=Command)
 @click.argument("component", metavar="KIND/NAME")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -59,7 +60,7 @@ def show(context: click.Context, component: str, as_json: bool) -> None:
     """
     registry = default_registry()
     description = _describe(registry, _resolve(registry, component))
-    click.echo(json.dumps(asdict(description), indent=2) if as_json else _text(description))
+    result(json.dumps(asdict(description), indent=2) if as_json else _text(description))
     if description.broken:
         context.exit(1)
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 from neuropbr_core.cli.table import numbers
 from neuropbr_core.errors import RecipeError
+from neuropbr_core.reporting import reporter
 
 if TYPE_CHECKING:
     from neuropbr_core.model.cost import Cost
@@ -26,7 +28,7 @@ def recipe() -> None:
     """
 
 
-@recipe.command()
+@recipe.command(cls=Command)
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
 @set_option
 @click.pass_context
@@ -40,14 +42,14 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
         try:
             teachers_recipe(load_recipe(path, collect_overrides(**overrides)))
         except RecipeError as error:
-            click.echo(str(error), err=True)
+            reporter().line(str(error))
             failed = True
         else:
-            click.echo(f"recipe ok: {path}")
+            result(f"recipe ok: {path}")
     context.exit(1 if failed else 0)
 
 
-@recipe.command()
+@recipe.command(cls=Command)
 @click.argument("path", metavar="RECIPE")
 @set_option
 def show(path: str, **overrides: Any) -> None:
@@ -56,10 +58,10 @@ def show(path: str, **overrides: Any) -> None:
 
     resolved = resolve_recipe(path, collect_overrides(**overrides))
     for line in _annotated(resolved):
-        click.echo(line)
+        result(line)
 
 
-@recipe.command()
+@recipe.command(cls=Command)
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
 @set_option
 def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
@@ -72,10 +74,10 @@ def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
     from neuropbr_core.recipe import load_recipe
 
     for path in recipes:
-        click.echo(_cost_table(path, count(load_recipe(path, collect_overrides(**overrides)))))
+        result(_cost_table(path, count(load_recipe(path, collect_overrides(**overrides)))))
 
 
-@recipe.command()
+@recipe.command(cls=Command)
 @click.option("--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
 def schema(output: Path | None) -> None:
     """Print the JSON Schema of recipes, with all installed components, for editors.
@@ -90,16 +92,16 @@ def schema(output: Path | None) -> None:
 
     composed, broken = editor_schema(default_registry())
     for error in broken:
-        click.echo(f"left out: {error}", err=True)
+        reporter().line(f"left out: {error}")
     text = json.dumps(composed, indent=2, ensure_ascii=False)
     if output is None:
-        click.echo(text)
+        result(text)
     else:
         output.write_text(text + "\n", encoding="utf-8")
-        click.echo(f"wrote {output}")
+        result(f"wrote {output}")
 
 
-@recipe.command()
+@recipe.command(cls=Command)
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="B")
 def diff(old: str, new: str) -> None:
@@ -109,10 +111,10 @@ def diff(old: str, new: str) -> None:
 
     lines = [str(difference) for difference in differences(load_recipe(old).tree, load_recipe(new).tree)]
     for line in lines or ["no differences"]:
-        click.echo(line)
+        result(line)
 
 
-@recipe.command("list")
+@recipe.command("list", cls=Command)
 def list_recipes() -> None:
     """List the recipes that ship with the package."""
     from neuropbr_core.recipe.installed import shipped_recipes
@@ -120,7 +122,7 @@ def list_recipes() -> None:
     rows = shipped_recipes()
     width = max((len(name) for name, _ in rows), default=0)
     for name, description in rows:
-        click.echo(f"{name:<{width}}  {description}".rstrip())
+        result(f"{name:<{width}}  {description}".rstrip())
 
 
 def _annotated(resolved: "Resolved") -> Iterable[str]:

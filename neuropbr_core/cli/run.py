@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, override_options
 
 if TYPE_CHECKING:
     from neuropbr_core.recipe import Recipe
 
 
-@click.command()
+@command()
 @click.argument("recipe")
 @override_options
 @click.option("--run-name", metavar="NAME", help="Name of the run's folder; default: the recipe's name.")
@@ -33,7 +34,7 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
         return
     from neuropbr_core.runs.run import run as run_recipe
 
-    run_recipe(checked, run_name=run_name, resume=resume, overwrite=overwrite, report=click.echo)
+    run_recipe(checked, run_name=run_name, resume=resume, overwrite=overwrite)
 
 
 def _say_plan(checked: "Recipe", name: str, *, resume: bool, overwrite: bool) -> None:
@@ -41,4 +42,4 @@ def _say_plan(checked: "Recipe", name: str, *, resume: bool, overwrite: bool) ->
 
     path = Path(checked.training.runs_dir) / name
     for line in plan_run(checked, path, resume=resume, overwrite=overwrite):
-        click.echo(line)
+        result(line)

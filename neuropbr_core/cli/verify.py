@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.table import aligned
+from neuropbr_core.reporting import reporter
 
 if TYPE_CHECKING:
     from neuropbr_core.exporting import Verification
 
 
-@click.command()
+@command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--run", "run_folder", required=True, metavar="DIR", help="The run it came from, or a checkpoint's folder."
@@ -47,19 +49,19 @@ def verify(  # noqa: PLR0913 - one parameter an option
 
     opened = open_export(file, exporter)
     subject = original(opened, run_folder, checkpoint)
-    views = real_views(input_folder, cameras, subject.signature, click.echo).prepare(subject.signature)
+    views = real_views(input_folder, cameras, subject.signature).prepare(subject.signature)
     verification = verify_program(subject, opened.exporter, opened.program, views)
-    click.echo(f"{file} ({opened.use}) against {verification.reference}, on {verification.views}\n")
-    click.echo(_table(verification))
+    result(f"{file} ({opened.use}) against {verification.reference}, on {verification.views}\n")
+    result(_table(verification))
     for reason in verification.reasons():
-        click.echo(f"failed: {reason}", err=True)
+        reporter().line(f"failed: {reason}")
     found = opened.exporter.report(file) if report else {}
     if report:
-        click.echo(f"\n{json.dumps(found, indent=2, ensure_ascii=False)}" if found else "\nno report for this format")
+        result(f"\n{json.dumps(found, indent=2, ensure_ascii=False)}" if found else "\nno report for this format")
     if trace:
         for line in opened.exporter.trace(subject.model, views.inputs, file):
-            click.echo(line)
-    click.echo(f"\nwrote {write_record(file, opened.record, verification, report=found)}")
+            result(line)
+    result(f"\nwrote {write_record(file, opened.record, verification, report=found)}")
     context.exit(0 if verification.passed else 1)
 
 

@@ -22,10 +22,10 @@ from neuropbr_core.data.synthesis.capture_folder import Pool, Settings, setting_
 from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
 from neuropbr_core.registry import Chosen
+from neuropbr_core.reporting import reporter
 from neuropbr_core.samples import Sample
 from neuropbr_core.shipped import resolve
 
@@ -69,8 +69,6 @@ def open_dataset(
     *,
     choose_split: Callable[[Sequence[str]], Split] | None = None,
     overviews: bool = False,
-    say: Callable[[str], None] = _log.info,
-    progress: Progress = silent,
 ) -> OpenedDataset:
     """Open the dataset that a recipe names.
 
@@ -81,8 +79,6 @@ def open_dataset(
         overrides: `key=value` settings on top, when `recipe` is a file.
         choose_split: Splits the materials, given each sample's; default: as section `data` says.
         overviews: Whether someone beside the recipe's own model wants the whole frame in few pixels with each crop.
-        say: Receives a line before something takes long.
-        progress: Shows how far rendering or packing is.
 
     Returns:
         Training and validation samples.
@@ -93,18 +89,18 @@ def open_dataset(
     """
     checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     data, seed = checked.data, checked.training.seed
-    ensure_captures(data, device=checked.training.device, say=say, progress=progress)
+    ensure_captures(data, device=checked.training.device)
     source, samples = open_source(checked.source, data)
     split = (choose_split or partial(_own_split, data, seed))([sample.material for sample in samples])
     digests = digest_images(source, samples)
-    images = open_images(source, samples, data, digests, say=say, progress=progress)
+    images = open_images(source, samples, data, digests)
     for note in split.notes:
-        say(f"split: {note}")
+        reporter().line(f"split: {note}")
     held = set(split.val)
     whole = MaterialDataset(samples, data, images)
     training = oversample([sample for sample in samples if sample.material not in held], data.oversample)
     for pattern in unmatched([sample.material for sample in samples], data.oversample):
-        say(f"data.oversample: no material fits {pattern!r}")
+        reporter().line(f"data.oversample: no material fits {pattern!r}")
     validation = [sample for sample in samples if sample.material in held]
     cropped = (data.crop_size or data.image_size) < data.image_size
     return OpenedDataset(
@@ -159,8 +155,6 @@ def pack_dataset(
     data: Data,
     *,
     prune: bool = False,
-    say: Callable[[str], None] = _log.info,
-    progress: Progress = silent,
 ) -> PackedDataset:
     """Pack a dataset's images as a run would on first use, also where `data.pack` is `off`.
 
@@ -168,8 +162,6 @@ def pack_dataset(
         component: The component at `data.source`.
         data: Section `data`.
         prune: Whether to remove packed images of which the dataset uses none.
-        say: Receives a line before something takes long.
-        progress: Shows how far rendering or packing is.
 
     Raises:
         DataError: The dataset cannot be used, or the pack cannot be written.
@@ -178,10 +170,10 @@ def pack_dataset(
     folder = choose_folder(data)
     if folder is None:
         raise DataError("there is no folder to pack into: set data.root, or data.pack to a folder")
-    ensure_captures(data, say=say, progress=progress)
+    ensure_captures(data)
     source, samples = open_source(component, data)
     digests = digest_images(source, samples)
-    report = pack_images(source, samples, data, digests, folder, say=say, progress=progress)
+    report = pack_images(source, samples, data, digests, folder)
     freed = prune_pack(folder, set(digests.values())) if prune else 0
     return PackedDataset(folder, len(samples), **asdict(report), freed=freed)
 
@@ -220,15 +212,11 @@ def _breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
             yield f"{sample.id}: lists {len(sample.cameras or ())} cameras, wanted {wanted}"
 
 
-def ensure_captures(
-    data: Data, say: Callable[[str], None] = _log.info, progress: Progress = silent, *, device: str = "cpu"
-) -> None:
+def ensure_captures(data: Data, *, device: str = "cpu") -> None:
     """Render the captures that `data.synthesize` asks for, unless they are there.
 
     Args:
         data: Section `data`; nothing happens without `synthesize`.
-        say: Receives a line before rendering starts.
-        progress: Shows how far rendering is.
         device: What renders.
 
     Raises:
@@ -239,8 +227,10 @@ def ensure_captures(
     if data.synthesize is not None and missing:
         root, plan = _require_root(data), data.synthesize
         beside = f" and {plan.procedural} procedural ones" if plan.procedural else ""
-        say(f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}")
-        synthesize(plan, root, views=data.views, resume=True, device=device, progress=progress)
+        reporter().line(
+            f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}"
+        )
+        synthesize(plan, root, views=data.views, resume=True, device=device)
 
 
 def captures_missing(data: Data) -> int:

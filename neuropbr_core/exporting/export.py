@@ -20,6 +20,7 @@ from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model import weights_digest
 from neuropbr_core.recipe.check import plain
 from neuropbr_core.registry import Chosen
+from neuropbr_core.reporting import reporter
 
 Program = Callable[[Mapping[str, Tensor]], Maps]
 """An exported file as a function from inputs to maps."""
@@ -116,12 +117,11 @@ def export_subject(
     return Exported(target, verification, report.details)
 
 
-def export_each(jobs: Mapping[str, Callable[[], Exported]], report: Callable[[str], object]) -> None:
+def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> None:
     """Export several entries; one that fails does not hold up the others.
 
     Args:
         jobs: By the entry's name.
-        report: Receives a line for each file.
 
     Raises:
         ExportError: Some failed; one line for each.
@@ -129,7 +129,7 @@ def export_each(jobs: Mapping[str, Callable[[], Exported]], report: Callable[[st
     failures = []
     for name, job in jobs.items():
         try:
-            report(str(job()))
+            reporter().line(f"Exported {job()}")
         except NeuroPBRError as error:
             failures.append(f"export.{name}: {error}")
     if failures:

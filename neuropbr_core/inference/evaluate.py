@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,6 @@ from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, l
 from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.files import file_name, write_text
 from neuropbr_core.model import load_model
-from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe.sections import Data, Recipe
 from neuropbr_core.registry import Chosen, default_registry
 from neuropbr_core.runs.folder import PROVENANCE, RunFolder, recorded_split
@@ -48,7 +47,7 @@ class Evaluation:
     trained_on: tuple[str, ...]
 
 
-def evaluate_run(  # noqa: PLR0913
+def evaluate_run(
     run: str | Path,
     *,
     checkpoint: str = "best",
@@ -57,8 +56,6 @@ def evaluate_run(  # noqa: PLR0913
     output: str | Path | None = None,
     worst: int = 4,
     device: torch.device | None = None,
-    say: Callable[[str], None] = lambda _: None,
-    progress: Progress = silent,
 ) -> Evaluation:
     """Score a run's model on whole frames and write what was found.
 
@@ -72,8 +69,6 @@ def evaluate_run(  # noqa: PLR0913
             earlier evaluation left there is replaced when the new one is complete.
         worst: How many of the worst samples, by re-rendering error, are drawn.
         device: Where to compute; default: the CPU.
-        say: Receives lines for people.
-        progress: Shows how far packing is.
 
     Raises:
         RunError: The folder is no run.
@@ -86,7 +81,7 @@ def evaluate_run(  # noqa: PLR0913
     recipe = folder.recipe()
     generator, _ = load_model(find_checkpoint(folder.path, checkpoint))
     split = recorded_split(folder.path / PROVENANCE)
-    opened = open_dataset(_recipe_of(recipe, split, data, curriculum), say=say, progress=progress)
+    opened = open_dataset(_recipe_of(recipe, split, data, curriculum))
     samples = opened.all if data is not None else opened.val
     if not samples.samples:
         raise DataError(f"{folder.path}: the run held back no material; name samples to score with --data DIR")

@@ -1,7 +1,6 @@
 """Real views to verify exports on: a folder of the user's, or a capture rendered for the purpose."""
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,22 +39,19 @@ class RealViews:
         return Views(prepare_inputs(capture, signature, where=str(self.views.folder)), self.description)
 
 
-def real_views(
-    folder: str | None, cameras: str | None, signature: Signature, say: Callable[[str], object]
-) -> RealViews:
+def real_views(folder: str | None, cameras: str | None, signature: Signature) -> RealViews:
     """Read the user's views, or render a capture of a material that ships with the package.
 
     Args:
         folder: Views of one material; None to render.
         cameras: Their cameras file.
         signature: The model's: size of rendered views, and whether photos without cameras must be registered.
-        say: Receives lines for people.
 
     Raises:
         DataError: The views cannot be used.
     """
     if folder is not None:
-        return RealViews(read_capture(folder, cameras, register=signature.aligned, say=say), f"views of {folder}")
+        return RealViews(read_capture(folder, cameras, register=signature.aligned), f"views of {folder}")
     size = min(signature.image_size, _LARGEST)
     with tempfile.TemporaryDirectory() as made:
         synthesize(Synthesize(_MATERIALS, samples=1, size=size, seed=1), Path(made), views=signature.views)

@@ -1,6 +1,5 @@
 """A folder of photos or renders of one material, with their cameras when there are any."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.layout.scan import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting import Capture
+from neuropbr_core.reporting import reporter
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,13 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     return _with_cameras(ViewSet(paths, images), records)
 
 
-def read_capture(
-    folder: str | Path, cameras: str | Path | None = None, *, register: bool, say: Callable[[str], object]
-) -> ViewSet:
+def read_capture(folder: str | Path, cameras: str | Path | None = None, *, register: bool) -> ViewSet:
     """Read a folder's views and, when nothing says where they were taken from, find it out from the photos.
 
     Args:
         folder: See `read_views`.
         cameras: See `read_views`.
         register: Whether cameras are needed.
-        say: Receives lines for people.
 
     Raises:
         DataError: The views cannot be read or registered.
@@ -84,10 +81,10 @@ def read_capture(
     views = read_views(folder, cameras)
     if not register or views.homographies is not None:
         return views
-    say(f"no cameras found: registering the photos to {views.paths[0].name}")
+    reporter().line(f"no cameras found: registering the photos to {views.paths[0].name}")
     views = register_views(views)
     for path, share in zip(views.paths, views.confidence or (), strict=True):
-        say(f"  {path.name}: confidence {share:.2f}")
+        reporter().line(f"  {path.name}: confidence {share:.2f}")
     return views
 
 

@@ -1,6 +1,5 @@
 """A whole run: data, training, evaluation of the best checkpoint, exports."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from neuropbr_core.exporting import (
 )
 from neuropbr_core.model import load_model
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder, check_resumable, find_run, make_room, write_records
 from neuropbr_core.runs.student import check_same_teacher, obtain_teacher, open_taught
 from neuropbr_core.training.checkpoints.store import BEST
@@ -38,7 +38,6 @@ from neuropbr_core.training.loop.notify import Observers
 from neuropbr_core.training.loop.trainer import Trainer
 from neuropbr_core.training.ranks import blame, end_others, first
 
-Report = Callable[[str], None]
 SUMMARY = "summary.json"
 
 
@@ -48,7 +47,6 @@ def run(
     run_name: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    report: Report = print,
 ) -> Path:
     """Do what a recipe says.
 
@@ -57,7 +55,6 @@ def run(
         run_name: Name of the run; default: the recipe's.
         resume: Continue the run of that name from its newest sound checkpoint.
         overwrite: Replace the run of that name.
-        report: Receives lines for people.
 
     Returns:
         The run's folder: `recipe.yaml`, `provenance.json`, `checkpoints/`, `summary.json`, `exports/` and what the
@@ -70,35 +67,31 @@ def run(
     check_entries(recipe)
     fabric = make_fabric(recipe.training)
     fabric.launch()
-    say = report if fabric.is_global_zero else _silence
-    path = Path(recipe.training.runs_dir) / (run_name or recipe.name)
-    try:
-        folder = first(fabric, lambda: find_run(path, resume=resume, overwrite=overwrite))
-        if resume:
-            check_resumable(folder.recipe(), recipe)
-        teacher = obtain_teacher(recipe, run, fabric, say)
-        if resume:
-            check_same_teacher(folder, teacher)
-        observers = _create_observers(recipe, folder, fabric, say)
-        dataset = open_taught(recipe, teacher, fabric, say)
-        first(fabric, lambda: _start_folder(folder, recipe, dataset, teacher, overwrite=overwrite))
-        _train(Trainer(recipe, dataset, folder, observers, fabric, teacher), resume=resume, report=say)
-    except RunStopped:
-        if fabric.is_global_zero:
+    with reporting_to(reporter() if fabric.is_global_zero else SilentReporter()):  # one process speaks for all
+        path = Path(recipe.training.runs_dir) / (run_name or recipe.name)
+        try:
+            folder = first(fabric, lambda: find_run(path, resume=resume, overwrite=overwrite))
+            if resume:
+                check_resumable(folder.recipe(), recipe)
+            teacher = obtain_teacher(recipe, run, fabric)
+            if resume:
+                check_same_teacher(folder, teacher)
+            observers = _create_observers(recipe, folder, fabric)
+            dataset = open_taught(recipe, teacher, fabric)
+            first(fabric, lambda: _start_folder(folder, recipe, dataset, teacher, overwrite=overwrite))
+            _train(Trainer(recipe, dataset, folder, observers, fabric, teacher), resume=resume)
+        except RunStopped:
+            if fabric.is_global_zero:
+                raise
+            return path  # the first process says why
+        except BaseException:
+            end_others(fabric)
             raise
-        return path  # the first process says why
-    except BaseException:
-        end_others(fabric)
-        raise
-    if fabric.is_global_zero:
-        _evaluate(recipe, dataset, folder, report)
-        _export(recipe, dataset, folder, exporters, report)
-        report(f"Run finished: {folder.path}")
-    return folder.path
-
-
-def _silence(_: str) -> None:
-    """Report nothing: the first process speaks."""
+        if fabric.is_global_zero:
+            _evaluate(recipe, dataset, folder)
+            _export(recipe, dataset, folder, exporters)
+            reporter().line(f"Run finished: {folder.path}")
+        return folder.path
 
 
 def _start_folder(
@@ -114,17 +107,17 @@ def _start_folder(
     write_records(folder, recipe, {"data": dataset.fingerprint, "split": dataset.split, **taught})
 
 
-def _create_observers(recipe: Recipe, folder: RunFolder, fabric: Fabric, report: Report) -> Observers:
+def _create_observers(recipe: Recipe, folder: RunFolder, fabric: Fabric) -> Observers:
     """The recipe's observers; one that cannot work says so before data is opened or an older run is removed."""
     parts = recipe.observers if fabric.is_global_zero else {}
     created = {name: part.create(run_dir=folder.path) for name, part in parts.items()}
-    return Observers(created, report)
+    return Observers(created)
 
 
-def _train(trainer: Trainer, *, resume: bool, report: Report) -> None:
+def _train(trainer: Trainer, *, resume: bool) -> None:
     try:
         for line in [*trainer.notes, *(trainer.resume() if resume else [])]:
-            report(line)
+            reporter().line(line)
         trainer.fit()
     except BaseException as caught:
         error = blame(trainer.fabric, caught)
@@ -134,14 +127,14 @@ def _train(trainer: Trainer, *, resume: bool, report: Report) -> None:
         raise error from caught
 
 
-def _evaluate(recipe: Recipe, dataset: OpenedDataset, folder: RunFolder, report: Report) -> None:
+def _evaluate(recipe: Recipe, dataset: OpenedDataset, folder: RunFolder) -> None:
     if not dataset.val.samples:
         return
     generator, _ = load_model(folder.checkpoints.open(BEST))
     device = choose_device(recipe.training.device)
     record = evaluate_heldout(generator.to(device), dataset.train, dataset.val, device)
     save_record(record, folder.path / SUMMARY)
-    report(format_summary(record))
+    reporter().line(format_summary(record))
 
 
 def _export(
@@ -149,7 +142,6 @@ def _export(
     dataset: OpenedDataset,
     folder: RunFolder,
     exporters: dict[str, Exporter],
-    report: Report,
 ) -> None:
     if not exporters:
         return
@@ -164,7 +156,7 @@ def _export(
         views = Views(_real_inputs(item, subject.signature), f"sample {item.id}")
         return export_subject(subject, part, exporters[name], folder.exports, origin=source, views=views)
 
-    export_each({name: partial(one, name) for name in exporters}, lambda made: report(f"Exported {made}"))
+    export_each({name: partial(one, name) for name in exporters})
 
 
 def _real_inputs(item: Item, signature: Signature) -> dict[str, Tensor]:

@@ -13,10 +13,10 @@ from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.model.weights import read_spec
-from neuropbr_core.progress import bar, silent
 from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.recipe.teaching import teachers_recipe
+from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import PROVENANCE, RECIPE, RunFolder
 from neuropbr_core.runs.preflight import check_networks
 from neuropbr_core.training.checkpoints.state import Progress
@@ -95,14 +95,13 @@ def plan_teacher(recipe: Recipe) -> TeacherPlan | None:
     return TeacherPlan(section, folder.path, theirs, "there" if finished else "interrupted", _notes(made, theirs))
 
 
-def obtain_teacher(recipe: Recipe, train: Callable[..., Path], fabric: Fabric, report: Report) -> FoundTeacher | None:
+def obtain_teacher(recipe: Recipe, train: Callable[..., Path], fabric: Fabric) -> FoundTeacher | None:
     """Check a recipe's networks, its teacher's among them, and make the teacher if it is missing.
 
     Args:
         recipe: The recipe.
         train: `training.run.run`.
         fabric: Knows the processes.
-        report: Receives a line before something takes long.
 
     Returns:
         The teacher; None for a recipe without one.
@@ -118,25 +117,24 @@ def obtain_teacher(recipe: Recipe, train: Callable[..., Path], fabric: Fabric, r
             f"{plan.place}: the teacher must be trained first, which {fabric.world_size} processes of its student "
             f"cannot do; train it with `neuropbr run {plan.section.recipe}`, or start the student in one process"
         )
-    return None if plan is None else ensure_teacher(plan, train, report)
+    return None if plan is None else ensure_teacher(plan, train)
 
 
-def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path], report: Report) -> FoundTeacher:
+def ensure_teacher(plan: TeacherPlan, train: Callable[..., Path]) -> FoundTeacher:
     """Make the teacher's run if it must be made, and open its best checkpoint.
 
     Args:
         plan: From `plan_teacher`.
         train: `training.run.run`.
-        report: Receives a line before something takes long.
     """
     for note in plan.notes:
-        report(f"Teacher: {note}")
+        reporter().line(f"Teacher: {note}")
     if plan.recipe is not None and plan.state != "there":
         resume = plan.state == "interrupted" and bool(RunFolder(plan.place).checkpoints.names())
         how = "was interrupted and is continued" if resume else "is missing and is trained"
-        report(f"Teacher: {plan.place} {how} first, from {plan.section.recipe}")
+        reporter().line(f"Teacher: {plan.place} {how} first, from {plan.section.recipe}")
         overwrite = plan.place.exists() and not resume
-        train(plan.recipe, resume=resume, overwrite=overwrite, report=report)
+        train(plan.recipe, resume=resume, overwrite=overwrite)
     return open_teacher(find_checkpoint(plan.place))
 
 
@@ -163,7 +161,7 @@ def shards_folder(recipe: Recipe, teacher: FoundTeacher) -> Path:
     return teacher.shards(recipe.data.output_size) if named is None else Path(named)
 
 
-def open_taught(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric, report: Report) -> OpenedDataset:
+def open_taught(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric) -> OpenedDataset:
     """Open a recipe's dataset; a student's is split as its teacher's was, and has the predictions of `mode: shards`.
 
     Predictions that are missing are made first, by each process its share.
@@ -171,12 +169,11 @@ def open_taught(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric, re
     Raises:
         DataError: The recipe's own split contradicts the teacher's, or the shards do not fit teacher or data.
     """
-    progress = bar if fabric.is_global_zero else silent
     split = None if teacher is None else teacher.splitter(recipe.data, recipe.training.seed)
     profiled = teacher is not None and is_online(recipe) and teacher.spec.section.reflectance_profile
     dataset = first_then_others(
         fabric,
-        lambda: open_dataset(recipe, choose_split=split, overviews=profiled, say=report, progress=progress),
+        lambda: open_dataset(recipe, choose_split=split, overviews=profiled),
     )
     if teacher is None or is_online(recipe):
         return dataset
@@ -184,7 +181,7 @@ def open_taught(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric, re
     wanted = marks_of(dataset, dataset.train.samples)
     there = first(fabric, lambda: read_shards(folder))
     if any(mark.id not in there.samples for mark in wanted):
-        make_shards(teacher, recipe, folder, size=size, fabric=fabric, say=report, progress=progress)
+        make_shards(teacher, recipe, folder, size=size, fabric=fabric)
         fabric.barrier()
     shards = read_shards(folder)
     require(shards, teacher.mark, size, wanted)

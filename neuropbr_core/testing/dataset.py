@@ -177,6 +177,6 @@ class DatasetSuite(ComponentSuite):
         """All samples in one batch."""
         data = replace(opened.data, pack=pack)
         digests = digest_images(opened.source, opened.samples)
-        images = open_images(opened.source, opened.samples, data, digests, say=lambda _: None)
+        images = open_images(opened.source, opened.samples, data, digests)
         dataset = MaterialDataset(opened.samples, data, images)
         return next(iter(val_loader(dataset, len(opened.samples))))

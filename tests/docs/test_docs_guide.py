@@ -302,7 +302,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     places = [f"data.root={base / 'data'}", f"training.runs_dir={base / 'runs'}"]
     recipe = load_recipe("neuropbr:quickstart", [*small, *places])
-    return run(recipe, report=lambda _: None)
+    return run(recipe)
 
 
 def test_signals_are_written(finished: Path) -> None:

@@ -65,7 +65,7 @@ def test_every_recipe_has_a_small_form() -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_trains(name: str, captures: Path, tmp_path: Path) -> None:
     places = [f"data.root={captures}", f"training.runs_dir={tmp_path}", "training.device=cpu"]
-    folder = run(load_recipe(f"neuropbr:{name}", [*SIZES, *places, *SMALL[name]]), report=lambda _: None)
+    folder = run(load_recipe(f"neuropbr:{name}", [*SIZES, *places, *SMALL[name]]))
     rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     (epoch,) = (row for row in rows if row["event"] == "epoch")
     assert epoch["step"] >= 2

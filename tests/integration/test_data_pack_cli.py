@@ -12,6 +12,7 @@ from neuropbr_core import open_dataset
 from neuropbr_core.cli.data import data
 from neuropbr_core.data.images.files import write_png
 from neuropbr_core.errors import DataError
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 
 
 @pytest.fixture
@@ -29,8 +30,9 @@ def test_a_run_finds_what_the_command_packed(dataset, make_recipe):
     report = json.loads(result.stdout)
     assert (report["folder"], report["samples"], report["kept"]) == (str(dataset / ".pack"), 8, 0)
     assert report["packed"] > 40
-    lines = []
-    opened = open_dataset(make_recipe(f"data.root={dataset}"), say=lines.append)
+    with reporting_to(RecordingReporter()) as told:
+        opened = open_dataset(make_recipe(f"data.root={dataset}"))
+    lines = told.lines
     assert (lines, opened.train.images.instant) == ([], True)
 
 

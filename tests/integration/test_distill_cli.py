@@ -24,7 +24,7 @@ MakeRecipe = Callable[..., Recipe]
 def teacher(module_recipe: MakeRecipe) -> Path:
     """A small teacher's run."""
     quiet = ("observers={progress: null, grid: null, tensorboard: null}", "export.torchscript=null")
-    return run(module_recipe(*quiet, "training.epochs=1"), run_name="teacher", report=lambda _: None)
+    return run(module_recipe(*quiet, "training.epochs=1"), run_name="teacher")
 
 
 def shards(*arguments: object) -> Result:

@@ -19,6 +19,7 @@ from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeE
 from neuropbr_core.maps import MAPS
 from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.plan import plan_run
 from neuropbr_core.runs.run import run
@@ -49,10 +50,6 @@ TEACHER = (
 HELD_BACK = {"acg_Bricks102", "t3_Sci-Fi_Wall_014"}
 
 
-def silent(_: str) -> None:
-    """Say nothing."""
-
-
 def rows(folder: Path, event: str) -> list[dict[str, Any]]:
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [row for row in map(json.loads, lines) if row["event"] == event]
@@ -72,8 +69,9 @@ def make_student(make_recipe: MakeRecipe) -> MakeRecipe:
 @pytest.fixture(scope="module")
 def first(module_recipe: MakeRecipe) -> tuple[Path, list[str]]:
     """A student's run, made with its teacher and shards by one command, and what that said."""
-    said: list[str] = []
-    return run(student_of(module_recipe), run_name="first", report=said.append), said
+    with reporting_to(RecordingReporter()) as told:
+        folder = run(student_of(module_recipe), run_name="first")
+    return folder, told.lines
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +104,9 @@ def test_one_command_makes_the_teacher_its_shards_and_the_student(first: tuple[P
 def test_what_is_there_is_not_made_again(
     first: tuple[Path, list[str]], teacher: Path, module_recipe: MakeRecipe
 ) -> None:
-    said: list[str] = []
-    run(student_of(module_recipe), run_name="second", report=said.append)
+    with reporting_to(RecordingReporter()) as told:
+        run(student_of(module_recipe), run_name="second")
+    said = told.lines
     assert not any(line.startswith(("Teacher", "Predicting")) for line in said)
 
 
@@ -155,7 +154,7 @@ def test_stored_and_live_predictions_agree(make_student: MakeRecipe, teacher: Pa
     towards an orientation, which leaves the untouched visits to compare."""
     recipe = taught_by(teacher, make_student("data.crop_size=null", "data.augment=false"))
     found = open_teacher(teacher / "checkpoints" / "epoch_0001")
-    stored = open_taught(recipe, found, make_fabric(recipe.training), silent)
+    stored = open_taught(recipe, found, make_fabric(recipe.training))
     online = OnlineTeacher(*load_model(found.checkpoint), recipe.data, make_fabric(recipe.training))
     for index in range(3):
         batch = collate([stored.train[index]])
@@ -203,7 +202,7 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
         shutil.copy(teacher / "provenance.json", place)
         recipe = taught_by(place, make_student("model.reflectance_profile=false"), mode="online")
         found = open_teacher(place / "checkpoints" / "epoch_0001")
-        dataset = open_taught(recipe, found, make_fabric(recipe.training), silent)
+        dataset = open_taught(recipe, found, make_fabric(recipe.training))
         prepared = prepare(collate([dataset.train[0]]), recipe.data, "cpu")
         assert prepared.views.shape[-1] == 16
         assert (prepared.overview is not None) == wanted
@@ -225,7 +224,7 @@ def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student:
     assert online is not None
     shown: list[int] = []
     online.generator.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[1]))
-    dataset = open_taught(recipe, found, fabric, silent)
+    dataset = open_taught(recipe, found, fabric)
     batches = [each for group in Feed(recipe, dataset.train, fabric, online).groups(0, 0) for each in group.batches]
     assert {each.views.shape[1] for each in batches} > {3}
     assert shown == [3] * len(batches)
@@ -236,13 +235,13 @@ def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student:
 def test_a_live_teacher_teaches_maps_and_features(make_student: MakeRecipe, teacher: Path, weight: float) -> None:
     settings = (f"losses.distillation.feature_weight={weight}", "data.jitter.exposure=0.5", "teacher.mode=online")
     recipe = taught_by(teacher, make_student(*settings), mode="online")
-    folder = run(recipe, run_name="live", report=silent)
+    folder = run(recipe, run_name="live")
     terms = {name for row in rows(folder, "train") for name in row if "/feature_" in name}
     wanted = {"loss/distillation/feature_latent", "loss/distillation/feature_decoder0"}
     assert terms == (wanted if weight else set())
     if weight:
         longer = make_student(*settings, "training.epochs=2")
-        run(taught_by(teacher, longer, mode="online"), run_name="live", resume=True, report=silent)
+        run(taught_by(teacher, longer, mode="online"), run_name="live", resume=True)
         assert len(rows(folder, "epoch")) == 2
         with pytest.raises(RunError, match=r"another teacher \(.*epoch_0001\) than it has now \(none\)"):
             check_same_teacher(RunFolder(folder), None)
@@ -260,11 +259,12 @@ def test_an_interrupted_teacher_is_continued(make_student: MakeRecipe, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_train_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(recipe, run_name="student", report=silent)
+            run(recipe, run_name="student")
     plan = plan_run(recipe, Path("s"), resume=False, overwrite=False)
     assert any("was interrupted and is continued first, 2 epochs of neuropbr:quickstart" in line for line in plan)
-    said: list[str] = []
-    run(recipe, run_name="student", report=said.append)
+    with reporting_to(RecordingReporter()) as told:
+        run(recipe, run_name="student")
+    said = told.lines
     assert "was interrupted and is continued first" in said[0]
     assert any("Resuming after epoch 1 of 2" in line for line in said)
 
@@ -305,11 +305,11 @@ def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, te
 def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: Path) -> None:
     own = taught_by(teacher, make_student("data.val_materials=[]", "data.val_ratio=0.9", "training.seed=7"))
     found = open_teacher(teacher / "checkpoints" / "epoch_0001")
-    dataset = open_taught(own, found, make_fabric(own.training), silent)
+    dataset = open_taught(own, found, make_fabric(own.training))
     assert set(dataset.split["val"]) == HELD_BACK
     cheat = taught_by(teacher, make_student("data.val_materials=[t3_Pebbles_025]"))
     with pytest.raises(DataError, match=r"contradicts the teacher's split: it holds back 't3_Pebbles_025', which the "):
-        run(cheat, run_name="cheat", report=silent)
+        run(cheat, run_name="cheat")
     assert not (Path(cheat.training.runs_dir) / "cheat").exists()
 
 
@@ -331,7 +331,7 @@ def test_shards_that_do_not_fit_are_refused(make_student: MakeRecipe, teacher: P
     larger = make_student("data.image_size=64", "data.output_size=64", "data.crop_size=32")
     recipe = taught_by(teacher, larger, shards=str(teacher / "shards-32"))
     with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
-        run(recipe, run_name="large", report=silent)
+        run(recipe, run_name="large")
     with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
         plan_run(recipe, Path("large"), resume=False, overwrite=False)
 
@@ -339,15 +339,15 @@ def test_shards_that_do_not_fit_are_refused(make_student: MakeRecipe, teacher: P
 def test_teachers_that_are_not_there_are_refused(make_student: MakeRecipe, tmp_path: Path) -> None:
     gone = taught_by(tmp_path / "gone", make_student())
     with pytest.raises(CheckpointError, match="is no run with a checkpoint"):
-        run(gone, run_name="student", report=silent)
+        run(gone, run_name="student")
     recipe = make_student()
     place = Path(recipe.training.runs_dir) / "quickstart"
     place.mkdir(parents=True)
     (place / "photo.jpg").write_bytes(b"dear")
     with pytest.raises(RunError, match="the teacher's run belongs there, but it is not empty and no run"):
-        run(recipe, run_name="student", report=silent)
+        run(recipe, run_name="student")
     with pytest.raises(RecipeError, match="quickstart_student:1:1 teacher: has a teacher itself"):
-        run(make_student("teacher.recipe=neuropbr:quickstart_student", "teacher.overrides=[]"), report=silent)
+        run(make_student("teacher.recipe=neuropbr:quickstart_student", "teacher.overrides=[]"))
 
 
 def test_features_need_a_live_teacher(make_student: MakeRecipe) -> None:
@@ -359,7 +359,7 @@ def test_what_cannot_work_is_refused_before_the_teacher_is_trained(make_student:
     online = ("teacher.mode=online",)
     unknown = make_student(*online, "losses.distillation={feature_weight: 1, features: {latent: middle}}")
     with pytest.raises(ModelError, match="the teacher has no middle; it has latent, decoder0"):
-        run(unknown, report=silent)
+        run(unknown)
     plain = (
         "data.alignment=none",
         "model.view_conditioning=none",
@@ -368,12 +368,12 @@ def test_what_cannot_work_is_refused_before_the_teacher_is_trained(make_student:
         "model.ratio_images=false",
     )
     with pytest.raises(RunError, match=r"trained with data.alignment: recorded, the student has none.*mode: shards"):
-        run(make_student(*online, *plain), report=silent)
+        run(make_student(*online, *plain))
     deep = [*TEACHER, "data.image_size=48", "data.output_size=48", "model.encoder.channels=[8, 8, 8, 8]"]
     deep[6] = "model.decoder.channels=[8, 8, 8]"
     settings = (*online, f"teacher.overrides={json.dumps(deep)}", "data.image_size=64", "data.output_size=64")
     with pytest.raises(
         RunError, match=r"a crop of 16 px is 12 px at the teacher's image_size of 48, .* multiples of 8"
     ):
-        run(make_student(*settings), report=silent)
+        run(make_student(*settings))
     assert not Path(unknown.training.runs_dir).exists()

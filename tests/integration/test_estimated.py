@@ -44,5 +44,5 @@ def test_a_run_on_estimated_cameras(make_recipe: MakeRecipe, tmp_path: Path) -> 
         assert found.gains is None
     assert estimated.train[0].gains is not None
     assert (tmp_path / "pool/input/cameras.estimated.json").is_file()
-    folder = run(recipe, run_name="estimated", report=lambda _: None)
+    folder = run(recipe, run_name="estimated")
     assert neuropbr_core.load_generator(folder).needs_cameras

@@ -25,7 +25,7 @@ MakeRecipe = Callable[..., Recipe]
 
 @pytest.fixture(scope="module")
 def trained(module_recipe: MakeRecipe) -> Path:
-    return run(module_recipe("training.epochs=1", "export.torchscript=null"), run_name="scored", report=lambda _: None)
+    return run(module_recipe("training.epochs=1", "export.torchscript=null"), run_name="scored")
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_alignment_equals_that_of_the_cpu() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_run_with_a_critic_trains_and_exports(make_recipe: Callable[..., Recipe], precision: str) -> None:
     recipe = make_recipe("training.device=cuda", f"training.precision={precision}", "losses.gan={layers: 2, width: 8}")
-    folder = run(recipe, run_name=precision, report=lambda _: None)
+    folder = run(recipe, run_name=precision)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["scores"]["albedo"]["model"]["psnr"] > 10
     assert (folder / "exports" / "torchscript.pt").is_file()
@@ -75,9 +75,9 @@ def test_a_run_with_a_critic_trains_and_exports(make_recipe: Callable[..., Recip
 
 def test_a_run_resumes_on_the_device(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     short = make_recipe("training.device=cuda", "training.epochs=1", "export.torchscript=null")
-    run(short, run_name="resumed", report=lambda _: None)
+    run(short, run_name="resumed")
     longer = make_recipe("training.device=cuda", "training.epochs=2", "export.torchscript=null")
-    run(longer, run_name="resumed", resume=True, report=lambda _: None)
+    run(longer, run_name="resumed", resume=True)
     assert (tmp_path / "runs" / "resumed" / "checkpoints" / "epoch_0002").is_dir()
 
 
@@ -99,10 +99,10 @@ def test_the_scaler_of_fp16_drops_overflows_and_survives_a_resume(
         return result
 
     monkeypatch.setattr(Stepper, "step", watch)
-    run(make_recipe(*settings, gan, "training.epochs=1"), run_name="fp16", report=lambda _: None)
+    run(make_recipe(*settings, gan, "training.epochs=1"), run_name="fp16")
     assert scales[-1] < 2.0**60
     last = scales[-1]
-    folder = run(make_recipe(*settings, gan, "training.epochs=2"), run_name="fp16", resume=True, report=lambda _: None)
+    folder = run(make_recipe(*settings, gan, "training.epochs=2"), run_name="fp16", resume=True)
     assert scales[3] <= last
     state = torch.load(folder / "checkpoints" / "epoch_0002" / "training_state.pt", weights_only=True)
     assert state["scaler"]["scale"] == scales[-1]
@@ -129,7 +129,7 @@ def test_sharded_training_equals_that_of_one_process(
 ) -> None:
     processes = min(2, torch.cuda.device_count())
     plain = ("training.device=cuda", f"training.precision={precision}", "export.torchscript=null", "losses.ssim=null")
-    one = run(make_recipe(*plain, "training.batch_size=2"), run_name="one", report=lambda _: None)
+    one = run(make_recipe(*plain, "training.batch_size=2"), run_name="one")
     sharded = make_recipe(*plain, "training.strategy=fsdp", f"training.batch_size={2 // processes}")
     launch(sharded, tmp_path / "fsdp.yaml", "fsdp", processes)
     first, second = (load_model(folder / "checkpoints" / "epoch_0002")[0] for folder in (one, one.with_name("fsdp")))
@@ -141,7 +141,7 @@ def test_sharded_training_equals_that_of_one_process(
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_synchronised_batch_norm_sees_the_global_batch(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     norms = ("model.encoder.norm=batch", "model.decoder.norm=batch", "training.device=cuda", "export.torchscript=null")
-    one = run(make_recipe(*norms, "training.batch_size=2"), run_name="one", report=lambda _: None)
+    one = run(make_recipe(*norms, "training.batch_size=2"), run_name="one")
     two = make_recipe(*norms, "training.batch_size=1", "training.sync_batch_norm=true")
     launch(two, tmp_path / "two.yaml", "two", 2)
     first, second = (load_model(folder / "checkpoints" / "epoch_0002")[0] for folder in (one, one.with_name("two")))
@@ -155,8 +155,8 @@ def test_switches_change_nothing_on_the_device(make_recipe: Callable[..., Recipe
     switched = make_recipe(
         "training.device=cuda", "training.precision=fp32", "export.torchscript=null", parts, "training.compile=true"
     )
-    one = run(plain, run_name="plain", report=lambda _: None)
-    two = run(switched, run_name="switched", report=lambda _: None)
+    one = run(plain, run_name="plain")
+    two = run(switched, run_name="switched")
     first, second = (load_model(folder / "checkpoints" / "epoch_0002")[0] for folder in (one, two))
     for name, value in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value, atol=2e-3, rtol=2e-3)

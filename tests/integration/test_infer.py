@@ -29,7 +29,7 @@ MakeRecipe = Callable[..., Recipe]
 
 @pytest.fixture
 def trained(make_recipe: MakeRecipe) -> Path:
-    return run(make_recipe("training.epochs=1", "export.torchscript=null"), run_name="small", report=lambda _: None)
+    return run(make_recipe("training.epochs=1", "export.torchscript=null"), run_name="small")
 
 
 def infer(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":

@@ -43,7 +43,7 @@ def folder(_folder: Path, make_recipe: MakeRecipe) -> Path:
         recipe = make_recipe(
             gan, "export.torchscript=null", "training.log_images_every_n_epochs=2", f"training.runs_dir={_folder}"
         )
-        run(recipe, run_name="signals", report=lambda _: None)
+        run(recipe, run_name="signals")
     return _folder / "signals"
 
 

@@ -14,6 +14,7 @@ from neuropbr_core.contracts import EpochSummary, Observer
 from neuropbr_core.errors import DataError, ExportError, ModelError, RunError
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.run import run
 from neuropbr_core.training.loop.trainer import Trainer
 
@@ -51,7 +52,9 @@ def lines() -> list[str]:
 
 
 def test_a_run_leaves_everything_that_it_promises(make_recipe: MakeRecipe, lines: list[str]) -> None:
-    folder = run(make_recipe(), run_name="whole", report=lines.append)
+    with reporting_to(RecordingReporter()) as told:
+        folder = run(make_recipe(), run_name="whole")
+    lines = told.lines
     store = folder / "checkpoints"
     assert (store / "latest").read_text(encoding="utf-8").strip() == "epoch_0002"
     assert (store / "best").read_text(encoding="utf-8").strip() in ("epoch_0001", "epoch_0002")
@@ -80,7 +83,7 @@ def test_a_run_leaves_everything_that_it_promises(make_recipe: MakeRecipe, lines
 
 def test_a_gan_joins_when_its_epoch_comes(make_recipe: MakeRecipe) -> None:
     gan = "losses.gan={weight: 0.05, start_epoch: 1, layers: 2, width: 8}"
-    folder = run(make_recipe(gan, "export.torchscript=null"), run_name="gan", report=lambda _: None)
+    folder = run(make_recipe(gan, "export.torchscript=null"), run_name="gan")
     critic = [any(key.startswith("critic/") for key in row) for row in rows(folder, "train")]
     assert critic == [False] * 3 + [True] * 3
 
@@ -90,12 +93,12 @@ def test_an_interrupted_run_continues_as_if_it_had_not_stopped(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
 ) -> None:
     recipe = make_recipe("export.torchscript=null", "training.epochs=3", "optimizer.scheduler=plateau", *settings)
-    whole = run(recipe, run_name="whole", report=lambda _: None)
+    whole = run(recipe, run_name="whole")
     with monkeypatch.context() as patch:
         interrupt_before_epoch(patch, 1)
         with pytest.raises(KeyboardInterrupt):
-            run(recipe, run_name="stopped", report=lambda _: None)
-    stopped = run(recipe, run_name="stopped", resume=True, report=lambda _: None)
+            run(recipe, run_name="stopped")
+    stopped = run(recipe, run_name="stopped", resume=True)
     for event in ("train", "epoch", "validation"):
         assert without_clock(rows(stopped, event)) == without_clock(rows(whole, event))
     first, second = weights(whole, "epoch_0003"), weights(stopped, "epoch_0003")
@@ -109,12 +112,13 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
     with monkeypatch.context() as patch:
         interrupt_before_epoch(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            run(recipe, run_name="damaged", report=lambda _: None)
+            run(recipe, run_name="damaged")
     folder = Path(recipe.training.runs_dir) / "damaged"
     file = folder / "checkpoints" / "epoch_0002" / "training_state.pt"
     file.write_bytes(file.read_bytes()[:100])
-    said: list[str] = []
-    run(recipe, run_name="damaged", resume=True, report=said.append)
+    with reporting_to(RecordingReporter()) as told:
+        run(recipe, run_name="damaged", resume=True)
+    said = told.lines
     assert any("epoch_0002" in line and "damaged" in line for line in said)
     assert any("Resuming after epoch 1 of 3" in line for line in said)
     assert weights(folder, "epoch_0003")
@@ -122,7 +126,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
 
 def test_periodic_checkpoints_are_kept_and_others_are_not(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("export.torchscript=null", "training.epochs=5", "training.save_every_n_epochs=2")
-    folder = run(recipe, run_name="kept", report=lambda _: None)
+    folder = run(recipe, run_name="kept")
     store = folder / "checkpoints"
     kept = {path.name for path in store.glob("epoch_*")}
     best = (store / "best").read_text(encoding="utf-8").strip()
@@ -131,44 +135,44 @@ def test_periodic_checkpoints_are_kept_and_others_are_not(make_recipe: MakeRecip
 
 def test_a_taken_name_is_refused_and_overwrite_replaces_only_runs(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe("export.torchscript=null", "training.epochs=1")
-    folder = run(recipe, run_name="taken", report=lambda _: None)
+    folder = run(recipe, run_name="taken")
     with pytest.raises(RunError, match=r"--resume.*--overwrite.*--run-name"):
-        run(recipe, run_name="taken", report=lambda _: None)
+        run(recipe, run_name="taken")
     (folder / "mine.txt").write_text("kept until now", encoding="utf-8")
-    run(recipe, run_name="taken", overwrite=True, report=lambda _: None)
+    run(recipe, run_name="taken", overwrite=True)
     assert not (folder / "mine.txt").exists()
     other = folder.parent / "photos"
     other.mkdir()
     (other / "holiday.jpg").write_bytes(b"dear")
     with pytest.raises(RunError, match="no run, so --overwrite will not remove it"):
-        run(recipe, run_name="photos", overwrite=True, report=lambda _: None)
+        run(recipe, run_name="photos", overwrite=True)
     assert (other / "holiday.jpg").read_bytes() == b"dear"
     with pytest.raises(RunError, match="resumed or overwritten, not both"):
-        run(recipe, run_name="taken", resume=True, overwrite=True, report=lambda _: None)
+        run(recipe, run_name="taken", resume=True, overwrite=True)
     assert weights(folder, "epoch_0001")
     with pytest.raises(RunError, match="no run to resume"):
-        run(recipe, run_name="nowhere", resume=True, report=lambda _: None)
+        run(recipe, run_name="nowhere", resume=True)
 
 
 def test_a_bad_dataset_leaves_the_run_that_was_to_be_replaced(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    folder = run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="kept", report=lambda _: None)
+    folder = run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="kept")
     with pytest.raises(DataError, match="no samples found"):
-        run(make_recipe(f"data.root={tmp_path / 'gone'}"), run_name="kept", overwrite=True, report=lambda _: None)
+        run(make_recipe(f"data.root={tmp_path / 'gone'}"), run_name="kept", overwrite=True)
     assert weights(folder, "epoch_0001")
 
 
 def test_a_taken_name_is_refused_before_anything_is_rendered(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="early", report=lambda _: None)
+    run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="early")
     render = "data.synthesize={materials: 'neuropbr:examples/materials', samples: 8, size: 32}"
     with pytest.raises(RunError, match="a run of that name already"):
-        run(make_recipe(render, f"data.root={tmp_path / 'new'}"), run_name="early", report=lambda _: None)
+        run(make_recipe(render, f"data.root={tmp_path / 'new'}"), run_name="early")
     assert not (tmp_path / "new").exists()
 
 
 def test_without_held_back_materials_a_starting_gan_does_not_hide_the_best(make_recipe: MakeRecipe) -> None:
     settings = ("export.torchscript=null", "data.val_ratio=0", "data.val_materials=[]", "training.epochs=3")
     gan = "losses.gan={weight: 1000, start_epoch: 1, layers: 2, width: 8}"
-    folder = run(make_recipe(*settings, gan), run_name="late", report=lambda _: None)
+    folder = run(make_recipe(*settings, gan), run_name="late")
     scores = {row["epoch"]: row["loss/reconstruction"] for row in rows(folder, "epoch")}
     best = (folder / "checkpoints" / "best").read_text(encoding="utf-8").strip()
     assert best == f"epoch_{min(scores, key=lambda epoch: scores[epoch]):04d}"
@@ -176,26 +180,26 @@ def test_without_held_back_materials_a_starting_gan_does_not_hide_the_best(make_
 
 
 def test_resume_refuses_another_network(make_recipe: MakeRecipe) -> None:
-    run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="same", report=lambda _: None)
+    run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="same")
     other = make_recipe("export.torchscript=null", "model.decoder.head_channels=4")
     with pytest.raises(RunError, match="section `model` differs"):
-        run(other, run_name="same", resume=True, report=lambda _: None)
+        run(other, run_name="same", resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("optimizer.lr=1e25", "optimizer.warmup_epochs=0", "training.grad_clip_norm=0")
     with pytest.raises(RunError, match=r"\S+ is not finite in step \d+ of epoch \d.*clean/sample_"):
-        run(recipe, run_name="nan", report=lambda _: None)
+        run(recipe, run_name="nan")
 
 
 def test_a_size_that_the_encoder_cannot_take_is_refused_before_training(make_recipe: MakeRecipe) -> None:
     with pytest.raises(RunError, match=r"data\.crop_size: found 17, .* multiples of 2; the nearest is 16"):
-        run(make_recipe("data.crop_size=17"), run_name="odd", report=lambda _: None)
+        run(make_recipe("data.crop_size=17"), run_name="odd")
 
 
 def test_without_held_back_materials_best_is_by_training_loss(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("export.torchscript=null", "data.val_ratio=0", "data.val_materials=[]")
-    folder = run(recipe, run_name="all", report=lambda _: None)
+    folder = run(recipe, run_name="all")
     assert (folder / "checkpoints" / "best").exists()
     assert not (folder / "summary.json").exists()
 
@@ -221,8 +225,9 @@ def test_an_observer_that_fails_is_reported_once_and_left_out(
         return Clumsy() if use.endswith(":progress") else create(kind, use, options, **context)
 
     monkeypatch.setattr(registry, "create", clumsy)
-    said: list[str] = []
-    folder = run(make_recipe("export.torchscript=null"), run_name="clumsy", report=said.append)
+    with reporting_to(RecordingReporter()) as told:
+        folder = run(make_recipe("export.torchscript=null"), run_name="clumsy")
+    said = told.lines
     assert [line for line in said if line.startswith("observer")] == [
         "observer progress failed in metrics_logged and is left out from here on: ZeroDivisionError: dropped it"
     ]
@@ -256,15 +261,15 @@ def test_an_export_that_differs_from_the_model_is_not_kept_and_others_are(
     )
     differs = r"^export\.torchscript: the exported \w+ differs from the model's: .* the file was not kept$"
     with pytest.raises(ExportError, match=differs):
-        run(recipe, run_name="spoiled", report=lambda _: None)
+        run(recipe, run_name="spoiled")
     kept = {path.name for path in (Path(recipe.training.runs_dir) / "spoiled" / "exports").iterdir()}
     assert kept == {"second-48px.pt", "second-48px.pt.verify.json"}
 
 
 def test_an_unsuitable_size_leaves_the_run_that_was_to_be_replaced(make_recipe: MakeRecipe) -> None:
-    folder = run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="kept", report=lambda _: None)
+    folder = run(make_recipe("export.torchscript=null", "training.epochs=1"), run_name="kept")
     with pytest.raises(RunError, match="multiples of 2"):
-        run(make_recipe("data.crop_size=17"), run_name="kept", overwrite=True, report=lambda _: None)
+        run(make_recipe("data.crop_size=17"), run_name="kept", overwrite=True)
     with pytest.raises(ModelError, match="needs at least 192"):
-        run(make_recipe("losses.gan={}"), run_name="kept", overwrite=True, report=lambda _: None)
+        run(make_recipe("losses.gan={}"), run_name="kept", overwrite=True)
     assert weights(folder, "epoch_0001")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.run import run
 from neuropbr_core.training.checkpoints.store import BEST, CheckpointStore
 from neuropbr_core.training.loop import trainer
@@ -35,14 +36,14 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, losses: dict[in
     with monkeypatch.context() as patch:
         score(patch, losses)
         with pytest.raises(KeyboardInterrupt):
-            run(recipe, run_name="best", report=lambda _: None)
+            run(recipe, run_name="best")
     return CheckpointStore(Path(recipe.training.runs_dir) / "best" / "checkpoints")
 
 
 def test_the_best_is_kept_whatever_epochs_are_saved(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     score(monkeypatch, {1: 3.0, 2: 1.0, 3: 2.0, 4: 5.0})
     recipe = make_recipe(*QUIET, "training.epochs=4", "training.save_every_n_epochs=99")
-    store = CheckpointStore(run(recipe, run_name="best", report=lambda _: None) / "checkpoints")
+    store = CheckpointStore(run(recipe, run_name="best") / "checkpoints")
     assert store.pointed(BEST) == "epoch_0002"
     assert store.names() == ["epoch_0002", "epoch_0004"]
 
@@ -50,7 +51,7 @@ def test_the_best_is_kept_whatever_epochs_are_saved(make_recipe: MakeRecipe, mon
 def test_save_best_only_keeps_no_periodic_ones(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     score(monkeypatch, {1: 3.0, 2: 1.0, 3: 2.0, 4: 5.0})
     recipe = make_recipe(*QUIET, "training.epochs=4", "training.save_every_n_epochs=1", "training.save_best_only=true")
-    store = CheckpointStore(run(recipe, run_name="best", report=lambda _: None) / "checkpoints")
+    store = CheckpointStore(run(recipe, run_name="best") / "checkpoints")
     assert store.names() == ["epoch_0002", "epoch_0004"]
 
 
@@ -70,7 +71,7 @@ def test_a_run_killed_before_it_named_the_best_names_it_on_resume(
         store = interrupted(patch, recipe, {1: 3.0, 2: 1.0})
     assert store.pointed(BEST) == "epoch_0001"
     score(monkeypatch, {3: 2.0})
-    run(recipe, run_name="best", resume=True, report=lambda _: None)
+    run(recipe, run_name="best", resume=True)
     assert store.pointed(BEST) == "epoch_0002"
 
 
@@ -83,8 +84,9 @@ def test_when_the_best_is_damaged_a_later_one_takes_its_place(
     file = store.folder / "epoch_0001" / ("model.safetensors" if spoil == "truncated" else "manifest.json")
     file.write_bytes(file.read_bytes()[:100]) if spoil == "truncated" else file.unlink()
     score(monkeypatch, {3: 5.0, 4: 6.0})
-    said: list[str] = []
-    folder = run(recipe, run_name="best", resume=True, report=said.append)
+    with reporting_to(RecordingReporter()) as told:
+        folder = run(recipe, run_name="best", resume=True)
+    said = told.lines
     assert "warning: the best checkpoint epoch_0001 is damaged or gone; the best of the epochs from here on" in (
         "\n".join(said)
     )
@@ -104,6 +106,6 @@ def test_a_plateau_is_seen_without_held_back_materials(
 
     monkeypatch.setattr(LearningRates, "validated", listen)
     settings = ("data.val_ratio=0", "data.val_materials=[]", "optimizer.scheduler=plateau")
-    run(make_recipe(*QUIET, *settings), run_name="all", report=lambda _: None)
+    run(make_recipe(*QUIET, *settings), run_name="all")
     assert [epoch for _, epoch in told] == [1, 2]
     assert all(loss > 0 for loss, _ in told)

@@ -49,7 +49,7 @@ def test_a_spoiled_step_stops_the_run_and_nothing_after_it_is_saved(
     with pytest.raises(
         RunError, match=r"loss/l1/albedo is not finite in step 2 of epoch 2 \(samples \S+, \S+\); lower"
     ):
-        run(recipe, run_name="nan", report=lambda _: None)
+        run(recipe, run_name="nan")
     folder = Path(recipe.training.runs_dir) / "nan"
     store = folder / "checkpoints"
     assert sorted(path.name for path in store.glob("epoch_*")) == ["epoch_0001", "epoch_0001_step_000001"]
@@ -60,7 +60,7 @@ def test_a_spoiled_step_stops_the_run_and_nothing_after_it_is_saved(
 def test_skipping_goes_on_and_counts(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make_recipe(*QUIET, "training.on_nonfinite=skip", "training.ema=0.9")
     spoil(monkeypatch, 1, 4)
-    folder = run(recipe, run_name="skip", report=lambda _: None)
+    folder = run(recipe, run_name="skip")
     assert [row.get("skipped") for row in rows(folder, "train")] == [None, 1, None, None, 1, None]
     assert [row["skipped"] for row in rows(folder, "epoch")] == [1, 1]
     saved = load_file(folder / "checkpoints" / "epoch_0002" / "model.safetensors")
@@ -71,7 +71,7 @@ def test_skipping_gives_up(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPa
     recipe = make_recipe(*QUIET, "training.on_nonfinite=skip", "training.max_skips=2")
     spoil(monkeypatch, 1, 2, 3)
     with pytest.raises(RunError, match="2 steps in a row were not finite, the last one step 3 of epoch 1"):
-        run(recipe, run_name="skip", report=lambda _: None)
+        run(recipe, run_name="skip")
 
 
 def test_weights_that_are_not_finite_are_not_saved(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_weights_that_are_not_finite_are_not_saved(make_recipe: MakeRecipe, monk
     monkeypatch.setattr(Stepper, "step", spoiled)
     recipe = make_recipe(*QUIET, "training.save_every_n_steps=1")
     with pytest.raises(RunError, match="the weights are no longer finite after 5 steps, so they are not saved"):
-        run(recipe, run_name="weights", report=lambda _: None)
+        run(recipe, run_name="weights")
     store = Path(recipe.training.runs_dir) / "weights" / "checkpoints"
     assert sorted(path.name for path in store.glob("epoch_*")) == ["epoch_0001", "epoch_0001_step_000001"]
 
@@ -102,7 +102,7 @@ def test_a_run_out_of_memory_says_what_helps(make_recipe: MakeRecipe, monkeypatc
     with pytest.raises(
         RunError, match=r"out of memory on cpu in step 1 of epoch 1 \(CUDA out of .*\n.*\n  \w+\."
     ) as caught:
-        run(make_recipe(*QUIET, "data.crop_size=null"), run_name="starved", report=lambda _: None)
+        run(make_recipe(*QUIET, "data.crop_size=null"), run_name="starved")
     assert "training.batch_size=1 (now 2) with training.accumulate=2 (now 1)" in str(caught.value)
 
 
@@ -114,7 +114,7 @@ def test_a_validation_out_of_memory_is_told_from_a_step(
 
     monkeypatch.setattr(trainer, "validate", starve)
     with pytest.raises(RunError, match="in the validation of epoch 1, which predicts whole frames") as caught:
-        run(make_recipe(*QUIET), run_name="starved", report=lambda _: None)
+        run(make_recipe(*QUIET), run_name="starved")
     assert "training.batch_size=1 (now 2)" in str(caught.value)
     assert "crop_size" not in str(caught.value)
 
@@ -129,7 +129,7 @@ def test_steps_see_different_numbers_of_views(make_recipe: MakeRecipe, monkeypat
         return observe(self, prepared, epoch)
 
     monkeypatch.setattr(Stepper, "observe", watch)
-    run(make_recipe(*QUIET, "data.random_views=true", "training.epochs=4"), run_name="some", report=lambda _: None)
+    run(make_recipe(*QUIET, "data.random_views=true", "training.epochs=4"), run_name="some")
     assert set(seen) == {1, 2, 3}
 
 
@@ -149,7 +149,7 @@ def save_on_a_full_disk(self, progress, **details):
 
 Saver.save = save_on_a_full_disk
 try:
-    run(load_recipe(sys.argv[1]), run_name="full", report=print)
+    run(load_recipe(sys.argv[1]), run_name="full")
 except Exception as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -171,5 +171,5 @@ def test_a_full_disk_while_saving_leaves_the_checkpoint_before(make_recipe: Make
     assert "earlier checkpoints are untouched" in last
     store = Path(recipe.training.runs_dir) / "full" / "checkpoints"
     assert [path.name for path in store.glob("*epoch_*")] == ["epoch_0001"]
-    folder = run(recipe, run_name="full", resume=True, report=lambda _: None)
+    folder = run(recipe, run_name="full", resume=True)
     assert load_file(folder / "checkpoints" / "epoch_0002" / "model.safetensors")

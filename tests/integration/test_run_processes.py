@@ -69,7 +69,7 @@ def test_two_processes_train_like_one_with_the_same_global_batch(make_recipe: Ma
     one = make_recipe(*PLAIN, GAN, "training.batch_size=4")
     two = make_recipe(*PLAIN, GAN, "training.batch_size=2", "training.devices=2")
     process = launch(two, tmp_path / "two.yaml", "two")
-    single = run(one, run_name="one", report=lambda _: None)
+    single = run(one, run_name="one")
     out, _ = finish(process)
     double = single.with_name("two")
     assert len(rows(double, "train")) == 4
@@ -86,7 +86,7 @@ def test_accumulation_under_torchrun_equals_one_process(make_recipe: MakeRecipe,
     two = make_recipe(*PLAIN, "training.batch_size=2", "training.accumulate=2", "training.ema=0.5")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     process = launch(two, tmp_path / "two.yaml", "two", by=torchrun)
-    single = run(one, run_name="one", report=lambda _: None)
+    single = run(one, run_name="one")
     finish(process)
     double = single.with_name("two")
     first, second = rows(single, "train")[0], rows(double, "train")[0]

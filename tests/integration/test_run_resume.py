@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
@@ -64,7 +65,7 @@ def deadly(self, *details, **options):
     return result
 
 Stepper.step = deadly
-run(load_recipe(sys.argv[1]), run_name="killed", report=print)
+run(load_recipe(sys.argv[1]), run_name="killed")
 """
 
 
@@ -78,12 +79,13 @@ def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(
     last = random.Random(seed).randint(3, 8)  # noqa: S311 (the first checkpoint follows the second step)
     print(f"killed in step {last} of 9 (seed {seed})")
     recipe = make_recipe(*LONG, "training.save_every_n_steps=2", "training.log_every_n_steps=2", *settings)
-    whole = run(recipe, run_name="whole", report=lambda _: None)
+    whole = run(recipe, run_name="whole")
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), str(last)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    said: list[str] = []
-    resumed = run(recipe, run_name="killed", resume=True, report=said.append)
+    with reporting_to(RecordingReporter()) as told:
+        resumed = run(recipe, run_name="killed", resume=True)
+    said = told.lines
     saved = (last - 1) // 2 * 2 if (last - 1) % 3 else last - 1  # every two steps, and at the end of each epoch
     assert any(line.startswith(f"Resuming after epoch {saved // 3}") for line in said), said
     assert_same(whole, resumed, "epoch_0003")
@@ -102,11 +104,12 @@ def test_a_smaller_batch_starts_the_epoch_over_and_says_so(
 
     monkeypatch.setattr(Trainer, "_validate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(recipe, run_name="smaller", report=lambda _: None)
+        run(recipe, run_name="smaller")
     monkeypatch.setattr(Trainer, "_validate", finish)
-    said: list[str] = []
     changed = make_recipe(*LONG, "training.epochs=1", "training.batch_size=1")
-    folder = run(changed, run_name="smaller", resume=True, report=said.append)
+    with reporting_to(RecordingReporter()) as told:
+        folder = run(changed, run_name="smaller", resume=True)
+    said = told.lines
     assert any("2 steps into an epoch, but batches or samples are not those" in line for line in said)
     assert [row["step"] for row in rows(folder, "train")] == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -147,7 +150,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     saved = (folder / "checkpoints" / "latest").read_text().strip()
     assert saved == f"epoch_{step // 3:04d}" + (f"_step_{step % 3:06d}" if step % 3 else "")
     resumed = make_recipe(*LONG, f"training.epochs={step // 3 + 1}")
-    run(resumed, run_name="stopped", resume=True, report=lambda _: None)
+    run(resumed, run_name="stopped", resume=True)
     logged = [row["step"] for row in rows(folder, "train")]
     assert logged == list(range(1, 3 * (step // 3 + 1) + 1)), "every step once"
 

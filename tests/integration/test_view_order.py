@@ -23,7 +23,7 @@ from neuropbr_core.recipe.sections import Recipe
 )
 def test_permuted_views_give_the_same_maps(make_recipe: Callable[..., Recipe], settings: tuple[str, ...]) -> None:
     recipe = make_recipe("data.crop_size=null", *settings)
-    dataset = open_dataset(recipe, say=lambda _: None)
+    dataset = open_dataset(recipe)
     prepared = prepare(collate([dataset.val[0]]), recipe.data, "cpu")
     assert prepared.directions is not None
     torch.manual_seed(0)

@@ -20,7 +20,6 @@ from neuropbr_core.data.layout.scan import (
     view_name,
 )
 from neuropbr_core.parallel import run_jobs
-from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe.sections import Data
 
 
@@ -47,14 +46,13 @@ class CheckReport:
         return sum(finding.level == level for finding in self.findings)
 
 
-def check_dataset(data: Data, *, size: int | None = None, workers: int = 1, progress: Progress = silent) -> CheckReport:
+def check_dataset(data: Data, *, size: int | None = None, workers: int = 1) -> CheckReport:
     """Check a dataset: its layout, every image in it, and what the maps say of themselves.
 
     Args:
         data: Section `data` of a recipe.
         size: Side that images must have, in pixels; by default they must all have the most frequent one.
         workers: Processes that decode, as for `parallel.run_jobs`.
-        progress: Shows how far it is.
 
     Returns:
         Counts and all findings.
@@ -65,7 +63,7 @@ def check_dataset(data: Data, *, size: int | None = None, workers: int = 1, prog
     paths = locate(data)
     scan = scan_dataset(data, ends=False)
     jobs: list[SampleFolder | MaterialFolder] = [*_samples(paths, data), *_materials(paths.output)]
-    seen = run_jobs(examine, jobs, workers, progress, "checking folders")
+    seen = run_jobs(examine, jobs, workers, "checking folders")
     known = {(finding.path, finding.code) for finding in scan.findings}
     findings = [
         *scan.findings,

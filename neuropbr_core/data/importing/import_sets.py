@@ -13,7 +13,6 @@ from neuropbr_core.data.importing.sources import MaterialSet, find_sets
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.parallel import run_jobs
-from neuropbr_core.progress import Progress, silent
 
 Status = Literal["imported", "exists", "refused"]
 
@@ -63,7 +62,7 @@ class _Job:
     overwrite: bool
 
 
-def import_materials(  # noqa: PLR0913
+def import_materials(
     source: Path,
     out: Path,
     *,
@@ -72,7 +71,6 @@ def import_materials(  # noqa: PLR0913
     crop: bool = False,
     overwrite: bool = False,
     workers: int = 1,
-    progress: Progress = silent,
 ) -> ImportReport:
     """Bring the materials of a folder or zip file into a dataset.
 
@@ -84,7 +82,6 @@ def import_materials(  # noqa: PLR0913
         crop: Cut a centred square out of images that are none, instead of refusing them.
         overwrite: Replace materials of the same name.
         workers: Processes that convert, as for `parallel.run_jobs`.
-        progress: Shows how far it is.
 
     Returns:
         What became of each material.
@@ -101,7 +98,7 @@ def import_materials(  # noqa: PLR0913
         )
     first, doubles = _apart(found.sets)
     jobs = [_Job(material, out / "output" / material.name, size, crop, overwrite) for material in first]
-    done = run_jobs(_import_one, jobs, workers, progress, "importing materials")
+    done = run_jobs(_import_one, jobs, workers, "importing materials")
     done += doubles
     done += [Imported(Path(path).stem, "refused", notes=(f"{path}: {why}",)) for path, why in found.damaged.items()]
     return ImportReport(sorted(done, key=lambda one: one.name), found.ignored)

@@ -1,7 +1,7 @@
 """Which images a recipe packs, and whether it does."""
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
@@ -12,8 +12,8 @@ from neuropbr_core.data.pack.format import VIEW, ImageId, choose_folder, packed_
 from neuropbr_core.data.pack.store import DecodedImages, Images, PackedImages, read_image
 from neuropbr_core.data.pack.write import PackReport, amount, missing_images, write_pack
 from neuropbr_core.maps import MAPS
-from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.reporting import reporter
 from neuropbr_core.samples import Sample
 
 AUTO_SHARE = 0.5
@@ -43,9 +43,6 @@ def open_images(
     samples: Sequence[Sample[Any]],
     data: Data,
     digests: Mapping[Hashable, str],
-    *,
-    say: Callable[[str], None],
-    progress: Progress = silent,
 ) -> Images:
     """Return the images of samples: from a pack, which is completed first, or decoded when asked for.
 
@@ -54,8 +51,6 @@ def open_images(
         samples: Its samples.
         data: Section `data` of the recipe.
         digests: From `digest_images`.
-        say: Receives a line before packing, and when it is left out although the recipe leaves it open.
-        progress: Shows how far packing is.
 
     Raises:
         DataError: Images cannot be decoded, or the pack cannot be written.
@@ -67,10 +62,12 @@ def open_images(
     if missing := missing_images(folder, images.values()):
         needed = sum(image.stride for image in missing)
         if data.pack == "auto" and (reason := _hindrance(folder, needed)):
-            say(f"Not packing the images into {folder}: {reason}. They are decoded every time; see data.pack")
+            reporter().line(
+                f"Not packing the images into {folder}: {reason}. They are decoded every time; see data.pack"
+            )
             return DecodedImages(source, data.photo_size, data.output_size)
-        say(f"Packing {len(missing)} images into {folder}, once: {amount(needed)}")
-        pack_images(source, samples, data, digests, folder, say=say, progress=progress)
+        reporter().line(f"Packing {len(missing)} images into {folder}, once: {amount(needed)}")
+        pack_images(source, samples, data, digests, folder)
     return PackedImages(images, packed_images(folder))
 
 
@@ -80,9 +77,6 @@ def pack_images(
     data: Data,
     digests: Mapping[Hashable, str],
     folder: Path,
-    *,
-    say: Callable[[str], None],
-    progress: Progress = silent,
 ) -> PackReport:
     """Complete a pack with the images of samples.
 
@@ -92,8 +86,6 @@ def pack_images(
         data: Section `data` of the recipe; its sizes count.
         digests: From `digest_images`.
         folder: The pack.
-        say: Receives a line when another process has to be waited for.
-        progress: Shows how far it is.
 
     Raises:
         DataError: Images cannot be decoded, or the pack cannot be written.
@@ -102,7 +94,7 @@ def pack_images(
         image: partial(read_image, source, key, role, image.size)
         for (role, key), image in _images(samples, data, digests).items()
     }
-    return write_pack(folder, wanted, say=say, progress=progress)
+    return write_pack(folder, wanted)
 
 
 def _images(samples: Sequence[Sample[Any]], data: Data, digests: Mapping[Hashable, str]) -> dict[Asked, ImageId]:

@@ -20,7 +20,7 @@ from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.pack.format import SUFFIX, ImageId, footer, packed_images, shards
 from neuropbr_core.errors import DataError
 from neuropbr_core.machine import cores
-from neuropbr_core.progress import Progress, silent
+from neuropbr_core.reporting import reporter, track
 
 Stored = npt.NDArray[np.uint8]
 Read = Callable[[], Stored]
@@ -54,8 +54,6 @@ def write_pack(
     wanted: Mapping[ImageId, Read],
     *,
     threads: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
-    progress: Progress = silent,
 ) -> PackReport:
     """Add the images that a pack lacks.
 
@@ -65,8 +63,6 @@ def write_pack(
         folder: The pack; created when missing.
         wanted: Every image that it must have, with what decodes it. Neighbours end up side by side.
         threads: Images decoded at a time; None takes one a core.
-        say: Receives a line when another process packs into the folder; it is waited for, and its work used.
-        progress: Shows how far it is.
 
     Returns:
         What was done.
@@ -77,11 +73,11 @@ def write_pack(
     """
     start = time.monotonic()
     problems: list[str] = []
-    with _explained(folder), _alone(folder, say):
+    with _explained(folder), _alone(folder):
         missing = missing_images(folder, wanted)
         _require_room(folder, missing)
         jobs = [(image, wanted[image]) for image in missing]
-        decoded = progress(_decoded(jobs, threads or cores(), problems), len(jobs), "packing images")
+        decoded = track(_decoded(jobs, threads or cores(), problems), len(jobs), "packing images")
         written = _write(folder, (pair for pair in decoded if pair is not None))
     raise_problems(problems)
     nbytes = sum(image.nbytes for image in written)
@@ -110,7 +106,7 @@ def prune_pack(folder: Path, digests: Collection[str]) -> int:
     used = set(digests)
     if not folder.is_dir():
         return 0
-    with _explained(folder), _alone(folder, lambda _: None):
+    with _explained(folder), _alone(folder):
         idle = [shard.path for shard in shards(folder) if not any(image.digest in used for image in shard.images)]
         freed = sum(path.stat().st_size for path in idle)
         for path in idle:
@@ -233,14 +229,14 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes from packing into the folder, and clear away what a killed one left."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK_NAME).open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"Another process packs into {folder}; waiting for it")
+            reporter().line(f"Another process packs into {folder}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         for abandoned in folder.glob(f".*{SUFFIX}"):
             abandoned.unlink()

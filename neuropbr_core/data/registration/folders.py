@@ -13,7 +13,7 @@ from neuropbr_core.data.registration.register import Registration, register_phot
 from neuropbr_core.errors import DataError
 from neuropbr_core.machine import cores
 from neuropbr_core.maps import ALBEDO
-from neuropbr_core.progress import Progress, silent
+from neuropbr_core.reporting import track
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def register_files(found: PhotoSet) -> Registration:
     return register_photos([read_view(path) for path in found.photos], [str(path) for path in found.photos], texture)
 
 
-def register_sets(sets: Sequence[PhotoSet], progress: Progress = silent) -> Iterator[Registration | str]:
+def register_sets(sets: Sequence[PhotoSet]) -> Iterator[Registration | str]:
     """Register several sets of photos side by side.
 
     Yields:
@@ -64,7 +64,7 @@ def register_sets(sets: Sequence[PhotoSet], progress: Progress = silent) -> Iter
     """
     pool = ThreadPoolExecutor(cores())  # OpenCV and Pillow work without the interpreter's lock
     try:
-        yield from progress(pool.map(_try_to_register, sets), len(sets), "registering photos")
+        yield from track(pool.map(_try_to_register, sets), len(sets), "registering photos")
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -87,17 +87,16 @@ def align_folder(folder: Path) -> Aligned:
     Raises:
         DataError: The folder is missing or holds no photos.
     """
-    return _align({folder.resolve().name: PhotoSet(list_photos(folder))}, silent)
+    return _align({folder.resolve().name: PhotoSet(list_photos(folder))})
 
 
-def align_dataset(root: Path, progress: Progress = silent) -> Aligned:
+def align_dataset(root: Path) -> Aligned:
     """Register the photos of every sample below `ROOT/input` to the material's true albedo, where it is known.
 
     The clean photos of a sample stand for its dirty ones, which are the same with artefacts.
 
     Args:
         root: The dataset.
-        progress: Shows how far it is.
 
     Raises:
         DataError: There are no samples, or a folder holds no photos.
@@ -113,13 +112,11 @@ def align_dataset(root: Path, progress: Progress = silent) -> Aligned:
         for name, material in (metadata or {}).items()
         if (root / "output" / material / ALBEDO.file_name).is_file()
     }
-    return _align(
-        {name: PhotoSet(list_photos(folder), albedos.get(name)) for name, folder in sorted(folders.items())}, progress
-    )
+    return _align({name: PhotoSet(list_photos(folder), albedos.get(name)) for name, folder in sorted(folders.items())})
 
 
-def _align(sets: Mapping[str, PhotoSet], progress: Progress) -> Aligned:
-    named = dict(zip(sets, register_sets(list(sets.values()), progress), strict=True))
+def _align(sets: Mapping[str, PhotoSet]) -> Aligned:
+    named = dict(zip(sets, register_sets(list(sets.values())), strict=True))
     registrations = {name: result for name, result in named.items() if isinstance(result, Registration)}
     problems = [line for result in named.values() if isinstance(result, str) for line in result.splitlines()]
     return Aligned(registrations, problems)

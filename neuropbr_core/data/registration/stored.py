@@ -19,7 +19,6 @@ from neuropbr_core.data.registration.folders import PhotoSet, register_sets
 from neuropbr_core.data.registration.register import Registration
 from neuropbr_core.files import write_bytes
 from neuropbr_core.maps import ALBEDO
-from neuropbr_core.progress import Progress, silent
 
 ESTIMATED_NAME = "cameras.estimated.json"
 _METHOD = 1  # raised when the same photos would give other cameras
@@ -48,13 +47,12 @@ class _File(msgspec.Struct):
     samples: dict[str, Estimate]
 
 
-def estimate_cameras(samples: Sequence[Sample], file: Path, progress: Progress = silent) -> list[Sample]:
+def estimate_cameras(samples: Sequence[Sample], file: Path) -> list[Sample]:
     """Give samples the cameras that their photos tell.
 
     Args:
         samples: Samples whose views are files.
         file: Where estimates are kept; it may be missing, and need not be writable.
-        progress: Shows how far it is.
 
     Returns:
         The samples with cameras.
@@ -65,7 +63,7 @@ def estimate_cameras(samples: Sequence[Sample], file: Path, progress: Progress =
     known = read_estimates(file)
     prints = {sample.id: fingerprint_files([*sample.views, sample.maps[ALBEDO.name]]) for sample in samples}
     stale = [sample for sample in samples if _is_stale(known.get(sample.id), prints[sample.id])]
-    results = register_sets([PhotoSet(sample.views, sample.maps[ALBEDO.name]) for sample in stale], progress)
+    results = register_sets([PhotoSet(sample.views, sample.maps[ALBEDO.name]) for sample in stale])
     try:
         for count, (sample, result) in enumerate(zip(stale, results, strict=True), start=1):
             known[sample.id] = _estimate(prints[sample.id], result)

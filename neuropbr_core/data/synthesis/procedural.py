@@ -10,7 +10,7 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
 from neuropbr_core.materials.procedural.catalog import KINDS, REVISION, generate
 from neuropbr_core.materials.procedural.naming import material_name
-from neuropbr_core.progress import Progress, silent
+from neuropbr_core.reporting import track
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,18 @@ def procedural_materials(count: int, seed: int, kinds: Sequence[str] = KINDS) ->
     return [ProceduralMaterial(kinds[index % len(kinds)], seed + index // len(kinds)) for index in range(count)]
 
 
-def write_materials(
-    materials: Sequence[ProceduralMaterial], out: Path, size: int, progress: Progress = silent
-) -> list[Path]:
+def write_materials(materials: Sequence[ProceduralMaterial], out: Path, size: int) -> list[Path]:
     """Write materials as folders of four PNG maps; a folder of the same name is written over.
 
     Args:
         materials: What to write.
         out: Folder that gets a folder for each.
         size: Side of the maps in pixels.
-        progress: Shows how far it is.
 
     Returns:
         The folders.
     """
-    for material in progress(materials, len(materials), "making materials"):
+    for material in track(materials, len(materials), "making materials"):
         for name, values in material.stored(size).items():
             write_map(out / material.name, MAPS[name], values)
     return [out / material.name for material in materials]

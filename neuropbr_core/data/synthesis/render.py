@@ -39,8 +39,8 @@ from neuropbr_core.materials.dirt import Dirt, draw_dirt, take_dirty
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.materials.environments import TURNS, Environment
 from neuropbr_core.materials.surface import Surface
-from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe.sections import Synthesize
+from neuropbr_core.reporting import track
 from neuropbr_core.shipped import resolve
 
 _SAVE_SECONDS = 10.0  # between two writes of the JSON files: what a crash can cost, and a sample
@@ -70,7 +70,6 @@ def synthesize(
     views: int = 3,
     resume: bool = False,
     device: str = "cpu",
-    progress: Progress = silent,
 ) -> SynthesisReport:
     """Render captures of materials into a dataset folder.
 
@@ -80,7 +79,6 @@ def synthesize(
         views: Views of each sample.
         resume: Keep the complete samples of an earlier call with the same settings, instead of refusing.
         device: What renders: `auto`, `cpu`, `cuda` or `mps`. Pixels are the same up to rounding.
-        progress: Shows how far it is.
 
     Returns:
         What was rendered and what was kept.
@@ -101,7 +99,7 @@ def synthesize(
         studio = _Studio(settings, read_environments(_environment_files(plan)), chosen)
         pool.start(settings)
         with pool.saving():
-            _render(pool, sources, studio, missing, progress)
+            _render(pool, sources, studio, missing)
     dirty = sum(settings.dirty(index) for index in missing)
     return SynthesisReport(len(missing), dirty, plan.samples - len(missing))
 
@@ -202,13 +200,12 @@ def _render(
     sources: Mapping[str, Path | ProceduralMaterial],
     studio: _Studio,
     missing: Sequence[int],
-    progress: Progress,
 ) -> None:
     """Render samples material by material, so that each material is decoded once."""
     names = list(sources)
     ordered = sorted(missing, key=lambda index: (index % len(names), index))
     saved = time.monotonic()
-    tracked = progress(ordered, len(ordered), "rendering captures")
+    tracked = track(ordered, len(ordered), "rendering captures")
     for position, group in itertools.groupby(tracked, key=lambda index: index % len(names)):
         material = names[position]
         surface = _surface(_copy_maps(sources[material], pool.output / material, studio.settings), studio)

@@ -13,7 +13,7 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.capture import render_capture
 from neuropbr_core.materials.encoding import encode_map
 from neuropbr_core.materials.procedural.catalog import KINDS, generate
-from neuropbr_core.progress import Progress, silent
+from neuropbr_core.reporting import track
 
 _STEP = 6  # values are rounded to multiples of it, which halves the file of so much noise
 _SIZE = 256
@@ -23,21 +23,18 @@ _GAP, _LABEL = 4, 15
 _BACKGROUND, _TEXT = (22, 22, 26), (232, 232, 236)
 
 
-def contact_sheet(
-    kinds: Sequence[str] = KINDS, seed: int = 0, tile: int = 64, progress: Progress = silent
-) -> Image.Image:
+def contact_sheet(kinds: Sequence[str] = KINDS, seed: int = 0, tile: int = 64) -> Image.Image:
     """Draw each kind: albedo, roughness, metallic, normal and a flash photo of one seed, and photos of the next two.
 
     Args:
         kinds: What to draw.
         seed: Seed of the first material of each kind.
         tile: Side of a tile in pixels, at most 256.
-        progress: Shows how far it is.
 
     Returns:
         The picture, RGB.
     """
-    rows = [_row(kind, seed, tile) for kind in progress(kinds, len(kinds), "drawing materials")]
+    rows = [_row(kind, seed, tile) for kind in track(kinds, len(kinds), "drawing materials")]
     height, width = tile + _LABEL, rows[0].shape[1]
     lines = -(-len(kinds) // _BLOCKS)
     sheet = Image.new("RGB", (_BLOCKS * (width + _GAP) + _GAP, lines * (height + _GAP) + _GAP), _BACKGROUND)

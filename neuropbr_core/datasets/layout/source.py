@@ -9,7 +9,6 @@ from neuropbr_core.data.layout.scan import Sample, find_samples, locate
 from neuropbr_core.data.pack.digest import FileDigests
 from neuropbr_core.data.pack.format import DIGESTS_NAME, choose_folder
 from neuropbr_core.maps import MAPS
-from neuropbr_core.progress import bar
 from neuropbr_core.recipe.sections import Data
 
 
@@ -30,7 +29,7 @@ class LayoutSource(SampleSource):
             return samples
         from neuropbr_core.data.registration.stored import ESTIMATED_NAME, estimate_cameras
 
-        return estimate_cameras(samples, locate(self._data).input / ESTIMATED_NAME, bar)
+        return estimate_cameras(samples, locate(self._data).input / ESTIMATED_NAME)
 
     def digests(self, keys: Sequence[Hashable]) -> list[str]:
         """Digest the files."""

@@ -1,18 +1,18 @@
 """What a run shows on the console.
 
-The bar goes to standard error and the lines to standard output, so that a log has the lines alone. Epochs count from 1.
+Bar and lines go through the reporter (`neuropbr_core.reporting`). Epochs count from 1.
 """
 
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.observers.progress import Options
+from neuropbr_core.reporting import ProgressBar, reporter
 
 _LOSSES = (("loss/total", "G_loss", "Generator Loss"), ("critic/total", "D_loss", "Discriminator Loss"))
 _SHOWN = (
@@ -28,68 +28,65 @@ class ProgressObserver(Observer):
 
     def __init__(self, options: Options) -> None:
         self._mode = options.bar
-        self._bar: tqdm[Any] | None = None
+        self._bar: ProgressBar | None = None
         self._steps = 0
 
     def run_started(self, info: RunInfo) -> None:
         """Say what will be trained."""
         epochs, steps = _count(info.epochs, "epoch"), _count(info.steps_per_epoch, "step")
-        _say(f"Run {info.name}: {epochs} of {steps}")
+        reporter().line(f"Run {info.name}: {epochs} of {steps}")
         width = max(map(len, info.facts), default=0)
         for name, value in info.facts.items():
-            _say(f"  {name:<{width}}  {value}")
+            reporter().line(f"  {name:<{width}}  {value}")
 
     def step_finished(self, info: StepInfo) -> None:
         """Advance the bar; the first step of an epoch opens it."""
         self._steps += 1
         if self._bar is None and self._wants_bar():
-            self._bar = tqdm(
-                total=info.steps_per_epoch,
-                desc=f"Epoch {info.epoch + 1}",
-                initial=info.step,
-                file=sys.stderr,
-                dynamic_ncols=True,
-            )
+            epoch = f"Epoch {info.epoch + 1}"
+            self._bar = reporter().bar(info.steps_per_epoch, epoch, done=info.step, keep=True, shown=True)
         if self._bar is not None:
-            self._bar.update()
+            self._bar.advance()
 
     def metrics_logged(self, info: StepInfo, metrics: dict[str, float]) -> None:  # noqa: ARG002 (the contract's signature)
         """Show the latest losses beside the bar."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_postfix(metrics))
+            self._bar.note(_postfix(metrics))
 
     def epoch_finished(self, summary: EpochSummary) -> None:
         """Close the bar with the epoch's means, and sum them up."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_postfix(summary.metrics))
+            self._bar.note(_postfix(summary.metrics))
         elif "seconds" in summary.metrics:
-            _say(_epoch_line(summary, self._steps))
+            reporter().line(_epoch_line(summary, self._steps))
         self._close()
-        _say(f"Epoch {summary.epoch + 1} Summary:")
+        reporter().line(f"Epoch {summary.epoch + 1} Summary:")
         for key, _, label in _LOSSES:
             if key in summary.metrics:
-                _say(f"  {label}: {_number(summary.metrics[key])}")
+                reporter().line(f"  {label}: {_number(summary.metrics[key])}")
 
     def validation_finished(self, summary: ValidationSummary) -> None:
         """One line with the loss, and one with the main error of each map."""
         loss = summary.metrics.get("loss")
-        _say(f"[Validation] Epoch {summary.epoch + 1}" + ("" if loss is None else f" - Loss: {_number(loss)}"))
+        reporter().line(
+            f"[Validation] Epoch {summary.epoch + 1}" + ("" if loss is None else f" - Loss: {_number(loss)}")
+        )
         if maps := ", ".join(_map_errors(summary.metrics)):
-            _say(f"  {maps}")
+            reporter().line(f"  {maps}")
 
     def checkpoint_saved(self, path: Path, best: bool) -> None:
         """Name the checkpoint, once more when it is the best so far."""
         shown = _relative(path)
-        _say(f"Saved checkpoint: {shown}")
+        reporter().line(f"Saved checkpoint: {shown}")
         if best:
-            _say(f"Saved best model: {shown}")
+            reporter().line(f"Saved best model: {shown}")
 
     def run_finished(self, summary: dict[str, float]) -> None:
         """Say what the best checkpoint reached."""
         self._close()
         parts = [f"loss {_number(summary['loss'])}"] if "loss" in summary else []
         if reached := ", ".join([*parts, *_map_errors(summary)]):
-            _say(f"Best checkpoint: {reached}")
+            reporter().line(f"Best checkpoint: {reached}")
 
     def run_failed(self, error: BaseException) -> None:  # noqa: ARG002 (who started the run reports the error)
         """Leave the terminal's line to what follows."""
@@ -103,12 +100,6 @@ class ProgressObserver(Observer):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _say(line: str) -> None:
-    """Write a line without tearing a bar that is open."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
 
 
 def _postfix(metrics: dict[str, float]) -> str:

@@ -1,6 +1,6 @@
 """Makes a teacher's shards: whole frames predicted once, as many as are missing."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,9 +25,9 @@ from neuropbr_core.data.batches.teacher_logits import (
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.model import load_model
-from neuropbr_core.progress import Progress, silent
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.reporting import SilentReporter, reporter, reporting_to, track
 from neuropbr_core.runs.folder import RECIPE, RunFolder
 from neuropbr_core.samples import Sample
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
@@ -64,7 +64,7 @@ def marks_of(dataset: OpenedDataset, samples: Sequence[Sample[Any]]) -> list[Sam
     return [SampleMark.of(sample, dataset.view_digests[sample.id], sample.cameras) for sample in samples]
 
 
-def make_shards(  # noqa: PLR0913 - each named
+def make_shards(
     teacher: FoundTeacher,
     recipe: Recipe,
     folder: Path,
@@ -72,8 +72,6 @@ def make_shards(  # noqa: PLR0913 - each named
     size: int,
     fabric: Fabric,
     shard_size: int = SHARD_SIZE,
-    say: Callable[[str], None] = lambda _: None,
-    progress: Progress = silent,
 ) -> ShardsReport:
     """Predict the training samples of a recipe's data that a folder lacks; each process its share of them.
 
@@ -88,8 +86,6 @@ def make_shards(  # noqa: PLR0913 - each named
         size: Side of the maps in pixels.
         fabric: Device, precision, and the process among several.
         shard_size: Samples in a shard.
-        say: Receives a line before something takes long.
-        progress: Shows how far it is.
 
     Raises:
         DataError: What is in the folder is of another teacher, size or data, or cannot be written; or the teacher's
@@ -99,8 +95,6 @@ def make_shards(  # noqa: PLR0913 - each named
     opened = open_dataset(
         replace(recipe, data=data),
         choose_split=teacher.splitter(data, recipe.training.seed),
-        say=say,
-        progress=progress,
     )
     samples = list({sample.id: sample for sample in opened.train.samples}.values())  # an epoch may repeat some
     marks = dict(zip((sample.id for sample in samples), marks_of(opened, samples), strict=True))
@@ -114,14 +108,16 @@ def make_shards(  # noqa: PLR0913 - each named
     mine = missing[fabric.global_rank :: fabric.world_size]
     if mine:
         clear_abandoned(folder)
-        say(f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}")
+        reporter().line(
+            f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}"
+        )
         frames = _predict(teacher, MaterialDataset(mine, data, opened.all.images), fabric, size)
-        for chunk in _chunks(progress(frames, len(mine), "predicting"), shard_size):
+        for chunk in _chunks(track(frames, len(mine), "predicting"), shard_size):
             write_shard(folder, mark, size, [(marks[name], logits) for name, logits in chunk])
     return ShardsReport(folder, len(mine), len(samples) - len(missing), len(missing) - len(mine))
 
 
-def make_shards_of_run(  # noqa: PLR0913 - each named
+def make_shards_of_run(
     run: Path,
     folder: Path,
     *,
@@ -130,8 +126,6 @@ def make_shards_of_run(  # noqa: PLR0913 - each named
     size: int | None = None,
     shard_size: int = SHARD_SIZE,
     resume: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-    progress: Progress = silent,
 ) -> ShardsReport:
     """Predict the training samples of a run with its own generator.
 
@@ -143,8 +137,6 @@ def make_shards_of_run(  # noqa: PLR0913 - each named
         size: Side of the maps in pixels; default: the teacher's `data.output_size`.
         shard_size: Samples in a shard.
         resume: Keep what is in the folder and predict what it lacks.
-        say: Receives a line before something takes long.
-        progress: Shows how far it is.
 
     Raises:
         RunError: The folder is no run.
@@ -155,19 +147,17 @@ def make_shards_of_run(  # noqa: PLR0913 - each named
     teacher = open_teacher(find_checkpoint(run, checkpoint))
     fabric = make_fabric(recipe.training)
     fabric.launch()
-    alone = fabric.is_global_zero
     try:
         first(fabric, lambda: _require_empty(folder, resume=resume))
-        return make_shards(
-            teacher,
-            recipe,
-            folder,
-            size=size or teacher.spec.output_size,
-            fabric=fabric,
-            shard_size=shard_size,
-            say=say if alone else lambda _: None,
-            progress=progress if alone else silent,
-        )
+        with reporting_to(reporter() if fabric.is_global_zero else SilentReporter()):  # one process speaks for all
+            return make_shards(
+                teacher,
+                recipe,
+                folder,
+                size=size or teacher.spec.output_size,
+                fabric=fabric,
+                shard_size=shard_size,
+            )
     except BaseException:
         end_others(fabric)
         raise

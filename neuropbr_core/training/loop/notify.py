@@ -3,6 +3,7 @@
 from typing import Any
 
 from neuropbr_core.contracts import Observer
+from neuropbr_core.reporting import reporter
 
 
 class Observers:
@@ -10,12 +11,10 @@ class Observers:
 
     Args:
         observers: By instance name.
-        report: Receives one line for each observer that failed.
     """
 
-    def __init__(self, observers: dict[str, Observer], report: Any) -> None:
+    def __init__(self, observers: dict[str, Observer]) -> None:
         self._observers = dict(observers)
-        self._report = report
 
     def tell(self, event: str, *details: Any) -> None:
         """Call the method `event` of every observer that still works."""
@@ -24,6 +23,6 @@ class Observers:
                 getattr(observer, event)(*details)
             except Exception as error:  # an observer must not stop a run, whatever it does
                 del self._observers[name]
-                self._report(
+                reporter().warning(
                     f"observer {name} failed in {event} and is left out from here on: {type(error).__name__}: {error}"
                 )

@@ -66,7 +66,7 @@ def data(root):
 
 def opened(data, *, train=True, **options):
     source, samples = LayoutSource(data), find_samples(data)
-    images = open_images(source, samples, data, digest_images(source, samples), say=lambda _: None)
+    images = open_images(source, samples, data, digest_images(source, samples))
     return MaterialDataset(samples, data, images, train=train, **options)
 
 

@@ -25,6 +25,7 @@ from neuropbr_core.data.pack.store import PackedImages
 from neuropbr_core.data.pack.write import prune_pack, write_pack
 from neuropbr_core.errors import DataError
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 
 SIZE = 6
 
@@ -201,20 +202,23 @@ def test_a_damaged_shard_is_passed_over_and_packed_again(folder, damage):
 
 def test_two_packers_share_the_work(folder):
     folder.mkdir(parents=True)
-    said, reports = [], []
+    reports = []
     with (folder / "lock").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         waiting = threading.Event()
-        packer = threading.Thread(
-            target=lambda: reports.append(
-                write_pack(folder, wanted(1, 2), say=lambda line: (said.append(line), waiting.set()))
-            )
-        )
+        told = RecordingReporter()
+        told.line = lambda text: (told.lines.append(text), waiting.set())
+
+        def pack():
+            with reporting_to(told):
+                reports.append(write_pack(folder, wanted(1, 2)))
+
+        packer = threading.Thread(target=pack)
         packer.start()
         assert waiting.wait(10)
         assert not reports
     packer.join(10)
-    assert said == [f"Another process packs into {folder}; waiting for it"]
+    assert told.lines == [f"Another process packs into {folder}; waiting for it"]
     assert reports[0].packed == 2
 
 

@@ -17,6 +17,7 @@ from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 
 SIZE = 8
 
@@ -43,14 +44,15 @@ def data(root):
 
 @pytest.fixture
 def said():
-    return []
+    with reporting_to(RecordingReporter()) as told:
+        yield told.lines
 
 
 @pytest.fixture
 def images_of(said):
     def open_(data):
         source, samples = LayoutSource(data), find_samples(data)
-        return open_images(source, samples, data, digest_images(source, samples), say=said.append)
+        return open_images(source, samples, data, digest_images(source, samples))
 
     return open_
 

@@ -20,6 +20,7 @@ from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError, DeviceError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data, Synthesize
+from neuropbr_core.reporting import SilentReporter, reporting_to
 
 
 @pytest.fixture(scope="module")
@@ -132,18 +133,35 @@ def test_resuming_renders_what_was_cut_off_or_lost(plan, tmp_path):
     assert pixels(damaged) == pixels(whole)
 
 
+class CallingReporter(SilentReporter):
+    """Calls a function when its bar has counted so many items."""
+
+    def __init__(self, count, call):
+        self.left = count
+        self.call = call
+
+    def bar(self, *_, **__):
+        return self
+
+    def advance(self):
+        self.left -= 1
+        if self.left == 0:
+            self.call()
+
+    def close(self):
+        pass
+
+
 @pytest.mark.parametrize(("seconds", "saved"), [(0.0, 1), (60.0, None)])
 def test_records_are_saved_now_and_then(plan, tmp_path, monkeypatch, seconds, saved):
-    def look(items, total, what):
-        for count, item in enumerate(items):
-            if count == 1:
-                path = tmp_path / "input/render_metadata.json"
-                seen.append(len(json.loads(path.read_text())) if path.exists() else None)
-            yield item
+    def look():
+        path = tmp_path / "input/render_metadata.json"
+        seen.append(len(json.loads(path.read_text())) if path.exists() else None)
 
     seen: list[int | None] = []
     monkeypatch.setattr("neuropbr_core.data.synthesis.render._SAVE_SECONDS", seconds)
-    synthesize(plan, tmp_path, progress=look)
+    with reporting_to(CallingReporter(1, look)):
+        synthesize(plan, tmp_path)
     assert seen == [saved]
 
 
@@ -172,14 +190,11 @@ def test_a_killed_render_is_finished_by_resuming(rich, tmp_path):
 
 
 def test_an_interruption_loses_only_the_sample_at_hand(plan, tmp_path):
-    def interrupt(items, total, what):
-        for count, item in enumerate(items):
-            if count == 2:
-                raise KeyboardInterrupt
-            yield item
+    def interrupt():
+        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        synthesize(plan, tmp_path, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt), reporting_to(CallingReporter(2, interrupt)):
+        synthesize(plan, tmp_path)
     assert len(json.loads((tmp_path / "input/render_metadata.json").read_text())) == 2
     assert synthesize(plan, tmp_path, resume=True).rendered == 1
 

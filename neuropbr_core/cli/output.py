@@ -1,0 +1,41 @@
+"""Standard output belongs to a command's results; whatever else is printed while it works goes to standard error.
+
+Libraries and plugins print what they like. Their words must not end up inside the JSON that a command writes, so
+`Command` points `sys.stdout` to standard error while a command runs, and `result` writes to the stream that was
+standard output before.
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from contextvars import ContextVar
+from typing import Any, TextIO, TypeVar, cast
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+
+
+class Command(click.Command):
+    """A command whose standard output holds results alone."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        token = _results.set(sys.stdout)
+        try:
+            with redirect_stdout(sys.stderr):
+                return super().invoke(ctx)
+        finally:
+            _results.reset(token)
+
+
+def command(name: str | None = None, **attributes: Any) -> Callable[[F], Command]:
+    """Turn a function into a `Command`, as `click.command` does."""
+    return cast("Callable[[F], Command]", click.command(name, cls=Command, **attributes))
+
+
+def result(text: str) -> None:
+    """Write a line of a command's result to standard output."""
+    click.echo(text, file=_results.get())
