@@ -32,7 +32,7 @@ def decode_map(
     _check_channels(spec, stored)
     top = _LEVELS.get(stored.dtype) if levels is None else levels
     if top is None:
-        raise DataError(f"{spec.name}: integers of type {stored.dtype} need `levels` (255 or 65535); none given")
+        raise DataError(f"{spec.name}: integers of type {stored.dtype} need `levels` (255 or 65535, say); none given")
     low, high = spec.value_range
     values = low + stored.to(torch.float32) * ((high - low) / top)
     return _unit_normals(values) if _holds_vectors(spec) else values

@@ -41,7 +41,7 @@ class Component:
 
         Raises:
             TypeError: `options` or the names in `context` are not what the hook takes.
-            NeuroPBRError: The component refuses, for a reason of the user's (weights that are not there).
+            NeuroPBRError: The component refuses, for a reason of the user's (weights that are missing, for example).
             DefectError: The component raised something else, or what it built breaks the contract.
         """
         self._check_call(options, context)

@@ -35,7 +35,7 @@ class CheckpointStore:
             write: Writes the files into the folder it is given.
 
         Raises:
-            CheckpointError: Writing failed (a full disk); earlier checkpoints are untouched.
+            CheckpointError: Writing failed (a full disk, for example); earlier checkpoints are untouched.
         """
         aside, final = self.folder / f".writing-{name}", self.folder / name
         for left in self.folder.glob(".writing-*"):  # by a process that was killed
@@ -66,7 +66,7 @@ class CheckpointStore:
         """Let `best` or `latest` name a checkpoint.
 
         Raises:
-            CheckpointError: The pointer could not be written (a full disk) and is as it was.
+            CheckpointError: The pointer could not be written (a full disk, for example) and is as it was.
         """
         try:
             write_text(self.folder / pointer, name + "\n")

@@ -69,9 +69,9 @@ def test_samples_get_cameras_in_the_frame_of_their_true_maps(pool):
 def test_estimates_are_kept_for_as_long_as_the_photos_are_the_same(pool, monkeypatch):
     calls = []
 
-    def counted(sets, progress):
+    def counted(sets):
         calls.append([found.photos[0].parent.name for found in sets])
-        return register(sets, progress)
+        return register(sets)
 
     register = stored.register_sets
     monkeypatch.setattr(stored, "register_sets", counted)
@@ -101,7 +101,7 @@ def test_refusals_are_kept_and_told_at_once(pool, monkeypatch):
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0][-17:] for line in lines] == ["sample_0000/1.png", "sample_0001/2.png"]
     assert "cannot be registered to" in lines[0]
-    monkeypatch.setattr(stored, "register_sets", lambda sets, _: iter(assert_empty(sets)))
+    monkeypatch.setattr(stored, "register_sets", lambda sets: iter(assert_empty(sets)))
     with pytest.raises(DataError) as again:
         estimate(pool)
     assert str(again.value) == str(caught.value)

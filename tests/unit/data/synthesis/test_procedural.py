@@ -18,6 +18,7 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.procedural.catalog import KINDS, REVISION
 from neuropbr_core.materials.procedural.naming import is_procedural
 from neuropbr_core.recipe.sections import Data, Synthesize
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 
 FAST = ("brushed_metal", "sand", "knit")
 
@@ -73,10 +74,13 @@ def test_procedural_materials_are_rendered_beside_the_folders(plan, tmp_path):
 
 def test_another_number_or_revision_is_noticed(plan, tmp_path, monkeypatch):
     section = Data(root=str(tmp_path / "pool"), views=2, synthesize=plan)
-    said = []
-    ensure_captures(section, said.append)
+    told = RecordingReporter()
+    said = told.lines
+    with reporting_to(told):
+        ensure_captures(section)
     assert said[0].startswith(f"Rendering 5 captures of the materials in {plan.materials} and 3 procedural ones into ")
-    ensure_captures(section, said.append)
+    with reporting_to(told):
+        ensure_captures(section)
     assert len(said) == 1
     with pytest.raises(DataError, match=r"other settings: other materials \(proc_planks_4\); set another data\.root"):
         ensure_captures(replace(section, synthesize=replace(plan, procedural=2)))

@@ -20,7 +20,7 @@ from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError, DeviceError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data, Synthesize
-from neuropbr_core.reporting import SilentReporter, reporting_to
+from neuropbr_core.reporting import RecordingReporter, SilentReporter, reporting_to
 
 
 @pytest.fixture(scope="module")
@@ -368,14 +368,19 @@ def test_folders_without_materials(plan, tmp_path):
 
 
 def test_captures_are_rendered_once_and_announced(plan, tmp_path):
-    data, said = Data(root=str(tmp_path / "pool"), synthesize=plan), []
-    ensure_captures(data, said.append)
+    data = Data(root=str(tmp_path / "pool"), synthesize=plan)
+    told = RecordingReporter()
+    said = told.lines
+    with reporting_to(told):
+        ensure_captures(data)
     assert len(said) == 1
     assert said[0].startswith("Rendering 3 captures of the materials in ")
     before = pixels(tmp_path / "pool")
-    ensure_captures(data, said.append)
+    with reporting_to(told):
+        ensure_captures(data)
     assert len(said) == 1
-    ensure_captures(replace(data, synthesize=replace(plan, samples=4)), said.append)
+    with reporting_to(told):
+        ensure_captures(replace(data, synthesize=replace(plan, samples=4)))
     assert said[1].startswith("Rendering 1 captures")
     assert before.items() < pixels(tmp_path / "pool").items()
 
