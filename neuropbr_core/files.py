@@ -1,31 +1,100 @@
-"""Writing files so that a reader sees the old content or the new one, never half."""
+"""Writing files and folders so that a reader sees the old content or the new one, never half."""
 
+import glob
+import json
 import os
 import re
+import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
+_ABANDONED_SECONDS = 24 * 3600
+"""Age from which what another host was writing counts as abandoned: its processes cannot be asked."""
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Context that writes a file or a folder beside its place and moves it there at the end.
+
+    The block writes a file or a folder at the path that it is given. After an exception, what was written is removed
+    and `path` is as it was. What a process that was killed left of an earlier attempt at `path` is cleared first.
+
+    Args:
+        path: The file's or folder's final place; what is there is replaced.
+        durable: Whether the content is on the disk before it gets its name, so that not even a power cut leaves half.
+
+    Yields:
+        Where to write; the folder above it exists.
+
+    Raises:
+        OSError: It could not be written; the error names `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)  # its own errors name the folder that is in the way
+    try:
+        _recover(path)
+        aside = _sibling(path, "writing")
+        try:
+            yield aside
+            if durable:
+                _sync_tree(aside)
+            _move_into_place(aside, path)
+            if durable:
+                _sync(path.parent)
+        finally:
+            remove(aside)
+    except OSError as error:
+        if error.filename is not None and str(path.parent) not in str(error.filename):
+            raise  # the block's own trouble with some other file
+        # A full disk does not say where, and the temporary name would tell the user nothing.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` beside `path` and move it there.
+    """Write a file, whole or not at all.
 
     Raises:
         OSError: It could not be written; `path`, which the error names, is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
+    with replacing(path) as aside:
         aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say where
 
 
 def write_text(path: Path, content: str) -> None:
     """`write_bytes` for text, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain data, dataclasses or msgspec structs as indented JSON, whole or not at all.
+
+    Raises:
+        OSError: It could not be written; `path` is as it was.
+        ValueError: A number is not finite, which JSON cannot hold.
+    """
+    write_bytes(path, json_text(value).encode())
+
+
+def json_text(value: object) -> str:
+    """Plain data, dataclasses or msgspec structs as indented JSON text, with a newline at the end.
+
+    Raises:
+        ValueError: A number is not finite, which JSON cannot hold.
+    """
+    plain = msgspec.to_builtins(value, str_keys=True)
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing happens when there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -42,5 +111,72 @@ def usual_mode(path: Path) -> Iterator[None]:
 
 
 def file_name(name: str) -> str:
-    """Any name as a file's, with everything that could lead elsewhere turned into `_`."""
+    """Turn any name into a file's name: everything that could lead to another folder becomes `_`."""
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".")
+
+
+def process_is_alive(pid: int) -> bool:
+    """Whether a process of this host with that number runs."""
+    try:
+        os.kill(pid, 0)  # signal 0 asks only
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it runs, as another user
+    return True
+
+
+def _sibling(path: Path, state: str) -> Path:
+    """A hidden name beside `path` that tells who uses it, so that the next writer knows whether it is abandoned."""
+    return path.with_name(f".{path.name}.{state}-{socket.gethostname()}-{os.getpid()}")
+
+
+def _recover(path: Path) -> None:
+    """Clear away what killed writers of `path` left; bring back what one of them had moved aside."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(writing|replaced)-(.+)-(\d+)")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        match = pattern.fullmatch(left.name)
+        if match is None or not _is_abandoned(left, match[2], int(match[3])):
+            continue
+        if match[1] == "replaced" and not path.exists():
+            left.rename(path)  # the writer was killed between its two renames
+        else:
+            remove(left)
+
+
+def _is_abandoned(left: Path, host: str, pid: int) -> bool:
+    if host == socket.gethostname():
+        return pid == os.getpid() or not process_is_alive(pid)
+    try:
+        return time.time() - left.lstat().st_mtime > _ABANDONED_SECONDS
+    except OSError:
+        return False  # its writer has just finished
+
+
+def _move_into_place(aside: Path, path: Path) -> None:
+    """Rename `aside` to `path`. A file replaces a file in one step; a folder can only be moved away first."""
+    if not path.is_dir() and not aside.is_dir():
+        aside.replace(path)
+        return
+    old = _sibling(path, "replaced")
+    if path.exists():
+        path.rename(old)
+    aside.rename(path)
+    remove(old)
+
+
+def _sync_tree(path: Path) -> None:
+    """Have the disk store a file, or a folder with all that is in it."""
+    if path.is_dir():
+        for inner in path.rglob("*"):
+            _sync(inner)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk store a file's content, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -30,7 +30,7 @@ from neuropbr_core.data.layout.scan import (
     sample_folders,
 )
 from neuropbr_core.errors import DataError
-from neuropbr_core.files import write_bytes
+from neuropbr_core.files import write_json
 from neuropbr_core.recipe.sections import Data
 
 LOG_NAME = "quarantine.json"
@@ -101,7 +101,7 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
     _set_entries_aside(paths, moves, folder)
     for move in moves:
         log.moved.append(move)
-        _write_json(folder / LOG_NAME, log)
+        write_json(folder / LOG_NAME, log)
         _move(move.source, move.target)
     left = {Path(move.source).name for move in moves} - _sample_names(paths.input)
     for path in (paths.metadata, paths.cameras):
@@ -130,7 +130,7 @@ def restore(folder: Path) -> list[Move]:
         _move(move.target, move.source)
     _return_entries(folder / "input" / METADATA_NAME, Path(log.metadata))
     _return_entries(folder / "input" / CAMERAS_NAME, Path(log.cameras))
-    _write_json(folder / LOG_NAME, Log(log.metadata, log.cameras, []))
+    write_json(folder / LOG_NAME, Log(log.metadata, log.cameras, []))
     return waiting
 
 
@@ -207,20 +207,20 @@ def _set_entries_aside(paths: Paths, moves: Iterable[Move], folder: Path) -> Non
         leaving = {sample: entry for sample, entry in _read_records(path).items() if sample in names}
         if leaving:
             aside = folder / "input" / name
-            _write_json(aside, _read_records(aside) | leaving)
+            write_json(aside, _read_records(aside) | leaving)
 
 
 def _drop_entries(path: Path, names: set[str]) -> None:
     records = _read_records(path)
     if names & records.keys():
-        _write_json(path, {name: entry for name, entry in records.items() if name not in names})
+        write_json(path, {name: entry for name, entry in records.items() if name not in names})
 
 
 def _return_entries(aside: Path, path: Path) -> None:
     """Put entries back for samples that have none."""
     returning = _read_records(aside)
     if returning:
-        _write_json(path, dict(sorted((returning | _read_records(path)).items())))
+        write_json(path, dict(sorted((returning | _read_records(path)).items())))
 
 
 def _sample_names(folder: Path) -> set[str]:
@@ -239,7 +239,3 @@ def _read_records(path: Path) -> Records:
 def _move(source: str, target: str) -> None:
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, target)
-
-
-def _write_json(path: Path, value: object) -> None:
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")

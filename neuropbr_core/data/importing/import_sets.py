@@ -1,6 +1,5 @@
 """Materials from elsewhere brought into a dataset's `output/`: whole, or not at all."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from neuropbr_core.data.images.files import Stored, write_map
 from neuropbr_core.data.importing.maps import Conversion
 from neuropbr_core.data.importing.sources import MaterialSet, find_sets
 from neuropbr_core.errors import DataError
+from neuropbr_core.files import replacing
 from neuropbr_core.maps import MAPS
 from neuropbr_core.parallel import run_jobs
 
@@ -137,13 +137,7 @@ def _import_one(job: _Job) -> Imported:
 
 
 def _write(target: Path, maps: dict[str, Stored]) -> None:
-    """Write a material beside its place and move it there; the one it replaces goes last."""
-    aside, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "replaced"))
-    for left in (aside, old):
-        shutil.rmtree(left, ignore_errors=True)
-    for name, stored in maps.items():
-        write_map(aside, MAPS[name], stored)
-    if target.exists():
-        target.replace(old)
-    aside.replace(target)
-    shutil.rmtree(old, ignore_errors=True)
+    """Write a material's folder, whole or not at all."""
+    with replacing(target) as aside:
+        for name, stored in maps.items():
+            write_map(aside, MAPS[name], stored)

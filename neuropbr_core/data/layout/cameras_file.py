@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from neuropbr_core import samples
 from neuropbr_core.errors import DataError
-from neuropbr_core.files import write_bytes
+from neuropbr_core.files import write_json
 
 CameraRecord = samples.CameraRecord
 
@@ -51,8 +51,7 @@ def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
 
 def write_cameras(path: Path, cameras: dict[str, tuple[CameraRecord, ...]]) -> None:
     """Write a cameras file, sorted by sample, in one step."""
-    content = msgspec.json.encode({name: cameras[name] for name in sorted(cameras)})
-    write_bytes(path, msgspec.json.format(content, indent=1) + b"\n")
+    write_json(path, dict(sorted(cameras.items())))
 
 
 def record_camera(homography: ArrayLike, position: ArrayLike) -> CameraRecord:

@@ -17,7 +17,7 @@ from neuropbr_core.data.layout.scan import Sample, raise_problems
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.registration.folders import PhotoSet, register_sets
 from neuropbr_core.data.registration.register import Registration
-from neuropbr_core.files import write_bytes
+from neuropbr_core.files import write_json
 from neuropbr_core.maps import ALBEDO
 
 ESTIMATED_NAME = "cameras.estimated.json"
@@ -98,8 +98,7 @@ def _estimate(photos: str, result: Registration | str) -> Estimate:
 
 
 def _keep(file: Path, known: Mapping[str, Estimate]) -> None:
-    content = msgspec.json.encode(_File(_METHOD, dict(sorted(known.items()))))
     try:
-        write_bytes(file, msgspec.json.format(content, indent=1) + b"\n")
+        write_json(file, _File(_METHOD, dict(sorted(known.items()))))
     except OSError as error:
         _log.warning("%s: could not be written (%s); the photos will be registered again next time", file, error)

@@ -8,7 +8,6 @@ beside the files of every dataset (`layout`).
 """
 
 import math
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from neuropbr_core.data.layout.scan import (
 )
 from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError
-from neuropbr_core.files import write_bytes
+from neuropbr_core.files import replacing, write_json
 from neuropbr_core.materials.dirt import Dirt
 
 RECORD_NAME = "synthesis.json"
@@ -159,13 +158,9 @@ class Pool:
         """Write a sample's views; each folder appears whole."""
         name = sample_name(index)
         for source, images in views.items():
-            folder = self.input / source / name
-            aside = folder.with_name(f".{name}.partial")
-            shutil.rmtree(aside, ignore_errors=True)  # what a killed process left of it
-            for view, image in enumerate(images):
-                write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.replace(folder)
+            with replacing(self.input / source / name) as aside:
+                for view, image in enumerate(images):
+                    write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
         self.materials[name], self.cameras[name], self.captures[name] = material, tuple(cameras), record
 
     @contextmanager
@@ -179,12 +174,12 @@ class Pool:
     def save(self) -> None:
         """Write the records of complete samples; metadata last, so that no listed sample lacks the others."""
         write_cameras(self.input / CAMERAS_NAME, self.cameras)
-        _write_json(self.input / CAPTURES_NAME, dict(sorted(self.captures.items())))
-        _write_json(self.input / METADATA_NAME, dict(sorted(self.materials.items())))
+        write_json(self.input / CAPTURES_NAME, dict(sorted(self.captures.items())))
+        write_json(self.input / METADATA_NAME, dict(sorted(self.materials.items())))
 
     def start(self, settings: Settings) -> None:
         """Say what the pool is about to be rendered with."""
-        _write_json(self.input / RECORD_NAME, settings)
+        write_json(self.input / RECORD_NAME, settings)
 
     def _complete(self, index: int, settings: Settings, sound: Collection[str]) -> bool:
         name = sample_name(index)
@@ -224,7 +219,3 @@ def _decode(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(f"{path}: {error}; remove the folder and render again") from error
-
-
-def _write_json(path: Path, value: object) -> None:
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")

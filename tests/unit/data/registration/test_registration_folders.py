@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_costs_time_only(pool, monkeypatch, capl
     def refuse(path, content):
         raise OSError("read-only file system")
 
-    monkeypatch.setattr(stored, "write_bytes", refuse)
+    monkeypatch.setattr(stored, "write_json", refuse)
     with caplog.at_level(logging.WARNING):
         assert estimate(pool)[0].cameras
     assert "could not be written (read-only file system); the photos will be registered again" in caplog.text
