@@ -20,7 +20,7 @@ import torch
 
 from neuropbr_core.data.images.files import Stored, read_map
 from neuropbr_core.data.layout.cameras_file import record_camera
-from neuropbr_core.data.layout.scan import map_files
+from neuropbr_core.data.layout.paths import map_files
 from neuropbr_core.data.registration.register import Registration, register_photos
 from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.errors import DataError

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropbr_core.data.images.files import read_map
-from neuropbr_core.data.layout.scan import map_files
+from neuropbr_core.data.layout.paths import map_files
 from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, taps_needed, warp_views

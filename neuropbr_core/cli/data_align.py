@@ -19,7 +19,7 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
     refused; the cameras of all others are written.
     """
     from neuropbr_core.data.layout.cameras_file import write_cameras
-    from neuropbr_core.data.layout.scan import CAMERAS_NAME
+    from neuropbr_core.data.layout.paths import CAMERAS_NAME
     from neuropbr_core.data.registration.folders import align_dataset, align_folder, is_dataset
     from neuropbr_core.errors import DataError
 

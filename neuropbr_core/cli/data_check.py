@@ -127,7 +127,7 @@ def restore(quarantine: Path) -> None:
 
 def _section(root: Path | None, input_dir: str | None, output_dir: str | None, **keys: Any) -> "Data":
     """The section `data` that the command line describes; cameras count where there are any."""
-    from neuropbr_core.data.layout.scan import locate
+    from neuropbr_core.data.layout.paths import locate
     from neuropbr_core.recipe.sections import Data
 
     if root is None and (input_dir is None or output_dir is None):

@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from neuropbr_core.data.layout.scan import nearest
 from neuropbr_core.errors import DataError
 from neuropbr_core.materials.procedural.naming import is_procedural
+from neuropbr_core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ def _present_groups(
             if owner.setdefault(name, group) != group:
                 problems.append(f"data.groups: {name!r} is in {owner[name]!r} and in {group!r}; name it in one group")
             if name not in names:
-                notes.append(f"data.groups.{group}: {name!r} is no material of this dataset.{nearest(name, names)}")
+                notes.append(
+                    f"data.groups.{group}: {name!r} is no material of this dataset.{did_you_mean(name, names)}"
+                )
     if problems:
         raise DataError("\n".join(problems))
     present = {group: tuple(sorted(set(members) & set(names))) for group, members in groups.items()}
@@ -199,7 +201,7 @@ def _shown(names: Sequence[str]) -> str:
 
 def _check_explicit(names: Sequence[str], held: set[str], groups: Mapping[str, Sequence[str]]) -> None:
     problems = [
-        f"data.val_materials: {name!r} is no material of this dataset.{nearest(name, names)}"
+        f"data.val_materials: {name!r} is no material of this dataset.{did_you_mean(name, names)}"
         for name in sorted(held.difference(names))
     ]
     if problems:

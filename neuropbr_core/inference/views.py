@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuropbr_core.data.images.files import read_view
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
-from neuropbr_core.data.layout.scan import CAMERAS_NAME, list_photos
+from neuropbr_core.data.layout.paths import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting import Capture
 from neuropbr_core.reporting import reporter

@@ -8,17 +8,9 @@ from pathlib import Path
 from neuropbr_core.data.checking.examine import Examined, MaterialFolder, SampleFolder, examine
 from neuropbr_core.data.checking.lookalikes import find_lookalikes
 from neuropbr_core.data.layout.findings import LEVELS, Finding, of_level
-from neuropbr_core.data.layout.scan import (
-    Paths,
-    Scan,
-    locate,
-    map_files,
-    read_metadata,
-    sample_folders,
-    scan_dataset,
-    sources,
-    view_name,
-)
+from neuropbr_core.data.layout.metadata import read_metadata
+from neuropbr_core.data.layout.paths import Paths, conditions, locate, map_files, sample_folders, view_name
+from neuropbr_core.data.layout.scan import Scan, scan_dataset
 from neuropbr_core.parallel import run_jobs
 from neuropbr_core.recipe.sections import Data
 
@@ -84,7 +76,7 @@ def check_dataset(data: Data, *, size: int | None = None, workers: int = 1) -> C
 
 
 def _samples(paths: Paths, data: Data) -> Iterator[SampleFolder]:
-    for source in sources(data):
+    for source in conditions(data):
         for folder in sample_folders(paths.input / source):
             views = (folder / view_name(view) for view in range(data.views))
             yield SampleFolder(folder, f"{source}/{folder.name}", tuple(view for view in views if view.is_file()))
@@ -133,7 +125,7 @@ def _stray_findings(paths: Paths, data: Data, scan: Scan) -> Iterator[Finding]:
     folders = {folder.name for source in ("clean", "dirty") for folder in sample_folders(paths.input / source)}
     for name in sorted(set(metadata or ()) - folders):
         yield Finding("warning", "stray-metadata", str(paths.metadata), f"{name}: there is no such sample; remove it")
-    for source in sources(data):
+    for source in conditions(data):
         for folder in sorted((paths.input / source).glob("*/")):
             if not folder.name.startswith(("sample_", ".")):
                 message = "is not read; the folder of a sample is called sample_0000, sample_0001, …"

@@ -21,7 +21,7 @@ from neuropbr_core.data.images.files import (
     verify_image,
 )
 from neuropbr_core.data.layout.findings import Finding
-from neuropbr_core.data.layout.scan import map_files, missing_maps
+from neuropbr_core.data.layout.paths import map_files, missing_maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, MAPS, MapSpec
 from neuropbr_core.materials.lint import Level, Values, lint_maps

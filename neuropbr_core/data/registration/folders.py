@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from neuropbr_core.data.images.files import read_map, read_view
 from neuropbr_core.data.layout.cameras_file import CameraRecord
-from neuropbr_core.data.layout.scan import METADATA_NAME, list_photos, read_metadata, sample_folders
+from neuropbr_core.data.layout.metadata import read_metadata
+from neuropbr_core.data.layout.paths import METADATA_NAME, list_photos, sample_folders
 from neuropbr_core.data.registration.register import Registration, register_photos
 from neuropbr_core.errors import DataError
 from neuropbr_core.machine import cores

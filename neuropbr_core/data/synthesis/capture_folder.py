@@ -19,16 +19,9 @@ import numpy as np
 
 from neuropbr_core.data.images.files import Stored, is_cut_off, write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras, write_cameras
-from neuropbr_core.data.layout.scan import (
-    CAMERAS_NAME,
-    METADATA_NAME,
-    Source,
-    map_files,
-    raise_problems,
-    read_metadata,
-    sample_name,
-    view_name,
-)
+from neuropbr_core.data.layout.metadata import read_metadata
+from neuropbr_core.data.layout.paths import CAMERAS_NAME, METADATA_NAME, Condition, map_files, sample_name, view_name
+from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing, write_json
@@ -79,7 +72,7 @@ class Settings:
         start = float(numpy_generator(self.seed, DIRT).random())
         return (start + material * _GOLDEN + turn * math.sqrt(2)) % 1.0 < self.dirty_fraction
 
-    def sources(self, index: int) -> list[Source]:
+    def sources(self, index: int) -> list[Condition]:
         """The folders that hold a sample."""
         return ["clean", "dirty"] if self.dirty(index) else ["clean"]
 
@@ -151,7 +144,7 @@ class Pool:
         self,
         index: int,
         material: str,
-        views: Mapping[Source, Sequence[Stored]],
+        views: Mapping[Condition, Sequence[Stored]],
         cameras: Sequence[CameraRecord],
         record: CaptureRecord,
     ) -> None:

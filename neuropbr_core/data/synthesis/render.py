@@ -25,7 +25,8 @@ from neuropbr_core.data.images.files import (
     write_map,
 )
 from neuropbr_core.data.layout.cameras_file import CameraRecord, record_camera
-from neuropbr_core.data.layout.scan import Source, map_files, missing_maps, raise_problems
+from neuropbr_core.data.layout.paths import Condition, map_files, missing_maps
+from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.seeding import CAPTURE, DIRT, torch_generator
 from neuropbr_core.data.synthesis.capture_folder import REVISION, CaptureRecord, Pool, Settings, setting_changes
@@ -245,13 +246,13 @@ def _surface(stored: Mapping[str, Stored], studio: _Studio) -> Surface:
 
 def _capture(
     surface: Surface, index: int, studio: _Studio
-) -> tuple[dict[Source, Sequence[Stored]], list[CameraRecord], CaptureRecord]:
+) -> tuple[dict[Condition, Sequence[Stored]], list[CameraRecord], CaptureRecord]:
     """Photograph a surface once, and where the settings ask for it a second time, carelessly."""
     settings = studio.settings
     generator = torch_generator(settings.seed, CAPTURE, index)
     scene = draw_scene(generator, settings.views, flash=settings.flash, environments=studio.environments)
     clean = take_clean(surface, scene, settings.view_size, generator)
-    views: dict[Source, Sequence[Stored]] = {"clean": list(clean.cpu().numpy())}
+    views: dict[Condition, Sequence[Stored]] = {"clean": list(clean.cpu().numpy())}
     dirt = None
     if settings.dirty(index):
         dirt, views["dirty"] = _dirty(surface, scene, settings.view_size, torch_generator(settings.seed, DIRT, index))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from neuropbr_core.data.images.files import Undecodable, describe_image, read_image, read_view
-from neuropbr_core.data.layout.scan import list_photos
+from neuropbr_core.data.layout.paths import list_photos
 from neuropbr_core.errors import DataError
 
 

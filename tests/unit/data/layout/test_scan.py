@@ -6,7 +6,8 @@ import pytest
 
 from neuropbr_core.data.images.files import write_map, write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras, write_cameras
-from neuropbr_core.data.layout.scan import find_samples, scan_dataset, sources
+from neuropbr_core.data.layout.paths import conditions
+from neuropbr_core.data.layout.scan import find_samples, scan_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
@@ -45,7 +46,7 @@ def test_curricula(root, clean, mixed, dirty):
 
 
 def test_use_dirty_means_dirty_only():
-    assert sources(Data(use_dirty=True)) == ("dirty",)
+    assert conditions(Data(use_dirty=True)) == ("dirty",)
 
 
 def test_a_sample_knows_its_files(root):
@@ -85,11 +86,11 @@ def test_missing_metadata_says_what_to_create(root):
     ("text", "message"),
     [
         ("{", r"render_metadata\.json: Expecting property name .*line 1 column 2"),
-        ("[]", r"render_metadata\.json: found a list; it must be a JSON object"),
+        ("[]", r"render_metadata\.json: is a JSON list; it must be a JSON object"),
         ('{"sample_0000": 3}', "sample_0000: 3 is not the name of a material folder"),
         (
             '{"sample_0000": "oak", "sample_0000": "brick"}',
-            "sample_0000 stands there 2 times, name it once; it must",
+            "key .sample_0000. appears 2 times; keep one of them; it must",
         ),
         ('{"sample_0000": "../oak"}', r"'../oak' is not the name of a material folder"),
     ],

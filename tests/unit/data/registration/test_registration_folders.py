@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from neuropbr_core.cli.data import data
 from neuropbr_core.data.images.files import read_view, write_png
 from neuropbr_core.data.layout.cameras_file import read_cameras
-from neuropbr_core.data.layout.scan import find_samples, list_photos
+from neuropbr_core.data.layout.paths import list_photos
+from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.registration import stored
 from neuropbr_core.data.registration.folders import PhotoSet, align_dataset, align_folder, register_sets
 from neuropbr_core.data.registration.stored import ESTIMATED_NAME, estimate_cameras

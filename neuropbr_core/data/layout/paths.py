@@ -1,0 +1,135 @@
+"""The folder layout of a dataset: what its files and folders are called.
+
+ROOT/input/clean/sample_0000/{0,1,2}.png       views, as rendered or photographed
+ROOT/input/dirty/sample_0000/{0,1,2}.png       the same with artefacts; optional
+ROOT/input/render_metadata.json                {"sample_0000": "wood_oak", …}
+ROOT/input/cameras.json                        optional; needed for recorded alignment
+ROOT/input/cameras.estimated.json              written for estimated alignment; see `registration.stored`
+ROOT/output/wood_oak/{albedo,roughness,metallic,normal}.png
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from neuropbr_core.data.images.heif import HEIF_SUFFIXES
+from neuropbr_core.errors import DataError
+from neuropbr_core.maps import MAPS
+from neuropbr_core.recipe.sections import Data
+
+Condition = Literal["clean", "dirty"]
+"""How a sample was captured, which is also the name of its folder below `input/`."""
+
+METADATA_NAME = "render_metadata.json"
+CAMERAS_NAME = "cameras.json"
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", *HEIF_SUFFIXES)
+IMAGE_SUFFIXES = (*PHOTO_SUFFIXES, ".webp", ".tif", ".tiff", ".tga", ".bmp", ".exr")
+"""Suffixes by which a file is recognised as an image, readable here or not."""
+
+_CURRICULA: dict[object, tuple[Condition, ...]] = {
+    0: ("clean",),
+    1: ("clean", "dirty"),
+    2: ("dirty",),
+    "clean": ("clean",),
+    "mixed": ("clean", "dirty"),
+    "dirty": ("dirty",),
+}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the parts of a dataset are."""
+
+    input: Path
+    output: Path
+    metadata: Path
+    cameras: Path
+
+
+def locate(data: Data) -> Paths:
+    """Return where the recipe's dataset is; nothing is read.
+
+    Raises:
+        DataError: The section names neither `root` nor both folders.
+    """
+    if data.root is None and (data.input_dir is None or data.output_dir is None):
+        raise DataError("no dataset: set data.root, or data.input_dir and data.output_dir")
+    root = Path(data.root or "")
+    input_folder = Path(data.input_dir or root / "input")
+    output_folder = Path(data.output_dir or root / "output")
+    metadata = Path(data.metadata or input_folder / METADATA_NAME)
+    return Paths(input_folder, output_folder, metadata, input_folder / CAMERAS_NAME)
+
+
+def conditions(data: Data) -> tuple[Condition, ...]:
+    """Return the folders that the curriculum reads; the older key `use_dirty` means dirty only."""
+    if data.use_dirty:
+        return ("dirty",)
+    return _CURRICULA[data.render_curriculum]
+
+
+def sample_name(index: int) -> str:
+    """Name of sample `index`'s folder."""
+    return f"sample_{index:04d}"
+
+
+def view_name(index: int) -> str:
+    """Name of view `index`'s file."""
+    return f"{index}.png"
+
+
+def sample_folders(folder: Path) -> list[Path]:
+    """List the sample folders below `input/clean` or `input/dirty`, by name."""
+    return sorted(path for path in folder.glob("sample_*") if path.is_dir())
+
+
+def list_photos(folder: Path) -> tuple[Path, ...]:
+    """List the photos in a folder by name; numbers in names count as numbers, so that 10.png comes after 9.png.
+
+    Raises:
+        DataError: There is no such folder, or it holds no photo.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give a folder with the photos or renders of one material")
+    photos = []
+    for path in folder.iterdir():
+        hidden = path.name.startswith(".")  # such as the ._0.png that macOS leaves on foreign disks
+        if path.suffix.lower() in PHOTO_SUFFIXES and not hidden:
+            photos.append(path)
+    if not photos:
+        raise DataError(f"{folder}: holds no image; allowed: {', '.join(PHOTO_SUFFIXES)}")
+    return tuple(sorted(photos, key=_by_number))
+
+
+def map_files(folder: Path) -> dict[str, Path]:
+    """Paths of the four maps in a material folder, by name."""
+    return {name: folder / spec.file_name for name, spec in MAPS.items()}
+
+
+def missing_maps(folder: Path) -> str | None:
+    """Say which map files a material folder lacks; None when it is complete."""
+    names = [spec.file_name for spec in MAPS.values()]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if not missing:
+        return None
+    text = f"{folder}: {', '.join(missing)} missing; a material folder needs {', '.join(names)}"
+    if similar := misnamed(folder, missing):
+        text += f". There is {similar}; `neuropbr data import` makes PNG files of the right names"
+    return text
+
+
+def misnamed(folder: Path, missing: list[str]) -> str:
+    """List the images in a folder whose names differ from missing ones in capitals or suffix only."""
+    stems = {Path(name).stem for name in missing}
+    similar = []
+    for path in folder.iterdir():
+        if path.stem.lower() in stems and path.suffix.lower() in IMAGE_SUFFIXES:
+            similar.append(path.name)
+    return ", ".join(sorted(similar))
+
+
+def _by_number(path: Path) -> tuple[str, Path]:
+    """Sort key in which numbers are padded; names that differ in zeros only are told apart by the path."""
+    padded = re.sub(r"\d+", lambda number: number[0].zfill(12), path.name)
+    return padded, path
