@@ -1,7 +1,7 @@
-"""A dataset looked at file by file: every image decoded, every map judged, everything wrong reported at once."""
+"""Check of a whole dataset: every image is decoded, every map is judged, and everything wrong is reported at once."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from neuropbr_core.recipe.sections import Data
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
         samples: Samples that can be trained on.
@@ -39,7 +39,7 @@ class CheckReport:
 
 
 def check_dataset(data: Data, *, size: int | None = None, workers: int = 1) -> CheckReport:
-    """Check a dataset: its layout, every image in it, and what the maps say of themselves.
+    """Check a dataset: its layout, every image in it, and whether the maps are plausible.
 
     Args:
         data: Section `data` of a recipe.
@@ -53,100 +53,124 @@ def check_dataset(data: Data, *, size: int | None = None, workers: int = 1) -> C
         DataError: The section names no folder.
     """
     paths = locate(data)
-    scan = scan_dataset(data, ends=False)
-    jobs: list[SampleFolder | MaterialFolder] = [*_samples(paths, data), *_materials(paths.output)]
-    seen = run_jobs(examine, jobs, workers, "checking folders")
-    known = {(finding.path, finding.code) for finding in scan.findings}
-    findings = [
-        *scan.findings,
-        *(finding for one in seen for finding in one.findings if (finding.path, finding.code) not in known),
-        *(finding for kind in ("views", "maps") for finding in _size_findings(seen, kind, size)),
-        *_stray_findings(paths, data, scan),
-        *_lookalike_findings(seen),
+    scan = scan_dataset(data, ends=False)  # decoding finds truncated files better than a look at their ends
+    jobs: list[SampleFolder | MaterialFolder] = [*_sample_jobs(paths, data), *_material_jobs(paths.output)]
+    examined = run_jobs(examine, jobs, workers, "checking folders")
+
+    findings = list(scan.findings)
+    reported = {(finding.path, finding.code) for finding in scan.findings}
+    for folder in examined:
+        for finding in folder.findings:
+            if (finding.path, finding.code) not in reported:
+                findings.append(finding)
+    sizes = {kind: _count_sizes(examined, kind) for kind in ("views", "maps")}
+    for kind, counts in sizes.items():
+        findings += _size_findings(examined, kind, counts, size)
+    findings += _stray_findings(paths, data, scan)
+    findings += _lookalike_findings(examined)
+    findings.sort(key=lambda finding: LEVELS.index(finding.level))  # the sort is stable: within a level, by origin
+
+    errors = of_level(findings, "error")
+    spoilt_samples = {error.sample for error in errors}
+    spoilt_materials = {error.material for error in errors}
+    usable = [
+        sample for sample in scan.samples if sample.id not in spoilt_samples and sample.material not in spoilt_materials
     ]
-    findings.sort(key=lambda finding: LEVELS.index(finding.level))
-    usable = _usable(scan, findings)
     return CheckReport(
         samples=len(usable),
-        materials=len({material for _, material in usable}),
-        files=sum(one.files for one in seen),
-        sizes={kind: dict(_sizes(seen, kind).most_common()) for kind in ("views", "maps")},
+        materials=len({sample.material for sample in usable}),
+        files=sum(folder.files for folder in examined),
+        sizes={kind: dict(counts.most_common()) for kind, counts in sizes.items()},
         findings=findings,
     )
 
 
-def _samples(paths: Paths, data: Data) -> Iterator[SampleFolder]:
-    for source in conditions(data):
-        for folder in sample_folders(paths.input / source):
-            views = (folder / view_name(view) for view in range(data.views))
-            yield SampleFolder(folder, f"{source}/{folder.name}", tuple(view for view in views if view.is_file()))
+def _sample_jobs(paths: Paths, data: Data) -> Iterator[SampleFolder]:
+    for condition in conditions(data):
+        for folder in sample_folders(paths.input / condition):
+            views = [folder / view_name(view) for view in range(data.views)]
+            present = tuple(view for view in views if view.is_file())
+            yield SampleFolder(folder, f"{condition}/{folder.name}", present)
 
 
-def _materials(output: Path) -> Iterator[MaterialFolder]:
-    """Folders that hold a map at least, used or not."""
-    for folder in sorted(output.iterdir()) if output.is_dir() else ():
-        if not folder.name.startswith(".") and any(path.is_file() for path in map_files(folder).values()):
+def _material_jobs(output: Path) -> Iterator[MaterialFolder]:
+    """Folders that hold at least one map, whether a sample shows the material or not."""
+    if not output.is_dir():
+        return
+    for folder in sorted(output.iterdir()):
+        hidden = folder.name.startswith(".")  # such as a folder that a killed import was writing
+        if not hidden and any(path.is_file() for path in map_files(folder).values()):
             yield MaterialFolder(folder)
 
 
-def _usable(scan: Scan, findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Samples that no error spoils, and their materials."""
-    errors = of_level(findings, "error")
-    samples, materials = {error.sample for error in errors}, {error.material for error in errors}
-    return [
-        (sample.id, sample.material)
-        for sample in scan.samples
-        if sample.id not in samples and sample.material not in materials
-    ]
+def _count_sizes(examined: Sequence[Examined], kind: str) -> Counter[str]:
+    """How many images of a kind there are of each size."""
+    counts = Counter[str]()
+    for folder in examined:
+        if folder.kind == kind:
+            counts.update(folder.sizes.values())
+    return counts
 
 
-def _sizes(seen: Iterable[Examined], kind: str) -> Counter[str]:
-    return Counter(size for one in seen if one.kind == kind for size in one.sizes.values())
-
-
-def _size_findings(seen: Sequence[Examined], kind: str, size: int | None) -> Iterator[Finding]:
-    """Folders with images of another size than asked for, or than most have."""
-    counts = _sizes(seen, kind)
+def _size_findings(
+    examined: Sequence[Examined], kind: str, counts: Counter[str], size: int | None
+) -> Iterator[Finding]:
+    """Folders with images of another size than the user asked for, or than most images have."""
     if not counts:
         return
-    wanted = f"{size}×{size}" if size else counts.most_common(1)[0][0]
-    code, why = ("wrong-size", "asked for") if size else ("mixed-size", f"the most frequent of the {kind}")
-    for one in seen:
-        others = {name: found for name, found in one.sizes.items() if found != wanted}
-        if one.kind == kind and others:
-            listed = ", ".join(f"{name} {found}" for name, found in others.items())
-            message = f"{listed} pixels; {wanted} is {why}. Training resizes it"
-            yield Finding("warning", code, str(one.path), message)
+    if size is None:
+        wanted = counts.most_common(1)[0][0]
+        code = "mixed-size"
+        reason = f"the most frequent of the {kind}"
+    else:
+        wanted = f"{size}×{size}"
+        code = "wrong-size"
+        reason = "asked for"
+    for folder in examined:
+        if folder.kind != kind:
+            continue
+        others = [f"{name} {found}" for name, found in folder.sizes.items() if found != wanted]
+        if others:
+            message = f"{', '.join(others)} pixels; {wanted} is {reason}. Training resizes it"
+            yield Finding("warning", code, str(folder.path), message)
 
 
 def _stray_findings(paths: Paths, data: Data, scan: Scan) -> Iterator[Finding]:
-    """What lies in the dataset and is not read."""
-    metadata, _ = read_metadata(paths.metadata)
-    folders = {folder.name for source in ("clean", "dirty") for folder in sample_folders(paths.input / source)}
-    for name in sorted(set(metadata or ()) - folders):
+    """Files, folders and entries of the dataset that nothing reads."""
+    metadata, _ = read_metadata(paths.metadata)  # its own problems are among the scan's findings
+    metadata = metadata or {}
+    folders = {path.name for name in ("clean", "dirty") for path in sample_folders(paths.input / name)}
+    for name in sorted(metadata.keys() - folders):
         yield Finding("warning", "stray-metadata", str(paths.metadata), f"{name}: there is no such sample; remove it")
-    for source in conditions(data):
-        for folder in sorted((paths.input / source).glob("*/")):
+    for condition in conditions(data):
+        for folder in sorted((paths.input / condition).glob("*/")):
             if not folder.name.startswith(("sample_", ".")):
                 message = "is not read; the folder of a sample is called sample_0000, sample_0001, …"
                 yield Finding("warning", "not-a-sample", str(folder), message)
-    used = set((metadata or {}).values())
-    for material in _materials(paths.output) if scan.samples else ():
-        if material.path.name not in used:
+    if not scan.samples:
+        return  # then every material is unused, which the missing samples explain
+    shown = set(metadata.values())
+    for material in _material_jobs(paths.output):
+        if material.path.name not in shown:
             message = "no sample shows it; render some with `neuropbr data synthesize`, or photograph it"
             yield Finding("warning", "unused-material", str(material.path), message)
 
 
-def _lookalike_findings(seen: Iterable[Examined]) -> Iterator[Finding]:
+def _lookalike_findings(examined: Sequence[Examined]) -> Iterator[Finding]:
     """Materials that would leak from training into validation."""
-    found = {one.path.name: one for one in seen if one.look is not None}
-    alike = find_lookalikes({name: one.look for name, one in found.items() if one.look is not None})
+    looks = {}
+    places = {}
+    for folder in examined:
+        if folder.look is not None:
+            looks[folder.path.name] = folder.look
+            places[folder.path.name] = str(folder.path)
+    alike = find_lookalikes(looks)
     advice = "in a split they belong on one side: name them in one entry of data.groups"
     for names in alike.equal:
         message = f"has the same albedo as {', '.join(names[:-1])}; remove all but one, or {advice}"
-        yield Finding("warning", "duplicate-material", str(found[names[-1]].path), message)
+        yield Finding("warning", "duplicate-material", places[names[-1]], message)
     for first, second, share in alike.near:
-        message = (
-            f"looks like {first} ({1 - share:.0%} of the perceptual hash is equal); if they are variants, {advice}"
+        equal = f"{1 - share:.0%} of the perceptual hash is equal"
+        yield Finding(
+            "info", "look-alike", places[second], f"looks like {first} ({equal}); if they are variants, {advice}"
         )
-        yield Finding("info", "look-alike", str(found[second].path), message)

@@ -1,6 +1,6 @@
-"""One folder of a dataset looked at closely: every image decoded, measured and judged.
+"""Examination of one folder of a dataset: every image is decoded, measured and judged.
 
-Made to run in other processes: what goes in and out pickles.
+It runs in other processes, so that arguments and results must pickle.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +32,7 @@ Oddity = tuple[Level, str, str]
 
 @dataclass(frozen=True)
 class SampleFolder:
-    """A sample to look at.
+    """A sample to examine.
 
     Attributes:
         path: Its folder.
@@ -47,14 +47,14 @@ class SampleFolder:
 
 @dataclass(frozen=True)
 class MaterialFolder:
-    """A material to look at; its name is the folder's."""
+    """A material to examine; its name is the folder's."""
 
     path: Path
 
 
 @dataclass
 class Examined:
-    """What was seen in a folder.
+    """What an examination of a folder brought to light.
 
     Attributes:
         path: The folder.
@@ -75,88 +75,97 @@ class Examined:
 
 def examine(folder: SampleFolder | MaterialFolder) -> Examined:
     """Decode and judge the images of a sample or a material."""
-    return _examine_sample(folder) if isinstance(folder, SampleFolder) else _examine_material(folder)
+    if isinstance(folder, SampleFolder):
+        return _examine_sample(folder)
+    return _examine_material(folder)
 
 
 def as_values(spec: MapSpec, stored: Stored) -> Values:
-    """Turn stored integers into values in the map's range; normals keep their stored length, for the lint to judge."""
+    """Turn stored integers into values in the map's range; normals keep their stored length, for the lint to judge.
+
+    Args:
+        spec: The map.
+        stored: uint8, any shape.
+
+    Returns:
+        float32 of the same shape, in `spec.value_range`.
+    """
     low, high = spec.value_range
     return low + stored.astype(np.float32) * np.float32((high - low) / 255)
 
 
 def _examine_sample(folder: SampleFolder) -> Examined:
-    seen = Examined(folder.path, "views")
-    about = Finding("error", "", "", "", sample=folder.identity)
+    examined = Examined(folder.path, "views")
     for path in folder.files:
-        _decoded(seen, path, replace(about, path=str(path)), read_view, _odd_view)
-    return seen
+        about = Finding("error", "", str(path), "", sample=folder.identity)
+        _decode(examined, path, about, read_view, _view_oddities)
+    return examined
 
 
 def _examine_material(folder: MaterialFolder) -> Examined:
-    seen = Examined(folder.path, "maps")
+    examined = Examined(folder.path, "maps")
     about = Finding("error", "", str(folder.path), "", material=folder.path.name)
     if missing := missing_maps(folder.path):
         message = missing.removeprefix(f"{folder.path}: ")
-        seen.findings.append(replace(about, code="missing-maps", message=message))
-    stored = dict(_maps(seen, folder.path, about))
-    values = {name: as_values(MAPS[name], image) for name, image in stored.items()}
-    for level, code, name, message in lint_maps(values):
-        path = str(folder.path / MAPS[name].file_name)
-        seen.findings.append(replace(about, level=level, code=code, path=path, message=message))
-    if "albedo" in stored:
-        seen.look = look_of(stored["albedo"])
-    return seen
+        examined.findings.append(replace(about, code="missing-maps", message=message))
 
-
-def _maps(seen: Examined, folder: Path, about: Finding) -> Iterator[tuple[str, Stored]]:
-    """Decode the maps that are there; what cannot be used becomes a finding."""
-    for name, path in map_files(folder).items():
+    stored_maps: dict[str, Stored] = {}
+    for name, path in map_files(folder.path).items():
         if not path.is_file():
             continue
         spec = MAPS[name]
-        odd = _odd_colour if spec is ALBEDO else _odd_image
-        stored = _decoded(seen, path, replace(about, path=str(path)), partial(read_map, spec=spec), odd)
+        oddities = _color_oddities if spec is ALBEDO else _image_oddities
+        stored = _decode(examined, path, replace(about, path=str(path)), partial(read_map, spec=spec), oddities)
         if stored is not None:
-            yield name, stored
+            stored_maps[name] = stored
+
+    values = {name: as_values(MAPS[name], stored) for name, stored in stored_maps.items()}
+    for level, code, name, message in lint_maps(values):
+        path_of_map = str(folder.path / MAPS[name].file_name)
+        examined.findings.append(replace(about, level=level, code=code, path=path_of_map, message=message))
+    if "albedo" in stored_maps:
+        examined.look = look_of(stored_maps["albedo"])
+    return examined
 
 
-def _decoded(
-    seen: Examined,
+def _decode(
+    examined: Examined,
     path: Path,
     about: Finding,
     read: Callable[[Path], Stored],
-    odd: Callable[[ImageFacts], Iterable[Oddity]],
+    oddities: Callable[[ImageFacts], Iterable[Oddity]],
 ) -> Stored | None:
     """Decode one file and note what is wrong or unusual about it; None when it cannot be used."""
-    seen.files += 1
+    examined.files += 1
     stored = None
     try:
         verify_image(path)
         facts = describe_image(path)
-        seen.findings += [replace(about, level=level, code=code, message=text) for level, code, text in odd(facts)]
+        for level, code, text in oddities(facts):
+            examined.findings.append(replace(about, level=level, code=code, message=text))
         stored = read(path)
-        seen.sizes[path.name] = facts.size
+        examined.sizes[path.name] = facts.size
     except Undecodable as error:
-        seen.findings.append(replace(about, code="undecodable", message=str(error).removeprefix(f"{path}: ")))
+        examined.findings.append(replace(about, code="undecodable", message=str(error).removeprefix(f"{path}: ")))
     except DataError as error:
-        seen.findings.append(replace(about, code="unusable-map", message=str(error).removeprefix(f"{path}: ")))
+        examined.findings.append(replace(about, code="unusable-map", message=str(error).removeprefix(f"{path}: ")))
     return stored
 
 
-def _odd_view(facts: ImageFacts) -> Iterator[Oddity]:
-    yield from _odd_colour(facts)
+def _view_oddities(facts: ImageFacts) -> Iterator[Oddity]:
+    yield from _color_oddities(facts)
     if facts.width != facts.height:
         yield "warning", "not-square", f"is {facts.size} pixels; a view is square, so it is squeezed. Crop it"
 
 
-def _odd_colour(facts: ImageFacts) -> Iterator[Oddity]:
-    yield from _odd_image(facts)
+def _color_oddities(facts: ImageFacts) -> Iterator[Oddity]:
+    yield from _image_oddities(facts)
     if facts.channels == 1:
         yield "info", "grey", "is grey; it is read as three equal channels"
 
 
-def _odd_image(facts: ImageFacts) -> Iterator[Oddity]:
-    """What a file is that readers cope with."""
+def _image_oddities(facts: ImageFacts) -> Iterator[Oddity]:
+    """Properties of a file that readers cope with."""
     if facts.bits == 16:
         yield "info", "sixteen-bit", "has 16 bits; training reads the nearest 8"
     if facts.alpha:

@@ -1,7 +1,7 @@
-"""Materials that are the same, or look it: kept together in a split, or they measure memory.
+"""Materials that are the same or look the same. On both sides of a split, they would measure memory.
 
-A difference hash compares neighbouring means of a coarse grid: it survives scaling, compression and brightness, and not
-turning, flipping or shifting.
+They are found by a difference hash, which compares neighbouring means of a coarse grid. It survives scaling,
+compression and changes of brightness; it does not survive turning, flipping or shifting.
 """
 
 import hashlib
@@ -56,7 +56,8 @@ def look_of(albedo: Stored) -> Look:
     grid = np.asarray(coarse, dtype=np.float32)
     if grid.std() < _VISIBLE:
         return Look(digest.hexdigest(), None)
-    across, down = grid[:-1, 1:] > grid[:-1, :-1], grid[1:, :-1] > grid[:-1, :-1]
+    across = grid[:-1, 1:] > grid[:-1, :-1]
+    down = grid[1:, :-1] > grid[:-1, :-1]
     return Look(digest.hexdigest(), np.packbits(np.stack((across, down))).tobytes())
 
 
@@ -72,18 +73,21 @@ def find_lookalikes(looks: Mapping[str, Look]) -> LookAlikes:
     by_digest = defaultdict(list)
     for name in sorted(looks):
         by_digest[looks[name].digest].append(name)
-    return LookAlikes([names for names in by_digest.values() if len(names) > 1], _near_pairs(looks))
+    equal = [names for names in by_digest.values() if len(names) > 1]
 
-
-def _near_pairs(looks: Mapping[str, Look]) -> list[tuple[str, str, float]]:
-    signatures = {name: look.signature for name, look in sorted(looks.items()) if look.signature is not None}
-    names = list(signatures)
-    bits = np.frombuffer(b"".join(signatures.values()), dtype=np.uint64).reshape(len(names), 2 * _CELLS**2 // 64)
-    pairs = []
+    names = []
+    signatures = []
+    for name, look in sorted(looks.items()):
+        if look.signature is not None:
+            names.append(name)
+            signatures.append(look.signature)
+    # 64 bits at a time, so that comparing one hash with all others is a few instructions each.
+    bits = np.frombuffer(b"".join(signatures), dtype=np.uint64).reshape(len(names), 2 * _CELLS**2 // 64)
+    near = []
     for first, row in enumerate(bits):
         shares = np.bitwise_count(bits[first + 1 :] ^ row).sum(axis=1) / (2 * _CELLS**2)
         for offset in np.flatnonzero(shares <= _NEAR):
-            second = names[first + 1 + int(offset)]
-            if looks[names[first]].digest != looks[second].digest:
-                pairs.append((names[first], second, float(shares[offset])))
-    return pairs
+            second = first + 1 + int(offset)
+            if looks[names[first]].digest != looks[names[second]].digest:
+                near.append((names[first], names[second], float(shares[offset])))
+    return LookAlikes(equal, near)

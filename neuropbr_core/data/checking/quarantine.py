@@ -1,11 +1,11 @@
-"""Bad samples and materials moved out of a dataset, and back: nothing is ever deleted.
+"""Moves bad samples and materials out of a dataset, and back. Nothing is ever deleted.
 
     DIR/quarantine.json                            what was moved, from where, when and why: the log that undoing reads
     DIR/input/…  DIR/output/…                      the folders, in the layout they had
     DIR/input/{render_metadata,cameras}.json       their entries, taken out of the dataset's own files
 
-The log is written before a folder moves, and the dataset's files after all have, so that an interruption leaves nothing
-unaccounted for: whatever stands at its new place is in the log.
+The log is written before a folder moves, and the dataset's files after all folders have moved. After an interruption,
+every folder that is in its new place is in the log.
 """
 
 import datetime as dt
@@ -52,7 +52,7 @@ class Move:
 
 @dataclass
 class Log:
-    """What lies in a quarantine.
+    """What a quarantine holds.
 
     Attributes:
         metadata: The dataset's `render_metadata.json`.
@@ -87,19 +87,31 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
     metadata, problems = read_metadata(paths.metadata)
     raise_problems(problems)
     reasons = _reasons(paths, metadata or {}, of_level(findings, "error"))
-    moves = _planned(paths, reasons, folder)
-    if not moves:
+    if not reasons:
         return []
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    homes = {"input": paths.input, "output": paths.output}
+    moves = []
+    for place, why in reasons.items():
+        source = homes[place[0]].joinpath(*place[1:]).resolve()
+        target = folder.joinpath(*place).resolve()
+        moves.append(Move(str(source), str(target), why, now))
     log = _open_log(folder, paths)
-    _refuse_collisions(moves)
-    _set_entries_aside(paths, moves, folder)
+    taken = [move.target for move in moves if Path(move.target).exists()]
+    raise_problems(
+        [f"{path}: is in the quarantine already; restore it first, or name another folder" for path in taken]
+    )
+
+    _copy_entries(paths, moves, folder)
     for move in moves:
+        # The log comes first: after an interruption, it may name a folder that has not moved, never miss one that has.
         log.moved.append(move)
         write_json(folder / LOG_NAME, log)
         _move(move.source, move.target)
-    left = {Path(move.source).name for move in moves} - _sample_names(paths.input)
+    remaining = {sample.name for name in ("clean", "dirty") for sample in sample_folders(paths.input / name)}
+    gone = {Path(move.source).name for move in moves} - remaining  # a sample may remain under the other condition
     for path in (paths.metadata, paths.cameras):
-        _drop_entries(path, left)
+        _drop_entries(path, gone)
     return moves
 
 
@@ -113,8 +125,7 @@ def restore(folder: Path) -> list[Move]:
         What was moved back; the log has the rest.
 
     Raises:
-        DataError: There is no log, or something stands at a folder's old place; all of these at once, and nothing was
-            moved.
+        DataError: There is no log, or a folder's old place is taken; all of these at once, and nothing was moved.
     """
     log = _read_log(folder / LOG_NAME)
     waiting = [move for move in log.moved if Path(move.target).exists()]
@@ -132,40 +143,38 @@ def _reasons(
     paths: Paths, metadata: Mapping[str, str], errors: Sequence[Finding]
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Why each folder must go, by its place in the layout; samples before materials."""
-    samples, materials = defaultdict(list), defaultdict(list)
+    samples = defaultdict(list)
+    materials = defaultdict(list)
     for error in errors:
         if error.sample is not None:
             samples[error.sample].append(str(error))
         elif error.material is not None:
             materials[error.material].append(str(error))
-    for source in ("clean", "dirty"):
-        for folder in sample_folders(paths.input / source):
-            if (material := metadata.get(folder.name)) in materials:
-                samples[f"{source}/{folder.name}"].append(f"its material {material} cannot be used")
-    places = {("input", *identity.split("/")): tuple(why) for identity, why in sorted(samples.items())}
-    places |= {
-        ("output", name): tuple(why) for name, why in sorted(materials.items()) if (paths.output / name).exists()
-    }
-    present = [folder for source in ("clean", "dirty") for folder in sample_folders(paths.input / source)]
-    if present and len(samples) == len(present):
+    present = 0
+    for condition in ("clean", "dirty"):
+        for folder in sample_folders(paths.input / condition):
+            present += 1
+            material = metadata.get(folder.name)
+            if material in materials:
+                samples[f"{condition}/{folder.name}"].append(f"its material {material} cannot be used")
+
+    places: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for identity, why in sorted(samples.items()):
+        places["input", *identity.split("/")] = tuple(why)
+    for name, why in sorted(materials.items()):
+        if (paths.output / name).exists():  # a material that does not exist is an error too, and cannot be moved
+            places["output", name] = tuple(why)
+    if present and len(samples) == present:
         raise DataError(
-            f"{paths.input}: all {len(present)} samples are bad, so nothing was moved; the number of views or the "
-            f"place of the files is wrong rather. The first: {places[min(places)][0]}"
+            f"{paths.input}: all {present} samples are bad, so nothing was moved; most likely data.views or the place "
+            f"of the files is wrong. The first problem: {places[min(places)][0]}"
         )
     return places
 
 
-def _planned(paths: Paths, reasons: Mapping[tuple[str, ...], tuple[str, ...]], folder: Path) -> list[Move]:
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    homes = {"input": paths.input, "output": paths.output}
-    return [
-        Move(str(homes[place[0]].joinpath(*place[1:]).resolve()), str(folder.joinpath(*place).resolve()), why, now)
-        for place, why in reasons.items()
-    ]
-
-
 def _open_log(folder: Path, paths: Paths) -> Log:
-    metadata, cameras = str(paths.metadata.resolve()), str(paths.cameras.resolve())
+    metadata = str(paths.metadata.resolve())
+    cameras = str(paths.cameras.resolve())
     if not (folder / LOG_NAME).exists():
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder}: holds other things; name a new folder for the quarantine")
@@ -187,21 +196,14 @@ def _read_log(path: Path) -> Log:
         raise DataError(f"{path}: {error}; the folders can be moved back by hand") from error
 
 
-def _refuse_collisions(moves: Iterable[Move]) -> None:
-    taken = [move.target for move in moves if Path(move.target).exists()]
-    raise_problems(
-        [f"{path}: is in the quarantine already; restore it first, or name another folder" for path in taken]
-    )
-
-
-def _set_entries_aside(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
+def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
     """Copy the entries of samples that leave into the quarantine's own files."""
     names = {Path(move.source).name for move in moves}
     for path, name in ((paths.metadata, METADATA_NAME), (paths.cameras, CAMERAS_NAME)):
         leaving = {sample: entry for sample, entry in _read_records(path).items() if sample in names}
         if leaving:
-            aside = folder / "input" / name
-            write_json(aside, _read_records(aside) | leaving)
+            kept = folder / "input" / name
+            write_json(kept, _read_records(kept) | leaving)
 
 
 def _drop_entries(path: Path, names: set[str]) -> None:
@@ -210,15 +212,11 @@ def _drop_entries(path: Path, names: set[str]) -> None:
         write_json(path, {name: entry for name, entry in records.items() if name not in names})
 
 
-def _return_entries(aside: Path, path: Path) -> None:
+def _return_entries(kept: Path, path: Path) -> None:
     """Put entries back for samples that have none."""
-    returning = _read_records(aside)
+    returning = _read_records(kept)
     if returning:
         write_json(path, dict(sorted((returning | _read_records(path)).items())))
-
-
-def _sample_names(folder: Path) -> set[str]:
-    return {sample.name for source in ("clean", "dirty") for sample in sample_folders(folder / source)}
 
 
 def _read_records(path: Path) -> Records:
@@ -227,7 +225,9 @@ def _read_records(path: Path) -> Records:
         records = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return records if isinstance(records, dict) else {}
+    if not isinstance(records, dict):
+        return {}
+    return records
 
 
 def _move(source: str, target: str) -> None:
