@@ -432,6 +432,17 @@ class SampleSource:
         """
         raise NotImplementedError
 
+    def materials(self, samples: Sequence[Sample[Any]]) -> set[str]:
+        """Name all materials of the dataset, those included of which the recipe reads no sample now.
+
+        Validation materials are drawn from them. A run that reads other samples of the same dataset then holds back
+        the same materials, so that it may continue from this run's weights.
+
+        Args:
+            samples: What `samples` returned.
+        """
+        return {sample.material for sample in samples}
+
     def digests(self, keys: Sequence[Hashable]) -> Sequence[str]:
         """Name the content behind keys, such as by a hash of the stored bytes.
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ def open_dataset(
     recipe: Recipe | str | Path,
     overrides: Sequence[str] = (),
     *,
-    choose_split: Callable[[Sequence[str]], Split] | None = None,
+    choose_split: Callable[[Iterable[str]], Split] | None = None,
     overviews: bool = False,
 ) -> OpenedDataset:
     """Open the dataset that a recipe names.
@@ -77,7 +77,7 @@ def open_dataset(
     Args:
         recipe: A checked recipe, or the file of one.
         overrides: `key=value` settings on top, when `recipe` is a file.
-        choose_split: Splits the materials, given each sample's; default: as section `data` says.
+        choose_split: Splits the materials, given all that the dataset has; default: as section `data` says.
         overviews: Whether someone beside the recipe's own model wants the whole frame in few pixels with each crop.
 
     Returns:
@@ -91,12 +91,17 @@ def open_dataset(
     data, seed = checked.data, checked.training.seed
     ensure_captures(data, device=checked.training.device)
     source, samples = open_source(checked.source, data)
-    split = (choose_split or partial(_own_split, data, seed))([sample.material for sample in samples])
+    split = (choose_split or partial(_own_split, data, seed))(source.materials(samples))
+    # What is held back stays so in later runs on this dataset; but only what is read is trained on.
+    present = {sample.material for sample in samples}
+    split = replace(split, train=tuple(name for name in split.train if name in present))
     digests = digest_images(source, samples)
     images = open_images(source, samples, data, digests)
     for note in split.notes:
         reporter().line(f"split: {note}")
     held = set(split.val)
+    if held and not any(sample.material in held for sample in samples):
+        reporter().line("split: no validation: the recipe reads no sample of the materials that are held back")
     whole = MaterialDataset(samples, data, images)
     training = oversample([sample for sample in samples if sample.material not in held], data.oversample)
     for pattern in unmatched([sample.material for sample in samples], data.oversample):
@@ -121,7 +126,7 @@ def open_dataset(
     )
 
 
-def _own_split(data: Data, seed: int, materials: Sequence[str]) -> Split:
+def _own_split(data: Data, seed: int, materials: Iterable[str]) -> Split:
     return split_materials(
         materials, val_ratio=data.val_ratio, seed=seed, val_materials=data.val_materials, groups=data.groups
     )

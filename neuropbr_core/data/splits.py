@@ -1,9 +1,11 @@
 """Which materials are held back for validation.
 
 A split is by material, never by sample: views of one material on both sides would measure memory. Each name is hashed
-with the seed and compared with a threshold, so a material stays on its side when others are added or removed. A group
-of look-alikes is hashed as one, by the group's name. Procedural materials, known by their names, are trained on unless
-an explicit list holds them back; the others are split as if they were not there.
+with the seed, and the materials with the smallest hashes are held back, as many as the share asks for. A material
+therefore keeps its place in the order when others are added or removed; it changes sides only when the number of
+held-back materials grows or shrinks past that place. A group of look-alikes is hashed as one, by the group's name.
+Procedural materials, known by their names, are trained on unless an explicit list holds them back; the others are split
+as if the procedural ones were not there.
 """
 
 import hashlib
@@ -48,8 +50,8 @@ def split_materials(
 
     Args:
         materials: Names; repeats count once.
-        val_ratio: Share of the materials to hold back, in [0, 1), a group counting as one; 0 holds back none.
-            Procedural materials do not count.
+        val_ratio: Share of the materials to hold back, in [0, 1): the nearest number of them, at least one; 0 holds
+            back none. Procedural materials do not count.
         seed: Seed of the hash.
         val_materials: Hold back exactly these instead.
         groups: Materials that stay on one side, by a name for them. Members that the dataset lacks are left out, and
@@ -63,16 +65,17 @@ def split_materials(
             material is in two groups.
     """
     names = sorted(set(materials))
-    kept, notes = _present_groups(names, groups or {})
+    present, notes = _present_groups(names, groups or {})
     if val_materials:
-        held = set(val_materials)
-        _check_explicit(names, held, kept)
-        val_ratio_used = None
+        held_back = set(val_materials)
+        _check_explicit(names, held_back, present)
+        ratio = None
     else:
-        held, more = _hashed(_drawn_units(_units(names, kept)), val_ratio, seed)
-        notes, val_ratio_used = notes + more, val_ratio
-    train = tuple(name for name in names if name not in held)
-    return Split(train, tuple(sorted(held)), seed, val_ratio_used, kept, tuple(notes))
+        held_back, more_notes = _draw(names, present, val_ratio, seed)
+        notes += more_notes
+        ratio = val_ratio
+    train = tuple(name for name in names if name not in held_back)
+    return Split(train, tuple(sorted(held_back)), seed, ratio, present, tuple(notes))
 
 
 def follow_split(
@@ -85,56 +88,98 @@ def follow_split(
     val_materials: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Split:
-    """Split materials as they were split for a teacher, so that none it trained on is validated with.
+    """Split materials as they were split for a teacher, so that no material it trained on is used for validation.
 
-    What the teacher held back is held back, and so are look-alikes of it that the teacher has never seen; all else is
-    trained on, also other materials that it has never seen. Where it has seen none of them, they are split as if there
-    were no teacher.
+    What the teacher held back is held back, and so are look-alikes of it that the teacher has never seen. All else is
+    trained on, other materials that the teacher has never seen included. Where the teacher has seen none of the
+    materials, they are split as if there were no teacher.
 
     Args:
         materials: Names; repeats count once.
         trained: What the teacher trained on.
-        held_back: What was held back from it.
+        held_back: What was held back from the teacher.
         seed: As for `split_materials`, when the teacher has seen none.
         val_ratio: Likewise.
         val_materials: What the recipe itself wants held back; it must be what was held back from the teacher.
         groups: Materials that stay on one side, as far as the teacher's split lets them; a note says where it does not.
 
     Raises:
-        DataError: `val_materials` is not what the teacher's split says, and the message has what differs; or a material
-            is in two groups.
+        DataError: `val_materials` contradicts the teacher's split, and the message has what differs; or a material is
+            in two groups.
     """
     names = sorted(set(materials))
-    theirs = {name for name in names if name in held_back}
-    if not theirs and not any(name in trained for name in names):
+    held_from_teacher = {name for name in names if name in held_back}
+    if not held_from_teacher and not any(name in trained for name in names):
         return split_materials(names, val_ratio=val_ratio, seed=seed, val_materials=val_materials, groups=groups)
-    kept, notes = _present_groups(names, groups or {})
-    alike = {name for members in kept.values() if theirs.intersection(members) for name in members}
-    held = theirs | alike.difference(trained)
+
+    present, notes = _present_groups(names, groups or {})
+    look_alikes = set[str]()
+    for members in present.values():
+        if held_from_teacher.intersection(members):
+            look_alikes.update(members)
+    held = held_from_teacher | look_alikes.difference(trained)
     if val_materials:
         _check_explicit(names, set(val_materials), {})
-        _check_followed(set(val_materials), theirs, held - theirs, set(trained))
-    apart = [group for group, members in kept.items() if 0 < len(held.intersection(members)) < len(members)]
-    notes += [f"data.groups.{group}: the teacher trained on some of it and held some back" for group in apart]
+        _check_followed(set(val_materials), held_from_teacher, held - held_from_teacher, set(trained))
+
+    together = {}
+    for group, members in present.items():
+        if 0 < len(held.intersection(members)) < len(members):
+            notes.append(f"data.groups.{group}: the teacher trained on some of it and held some back")
+        else:
+            together[group] = members
     if not held:
         notes.append("no validation: the teacher trained on these materials and held none of them back")
-    if new := [name for name in names if name not in held and name not in trained]:
-        notes.append(f"trained on although the teacher has not seen them: {_shown(new)}")
-    together = {group: members for group, members in kept.items() if group not in apart}
+    unknown_to_teacher = [name for name in names if name not in held and name not in trained]
+    if unknown_to_teacher:
+        notes.append(f"trained on although the teacher has not seen them: {_listed(unknown_to_teacher)}")
     train = tuple(name for name in names if name not in held)
     return Split(train, tuple(sorted(held)), seed, None, together, tuple(notes))
 
 
-def _check_followed(wanted: set[str], held: set[str], alike: set[str], trained: set[str]) -> None:
+def _draw(
+    names: Sequence[str], groups: Mapping[str, Sequence[str]], val_ratio: float, seed: int
+) -> tuple[set[str], list[str]]:
+    """Choose the materials to hold back by their hashes; returns them, and notes for a person."""
+    if val_ratio == 0:
+        return set(), []
+    grouped = set[str]()
+    for members in groups.values():
+        grouped.update(members)
+    # What moves as one, by the key that is hashed. No material's name holds a NUL, so no key is there twice.
+    units: dict[str, tuple[str, ...]] = {name: (name,) for name in names if name not in grouped}
+    units |= {f"group\0{group}": tuple(members) for group, members in groups.items()}
+    for key, members in list(units.items()):
+        if any(is_procedural(name) for name in members):
+            del units[key]
+    if not units:
+        return set(), ["no validation: all materials are procedural; hold some back with data.val_materials"]
+    if len(units) == 1:
+        return set(), ["no validation: there is only one material, or one group of look-alikes"]
+
+    order = sorted(units, key=lambda key: _hash_position(key, seed))
+    wanted = val_ratio * sum(len(members) for members in units.values())
+    # A unit is taken when that brings the number nearer to the wanted one; a large group that would overshoot is
+    # passed over. The first unit is always held back and the last one always trained on: no side is empty.
+    held = set(units[order[0]])
+    for key in order[1:-1]:
+        members = units[key]
+        if abs(len(held) + len(members) - wanted) < abs(len(held) - wanted):
+            held.update(members)
+    return held, []
+
+
+def _check_followed(wanted: set[str], held: set[str], look_alikes: set[str], trained: set[str]) -> None:
+    """Refuse an explicit list that contradicts the teacher's split."""
     differences = []
-    if seen := sorted(wanted & trained):
-        differences.append(f"holds back {_shown(seen)}, which the teacher trained on")
-    if new := sorted(wanted - held - alike - trained):
-        differences.append(f"holds back {_shown(new)}, which was not held back from the teacher")
-    if unheld := sorted(held - wanted):
-        differences.append(f"trains on {_shown(unheld)}, which was held back from the teacher")
-    if unheld := sorted(alike - wanted):
-        differences.append(f"trains on {_shown(unheld)}, grouped with what was held back from the teacher")
+    if names := sorted(wanted & trained):
+        differences.append(f"holds back {_listed(names)}, which the teacher trained on")
+    if names := sorted(wanted - held - look_alikes - trained):
+        differences.append(f"holds back {_listed(names)}, which was not held back from the teacher")
+    if names := sorted(held - wanted):
+        differences.append(f"trains on {_listed(names)}, which was held back from the teacher")
+    if names := sorted(look_alikes - wanted):
+        differences.append(f"trains on {_listed(names)}, grouped with what was held back from the teacher")
     if differences:
         raise DataError(
             f"data.val_materials contradicts the teacher's split: it {'; it '.join(differences)}. Leave val_materials "
@@ -145,72 +190,39 @@ def _check_followed(wanted: set[str], held: set[str], alike: set[str], trained: 
 def _present_groups(
     names: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Groups without the members that the dataset lacks, and notes about these."""
-    owner: dict[str, str] = {}
-    problems, notes = [], []
+    """The groups without the members that the dataset lacks, and notes about these members."""
+    group_of: dict[str, str] = {}
+    present = {}
+    problems = []
+    notes = []
     for group, members in groups.items():
         for name in members:
-            if owner.setdefault(name, group) != group:
-                problems.append(f"data.groups: {name!r} is in {owner[name]!r} and in {group!r}; name it in one group")
+            if group_of.setdefault(name, group) != group:
+                other = group_of[name]
+                problems.append(f"data.groups: {name!r} is in {other!r} and in {group!r}; name it in one group")
             if name not in names:
-                notes.append(
-                    f"data.groups.{group}: {name!r} is no material of this dataset.{did_you_mean(name, names)}"
-                )
+                suggestion = did_you_mean(name, names)
+                notes.append(f"data.groups.{group}: {name!r} is no material of this dataset.{suggestion}")
+        if members_present := sorted(set(members).intersection(names)):
+            present[group] = tuple(members_present)
     if problems:
         raise DataError("\n".join(problems))
-    present = {group: tuple(sorted(set(members) & set(names))) for group, members in groups.items()}
-    return {group: members for group, members in present.items() if members}, notes
-
-
-def _units(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """What moves as one, by the key that is hashed: groups and single materials."""
-    grouped = {name for members in groups.values() for name in members}
-    units = {name: (name,) for name in names if name not in grouped}
-    return units | {f"group\0{group}": tuple(members) for group, members in groups.items()}  # no name holds a NUL
-
-
-def _drawn_units(units: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Those that may be held back by hash: without procedural materials."""
-    return {key: members for key, members in units.items() if not any(map(is_procedural, members))}
-
-
-def _hashed(units: Mapping[str, tuple[str, ...]], val_ratio: float, seed: int) -> tuple[set[str], list[str]]:
-    """Materials whose unit falls below the ratio, at least one unit and never all."""
-    held = {key for key in units if _position(key, seed) < val_ratio}
-    notes = []
-    if val_ratio > 0 and not units:
-        notes = ["no validation: all materials are procedural; hold some back with data.val_materials"]
-    elif val_ratio > 0 and len(units) < 2:
-        held, notes = set(), ["no validation: there is only one material, or one group of look-alikes"]
-    elif val_ratio > 0 and not held:
-        held = {key := min(units, key=lambda key: _position(key, seed))}
-        text = f"no material fell under data.val_ratio {val_ratio:g}; the nearest, {_shown(units[key])}, is held back"
-        notes = [text]
-    elif units and len(held) == len(units):
-        held.remove(key := max(units, key=lambda key: _position(key, seed)))
-        text = (
-            f"all materials fell under data.val_ratio {val_ratio:g}; the farthest, {_shown(units[key])}, is trained on"
-        )
-        notes = [text]
-    return {name for key in held for name in units[key]}, notes
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))
+    return present, notes
 
 
 def _check_explicit(names: Sequence[str], held: set[str], groups: Mapping[str, Sequence[str]]) -> None:
-    problems = [
-        f"data.val_materials: {name!r} is no material of this dataset.{did_you_mean(name, names)}"
-        for name in sorted(held.difference(names))
-    ]
+    """Refuse an explicit list of held-back materials that cannot be followed."""
+    problems = []
+    for name in sorted(held.difference(names)):
+        problems.append(f"data.val_materials: {name!r} is no material of this dataset.{did_you_mean(name, names)}")
     if problems:
         raise DataError("\n".join([*problems, f"Materials: {', '.join(names)}"]))
     for group, members in groups.items():
-        if missing := [name for name in members if name not in held] if held.intersection(members) else []:
+        missing = [name for name in members if name not in held]
+        if missing and len(missing) < len(members):
             problems.append(
                 f"data.val_materials: holds back part of data.groups.{group}; "
-                f"add {_shown(missing)}, or take the group apart"
+                f"add {_listed(missing)}, or take the group apart"
             )
     if problems:
         raise DataError("\n".join(problems))
@@ -218,7 +230,11 @@ def _check_explicit(names: Sequence[str], held: set[str], groups: Mapping[str, S
         raise DataError("data.val_materials holds back every material; leave at least one to train on")
 
 
-def _position(key: str, seed: int) -> float:
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _hash_position(key: str, seed: int) -> float:
     """Place of a key in [0, 1), uniform over keys and fixed for a seed."""
     digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from neuropbr_core.contracts import SampleSource
 from neuropbr_core.data.images.files import Stored, read_map, read_view, verify_image
+from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import locate
 from neuropbr_core.data.layout.scan import Sample, find_samples
 from neuropbr_core.data.pack.digest import FileDigests
@@ -31,6 +32,12 @@ class LayoutSource(SampleSource):
         from neuropbr_core.data.registration.stored import ESTIMATED_NAME, estimate_cameras
 
         return estimate_cameras(samples, locate(self._data).input / ESTIMATED_NAME)
+
+    def materials(self, samples: Sequence[Sample]) -> set[str]:
+        """Name the materials of all samples, clean and dirty, whatever the recipe's curriculum."""
+        metadata, _ = read_metadata(locate(self._data).metadata)
+        listed = {sample.material for sample in samples}
+        return listed.union((metadata or {}).values())
 
     def digests(self, keys: Sequence[Hashable]) -> list[str]:
         """Digest the files."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ class FoundTeacher:
         """Where its predictions of this size lie when a recipe does not say."""
         return self.home / f"shards-{size}"
 
-    def splitter(self, data: Data, seed: int) -> Callable[[Sequence[str]], Split]:
+    def splitter(self, data: Data, seed: int) -> Callable[[Iterable[str]], Split]:
         """Splits a student's materials as its own were split."""
         return partial(
             follow_split,
