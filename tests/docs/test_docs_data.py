@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from neuropbr_core.cli import root
 from neuropbr_core.data.checking import check as checking
-from neuropbr_core.data.checking.check import examine as examination
+from neuropbr_core.data.checking import examine as examination
 from neuropbr_core.data.layout import scan as layout
 from neuropbr_core.materials import lint
 from neuropbr_core.recipe import load_recipe
