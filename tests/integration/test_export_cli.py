@@ -55,7 +55,7 @@ def refused(*arguments: str | Path) -> str:
 def test_export_writes_a_verified_file_and_what_made_it(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     said = done("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--out", out)
-    assert f"wrote {out / 'torchscript.pt'} (fp32, verified on a rendered capture: every map at least" in said
+    assert f"Exported {out / 'torchscript.pt'} (fp32, verified on a rendered capture: every map at least" in said
     assert {path.name for path in out.iterdir()} == {"torchscript.pt", "torchscript.pt.verify.json"}
     record = json.loads((out / "torchscript.pt.verify.json").read_text(encoding="utf-8"))
     assert record["passed"] is True

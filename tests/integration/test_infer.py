@@ -93,13 +93,13 @@ def test_photos_without_cameras_are_registered(trained: Path, photos: Path, tmp_
     given.rename(tmp_path / "cameras.json")
     done = infer("--run", trained, "--input", photos, "--output", tmp_path / "maps")
     assert done.returncode == 0, done.stderr
-    assert "no cameras found: registering the photos to 0.png\n  0.png: confidence 1.00\n  1.png: conf" in done.stdout
+    assert "no cameras found: registering the photos to 0.png\n  0.png: confidence 1.00\n  1.png: conf" in done.stderr
     wins = infer("--run", trained, "--input", photos, "--output", tmp_path / "known", "--cameras", given.name)
     assert wins.returncode == 1
     wins = infer(
         "--run", trained, "--input", photos, "--output", tmp_path / "known", "--cameras", tmp_path / given.name
     )
-    assert "registering" not in wins.stdout
+    assert "registering" not in wins.stderr
     views = neuropbr_core.register_views(neuropbr_core.read_views(photos))
     assert views.confidence is not None
     assert min(views.confidence) > 0.2

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from neuropbr_core.errors import PluginBlocked, PluginBroken, PluginCollision
-from neuropbr_core.registry import Registry, provenance
+from neuropbr_core.registry import Registry
+from neuropbr_core.registry.entries import provenance
 
 OPTIONS = """
     from dataclasses import dataclass

@@ -70,11 +70,11 @@ def test_two_processes_train_like_one_with_the_same_global_batch(make_recipe: Ma
     two = make_recipe(*PLAIN, GAN, "training.batch_size=2", "training.devices=2")
     process = launch(two, tmp_path / "two.yaml", "two")
     single = run(one, run_name="one")
-    out, _ = finish(process)
+    _, err = finish(process)
     double = single.with_name("two")
     assert len(rows(double, "train")) == 4
     assert_equal_runs(single, double)
-    assert out.count("Run finished") == 1
+    assert err.count("Run finished") == 1
     assert rows(double, "run_started")[0]["facts"]["processes"] == "2"
     assert len(rows(double, "run_started")) == 1
 

@@ -173,9 +173,11 @@ main()
 """
     command = [sys.executable, "-c", slow, "run", str(tmp_path / "recipe.yaml"), "--run-name", "twice"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while "stepping" not in process.stdout.readline():
-        pass
+    assert process.stderr is not None
+    for line in process.stderr:  # what is printed while a command works goes to standard error
+        if "stepping" in line:
+            break
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None, "the first one waits for the step"
