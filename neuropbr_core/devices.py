@@ -31,6 +31,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def _available() -> list[str]:
-    found = ["cuda"] if torch.cuda.is_available() else []
+    if torch.cuda.is_available():
+        found = ["cuda"]
+    else:
+        found = []
     found += ["mps"] if torch.backends.mps.is_available() else []
     return [*found, "cpu"]

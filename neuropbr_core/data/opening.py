@@ -87,8 +87,12 @@ def open_dataset(
         RecipeError: The recipe is wrong.
         DataError: The dataset is; all problems at once.
     """
-    checked = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    data, seed = checked.data, checked.training.seed
+    if isinstance(recipe, Recipe):
+        checked = recipe
+    else:
+        checked = load_recipe(recipe, overrides)
+    data = checked.data
+    seed = checked.training.seed
     ensure_captures(data, device=checked.training.device)
     source, samples = open_source(checked.source, data)
     split = (choose_split or partial(_own_split, data, seed))(source.materials(samples))
@@ -171,7 +175,8 @@ def pack_dataset(
     Raises:
         DataError: The dataset cannot be used, or the pack cannot be written.
     """
-    data = replace(data, pack="auto") if data.pack == "off" else data
+    if data.pack == "off":
+        data = replace(data, pack="auto")
     folder = choose_folder(data)
     if folder is None:
         raise DataError("there is no folder to pack into: set data.root, or data.pack to a folder")
@@ -179,7 +184,10 @@ def pack_dataset(
     source, samples = open_source(component, data)
     digests = digest_images(source, samples)
     report = pack_images(source, samples, data, digests, folder)
-    freed = prune_pack(folder, set(digests.values())) if prune else 0
+    if prune:
+        freed = prune_pack(folder, set(digests.values()))
+    else:
+        freed = 0
     return PackedDataset(folder, len(samples), **asdict(report), freed=freed)
 
 
@@ -195,7 +203,9 @@ def open_source(component: Chosen, data: Data) -> tuple[SampleSource, Sequence[S
     """
     source: SampleSource = component.create(data=data)
     samples = source.samples()
-    problems = [f"{component.use}: {problem}" for problem in _breaches(samples, data)]
+    problems = []
+    for problem in _breaches(samples, data):
+        problems.append(f"{component.use}: {problem}")
     raise_problems(problems)
     return source, samples
 
@@ -213,7 +223,10 @@ def _breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
         if missing := MAPS.keys() - sample.maps.keys():
             yield f"{sample.id}: lists no {', '.join(sorted(missing))}"
         if (0 if sample.cameras is None else len(sample.cameras)) != (0 if data.alignment == "none" else data.views):
-            wanted = "none" if data.alignment == "none" else f"{data.views}, as data.alignment is {data.alignment}"
+            if data.alignment == "none":
+                wanted = "none"
+            else:
+                wanted = f"{data.views}, as data.alignment is {data.alignment}"
             yield f"{sample.id}: lists {len(sample.cameras or ())} cameras, wanted {wanted}"
 
 
@@ -230,8 +243,12 @@ def ensure_captures(data: Data, *, device: str = "cpu") -> None:
     """
     missing = captures_missing(data)
     if data.synthesize is not None and missing:
-        root, plan = _require_root(data), data.synthesize
-        beside = f" and {plan.procedural} procedural ones" if plan.procedural else ""
+        root = _require_root(data)
+        plan = data.synthesize
+        if plan.procedural:
+            beside = f" and {plan.procedural} procedural ones"
+        else:
+            beside = ""
         reporter().line(
             f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}"
         )
@@ -246,7 +263,8 @@ def captures_missing(data: Data) -> int:
     """
     if data.synthesize is None:
         return 0
-    root, plan = _require_root(data), data.synthesize
+    root = _require_root(data)
+    plan = data.synthesize
     pool = Pool(root)
     settings = plan_settings(plan, data.views)
     _require_same(pool, settings, plan, root)

@@ -36,5 +36,10 @@ def unmatched(materials: Sequence[str], factors: Mapping[str, int]) -> Iterator[
 
 
 def _factor(material: str, factors: Mapping[str, int]) -> int:
-    fitting = [factor for pattern, factor in factors.items() if fnmatchcase(material, pattern)]
-    return fitting[-1] if fitting else 1
+    fitting = []
+    for pattern, factor in factors.items():
+        if fnmatchcase(material, pattern):
+            fitting.append(factor)
+    if fitting:
+        return fitting[-1]
+    return 1

@@ -229,7 +229,10 @@ def test_an_observer_that_fails_is_reported_once_and_left_out(
         folder = run(make_recipe("export.torchscript=null"), run_name="clumsy")
     said = told.lines
     assert [line for line in said if line.startswith("warning: observer")] == [
-        "warning: observer progress failed in metrics_logged and is left out from here on: ZeroDivisionError: dropped it"
+        (
+            "warning: observer progress failed in metrics_logged and is left out from here on: "
+            "ZeroDivisionError: dropped it"
+        )
     ]
     assert Clumsy.calls == 1
     assert len(rows(folder, "train")) == 6

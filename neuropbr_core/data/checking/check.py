@@ -129,7 +129,10 @@ def _size_findings(
     for folder in examined:
         if folder.kind != kind:
             continue
-        others = [f"{name} {found}" for name, found in folder.sizes.items() if found != wanted]
+        others = []
+        for name, found in folder.sizes.items():
+            if found != wanted:
+                others.append(f"{name} {found}")
         if others:
             message = f"{', '.join(others)} pixels; {wanted} is {reason}. Training resizes it"
             yield Finding("warning", code, str(folder.path), message)

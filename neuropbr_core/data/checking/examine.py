@@ -114,7 +114,10 @@ def _examine_material(folder: MaterialFolder) -> Examined:
         if not path.is_file():
             continue
         spec = MAPS[name]
-        oddities = _color_oddities if spec is ALBEDO else _image_oddities
+        if spec is ALBEDO:
+            oddities = _color_oddities
+        else:
+            oddities = _image_oddities
         stored = _decode(examined, path, replace(about, path=str(path)), partial(read_map, spec=spec), oddities)
         if stored is not None:
             stored_maps[name] = stored

@@ -108,7 +108,10 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
         log.moved.append(move)
         write_json(folder / LOG_NAME, log)
         _move(move.source, move.target)
-    remaining = {sample.name for name in ("clean", "dirty") for sample in sample_folders(paths.input / name)}
+    remaining = set()
+    for name in ("clean", "dirty"):
+        for sample in sample_folders(paths.input / name):
+            remaining.add(sample.name)
     gone = {Path(move.source).name for move in moves} - remaining  # a sample may remain under the other condition
     for path in (paths.metadata, paths.cameras):
         _drop_entries(path, gone)
@@ -198,9 +201,14 @@ def _read_log(path: Path) -> Log:
 
 def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
     """Copy the entries of samples that leave into the quarantine's own files."""
-    names = {Path(move.source).name for move in moves}
+    names = set()
+    for move in moves:
+        names.add(Path(move.source).name)
     for path, name in ((paths.metadata, METADATA_NAME), (paths.cameras, CAMERAS_NAME)):
-        leaving = {sample: entry for sample, entry in _read_records(path).items() if sample in names}
+        leaving = {}
+        for sample, entry in _read_records(path).items():
+            if sample in names:
+                leaving[sample] = entry
         if leaving:
             kept = folder / "input" / name
             write_json(kept, _read_records(kept) | leaving)

@@ -97,7 +97,9 @@ def import_materials(
             "as X_Color, X_NormalGL, X_Roughness, X_Metalness (`docs/data.md` lists what is understood)"
         )
     first, doubles = _apart(found.sets)
-    jobs = [_Job(material, out / "output" / material.name, size, crop, overwrite) for material in first]
+    jobs = []
+    for material in first:
+        jobs.append(_Job(material, out / "output" / material.name, size, crop, overwrite))
     done = run_jobs(_import_one, jobs, workers, "importing materials")
     done += doubles
     done += [Imported(Path(path).stem, "refused", notes=(f"{path}: {why}",)) for path, why in found.damaged.items()]

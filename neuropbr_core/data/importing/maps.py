@@ -97,7 +97,9 @@ class Conversion:
             self.used["metallic"] = "constant 0"
             return np.zeros((1, 1, 1), dtype=np.uint8)
         role, file = found
-        return self._channel("metallic", file, "m") if role == "packed" else self._read("metallic", file)
+        if role == "packed":
+            return self._channel("metallic", file, "m")
+        return self._read("metallic", file)
 
     def _normal(self) -> Pixels:
         role, file = self._chosen("normal-gl", "normal-dx", "normal") or self._refuse("normal map")
@@ -165,7 +167,9 @@ class Conversion:
         except DataError as error:
             raise DataError(str(error).replace(str(path), str(source))) from error
         height, width = pixels.shape[:2]
-        return pixels if height == width else self._squared(name, source, pixels)
+        if height == width:
+            return pixels
+        return self._squared(name, source, pixels)
 
     def _squared(self, name: str, source: SourceFile, pixels: Pixels) -> Pixels:
         height, width = pixels.shape[:2]
@@ -175,7 +179,8 @@ class Conversion:
                 "which then no longer tiles"
             )
         side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
+        top = (height - side) // 2
+        left = (width - side) // 2
         self.notes.append(f"{name}: {width}×{height} cut to the square in its middle; it no longer tiles")
         return pixels[top : top + side, left : left + side]
 

@@ -78,7 +78,9 @@ def read_name(file_name: str) -> ImageName | None:
 
 def _read_stem(stem: str) -> ImageName | None:
     tokens = list(_TOKEN.finditer(stem))
-    words = [token[0].lower() for token in tokens]
+    words = []
+    for token in tokens:
+        words.append(token[0].lower())
     end = _without_noise(words)
     for length in range(min(_LONGEST, end), 0, -1):
         start = end - length
@@ -86,7 +88,10 @@ def _read_stem(stem: str) -> ImageName | None:
         role, channels = _role(phrase)
         if role is not None:
             named = _without_noise(words[:start])
-            name = stem[: tokens[named - 1].end()] if named else ""
+            if named:
+                name = stem[: tokens[named - 1].end()]
+            else:
+                name = ""
             return ImageName(name, role, channels, _resolution(words[named:]))
     return None
 
@@ -103,11 +108,15 @@ def _role(phrase: str) -> tuple[Role | None, str]:
     if phrase in _ROLES:
         return _ROLES[phrase], ""
     letters = _PACKED_WORDS.get(phrase, phrase)
-    return ("packed", letters) if letters in _LETTERS else (None, "")
+    if letters in _LETTERS:
+        return ("packed", letters)
+    return (None, "")
 
 
 def _resolution(words: list[str]) -> int:
     for word in words:
         if found := _THOUSANDS.fullmatch(word):
-            return int(found[1]) * 1024 if found[1] else int(found[2])
+            if found[1]:
+                return int(found[1]) * 1024
+            return int(found[2])
     return 0

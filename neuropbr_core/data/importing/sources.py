@@ -44,7 +44,10 @@ class SourceFile:
     @property
     def folder(self) -> str:
         """Name of the folder or archive that it lies in; folders such as `textures` do not count."""
-        base = self.container.stem if self.archived else self.container.resolve().name
+        if self.archived:
+            base = self.container.stem
+        else:
+            base = self.container.resolve().name
         parts = [base, *PurePosixPath(self.member).parent.parts]
         return next((part for part in reversed(parts) if part.lower() not in _GENERIC), base)
 
@@ -145,7 +148,9 @@ def _as_set(files: Iterable[tuple[SourceFile, ImageName]], template: str) -> Mat
 
 def _check_template(template: str) -> None:
     try:
-        filled = {template.format(name=name, folder="folder") for name in ("one", "two")}
+        filled = set()
+        for name in ("one", "two"):
+            filled.add(template.format(name=name, folder="folder"))
         filled |= {template.format(name="one", folder="other")}
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise DataError(f"--name-template {template!r}: {error}; it may hold {{name}} and {{folder}}") from error

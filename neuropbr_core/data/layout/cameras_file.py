@@ -38,12 +38,11 @@ def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
         raise DataError(f"{path}: no such file; recorded alignment needs the cameras of every sample") from None
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(f"{path}: {error}; see the format in `neuropbr_core.data.layout.cameras_file`") from error
-    problems = [
-        f"{path}: {name}, view {view}: {problem}"
-        for name, records in cameras.items()
-        for view, record in enumerate(records)
-        if (problem := _problem(record))
-    ]
+    problems = []
+    for name, records in cameras.items():
+        for view, record in enumerate(records):
+            if problem := _problem(record):
+                problems.append(f"{path}: {name}, view {view}: {problem}")
     if problems:
         raise DataError("\n".join(problems))
     return cameras
@@ -69,7 +68,9 @@ def _problem(record: CameraRecord) -> str | None:
         return f"position z is {record.position[2]:g}; the camera is in front of the texture, z > 0"
     if abs(np.linalg.det(matrix / max(np.abs(matrix).max(), 1e-12))) < 1e-9:
         return "the homography cannot be inverted"
-    depths = [float(matrix[2] @ (u, v, 1.0)) for u, v in itertools.product((0, 1), repeat=2)]
+    depths = []
+    for u, v in itertools.product((0, 1), repeat=2):
+        depths.append(float(matrix[2] @ (u, v, 1.0)))
     if min(depths) <= 0:
         return "the homography puts a corner of the texture behind the camera (w <= 0); negate it if all are negative"
     return None

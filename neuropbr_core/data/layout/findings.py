@@ -49,9 +49,13 @@ def allow(findings: Iterable[Finding], allowed: Sequence[str]) -> tuple[list[Fin
     Returns:
         The findings, errors first, and those of `allowed` that fit no warning.
     """
-    lowered, used = [], set()
+    lowered = []
+    used = set()
     for finding in findings:
-        fitting = _forms(finding).intersection(allowed) if finding.level == "warning" else set()
+        if finding.level == "warning":
+            fitting = _forms(finding).intersection(allowed)
+        else:
+            fitting = set()
         used |= fitting
         message = f"{finding.message} (allowed)"
         lowered.append(replace(finding, level="info", message=message) if fitting else finding)

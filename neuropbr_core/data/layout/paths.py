@@ -109,8 +109,13 @@ def map_files(folder: Path) -> dict[str, Path]:
 
 def missing_maps(folder: Path) -> str | None:
     """Say which map files a material folder lacks; None when it is complete."""
-    names = [spec.file_name for spec in MAPS.values()]
-    missing = [name for name in names if not (folder / name).is_file()]
+    names = []
+    for spec in MAPS.values():
+        names.append(spec.file_name)
+    missing = []
+    for name in names:
+        if not (folder / name).is_file():
+            missing.append(name)
     if not missing:
         return None
     text = f"{folder}: {', '.join(missing)} missing; a material folder needs {', '.join(names)}"
@@ -121,7 +126,9 @@ def missing_maps(folder: Path) -> str | None:
 
 def misnamed(folder: Path, missing: list[str]) -> str:
     """List the images in a folder whose names differ from missing ones in capitals or suffix only."""
-    stems = {Path(name).stem for name in missing}
+    stems = set()
+    for name in missing:
+        stems.add(Path(name).stem)
     similar = []
     for path in folder.iterdir():
         if path.stem.lower() in stems and path.suffix.lower() in IMAGE_SUFFIXES:

@@ -114,7 +114,10 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
         if material not in maps:
             continue  # the finding about the material covers its samples
         views = tuple(folder / view_name(view) for view in range(data.views))
-        cameras_of_sample = None if cameras is None else cameras[folder.name][: data.views]
+        if cameras is None:
+            cameras_of_sample = None
+        else:
+            cameras_of_sample = cameras[folder.name][: data.views]
         samples.append(Sample(identity, condition, material, views, maps[material], cameras_of_sample))
     return Scan(samples, findings)
 
@@ -147,12 +150,18 @@ def _scan_materials(
     findings = []
     known = set[str]()
     if output.is_dir():
-        known = {path.name for path in output.iterdir() if path.is_dir()}
+        known = set()
+        for path in output.iterdir():
+            if path.is_dir():
+                known.add(path.name)
     for material in sorted({metadata[name] for name in names if name in metadata}):
         folder = output / material
         if material not in known:
             users = sorted(name for name in names if metadata.get(name) == material)
-            who = f"{users[0]} needs" if len(users) == 1 else f"{users[0]} and {len(users) - 1} more need"
+            if len(users) == 1:
+                who = f"{users[0]} needs"
+            else:
+                who = f"{users[0]} and {len(users) - 1} more need"
             text = f"no such folder; {who} it.{did_you_mean(material, known)}"
             findings.append(Finding("error", "missing-material", str(folder), text, material=material))
         elif missing := missing_maps(folder):
@@ -167,7 +176,10 @@ def _scan_materials(
 
 def _cut_off(files: Iterable[Path]) -> str:
     """Say which files are truncated; empty when all are whole."""
-    cut = [path.name for path in files if is_cut_off(path)]
+    cut = []
+    for path in files:
+        if is_cut_off(path):
+            cut.append(path.name)
     if not cut:
         return ""
     return f"{', '.join(cut)} truncated; restore from the source, or remove what uses it"
@@ -181,7 +193,9 @@ def _sample_problems(
     if folder.name not in metadata:
         text = f'not in {paths.metadata}; add "{folder.name}": "<its folder in {paths.output}>"'
         problems.append(("not-in-metadata", text))
-    names = [view_name(view) for view in range(views)]
+    names = []
+    for view in range(views):
+        names.append(view_name(view))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         if similar := misnamed(folder, missing):

@@ -90,10 +90,9 @@ def pack_images(
     Raises:
         DataError: Images cannot be decoded, or the pack cannot be written.
     """
-    wanted = {
-        image: partial(read_image, source, key, role, image.size)
-        for (role, key), image in _images(samples, data, digests).items()
-    }
+    wanted = {}
+    for (role, key), image in _images(samples, data, digests).items():
+        wanted[image] = partial(read_image, source, key, role, image.size)
     return write_pack(folder, wanted)
 
 

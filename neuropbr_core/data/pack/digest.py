@@ -84,7 +84,10 @@ class FileDigests:
     def _digest(self, path: Path) -> tuple[str, tuple[list[int], str], bool]:
         """The name of a file in the memo, its entry, and whether to remember it."""
         stamp, changed = _stamp(path)
-        name = str(path) if self._memo is None else os.path.relpath(path, self._memo.parent)
+        if self._memo is None:
+            name = str(path)
+        else:
+            name = os.path.relpath(path, self._memo.parent)
         entry = self._known.get(name)
         if entry is not None and entry[0] == stamp:
             return name, entry, True

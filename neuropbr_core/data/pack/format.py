@@ -49,7 +49,10 @@ class ImageId(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        channels = 3 if self.role == VIEW else MAPS[self.role].channels
+        if self.role == VIEW:
+            channels = 3
+        else:
+            channels = MAPS[self.role].channels
         return channels, self.size, self.size
 
     @property
@@ -85,7 +88,8 @@ class Shard:
 
 def offsets(images: Iterable[ImageId]) -> list[int]:
     """Where images begin in a shard that holds them in this order."""
-    found, position = [], 0
+    found = []
+    position = 0
     for image in images:
         found.append(position)
         position += image.stride
@@ -113,7 +117,9 @@ def read_shard(path: Path) -> Shard | None:
     except (OSError, msgspec.DecodeError):
         return None
     whole = sum(image.stride for image in images) + length + _FOOTER == size
-    return Shard(path, images) if whole else None
+    if whole:
+        return Shard(path, images)
+    return None
 
 
 _Entry = tuple[str, str, int]
@@ -142,5 +148,7 @@ def choose_folder(data: Data) -> Path | None:
         return None
     if data.pack != "auto":
         return Path(data.pack)
-    home = data.root if data.root is not None else data.input_dir
-    return None if home is None else Path(home) / FOLDER_NAME
+    home = data.root or data.input_dir
+    if home is None:
+        return None
+    return Path(home) / FOLDER_NAME

@@ -46,8 +46,13 @@ class DecodedImages:
         self, source: SampleSource, photo_size: int, output_size: int, cache: DecodedCache | None = None
     ) -> None:
         """Decode views to `photo_size` and maps to `output_size`; a cache of 1 GiB is made when none is given."""
-        self.cache = DecodedCache() if cache is None else cache
-        self._source, self._photo_size, self._output_size = source, photo_size, output_size
+        if cache is None:
+            self.cache = DecodedCache()
+        else:
+            self.cache = cache
+        self._source = source
+        self._photo_size = photo_size
+        self._output_size = output_size
 
     def view(self, key: Hashable) -> Stored:
         """Return a view."""
@@ -108,10 +113,17 @@ def read_image(source: SampleSource, key: Hashable, role: str, size: int) -> Sto
     Raises:
         DataError: It cannot be read, or the source breaks its contract.
     """
-    pixels: Any = source.read_view(key, size) if role == VIEW else source.read_map(role, key, size)
+    pixels: Any
+    if role == VIEW:
+        pixels = source.read_view(key, size)
+    else:
+        pixels = source.read_map(role, key, size)
     wanted = ImageId("", role, size).shape
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != wanted:
-        found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else f"a {type(pixels).__name__}"
+        if isinstance(pixels, np.ndarray):
+            found = f"{pixels.dtype} {pixels.shape}"
+        else:
+            found = f"a {type(pixels).__name__}"
         raise DataError(f"{type(source).__qualname__} returned {found} for {role} {key}; it must be uint8 {wanted}")
     return pixels
 

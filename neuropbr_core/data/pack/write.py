@@ -107,7 +107,10 @@ def prune_pack(folder: Path, digests: Collection[str]) -> int:
     if not folder.is_dir():
         return 0
     with _explained(folder), _alone(folder):
-        idle = [shard.path for shard in shards(folder) if not any(image.digest in used for image in shard.images)]
+        idle = []
+        for shard in shards(folder):
+            if not any(image.digest in used for image in shard.images):
+                idle.append(shard.path)
         freed = sum(path.stat().st_size for path in idle)
         for path in idle:
             path.unlink()
@@ -201,7 +204,8 @@ def _result(image: ImageId, future: "Future[Stored]", problems: list[str]) -> tu
 
 
 def _require_room(folder: Path, images: Iterable[ImageId]) -> None:
-    needed, free = sum(image.stride for image in images), shutil.disk_usage(folder).free
+    needed = sum(image.stride for image in images)
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(f"{folder}: the pack needs {amount(needed)}, the disk has {amount(free)} left. {_WAYS_OUT}")
 
@@ -211,7 +215,9 @@ _WAYS_OUT = "Make room, set data.pack to a folder on another disk, or to `off`"
 
 def amount(nbytes: int) -> str:
     """A number of bytes for people."""
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
+    if nbytes >= 1e8:
+        return f"{nbytes / 1e9:.1f} GB"
+    return f"{nbytes / 1e6:.1f} MB"
 
 
 @contextmanager

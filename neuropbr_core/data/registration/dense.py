@@ -53,12 +53,20 @@ def search(first: Picture, other: Picture) -> Matrix | None:
 
     For materials whose features look all alike, or are lost in noise: small pictures have less noise.
     """
-    here, there = first.even(_SEARCH_SIDE), other.even(_SEARCH_SIDE)
+    here = first.even(_SEARCH_SIDE)
+    there = other.even(_SEARCH_SIDE)
     height, width = there.shape
     from_square = square_to_photo(width, height)
-    found = [_climb(here, there, from_square @ guess) for guess in _guesses()]
-    scored = [(_correlation(here, there, homography), homography) for homography in found if homography is not None]
-    return max(scored, key=lambda pair: pair[0])[1] if scored else None
+    found = []
+    for guess in _guesses():
+        found.append(_climb(here, there, from_square @ guess))
+    scored = []
+    for homography in found:
+        if homography is not None:
+            scored.append((_correlation(here, there, homography), homography))
+    if scored:
+        return max(scored, key=lambda pair: pair[0])[1]
+    return None
 
 
 def agreement(first: Picture, other: Picture, homography: Matrix) -> float:
@@ -72,7 +80,8 @@ def agreement(first: Picture, other: Picture, homography: Matrix) -> float:
         Share of the frame's cells that agree, in [0, 1]; 0 when the other photo shows less than 60 % of the frame.
     """
     side = min(_AGREEMENT_SIDE, first.shorter_side)
-    here, there = first.edges(side), other.edges(side)
+    here = first.edges(side)
+    there = other.edges(side)
     moved, seen = _overlay(here, there, homography)
     if (seen >= _FULLY).mean() < _LEAST_OVERLAP:
         return 0.0
@@ -88,7 +97,8 @@ def agreement(first: Picture, other: Picture, homography: Matrix) -> float:
 
 
 def _climb(here: Grey, there: Grey, start: Matrix) -> Matrix | None:
-    from_here, from_there = to_pixels(here), to_pixels(there)
+    from_here = to_pixels(here)
+    from_there = to_pixels(there)
     warp = from_there @ start @ np.linalg.inv(from_here)
     everywhere = np.full(there.shape, 255, np.uint8)
     try:
@@ -98,7 +108,10 @@ def _climb(here: Grey, there: Grey, start: Matrix) -> Matrix | None:
     except cv2.error:  # "images may be uncorrelated or non-overlapped": the climb left the pictures
         return None
     homography: Matrix = np.linalg.inv(from_there) @ np.asarray(found, np.float64) @ from_here
-    return homography / homography[2, 2] if np.isfinite(homography).all() and homography[2, 2] != 0 else None
+    if not np.isfinite(homography).all() or homography[2, 2] == 0:
+        return None
+    scaled: Matrix = homography / homography[2, 2]
+    return scaled
 
 
 def _overlay(here: Grey, there: Grey, homography: Matrix) -> tuple[Grey, Grey]:
@@ -117,7 +130,8 @@ def _correlation(here: Grey, there: Grey, homography: Matrix) -> float:
     both = seen >= _FULLY
     if both.mean() < _LEAST_OVERLAP:
         return -1.0
-    a, b = here[both] - here[both].mean(), moved[both] - moved[both].mean()
+    a = here[both] - here[both].mean()
+    b = moved[both] - moved[both].mean()
     return float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-9))
 
 
@@ -137,7 +151,8 @@ def _tilted(tilt: float, azimuth: float) -> Matrix:
     seen[2, :2] = -math.sin(tilt) / _DISTANCE * towards
     seen = seen @ np.array([[1.0, 0.0, -0.5], [0.0, 1.0, -0.5], [0.0, 0.0, 1.0]])
     corners = seen @ np.array([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
-    low, high = (corners[:2] / corners[2]).min(axis=1), (corners[:2] / corners[2]).max(axis=1)
+    low = (corners[:2] / corners[2]).min(axis=1)
+    high = (corners[:2] / corners[2]).max(axis=1)
     scale = 1 / (high - low).max()
     x, y = 0.5 - scale * (low + high) / 2
     framed: Matrix = np.array([[scale, 0.0, x], [0.0, scale, y], [0.0, 0.0, 1.0]]) @ seen

@@ -63,7 +63,10 @@ def find_features(picture: Picture) -> Features:
     levels = np.clip(even * _SIGMAS_TO_GREYS + 128, 0, 255).astype(np.uint8)
     keypoints, found = cv2.SIFT.create(_COUNT, contrastThreshold=_CONTRAST).detectAndCompute(levels, None)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
-    descriptors = np.zeros((0, 128), np.float32) if found is None else np.asarray(found, np.float32)
+    if found is None:
+        descriptors = np.zeros((0, 128), np.float32)
+    else:
+        descriptors = np.asarray(found, np.float32)
     roots = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6))
     height, width = levels.shape
     places = (points - np.array([width / 2, height / 2], np.float32)) / np.float32(min(height, width))
@@ -88,9 +91,11 @@ def match_features(first: Features, other: Features, pictures: tuple[Picture, Pi
     pairs = _pairs(first, other, near=near)
     if len(pairs) < _MODEL_POINTS:
         return Start(None, len(pairs), 0)
-    here, there = first.points[pairs[:, 0]], other.points[pairs[:, 1]]
+    here = first.points[pairs[:, 0]]
+    there = other.points[pairs[:, 1]]
     fit, mask = cv2.findHomography(here, there, cv2.USAC_MAGSAC, _TOLERANCE, maxIters=10_000, confidence=0.9999)
-    agreeing = 0 if mask is None else int(np.count_nonzero(mask))
+    # OpenCV's types do not tell that both are None when no homography fits.
+    agreeing = int(np.count_nonzero(mask)) if mask is not None else 0
     if fit is None or agreeing < LEAST_AGREEING:
         return Start(None, len(pairs), agreeing)
     from_first, from_other = (to_pixels(picture.grey) for picture in pictures)
@@ -102,22 +107,29 @@ def _pairs(first: Features, other: Features, *, near: bool) -> npt.NDArray[np.in
     """Indices `(N, 2)` of features that choose each other, clearly."""
     if min(len(first.points), len(other.points)) < 2:
         return np.zeros((0, 2), np.intp)
-    allowed = _near(first, other) if near else None
+    if near:
+        allowed = _near(first, other)
+    else:
+        allowed = None
     matcher = cv2.BFMatcher(cv2.NORM_L2)
     forth = matcher.knnMatch(first.descriptors, other.descriptors, k=2, mask=allowed)
     back = matcher.match(other.descriptors, first.descriptors, mask=None if allowed is None else allowed.T.copy())
-    chosen = {match.queryIdx: match.trainIdx for match in back}
-    pairs = [
-        (best.queryIdx, best.trainIdx)
-        for best, *rest in (matches for matches in forth if matches)
-        if chosen.get(best.trainIdx) == best.queryIdx and all(best.distance < _RATIO * next_.distance for next_ in rest)
-    ]
+    chosen = {}
+    for match in back:
+        chosen[match.queryIdx] = match.trainIdx
+    pairs = []
+    for best, *rest in (matches for matches in forth if matches):
+        if chosen.get(best.trainIdx) == best.queryIdx and all(
+            best.distance < _RATIO * next_.distance for next_ in rest
+        ):
+            pairs.append((best.queryIdx, best.trainIdx))
     return np.array(pairs, np.intp).reshape(-1, 2)
 
 
 def _near(first: Features, other: Features) -> npt.NDArray[np.uint8]:
     """Which features may match, `(N, M)`."""
-    (x1, y1), (x2, y2) = first.places.T, other.places.T
+    (x1, y1) = first.places.T
+    (x2, y2) = other.places.T
     squared = (x1[:, None] - x2[None, :]) ** 2 + (y1[:, None] - y2[None, :]) ** 2
     near: npt.NDArray[np.uint8] = (squared <= _NEAR * _NEAR).astype(np.uint8)
     return near

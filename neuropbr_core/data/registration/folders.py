@@ -53,7 +53,10 @@ def register_files(found: PhotoSet) -> Registration:
     Raises:
         DataError: Files are missing or damaged, or photos cannot be registered.
     """
-    texture = None if found.albedo is None else read_map(found.albedo, ALBEDO)
+    if found.albedo is None:
+        texture = None
+    else:
+        texture = read_map(found.albedo, ALBEDO)
     return register_photos([read_view(path) for path in found.photos], [str(path) for path in found.photos], texture)
 
 

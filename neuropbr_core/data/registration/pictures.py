@@ -51,7 +51,8 @@ class Picture:
         that the same photos always give the same cameras.
         """
         grey = _shrink(self.grey, side)
-        across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+        across = cv2.Sobel(grey, cv2.CV_32F, 1, 0)
+        down = cv2.Sobel(grey, cv2.CV_32F, 0, 1)
         return _even(np.sqrt(np.sqrt(across * across + down * down)), _LEAST_STRENGTH)
 
 
@@ -59,14 +60,16 @@ def centred_square(photo: Stored) -> Stored:
     """Cut the largest square from the middle of `(3, H, W)`."""
     height, width = photo.shape[1:]
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top = (height - side) // 2
+    left = (width - side) // 2
     return photo[:, top : top + side, left : left + side]
 
 
 def square_to_photo(width: int, height: int) -> Matrix:
     """Matrix from `centred_square` to the photo that it is cut from, both in [0, 1]²."""
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top = (height - side) // 2
+    left = (width - side) // 2
     return np.array([[side / width, 0.0, left / width], [0.0, side / height, top / height], [0.0, 0.0, 1.0]])
 
 

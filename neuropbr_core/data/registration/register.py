@@ -102,21 +102,30 @@ def _texture_frame(first: Stored, texture: Stored | None) -> tuple[Matrix, float
         return square, 0.0
     known = Picture(texture)
     fit = _fit(known, find_features(known), Picture(first))
-    return (square, 0.0) if fit.homography is None else (fit.homography, fit.confidence)
+    if fit.homography is None:
+        return (square, 0.0)
+    return (fit.homography, fit.confidence)
 
 
 def _fit(first: Picture, features: Features, other: Picture) -> _Fit:
     """Refine starts until one is clear, and keep the best."""
-    best, evidence = _Fit(None, 0.0, Start(None, 0, 0)), Start(None, 0, 0)
+    best = _Fit(None, 0.0, Start(None, 0, 0))
+    evidence = Start(None, 0, 0)
     for start in _starts(first, features, other):
         evidence = max(evidence, start, key=lambda tried: tried.agreeing)
-        refined = None if start.homography is None else refine(first, other, start.homography)
+        if start.homography is None:
+            refined = None
+        else:
+            refined = refine(first, other, start.homography)
         if refined is not None and _shows_front(refined):
             share = agreement(first, other, refined)
             best = max(best, _Fit(refined, share, start), key=lambda fit: fit.confidence)
         if best.confidence >= _CLEAR:
             break
-    accepted = best.homography if best.confidence >= LEAST_CONFIDENCE else None
+    if best.confidence >= LEAST_CONFIDENCE:
+        accepted = best.homography
+    else:
+        accepted = None
     return _Fit(accepted, best.confidence, evidence)
 
 
@@ -135,9 +144,9 @@ def _shows_front(homography: Matrix) -> bool:
 
 
 def _recover_poses(homographies: Sequence[Matrix], photos: Sequence[Stored]) -> tuple[float, list[Pose]]:
-    planes = [
-        plane_homography(homography, *_size(photo)) for homography, photo in zip(homographies, photos, strict=True)
-    ]
+    planes = []
+    for homography, photo in zip(homographies, photos, strict=True):
+        planes.append(plane_homography(homography, *_size(photo)))
     focal = focal_length(planes) or NOMINAL_FOCAL
     return focal, [camera_pose(plane, focal) for plane in planes]
 
@@ -154,23 +163,26 @@ def _size(photo: Stored) -> tuple[int, int]:
 
 
 def _require_pixels(photos: Sequence[Stored], names: Sequence[str]) -> None:
-    small = [
-        f"{name}: is {'×'.join(map(str, _size(photo)))} pixels; registering photos needs {_LEAST_SIDE} along the "
-        f"shorter side. Use a larger photo, {_INSTEAD}"
-        for name, photo in zip(names, photos, strict=True)
-        if min(_size(photo)) < _LEAST_SIDE
-    ]
+    small = []
+    for name, photo in zip(names, photos, strict=True):
+        if min(_size(photo)) < _LEAST_SIDE:
+            width, height = _size(photo)
+            small.append(
+                f"{name}: is {width}×{height} pixels; registering photos needs {_LEAST_SIDE} along the shorter side. "
+                f"Use a larger photo, {_INSTEAD}"
+            )
     if small and len(photos) > 1:
         raise DataError("\n".join(small))
 
 
 def _require_likely(poses: Sequence[Pose], names: Sequence[str]) -> None:
-    steep = [
-        f"{name}: the match with {names[0]} means a camera tilted by {math.degrees(pose.tilt):.0f}°, at most "
-        f"{math.degrees(_STEEPEST):.0f}° is believed. Retake it from higher above, {_INSTEAD}"
-        for name, pose in zip(names, poses, strict=True)
-        if pose.tilt > _STEEPEST
-    ]
+    steep = []
+    for name, pose in zip(names, poses, strict=True):
+        if pose.tilt > _STEEPEST:
+            steep.append(
+                f"{name}: the match with {names[0]} means a camera tilted by {math.degrees(pose.tilt):.0f}°, at most "
+                f"{math.degrees(_STEEPEST):.0f}° is believed. Retake it from higher above, {_INSTEAD}"
+            )
     if steep:
         raise DataError("\n".join(steep))
 
@@ -184,7 +196,8 @@ def _is_mirrored(first: Picture, features: Features, photo: Stored) -> bool:
 def _refusal(name: str, first: str, fit: _Fit, *, mirrored: bool) -> str:
     if mirrored:
         return f"{name}: is mirrored: flipped left to right it matches {first}. Flip it back, {_INSTEAD}"
-    matches, agreeing = fit.evidence.matches, fit.evidence.agreeing
+    matches = fit.evidence.matches
+    agreeing = fit.evidence.agreeing
     return (
         f"{name}: cannot be registered to {first}: {agreeing} of {matches} feature matches agree ({LEAST_AGREEING} "
         f"needed), and {fit.confidence:.0%} of the frame looks alike ({LEAST_CONFIDENCE:.0%} needed). Retake it sharp, "

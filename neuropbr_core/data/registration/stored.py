@@ -84,7 +84,9 @@ def read_estimates(file: Path) -> dict[str, Estimate]:
         stored = msgspec.json.decode(file.read_bytes(), type=_File)
     except (OSError, msgspec.DecodeError):
         return {}
-    return stored.samples if stored.method == _METHOD else {}
+    if stored.method == _METHOD:
+        return stored.samples
+    return {}
 
 
 def _is_stale(estimate: Estimate | None, photos: str) -> bool:

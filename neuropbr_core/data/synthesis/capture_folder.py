@@ -74,7 +74,9 @@ class Settings:
 
     def sources(self, index: int) -> list[Condition]:
         """The folders that hold a sample."""
-        return ["clean", "dirty"] if self.dirty(index) else ["clean"]
+        if self.dirty(index):
+            return ["clean", "dirty"]
+        return ["clean"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class Pool:
         Raises:
             DataError: The folder's JSON files are damaged.
         """
-        self.input, self.output = root / "input", root / "output"
+        self.input = root / "input"
+        self.output = root / "output"
         self.materials: dict[str, str] = {}
         self.cameras: dict[str, tuple[CameraRecord, ...]] = {}
         self.captures: dict[str, CaptureRecord] = {}
@@ -129,7 +132,9 @@ class Pool:
     def settings(self) -> Settings | None:
         """What the pool was rendered with; None when nothing was."""
         path = self.input / RECORD_NAME
-        return _decode(path, Settings) if path.exists() else None
+        if path.exists():
+            return _decode(path, Settings)
+        return None
 
     def foreign(self) -> bool:
         """Whether it holds samples although nothing says how they were rendered."""
@@ -137,7 +142,10 @@ class Pool:
 
     def missing(self, settings: Settings, samples: int) -> list[int]:
         """Samples whose views, maps or records are not all there, or whose images are cut off."""
-        sound = {name for name in settings.materials if _whole(map_files(self.output / name).values())}
+        sound = set()
+        for name in settings.materials:
+            if _whole(map_files(self.output / name).values()):
+                sound.add(name)
         return [index for index in range(samples) if not self._complete(index, settings, sound)]
 
     def add(
@@ -154,7 +162,9 @@ class Pool:
             with replacing(self.input / source / name) as aside:
                 for view, image in enumerate(images):
                     write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
-        self.materials[name], self.cameras[name], self.captures[name] = material, tuple(cameras), record
+        self.materials[name] = material
+        self.cameras[name] = tuple(cameras)
+        self.captures[name] = record
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -178,7 +188,9 @@ class Pool:
         name = sample_name(index)
         if not (self.materials.get(name) in sound and name in self.cameras and name in self.captures):
             return False
-        folders = [self.input / source / name for source in settings.sources(index)]
+        folders = []
+        for source in settings.sources(index):
+            folders.append(self.input / source / name)
         return _whole(folder / view_name(view) for folder in folders for view in range(settings.views))
 
 
@@ -192,7 +204,8 @@ def setting_changes(found: Settings, wanted: Settings) -> list[str]:
         if getattr(found, name) != getattr(wanted, name)
     ]
     for name in ("materials", "environments"):
-        there, here = getattr(found, name), getattr(wanted, name)
+        there = getattr(found, name)
+        here = getattr(wanted, name)
         if differing := {key for key, _ in there.items() ^ here.items()}:
             changes.append(f"other {name} ({', '.join(sorted(differing))})")
     return changes
@@ -204,7 +217,9 @@ def _whole(files: Iterable[Path]) -> bool:
 
 
 def _show(value: object) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else f"{value}"
+    if isinstance(value, bool):
+        return {True: "on", False: "off"}[value]
+    return f"{value}"
 
 
 def _decode(path: Path, kind: type[T]) -> T:

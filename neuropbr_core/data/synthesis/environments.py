@@ -24,7 +24,10 @@ def find_environments(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder of equirectangular .hdr files")
-    found = {path.name: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            found[path.name] = path
     if not found:
         raise DataError(f"{folder}: holds no radiance map; allowed: {', '.join(SUFFIXES)}, equirectangular")
     return found
@@ -36,7 +39,8 @@ def read_environments(files: dict[str, Path]) -> dict[str, Environment]:
     Raises:
         DataError: Some cannot be read or used; all of them at once.
     """
-    found, problems = {}, []
+    found = {}
+    problems = []
     for name, path in files.items():
         try:
             found[name] = read_environment(path)

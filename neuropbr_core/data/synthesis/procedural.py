@@ -54,7 +54,10 @@ def procedural_materials(count: int, seed: int, kinds: Sequence[str] = KINDS) ->
     Raises:
         DataError: A kind is unknown or named twice, or there is none.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    unknown = []
+    for kind in kinds:
+        if kind not in KINDS:
+            unknown.append(kind)
     if unknown or not kinds or len(set(kinds)) < len(kinds):
         found = ", ".join(kinds) or "none"
         raise DataError(f"kinds of procedural materials: found {found}; name each once, of: {', '.join(KINDS)}")

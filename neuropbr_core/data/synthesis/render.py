@@ -128,7 +128,9 @@ def find_sources(plan: Synthesize) -> dict[str, Path | ProceduralMaterial]:
     """
     folder = resolve(plan.materials)
     found = find_materials(folder)
-    made = {material.name: material for material in procedural_materials(plan.procedural, plan.seed)}
+    made = {}
+    for material in procedural_materials(plan.procedural, plan.seed):
+        made[material.name] = material
     if both := sorted(found.keys() & made.keys()):
         raise DataError(
             f"{folder}: holds {', '.join(both)}, which `procedural` {plan.procedural} makes too; "
@@ -161,7 +163,9 @@ def plan_settings(plan: Synthesize, views: int) -> Settings:
 
 
 def _environment_files(plan: Synthesize) -> dict[str, Path]:
-    return {} if plan.environments is None else find_environments(resolve(plan.environments))
+    if plan.environments is None:
+        return {}
+    return find_environments(resolve(plan.environments))
 
 
 def _require_continuable(pool: Pool, settings: Settings, resume: bool) -> None:
@@ -170,7 +174,10 @@ def _require_continuable(pool: Pool, settings: Settings, resume: bool) -> None:
         if pool.foreign():
             raise DataError(f"{pool.input}: holds a dataset that was not rendered here; choose another folder")
         if taken := sorted(name for name in settings.materials if (pool.output / name).exists()):
-            more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+            if len(taken) > 1:
+                more = f" and {len(taken) - 1} more"
+            else:
+                more = ""
             raise DataError(
                 f"{pool.output}: holds {taken[0]}{more}, which rendering would replace by maps of {settings.size} "
                 "pixels; choose another folder to render into"
@@ -222,7 +229,8 @@ def _copy_maps(source: Path | ProceduralMaterial, target: Path, settings: Settin
 
     Photos larger than the truth show the detail that the truth has averaged away, as far as the source has any.
     """
-    size, view_size = settings.size, settings.view_size
+    size = settings.size
+    view_size = settings.view_size
     if isinstance(source, ProceduralMaterial):
         fine = source.stored(max(size, view_size))
         truth = {name: store_map(np.moveaxis(values, 0, -1), MAPS[name], size) for name, values in fine.items()}
@@ -230,17 +238,19 @@ def _copy_maps(source: Path | ProceduralMaterial, target: Path, settings: Settin
         files = map_files(source)
         truth = {name: read_map(path, MAPS[name], size) for name, path in files.items()}
         side = min(view_size, describe_image(files[ALBEDO.name]).width)
-        fine = {name: read_map(path, MAPS[name], side) for name, path in files.items()} if side > size else truth
+        if side > size:
+            fine = {name: read_map(path, MAPS[name], side) for name, path in files.items()}
+        else:
+            fine = truth
     for name, values in truth.items():
         write_map(target, MAPS[name], values)
     return fine
 
 
 def _surface(stored: Mapping[str, Stored], studio: _Studio) -> Surface:
-    maps = {
-        name: decode_map(MAPS[name], torch.from_numpy(values)[None].to(studio.device))
-        for name, values in stored.items()
-    }
+    maps = {}
+    for name, values in stored.items():
+        maps[name] = decode_map(MAPS[name], torch.from_numpy(values)[None].to(studio.device))
     return surface_for(maps, studio.settings.view_size)
 
 

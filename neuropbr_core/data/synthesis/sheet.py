@@ -35,12 +35,15 @@ def contact_sheet(kinds: Sequence[str] = KINDS, seed: int = 0, tile: int = 64) -
         The picture, RGB.
     """
     rows = [_row(kind, seed, tile) for kind in track(kinds, len(kinds), "drawing materials")]
-    height, width = tile + _LABEL, rows[0].shape[1]
+    height = tile + _LABEL
+    width = rows[0].shape[1]
     lines = -(-len(kinds) // _BLOCKS)
     sheet = Image.new("RGB", (_BLOCKS * (width + _GAP) + _GAP, lines * (height + _GAP) + _GAP), _BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
     for index, (kind, row) in enumerate(zip(kinds, rows, strict=True)):
-        x, y = _GAP + index // lines * (width + _GAP), _GAP + index % lines * (height + _GAP)
+        x = _GAP + index // lines * (width + _GAP)
+        y = _GAP + index % lines * (height + _GAP)
         draw.text((x, y - 1), kind, fill=_TEXT, font=font)
         sheet.paste(Image.fromarray(row), (x, y + _LABEL))
     return sheet
@@ -49,7 +52,9 @@ def contact_sheet(kinds: Sequence[str] = KINDS, seed: int = 0, tile: int = 64) -
 def _row(kind: str, seed: int, tile: int) -> npt.NDArray[np.uint8]:
     """Tiles of one kind, side by side `(tile, width, 3)`."""
     maps = generate(kind, seed, _SIZE)
-    tiles = [encode_map(MAPS[name], values[0]).expand(3, -1, -1) for name, values in maps.items()]
+    tiles = []
+    for name, values in maps.items():
+        tiles.append(encode_map(MAPS[name], values[0]).expand(3, -1, -1))
     tiles.append(_photo(maps))
     tiles += [_photo(generate(kind, seed + step, _SIZE)) for step in range(1, 1 + _OTHERS)]
     small = F.interpolate(torch.stack(tiles).float(), size=(tile, tile), mode="area")

@@ -36,7 +36,9 @@ class LayoutSource(SampleSource):
     def materials(self, samples: Sequence[Sample]) -> set[str]:
         """Name the materials of all samples, clean and dirty, whatever the recipe's curriculum."""
         metadata, _ = read_metadata(locate(self._data).metadata)
-        listed = {sample.material for sample in samples}
+        listed = set()
+        for sample in samples:
+            listed.add(sample.material)
         return listed.union((metadata or {}).values())
 
     def digests(self, keys: Sequence[Hashable]) -> list[str]:
