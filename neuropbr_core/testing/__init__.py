@@ -1,6 +1,6 @@
 """Conformance suites for authors of components: subclass the suite of a kind, name the component, run pytest.
 
-The suites use pytest, which the package itself does not need: install it to run them.
+The suites need pytest, which the package itself does not need: `pip install 'neuropbr[testing]'`.
 """
 
 from neuropbr_core.testing.dataset import DatasetSuite

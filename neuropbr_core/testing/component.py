@@ -1,12 +1,12 @@
-"""What every conformance suite does first: find a component by its name, and build it from options.
+"""Base of the conformance suites: it finds a component by its name and builds it from options.
 
-A plugin author subclasses the suite of a kind in a test file of their own package:
+The author of a plugin subclasses the suite of a kind in a test file of the plugin's package:
 
     class TestConvNeXt(EncoderSuite):
         use = "convnext"
         option_sets = ({}, {"variant": "small"})
 
-The component is resolved through the registry, so its package must be installed (an editable install will do).
+The suite asks the registry for the component, so its package must be installed; an editable install is enough.
 """
 
 import dataclasses
@@ -22,18 +22,21 @@ import pytest
 from neuropbr_core.registry import default_registry
 
 _HEAVY = ("torch", "timm", "torchvision", "lightning", "lightning_fabric", "jsonschema", "coremltools", "onnx", "wandb")
+"""Packages that take a tenth of a second or more to import."""
+
 _LIST_HEAVY_IMPORTS = (
     "import importlib, sys; importlib.import_module(sys.argv[1]); print(*set(sys.argv[2:]) & set(sys.modules))"
 )
+"""Program that imports the module named first and prints which of the packages named after it were imported."""
 
 
 class ComponentSuite:
     """Base of the suites: one set of tests, run for every entry of `option_sets`.
 
     Attributes:
-        kind: Kind of component; set by the suite of that kind.
-        use: The component's name, as a recipe writes it; set by the author.
-        option_sets: Options to test the component with, as a recipe writes them; the empty set is all defaults.
+        kind: Kind of component; the suite of that kind sets it.
+        use: The component's name, as a recipe writes it; the author sets it.
+        option_sets: Options to test the component with, as a recipe writes them; an empty set takes all defaults.
     """
 
     kind: ClassVar[str]
@@ -42,18 +45,37 @@ class ComponentSuite:
 
     @classmethod
     def options_type(cls) -> type:
-        """The component's options dataclass, from the registry."""
+        """Return the component's options dataclass, from the registry."""
         return default_registry().options(cls.kind, cls.use)
 
     @classmethod
     def make_options(cls, values: Mapping[str, Any]) -> Any:
-        """Turn options as a recipe writes them into the component's dataclass, checking types and ranges."""
+        """Convert options, as a recipe writes them, to the component's dataclass.
+
+        Args:
+            values: Options by name.
+
+        Returns:
+            The dataclass.
+
+        Raises:
+            msgspec.ValidationError: A value has the wrong type or is out of range.
+        """
         options_type = cls.options_type()
+        # The constructor checks no types; plain data that msgspec reads back is checked like a recipe.
         return msgspec.convert(msgspec.to_builtins(options_type(**values)), options_type)
 
     @classmethod
     def create(cls, options: Any, **context: Any) -> Any:
-        """Build the component through the registry; `context` is what the kind's create hook takes beside options."""
+        """Build the component through the registry.
+
+        Args:
+            options: The component's options dataclass.
+            context: The other arguments of the kind's create hook.
+
+        Returns:
+            The component.
+        """
         return default_registry().create(cls.kind, cls.use, options, **context)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -69,36 +91,58 @@ class ComponentSuite:
     def test_options_are_a_frozen_dataclass(self) -> None:
         """Options are a frozen dataclass."""
         options_type = self.options_type()
-        assert dataclasses.is_dataclass(options_type), f"{options_type} is not a dataclass"
+        assert dataclasses.is_dataclass(options_type), (
+            f"the options hook must return a dataclass, but returned {options_type!r}: use @dataclass(frozen=True)"
+        )
+        # Recipes share options, so no component may change them.
         frozen = options_type.__dataclass_params__.frozen  # type: ignore[attr-defined]
-        assert frozen, f"{options_type} is not frozen: use @dataclass(frozen=True)"
+        assert frozen, f"options must be frozen, but {options_type!r} is not: use @dataclass(frozen=True)"
 
     def test_options_have_a_json_schema(self) -> None:
         """Recipes can be checked against the options: msgspec derives a JSON Schema that names every field."""
         options_type = self.options_type()
+        # msgspec puts every dataclass under its name into `$defs` and refers to it.
         definitions = msgspec.json.schema(options_type)["$defs"]
         properties = set(definitions[options_type.__name__]["properties"])
         fields = {field.name for field in dataclasses.fields(options_type)}
-        assert properties == fields, f"the schema has {properties}, the dataclass {fields}"
+        assert properties == fields, (
+            f"the JSON Schema of the options must name every field of the dataclass, but it has {sorted(properties)} "
+            f"and the dataclass has {sorted(fields)}"
+        )
 
     def test_options_survive_a_recipe(self, options: Any) -> None:
         """Options written to a resolved recipe and read again are equal."""
         written = msgspec.json.encode(options)
-        assert msgspec.json.decode(written, type=type(options)) == options, f"{written!r} reads back differently"
+        read_back = msgspec.json.decode(written, type=type(options))
+        assert read_back == options, (
+            f"options must survive a resolved recipe, but {options!r} is written as {written!r} and read back as "
+            f"{read_back!r}"
+        )
 
     def test_thin_module_imports_nothing_heavy(self) -> None:
-        """Importing the entry point's module costs no torch; the implementation is imported by the create hook."""
+        """Importing the entry point's module imports no torch; the create hook imports the implementation."""
+        # The part before the colon is the module; what follows, if anything, is an object in it.
         module = default_registry().find(self.kind, self.use).value.partition(":")[0]
-        done = subprocess.run(  # noqa: S603 (our own interpreter, an entry point's module)
+        # A process of its own, because this one has imported torch already.
+        completed = subprocess.run(  # noqa: S603 (our own interpreter, an entry point's module)
             [sys.executable, "-c", _LIST_HEAVY_IMPORTS, module, *_HEAVY],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        assert not done.stdout.strip(), f"importing {module} imported {done.stdout.strip()}: move it into the hook"
+        assert completed.returncode == 0, (
+            f"the entry point's module {module} must import without an error, but: {completed.stderr}"
+        )
+        heavy = completed.stdout.strip()
+        assert not heavy, (
+            f"the entry point's module must import nothing heavy, so that listing components stays fast, but importing "
+            f"{module} imported {heavy}: move the import into the create hook"
+        )
 
 
 def _describe(values: Mapping[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in values.items()) or "defaults"
+    """Name an option set in the id of a test."""
+    if not values:
+        return "defaults"
+    return ",".join(f"{key}={value}" for key, value in values.items())

@@ -1,4 +1,4 @@
-"""Conformance suite of datasets; an author says how to write a small one.
+"""Conformance suite of datasets. An author overrides `write_dataset`, which writes a small dataset.
 
 from neuropbr_core.testing.dataset import DatasetSuite
 
@@ -40,25 +40,26 @@ from neuropbr_core.testing.component import ComponentSuite
 
 
 class Opened(NamedTuple):
-    """A dataset that is there.
+    """An opened dataset.
 
     Attributes:
-        component: How a recipe names it.
-        data: Section `data`.
-        source: The source.
-        samples: What it lists.
+        component: The dataset component with its options.
+        data: Section `data` of a recipe.
+        source: The source that the component created.
+        samples: The samples of the source.
     """
 
     component: Chosen
     data: Data
     source: SampleSource
+    # Listed once: tests compare what a second instance lists.
     samples: Sequence[Sample[Any]]
 
 
 class DatasetSuite(ComponentSuite):
-    """What the core relies on in every dataset.
+    """Tests of everything that the core relies on in a dataset (`neuropbr_core.contracts.SampleSource`).
 
-    The dataset that is written needs two samples at least, with differing views.
+    The written dataset needs at least two samples, with views that differ.
 
     Attributes:
         size: Side at which images are read.
@@ -70,18 +71,28 @@ class DatasetSuite(ComponentSuite):
     def write_dataset(self, folder: Path) -> Mapping[str, Any]:
         """Write a small dataset into an empty folder.
 
+        Args:
+            folder: The folder.
+
         Returns:
-            The keys of section `data` that it needs, such as `root` and `views`; sizes are set by the suite.
+            The keys of section `data` that the dataset needs, such as `root` and `views`; the suite sets the sizes.
         """
         raise NotImplementedError
 
     def dataset_options(self, folder: Path) -> Mapping[str, Any]:  # noqa: ARG002 (for authors to use)
-        """Return the options of `data.source` for the dataset in `folder`, beside those of the option set."""
+        """Return the options of `data.source` that depend on the folder.
+
+        Args:
+            folder: The folder that `write_dataset` wrote to.
+
+        Returns:
+            Options by name, which are added to those of the option set.
+        """
         return {}
 
     @pytest.fixture
     def opened(self, request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
-        """The written dataset, opened as a run opens it, which checks ids, views, maps and cameras."""
+        """Write the dataset, and open it as a run does, which checks ids, views, maps and cameras."""
         folder = tmp_path / "dataset"
         folder.mkdir()
         keys = {**self.write_dataset(folder), "image_size": self.size, "output_size": self.size}
@@ -98,83 +109,142 @@ class DatasetSuite(ComponentSuite):
 
     def test_lists_samples_that_the_core_can_use(self, opened: Opened) -> None:
         """There are two samples at least, with text for names, and keys that a mapping can hold."""
-        assert len(opened.samples) >= 2, "write at least two samples"
+        assert len(opened.samples) >= 2, (
+            f"write_dataset must write at least two samples, but the source lists {len(opened.samples)}"
+        )
         for sample in opened.samples:
             for name in ("id", "source", "material"):
                 value = getattr(sample, name)
-                assert isinstance(value, str), f"{name} is {value!r}, not text"
-                assert value, f"{name} of a sample is empty"
-        assert len({key for _, key in asked_images(opened.samples)}) > 1, "all images have one key"
+                assert isinstance(value, str), f"Sample.{name} must be text, but is {value!r}"
+                assert value, f"Sample.{name} must not be empty, but is for sample {sample.id!r}"
+        keys = {key for _, key in asked_images(opened.samples)}
+        assert len(keys) > 1, f"images that differ must have different keys, but all images have the key {keys}"
 
     def test_lists_the_same_again(self, opened: Opened) -> None:
         """Another instance lists equal samples in the same order: runs and their splits can be repeated."""
         again: SampleSource = self.create(opened.component.options, data=opened.data)
-        assert list(again.samples()) == list(opened.samples), "a second instance lists other samples"
+        assert list(again.samples()) == list(opened.samples), (
+            "SampleSource.samples must list the same samples in the same order every time, because splits depend on "
+            "it, but a second instance lists other samples"
+        )
 
     def test_reads_every_image_at_the_size_asked_for(self, opened: Opened) -> None:
         """Views and maps are uint8, channels first, at any size."""
+        # `read_image` checks dtype and shape, and raises an error that names the source.
         for size in (self.size, 2 * self.size, self.size // 2):
             for role, key in asked_images(opened.samples):
                 read_image(opened.source, key, role, size)
 
     def test_reads_the_same_again_also_from_several_threads(self, opened: Opened) -> None:
-        """Reading leaves no trace: order and threads change nothing, and what was returned stays as it is."""
+        """Reading has no side effect: order and threads change nothing, and a returned array stays as it is."""
         asked = asked_images(opened.samples)
         first = [self.read(opened, image) for image in asked]
-        before = [pixels.copy() for pixels in first]
+        copies = [pixels.copy() for pixels in first]
+        # In reverse order and twice, so that threads read one image at the same time.
         with ThreadPoolExecutor(4) as pool:
-            later = list(pool.map(lambda image: self.read(opened, image), asked[::-1] * 2))
-        for (role, key), pixels, copy, other in zip(asked, first, before, later[len(asked) - 1 :: -1], strict=True):
-            np.testing.assert_array_equal(pixels, copy, f"{role} {key} changed after it was returned")
-            np.testing.assert_array_equal(pixels, other, f"{role} {key} is read differently the second time")
+            reversed_twice = list(pool.map(lambda image: self.read(opened, image), asked[::-1] * 2))
+        again = reversed_twice[: len(asked)][::-1]
+        for (role, key), pixels, copy, other in zip(asked, first, copies, again, strict=True):
+            np.testing.assert_array_equal(
+                pixels,
+                copy,
+                f"SampleSource must return a new array each time: {role} {key} changed after it was returned",
+            )
+            np.testing.assert_array_equal(
+                pixels, other, f"SampleSource must read the same pixels each time: {role} {key} differs the second time"
+            )
 
     def test_views_differ(self, opened: Opened) -> None:
-        """Keys are told apart."""
-        views = {self.read(opened, image).tobytes() for image in asked_images(opened.samples) if image[0] == VIEW}
-        assert len(views) > 1, "all views have the same pixels"
+        """Different keys give different views."""
+        # A source that mixes up its keys would pass all other tests, which compare it with itself.
+        views: set[bytes] = set()
+        for role, key in asked_images(opened.samples):
+            if role == VIEW:
+                views.add(self.read(opened, (role, key)).tobytes())
+        assert len(views) > 1, (
+            "SampleSource.read_view must read the view that the key names, and the written views must differ, but all "
+            "views have the same pixels"
+        )
 
     def test_digests_name_contents(self, opened: Opened) -> None:
         """Images that differ have different digests, and another instance gives the same ones."""
         asked = asked_images(opened.samples)
-        found = digest_images(opened.source, opened.samples)
+        digests = digest_images(opened.source, opened.samples)
         again: SampleSource = self.create(opened.component.options, data=opened.data)
+        # The core lists samples before it asks for digests, so a source may prepare them there.
         again.samples()
-        assert digest_images(again, opened.samples) == found, "a second instance gives other digests"
-        wrong = [digest for digest in found.values() if not re.fullmatch(r"[A-Za-z0-9-]+", str(digest))]
-        assert not wrong, f"digests are letters, digits and `-`, not {wrong[0]!r}"
+        assert digest_images(again, opened.samples) == digests, (
+            "SampleSource.digests must depend on the stored images alone, but a second instance gives other digests"
+        )
+        # Digests become parts of file names.
+        for digest in digests.values():
+            assert re.fullmatch(r"[A-Za-z0-9-]+", str(digest)), (
+                f"SampleSource.digests: digests are letters, digits and `-`, not {digest!r}"
+            )
+        # Views and maps are stored apart, so only images of one role must have different digests.
         pixels: dict[tuple[str, str], bytes] = {}
         for role, key in asked:
             content = self.read(opened, (role, key)).tobytes()
-            same = pixels.setdefault((role, found[key]), content) == content
-            assert same, f"{role} {key} has the digest of an image with other pixels"
+            same = pixels.setdefault((role, digests[key]), content) == content
+            assert same, (
+                f"SampleSource.digests must differ for images that differ, but {role} {key} has the digest of an image "
+                f"with other pixels"
+            )
 
     def test_digests_are_in_the_order_of_the_keys(self, opened: Opened) -> None:
-        """One for each key, also when a key is asked for twice or alone."""
+        """There is one digest for each key, also for a repeated key and for no key."""
         keys = list(dict.fromkeys(key for _, key in asked_images(opened.samples)))
-        found = digest_images(opened.source, opened.samples)
+        digests = digest_images(opened.source, opened.samples)
+        # In reverse, and the last key twice: a source that sorts or that drops duplicates would show.
         asked = [*keys[::-1], keys[0]]
-        assert list(opened.source.digests(asked)) == [found[key] for key in asked], "digests are in another order"
-        assert list(opened.source.digests([])) == [], "no keys have no digests"
+        assert list(opened.source.digests(asked)) == [digests[key] for key in asked], (
+            "SampleSource.digests must return one digest for each key in the order of the keys, but the digests are in "
+            "another order"
+        )
+        none = list(opened.source.digests([]))
+        assert none == [], f"SampleSource.digests must return no digests for no keys, but returned {none}"
 
     def test_loads_from_a_pack_and_without(self, opened: Opened) -> None:
-        """A batch of all samples is the same both ways, and is what the network gets."""
-        done = pack_dataset(opened.component, opened.data)
-        assert done.packed > 0
-        packed, decoded = (self.batch(opened, pack) for pack in (opened.data.pack, "off"))
-        assert packed.ids == [sample.id for sample in opened.samples]
-        assert packed.views.equal(decoded.views), "views from a pack differ"
+        """A batch of all samples is the same with and without a pack, and has what the network needs."""
+        # The same samples in the same order, so that the pack can be switched on in the middle of a project.
+        report = pack_dataset(opened.component, opened.data)
+        assert report.packed > 0, "packing must store the images of the dataset, but stored none"
+        packed = self.batch(opened, opened.data.pack)
+        decoded = self.batch(opened, "off")
+        ids = [sample.id for sample in opened.samples]
+        assert packed.ids == ids, f"a batch must list the samples in order: expected {ids}, got {packed.ids}"
+        assert packed.views.equal(decoded.views), "a pack must hold the views of the source, but they differ"
         for name, target in packed.targets.items():
-            assert target.equal(decoded.targets[name]), f"{name} from a pack differs"
+            assert target.equal(decoded.targets[name]), f"a pack must hold the maps of the source, but {name} differs"
         prepared = prepare(packed, opened.data, "cpu")
-        assert bool(prepared.views.isfinite().all()), "views are not finite"
-        assert set(prepared.targets) == set(MAPS)
+        assert bool(prepared.views.isfinite().all()), "prepared views must be finite, but are not"
+        assert set(prepared.targets) == set(MAPS), (
+            f"a batch must have a target for every map: expected {sorted(MAPS)}, got {sorted(prepared.targets)}"
+        )
 
     def read(self, opened: Opened, image: tuple[str, Hashable]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        """Read an image by its role and key."""
-        return read_image(opened.source, image[1], image[0], self.size)
+        """Read an image at the suite's size.
+
+        Args:
+            opened: The dataset.
+            image: The image's role (`view` or the name of a map) and key.
+
+        Returns:
+            The pixels, channels first.
+        """
+        role, key = image
+        return read_image(opened.source, key, role, self.size)
 
     def batch(self, opened: Opened, pack: str) -> Any:
-        """All samples in one batch."""
+        """Load all samples in one batch.
+
+        Args:
+            opened: The dataset.
+            pack: Value of `data.pack`: a folder, or `off`.
+
+        Returns:
+            The batch.
+        """
         data = replace(opened.data, pack=pack)
         digests = digest_images(opened.source, opened.samples)
         images = open_images(opened.source, opened.samples, data, digests)

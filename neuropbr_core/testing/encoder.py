@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.contracts import Encoder
+from neuropbr_core.testing import tensors
 from neuropbr_core.testing.component import ComponentSuite
 
 
 class EncoderSuite(ComponentSuite):
-    """What the core relies on in every encoder.
+    """Tests of everything that the core relies on in an encoder (`neuropbr_core.contracts.Encoder`).
 
     Attributes:
-        cells: Sizes to try (height, width), in cells of the coarsest stride.
-        tolerance: Largest difference between two ways to the same features, relative to their largest value.
+        cells: Image sizes (height, width) to try, in multiples of the coarsest stride.
+        tolerance: Largest difference between two computations of the same features, relative to their largest value.
     """
 
     kind = "encoder"
@@ -30,125 +31,198 @@ class EncoderSuite(ComponentSuite):
     tolerance: ClassVar[float] = 1e-4
 
     def make_encoder(self, options: Any, in_channels: int = 3) -> Encoder:
-        """Build the encoder with weights that do not change from call to call."""
+        """Build the encoder with weights that do not change from call to call.
+
+        Args:
+            options: The component's options dataclass.
+            in_channels: Channels of the images.
+
+        Returns:
+            The encoder.
+        """
         torch.manual_seed(0)
         encoder = self.create(options, in_channels=in_channels)
-        assert isinstance(encoder, Encoder), f"{type(encoder)} is not an Encoder"
+        assert isinstance(encoder, Encoder), (
+            f"create_encoder must return a neuropbr_core.contracts.Encoder, but returned a {type(encoder).__name__}"
+        )
         return encoder
 
     def make_images(
         self, encoder: Encoder, count: int = 2, in_channels: int = 3, cells: tuple[int, int] = (2, 2)
     ) -> Tensor:
-        """Random normalised images of a size that suits the encoder."""
-        height, width = (cell * encoder.strides[-1] for cell in cells)
+        """Draw random normalised images of a size that suits the encoder.
+
+        Args:
+            encoder: The encoder.
+            count: Number of images.
+            in_channels: Their channels.
+            cells: Height and width in multiples of the coarsest stride.
+
+        Returns:
+            Images `(count, in_channels, H, W)`, the same in every call.
+        """
+        height = cells[0] * encoder.strides[-1]
+        width = cells[1] * encoder.strides[-1]
         return torch.randn(count, in_channels, height, width, generator=torch.Generator().manual_seed(1))
 
-    def assert_close(self, found: list[Tensor], expected: list[Tensor]) -> None:
-        """Compare two pyramids within `tolerance`."""
-        assert len(found) == len(expected), f"{len(found)} features instead of {len(expected)}"
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=0, atol=self.tolerance * max(1.0, float(other.abs().max())))
+    def assert_close(self, features: list[Tensor], expected: list[Tensor], rule: str) -> None:
+        """Compare two pyramids within `tolerance`.
+
+        Args:
+            features: The features to check.
+            expected: What they should be.
+            rule: What an encoder must do, as a sentence that starts an error.
+        """
+        assert len(features) == len(expected), f"{rule}: expected {len(expected)} features, got {len(features)}"
+        for index, (feature, other) in enumerate(zip(features, expected, strict=True)):
+            # Features that are small everywhere are compared absolutely, because rounding does not shrink with them.
+            allowed = self.tolerance * max(1.0, float(other.abs().max()))
+            torch.testing.assert_close(
+                feature, other, rtol=0, atol=allowed, msg=lambda text, index=index: f"{rule}: feature {index}: {text}"
+            )
 
     def test_declaration_is_well_formed(self, options: Any) -> None:
         """`channels` and `strides` are tuples of one length; strides are growing powers of two."""
         encoder = self.make_encoder(options)
-        channels, strides = encoder.channels, encoder.strides
-        assert isinstance(channels, tuple), f"channels is a {type(channels)}, not a tuple"
-        assert isinstance(strides, tuple), f"strides is a {type(strides)}, not a tuple"
-        assert len(channels) == len(strides) > 0, f"{len(channels)} channel counts and {len(strides)} strides"
-        assert all(isinstance(count, int) and count > 0 for count in channels), f"channels {channels}"
-        assert all(isinstance(step, int) and step > 0 and step & (step - 1) == 0 for step in strides), (
-            f"strides {strides} are not all powers of two"
+        channels = encoder.channels
+        strides = encoder.strides
+        assert isinstance(channels, tuple), f"Encoder.channels must be a tuple, but is a {type(channels).__name__}"
+        assert isinstance(strides, tuple), f"Encoder.strides must be a tuple, but is a {type(strides).__name__}"
+        assert len(channels) == len(strides) > 0, (
+            f"Encoder.channels and Encoder.strides must have an entry for each feature, but have {len(channels)} and "
+            f"{len(strides)} entries"
         )
-        assert sorted(set(strides)) == list(strides), f"strides {strides} do not grow"
+        for count in channels:
+            assert isinstance(count, int), f"Encoder.channels must hold integers, but is {channels}"
+            assert count > 0, f"Encoder.channels must be above 0, but is {channels}"
+        for stride in strides:
+            assert isinstance(stride, int), f"Encoder.strides must hold integers, but is {strides}"
+            # A power of two has a single bit, which subtracting 1 clears.
+            assert stride > 0 and stride & (stride - 1) == 0, (  # noqa: PT018 - one rule
+                f"Encoder.strides must be powers of two, but is {strides}"
+            )
+        assert sorted(set(strides)) == list(strides), (
+            f"Encoder.strides must grow, because features are listed finest first, but is {strides}"
+        )
 
     @pytest.mark.parametrize("in_channels", [3, 6])
     def test_declaration_is_true(self, options: Any, in_channels: int) -> None:
         """Every feature has the declared channels and size, for images and for images with directions."""
         encoder = self.make_encoder(options, in_channels).eval()
+        # 6 channels are an image and its directions; sizes that are not square would show swapped axes.
         for cells in self.cells:
             images = self.make_images(encoder, 1, in_channels, cells)
+            height, width = images.shape[2:]
             with torch.no_grad():
-                found = [tuple(feature.shape) for feature in encoder(images)]
-            expected = [
-                (1, channels, images.shape[2] // stride, images.shape[3] // stride)
-                for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
-            ]
-            assert found == expected, f"features {found} for images {tuple(images.shape)}; declared {expected}"
+                features = encoder(images)
+            shapes = [tuple(feature.shape) for feature in features]
+            expected: list[tuple[int, ...]] = []
+            for channels, stride in zip(encoder.channels, encoder.strides, strict=True):
+                expected.append((1, channels, height // stride, width // stride))
+            assert shapes == expected, (
+                f"Encoder.forward must return the features that channels {encoder.channels} and strides "
+                f"{encoder.strides} declare: for images {tuple(images.shape)} expected {expected}, got {shapes}"
+            )
 
     def test_builds_on_meta(self, options: Any) -> None:
         """On the meta device it costs no memory and declares the same."""
         real = self.make_encoder(options)
+        # A run reads channels and strides from an instance on the meta device before it builds the real one.
         with torch.device("meta"):
             meta = self.make_encoder(options)
-        assert all(value.is_meta for value in meta.state_dict().values()), "a tensor was placed on a device of its own"
-        assert (meta.channels, meta.strides) == (real.channels, real.strides), "declares something else on meta"
-        assert _shapes(meta) == _shapes(real), "has other parameters on meta"
+        tensors.assert_is_meta(meta)
+        assert (meta.channels, meta.strides) == (real.channels, real.strides), (
+            f"Encoder.channels and Encoder.strides must follow from the options alone, but are {meta.channels} and "
+            f"{meta.strides} on the meta device, {real.channels} and {real.strides} elsewhere"
+        )
+        assert tensors.state_shapes(meta) == tensors.state_shapes(real), (
+            "an encoder must have the same parameters and buffers on the meta device as elsewhere, but names or shapes "
+            "of its state dict differ"
+        )
 
     def test_gradients_reach_every_trainable_parameter(self, options: Any) -> None:
         """No parameter is unused (distributed training refuses those), and gradients are finite."""
         encoder = self.make_encoder(options).train()
         features = encoder(self.make_images(encoder))
-        trainable = {name: value for name, value in encoder.named_parameters() if value.requires_grad}
-        if not trainable:
-            assert not any(feature.requires_grad for feature in features), "frozen, but its features need gradients"
+        if not tensors.gradients(encoder):
+            # Options froze the whole encoder.
+            for index, feature in enumerate(features):
+                assert not feature.requires_grad, (
+                    f"features of an encoder that trains nothing must need no gradient, but feature {index} does"
+                )
             return
         torch.autograd.backward([feature.square().mean() for feature in features])
-        unused = [name for name, value in trainable.items() if value.grad is None]
-        assert not unused, f"no gradient reaches {unused}"
-        wrong = [
-            name for name, value in trainable.items() if value.grad is not None and not value.grad.isfinite().all()
-        ]
-        assert not wrong, f"gradients of {wrong} are not finite"
+        unused = tensors.names_without_gradient(encoder)
+        assert not unused, (
+            f"every trainable parameter must get a gradient, because distributed training waits for all of them, but "
+            f"none reaches {unused}"
+        )
+        wrong = tensors.names_of_non_finite(tensors.gradients(encoder))
+        assert not wrong, f"gradients of an encoder must be finite, but those of {wrong} are not"
 
     def test_deterministic_in_eval(self, options: Any) -> None:
         """In eval mode the same images give the same features, and are not written to."""
         encoder = self.make_encoder(options).eval()
         images = self.make_images(encoder)
-        kept = images.clone()
+        untouched = images.clone()
         with torch.no_grad():
+            # Copies, because an encoder might return the same memory twice.
             first = [feature.clone() for feature in encoder(images)]
             second = encoder(images)
-        assert torch.equal(images, kept), "the encoder changed its input in place"
-        assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True)), "two passes differ"
+        assert torch.equal(images, untouched), "Encoder.forward must not change its images, but wrote to them in place"
+        for index, (feature, again) in enumerate(zip(first, second, strict=True)):
+            assert torch.equal(feature, again), (
+                f"an encoder in eval mode must give equal features for equal images, but feature {index} of two passes "
+                f"differs"
+            )
 
     def test_images_do_not_see_each_other_in_eval(self, options: Any) -> None:
         """In eval mode N images together give what each gives alone."""
         encoder = self.make_encoder(options).eval()
         images = self.make_images(encoder, count=3)
+        # Batch norm in train mode couples images, which the contract allows; in eval mode nothing may.
         with torch.no_grad():
             together = encoder(images)
-            alone = [encoder(images[index : index + 1]) for index in range(3)]
-        self.assert_close(together, [torch.cat(level) for level in zip(*alone, strict=True)])
+            for index in range(3):
+                self.assert_close(
+                    [feature[index : index + 1] for feature in together],
+                    encoder(images[index : index + 1]),
+                    f"in eval mode image {index} must give the same features alone and in a batch",
+                )
 
     def test_state_dict_round_trip(self, options: Any) -> None:
         """The state dict, tensors only, carries all that another instance needs to give the same features."""
         encoder = self.make_encoder(options)
         with torch.no_grad():
+            # A step in train mode moves buffers such as running statistics away from their start.
             encoder.train()(self.make_images(encoder))
-        state = encoder.state_dict()
-        assert all(isinstance(value, Tensor) for value in state.values()), "the state dict holds more than tensors"
+        tensors.assert_state_is_tensors(encoder)
         other = self.create(options, in_channels=3)
-        other.load_state_dict(state)
+        other.load_state_dict(encoder.state_dict())
         images = self.make_images(encoder)
         with torch.no_grad():
-            self.assert_close(other.eval()(images), encoder.eval()(images))
+            self.assert_close(
+                other.eval()(images),
+                encoder.eval()(images),
+                "another instance with the same state dict must give the same features",
+            )
 
     def test_finite_in_bfloat16(self, options: Any) -> None:
         """Under bf16 autocast every feature is finite."""
+        # bf16 is the default precision on a GPU; autocast works on the CPU too, so the test needs none.
         encoder = self.make_encoder(options).eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             features = encoder(self.make_images(encoder))
-        assert all(bool(feature.isfinite().all()) for feature in features), "features overflow in bf16"
+        wrong = tensors.names_of_non_finite({f"feature {index}": feature for index, feature in enumerate(features)})
+        assert not wrong, f"features must be finite under bf16 autocast, but {wrong} are not"
 
     def test_exports(self, options: Any) -> None:
         """`torch.export` captures it, and the exported program gives the same features."""
         encoder = self.make_encoder(options).eval()
         images = self.make_images(encoder)
+        # Exporters trace the generator in this way, so a branch on a value would fail here and not in a user's export.
         with torch.no_grad():
             exported = torch.export.export(encoder, (images,)).module()
-            self.assert_close(exported(images), encoder(images))
-
-
-def _shapes(module: torch.nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in module.state_dict().items()}
+            self.assert_close(
+                exported(images), encoder(images), "the program of torch.export must give the encoder's features"
+            )

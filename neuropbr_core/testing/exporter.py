@@ -29,23 +29,28 @@ PROMISES = tuple(PASS_MARKS)
 
 
 class TinyGenerator(nn.Module):
-    """A generator of a few hundred weights that does what large ones do.
+    """A generator of a few hundred weights with the operators of large ones.
 
-    It normalises views, encodes them as one batch (with batch normalisation), averages over views by what is visible,
-    upsamples, and has a head a map.
+    It normalises views, encodes them as one batch (with batch normalisation), averages over views weighted by
+    visibility, upsamples, and has a head for each map.
 
     Args:
-        directed: Read `directions` beside the views.
-        seed: Seed of weights and of batch normalisation's statistics.
+        directed: Whether it reads `directions` beside the views.
+        seed: Seed of the weights and of the statistics of batch normalisation.
     """
 
     def __init__(self, *, directed: bool = False, seed: int = 0) -> None:
         super().__init__()
+        # A generator of its own, so that building one leaves the draws of a test as they are.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.directed = directed
-            self.encode = nn.Conv2d(6 if directed else 3, 8, 3, stride=2, padding=1)
+            in_channels = 3
+            if directed:
+                in_channels = 6
+            self.encode = nn.Conv2d(in_channels, 8, 3, stride=2, padding=1)
             self.norm = nn.BatchNorm2d(8)
+            # Statistics as after training: with those of a new layer an exporter could drop it unnoticed.
             self.norm.running_mean = torch.randn(8)
             self.norm.running_var = torch.rand(8) + 0.5
             self.heads = nn.ModuleDict({name: nn.Conv2d(8, spec.logit_channels, 1) for name, spec in MAPS.items()})
@@ -59,20 +64,39 @@ class TinyGenerator(nn.Module):
         *,
         features: bool = False,
     ) -> Prediction:
-        """Predict maps as `neuropbr_core.model.Generator` does."""
+        """Predict maps as `neuropbr_core.model.Generator` does.
+
+        Args:
+            views: Views `(B, V, 3, H, W)`, sRGB-encoded in [0, 1]; H and W are even.
+            visible: What each view sees `(B, V, 1, H, W)`, in [0, 1]; everything when it is left out.
+            directions: Unit vectors `(B, V, 3, H, W)`; needed by a directed generator only.
+            features: Whether the prediction has intermediate features.
+
+        Returns:
+            The prediction, with maps of the views' size.
+        """
         if visible is None:
             visible = torch.ones_like(views[:, :, :1])
         images = (views - 0.5) * visible
         if self.directed:
-            assert directions is not None
+            assert directions is not None, (
+                "a directed generator must be called with `directions`, but the exporter's program left them out"
+            )
             images = torch.cat((images, directions * visible), dim=2)
         latents = _per_view(F.relu(self.norm(self.encode(images.flatten(0, 1)))), views)
-        seen = _per_view(F.avg_pool2d(visible.flatten(0, 1), 2), views)
-        latent = (latents * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1e-3)
+        # The encoder halves the size, so visibility is averaged over 2×2 pixels.
+        share = _per_view(F.avg_pool2d(visible.flatten(0, 1), 2), views)
+        # The clamp keeps pixels that no view sees finite.
+        latent = (latents * share).sum(dim=1) / share.sum(dim=1).clamp(min=1e-3)
         decoded = F.interpolate(latent, size=views.shape[-2:], mode="bilinear", align_corners=False)
-        logits = {name: head(decoded) for name, head in self.heads.items()}
-        maps = {name: activate(MAPS[name], value) for name, value in logits.items()}
-        return Prediction(maps, logits, {"latent": latent} if features else {})
+        logits: Maps = {}
+        maps: Maps = {}
+        for name, head in self.heads.items():
+            logits[name] = head(decoded)
+            maps[name] = activate(MAPS[name], logits[name])
+        if features:
+            return Prediction(maps, logits, {"latent": latent})
+        return Prediction(maps, logits, {})
 
 
 def _per_view(images: Tensor, views: Tensor) -> Tensor:
@@ -80,10 +104,10 @@ def _per_view(images: Tensor, views: Tensor) -> Tensor:
 
 
 class FailingGenerator(TinyGenerator):
-    """A generator that no exporter can export: it raises when it runs."""
+    """A generator that no exporter can export, because it raises an error when it runs."""
 
     def forward(self, *_: Tensor | None, features: bool = False, **__: Tensor | None) -> Prediction:  # noqa: ARG002
-        """Raise, as a model with an unsuitable size would."""
+        """Raise an error, as a model with an unsuitable size would."""
         raise RuntimeError("this generator always fails")
 
 
@@ -98,12 +122,16 @@ def example_export_spec(
     """Make a spec with random inputs.
 
     Args:
-        inputs: Which inputs there are, in call order.
+        inputs: Names of the inputs, in call order.
         outputs: The maps, in order.
         views: Views of the sample.
-        size: Side of the views, in pixels; even, as `TinyGenerator` wants it.
+        size: Side of the views in pixels; even, because `TinyGenerator` halves it.
         seed: Seed of the inputs' values.
+
+    Returns:
+        The spec; its metadata holds non-ASCII text, quotes and a line break.
     """
+    # All three are drawn whatever is asked for, so that `views` are the same for every set of inputs.
     random = torch.Generator().manual_seed(seed)
     shape = (1, views, 3, size, size)
     every = {
@@ -111,18 +139,19 @@ def example_export_spec(
         "visible": (torch.rand((1, views, 1, size, size), generator=random) > 0.2).float(),
         "directions": F.normalize(torch.randn(shape, generator=random), dim=2),
     }
+    # Text in which an encoding, a quote or a line break can go wrong.
     metadata = {"run": "conformance", "note": "naïve 纹理 “quotes”\nand a second line"}
     return ExportSpec({name: every[name] for name in inputs}, tuple(outputs), metadata, multiple=2)
 
 
 class ExporterSuite(ComponentSuite):
-    """What the core relies on in every exporter.
+    """Tests of everything that the core relies on in an exporter (`neuropbr_core.contracts.Exporter`).
 
-    Tests that write are skipped where the exporter's requirements are not met.
+    Tests that write files are skipped on machines that do not meet the exporter's requirements.
 
     Attributes:
         tolerance: Largest difference from the model, in a map's own range.
-        input_sets: Inputs to export with, in call order; directions come with a view-conditioned model.
+        input_sets: Inputs to export with, in call order; a set with `directions` exports a view-conditioned model.
         holds_metadata: Whether the format can hold text.
     """
 
@@ -139,37 +168,61 @@ class ExporterSuite(ComponentSuite):
     def exporter(self, options: Any) -> Exporter:
         """The exporter under test, on a machine that has what it needs."""
         exporter = self.make_exporter(options)
-        if not (available := exporter.requirements()).ok:
+        available = exporter.requirements()
+        if not available.ok:
             pytest.skip(available.reason)
         return exporter
 
     def make_exporter(self, options: Any) -> Exporter:
-        """Build the exporter."""
+        """Build the exporter.
+
+        Args:
+            options: The component's options dataclass.
+
+        Returns:
+            The exporter.
+        """
         exporter = self.create(options)
-        assert isinstance(exporter, Exporter), f"{type(exporter)} is not an Exporter"
+        assert isinstance(exporter, Exporter), (
+            f"create_exporter must return a neuropbr_core.contracts.Exporter, but returned a {type(exporter).__name__}"
+        )
         return exporter
 
     def test_requirements_say_what_is_missing(self, options: Any) -> None:
         """The answer comes without an exception, and a refusal has a reason."""
         available = self.make_exporter(options).requirements()
-        assert available.ok or available.reason
+        if not available.ok:
+            assert available.reason, (
+                "Exporter.requirements must give a reason when the exporter cannot work here, but Availability.reason "
+                "is empty"
+            )
 
     def test_suffix_names_the_format(self, options: Any) -> None:
-        """Files of this exporter can be told by their suffix."""
+        """The suffix identifies files of this exporter."""
         suffix = self.make_exporter(options).suffix
-        assert suffix.startswith("."), f"suffix is {suffix!r}"
-        assert len(suffix) > 1
+        assert suffix.startswith("."), f"Exporter.suffix must start with a dot, but is {suffix!r}"
+        assert len(suffix) > 1, f"Exporter.suffix must have text after the dot, but is {suffix!r}"
 
     def test_export_writes_one_file_and_reports_it(self, exporter: Exporter, tmp_path: Path) -> None:
-        """The report names the path that was asked for and a known precision; nothing else is left in the folder."""
+        """The report names the requested path and a known precision; the folder holds nothing else."""
         report = _export(exporter, tmp_path)
-        assert report.path == tmp_path / f"model{exporter.suffix}"
-        assert list(tmp_path.iterdir()) == [report.path]
-        assert report.precision == exporter.precision
-        assert report.precision in PROMISES
+        expected = tmp_path / f"model{exporter.suffix}"
+        assert report.path == expected, (
+            f"ExportReport.path must be the path that export was given, {expected}, but is {report.path}"
+        )
+        written = list(tmp_path.iterdir())
+        assert written == [expected], f"Exporter.export must write {expected} and nothing else, but left {written}"
+        assert report.precision == exporter.precision, (
+            f"ExportReport.precision must be Exporter.precision, {exporter.precision!r}, but is {report.precision!r}"
+        )
+        # Verification has no pass mark for any other.
+        assert report.precision in PROMISES, (
+            f"ExportReport.precision must be one of {', '.join(PROMISES)}, but is {report.precision!r}"
+        )
 
     def test_every_input_set_equals_the_model(self, exporter: Exporter, tmp_path: Path) -> None:
         """The file gives the model's maps, on inputs that the export did not see."""
+        # Other seeds than the spec's: a file in which inputs became constants would pass on the spec's own.
         for number, names in enumerate(self.input_sets):
             generator = TinyGenerator(directed="directions" in names)
             report = _export(exporter, tmp_path / str(number), generator, example_export_spec(names))
@@ -179,52 +232,74 @@ class ExporterSuite(ComponentSuite):
                 self._compare(program(inputs), _maps(generator, inputs))
 
     def test_outputs_are_those_of_the_spec(self, exporter: Exporter, tmp_path: Path) -> None:
-        """Only the maps that were asked for, in that order, each with its own content."""
+        """The file gives the maps of the spec and no others, in that order, each with its own content."""
         outputs = ("normal", "metallic")
         report = _export(exporter, tmp_path, TinyGenerator(), example_export_spec(("views",), outputs))
         inputs = example_export_spec(("views",), seed=1).inputs
-        found, expected = exporter.load(report.path)(inputs), _maps(TinyGenerator(), inputs)
-        assert tuple(found) == outputs
-        self._compare(found, {name: expected[name] for name in outputs})
+        maps = exporter.load(report.path)(inputs)
+        expected = _maps(TinyGenerator(), inputs)
+        assert tuple(maps) == outputs, (
+            f"an export must have the maps of ExportSpec.outputs in their order, {outputs}, but has {tuple(maps)}"
+        )
+        self._compare(maps, {name: expected[name] for name in outputs})
 
     def test_metadata_is_kept(self, exporter: Exporter, tmp_path: Path) -> None:
-        """Text comes back as it was given, where the format can hold it."""
+        """A format that can hold text returns it unchanged."""
         metadata = exporter.read_metadata(_export(exporter, tmp_path).path)
-        expected = example_export_spec().metadata if self.holds_metadata else {}
-        assert {key: metadata.get(key) for key in expected} == expected
-        assert self.holds_metadata or metadata == {}
+        if not self.holds_metadata:
+            assert metadata == {}, (
+                f"Exporter.read_metadata must return nothing for a format without text, but returned {metadata}: set "
+                f"`holds_metadata` of the suite if the format holds it"
+            )
+            return
+        # The format may add entries of its own.
+        for key, text in example_export_spec().metadata.items():
+            assert metadata.get(key) == text, (
+                f"Exporter.read_metadata must return ExportSpec.metadata unchanged: for {key!r} expected {text!r}, got "
+                f"{metadata.get(key)!r}"
+            )
 
     def test_model_is_left_as_it_was(self, exporter: Exporter, tmp_path: Path) -> None:
         """Exporting changes neither weights nor mode."""
-        generator, untouched = TinyGenerator(directed=True), TinyGenerator(directed=True)
+        generator = TinyGenerator(directed=True)
+        # The same seed gives the same weights.
+        untouched = TinyGenerator(directed=True)
         _export(exporter, tmp_path, generator)
-        assert not any(module.training for module in generator.modules())
-        assert all(parameter.requires_grad for parameter in generator.parameters())
+        for name, module in generator.named_modules():
+            assert not module.training, (
+                f"Exporter.export must leave the generator in eval mode, but {name or 'the generator'} is in train mode"
+            )
+        for name, parameter in generator.named_parameters():
+            assert parameter.requires_grad, f"Exporter.export must leave `requires_grad` as it was, but froze {name}"
         for name, value in untouched.state_dict().items():
-            assert torch.equal(generator.state_dict()[name], value), name
+            assert torch.equal(generator.state_dict()[name], value), (
+                f"Exporter.export must not change the generator, whose verification follows, but changed {name}"
+            )
 
     def test_a_failed_export_leaves_nothing(self, exporter: Exporter, tmp_path: Path) -> None:
-        """A model that cannot be exported is an ExportError, and there is no file, not even half of one."""
+        """A model that cannot be exported raises an ExportError that names the cause, and no file is left."""
         with pytest.raises(ExportError, match="always fails"):
             _export(exporter, tmp_path, FailingGenerator())
-        assert list(tmp_path.iterdir()) == []
+        _assert_empty(tmp_path, "that failed")
 
     def test_a_full_disk_leaves_nothing(self, exporter: Exporter, tmp_path: Path) -> None:
-        """A file that cannot be written is an ExportError, not the end of the process, and nothing is left of it."""
+        """A file that cannot be written raises an ExportError, and nothing is left of it."""
         with _no_room(), pytest.raises(ExportError):
             _export(exporter, tmp_path)
-        assert list(tmp_path.iterdir()) == []
+        _assert_empty(tmp_path, "for which the disk has no room")
 
     def test_a_failed_export_keeps_the_earlier_file(self, exporter: Exporter, tmp_path: Path) -> None:
-        """An export that worked before is still whole after one that does not."""
+        """A failed export leaves the file of an earlier export whole."""
         report = _export(exporter, tmp_path)
         with pytest.raises(ExportError):
             _export(exporter, tmp_path, FailingGenerator())
+        # Other inputs than the export's, so that the whole file is needed to answer.
         inputs = example_export_spec(seed=1).inputs
         self._compare(exporter.load(report.path)(inputs), _maps(TinyGenerator(directed=True), inputs))
 
     def test_export_again_replaces_the_file(self, exporter: Exporter, tmp_path: Path) -> None:
-        """A second export under the same name is the one that is read."""
+        """A second export under the same name replaces the first."""
+        # Loaders that cache by path would return the first.
         _export(exporter, tmp_path)
         other = TinyGenerator(directed=True, seed=1)
         report = _export(exporter, tmp_path, other)
@@ -232,17 +307,21 @@ class ExporterSuite(ComponentSuite):
         self._compare(exporter.load(report.path)(inputs), _maps(other, inputs))
 
     def test_garbage_is_refused_by_name(self, exporter: Exporter, tmp_path: Path) -> None:
-        """A missing file, and one of another format, are ExportErrors that name the path."""
+        """A missing file, and a file of another format, raise an ExportError that names the path."""
         path = tmp_path / f"garbage{exporter.suffix}"
         with pytest.raises(ExportError, match="garbage"):
             exporter.load(path)
         path.write_bytes(b"this is not an exported model")
-        for read in (exporter.load, exporter.read_metadata) if self.holds_metadata else (exporter.load,):
+        with pytest.raises(ExportError, match="garbage"):
+            exporter.load(path)
+        # Without metadata in the format there is nothing to read, and no reason to open the file.
+        if self.holds_metadata:
             with pytest.raises(ExportError, match="garbage"):
-                read(path)
+                exporter.read_metadata(path)
 
     def test_wrong_inputs_are_refused_by_name(self, exporter: Exporter, tmp_path: Path) -> None:
-        """A missing or an unknown input is an ExportError that names what belongs there."""
+        """A missing or an unknown input raises an ExportError that names it."""
+        # A program that ignores an unknown input would hide a user's spelling mistake.
         program = exporter.load(_export(exporter, tmp_path).path)
         inputs = example_export_spec().inputs
         with pytest.raises(ExportError, match="directions"):
@@ -250,17 +329,27 @@ class ExporterSuite(ComponentSuite):
         with pytest.raises(ExportError, match="depth"):
             program({**inputs, "depth": inputs["visible"]})
 
-    def _compare(self, found: Maps, expected: Maps) -> None:
-        assert set(found) == set(expected)
-        for name, truth in expected.items():
-            assert found[name].shape == truth.shape, name
-            difference = (found[name] - truth).abs().max().item()
-            assert difference <= self.tolerance, f"{name} differs from the model by {difference:.2g}"
+    def _compare(self, maps: Maps, expected: Maps) -> None:
+        assert set(maps) == set(expected), (
+            f"an export must have the maps of ExportSpec.outputs: expected {sorted(expected)}, got {sorted(maps)}"
+        )
+        for name, model_map in expected.items():
+            exported = maps[name]
+            assert exported.shape == model_map.shape, (
+                f"an export must give maps of the model's shape: for {name} expected {tuple(model_map.shape)}, got "
+                f"{tuple(exported.shape)}"
+            )
+            difference = (exported - model_map).abs().max().item()
+            assert difference <= self.tolerance, (
+                f"an export must give the model's maps within the suite's tolerance of {self.tolerance:.2g}, but "
+                f"{name} differs from the model by {difference:.2g}"
+            )
 
 
 @contextmanager
 def _no_room() -> Iterator[None]:
-    """Files cannot grow beyond a kilobyte, as on a disk that is nearly full."""
+    """Limit files to a kilobyte, as on a disk that is nearly full."""
+    # The limit raises OSError in Python, and ends a process whose library writes without Python and without a check.
     resource = pytest.importorskip("resource", reason="this system has no limit on the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
@@ -275,6 +364,11 @@ def _export(
 ) -> ExportReport:
     path = folder / f"model{exporter.suffix}"
     return exporter.export(generator or TinyGenerator(directed=True), spec or example_export_spec(), path)
+
+
+def _assert_empty(folder: Path, failure: str) -> None:
+    left = list(folder.iterdir())
+    assert not left, f"an export {failure} must leave no file, not even half of one, but left {left}"
 
 
 @torch.no_grad()

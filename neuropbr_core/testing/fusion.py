@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.contracts import Fusion
+from neuropbr_core.testing import tensors
 from neuropbr_core.testing.component import ComponentSuite
 
 
 class FusionSuite(ComponentSuite):
-    """What the core relies on in every fusion block.
+    """Tests of everything that the core relies on in a fusion block (`neuropbr_core.contracts.Fusion`).
 
     Attributes:
         in_channels: Channels of the latents that the block is tested with.
-        size: Their height and width; not square, so that swapped axes show.
-        tolerance: Largest difference between two ways to the same result, relative to its largest value.
+        size: Height and width of the latents; they differ, so that swapped axes show.
+        tolerance: Largest difference between two computations of the same result, relative to its largest value.
     """
 
     kind = "fusion"
@@ -32,24 +33,49 @@ class FusionSuite(ComponentSuite):
     tolerance: ClassVar[float] = 1e-5
 
     def make_fusion(self, options: Any) -> Fusion:
-        """Build the block with weights that do not change from call to call."""
+        """Build the block with weights that do not change from call to call.
+
+        Args:
+            options: The component's options dataclass.
+
+        Returns:
+            The block.
+        """
         torch.manual_seed(0)
         fusion = self.create(options, in_channels=self.in_channels)
-        assert isinstance(fusion, Fusion), f"{type(fusion)} is not a Fusion"
+        assert isinstance(fusion, Fusion), (
+            f"create_fusion must return a neuropbr_core.contracts.Fusion, but returned a {type(fusion).__name__}"
+        )
         return fusion
 
     def make_latents(self, views: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
-        """Random latents, and visibility in which every pixel of every view is seen at least by a third."""
+        """Draw random latents and visibility; every view sees at least a third of every pixel.
+
+        Args:
+            views: Views of a sample.
+            batch: Samples.
+
+        Returns:
+            Latents `(batch, views, in_channels, h, w)` and visibility `(batch, views, 1, h, w)`; they are the same in
+            every call.
+        """
         generator = torch.Generator().manual_seed(views)
         latents = torch.randn(batch, views, self.in_channels, *self.size, generator=generator)
         visible = 1 - 2 / 3 * torch.rand(batch, views, 1, *self.size, generator=generator)
         return latents, visible
 
-    def assert_close(self, found: Tensor, expected: Tensor, message: str) -> None:
-        """Compare two results within `tolerance`."""
-        worst = float((found - expected).abs().max())
+    def assert_close(self, result: Tensor, expected: Tensor, rule: str) -> None:
+        """Compare two results within `tolerance`.
+
+        Args:
+            result: The result to check.
+            expected: What it should be.
+            rule: What a block must do, as a sentence that starts an error.
+        """
+        worst = float((result - expected).abs().max())
+        # Results that are small everywhere are compared absolutely, because rounding does not shrink with them.
         allowed = self.tolerance * max(1.0, float(expected.abs().max()))
-        assert worst <= allowed, f"{message}: off by {worst:.3g}, {allowed:.3g} is allowed"
+        assert worst <= allowed, f"{rule}: the results differ by {worst:.3g}, and {allowed:.3g} is allowed"
 
     @pytest.mark.parametrize("views", [1, 2, 3, 5])
     def test_fuses_any_number_of_views(self, options: Any, views: int) -> None:
@@ -59,8 +85,11 @@ class FusionSuite(ComponentSuite):
         with torch.no_grad():
             fused = fusion(latents, visible)
         expected = (2, fusion.out_channels, *self.size)
-        assert tuple(fused.shape) == expected, f"{views} views give {tuple(fused.shape)}; declared {expected}"
-        assert bool(fused.isfinite().all()), f"{views} views give values that are not finite"
+        assert tuple(fused.shape) == expected, (
+            f"Fusion.forward must return (B, out_channels, h, w) for any number of views: for {views} views expected "
+            f"{expected}, got {tuple(fused.shape)}"
+        )
+        assert bool(fused.isfinite().all()), f"Fusion.forward must return finite values, but did not for {views} views"
 
     @pytest.mark.parametrize("size", [(1, 1), (4, 2)])
     def test_fuses_any_size(self, options: Any, size: tuple[int, int]) -> None:
@@ -68,46 +97,58 @@ class FusionSuite(ComponentSuite):
         fusion = self.make_fusion(options).eval()
         with torch.no_grad():
             fused = fusion(torch.randn(1, 2, self.in_channels, *size), torch.ones(1, 2, 1, *size))
-        assert tuple(fused.shape) == (1, fusion.out_channels, *size), f"latents of {size} give {tuple(fused.shape)}"
+        expected = (1, fusion.out_channels, *size)
+        assert tuple(fused.shape) == expected, (
+            f"Fusion.forward must keep the latents' size: for {size} expected {expected}, got {tuple(fused.shape)}"
+        )
 
     def test_order_of_views_does_not_matter(self, options: Any) -> None:
         """Permuting the views leaves the result as it is."""
         fusion = self.make_fusion(options).eval()
         latents, visible = self.make_latents(views=4)
+        # Every view changes its place.
         order = torch.tensor([2, 0, 3, 1])
         with torch.no_grad():
             self.assert_close(
-                fusion(latents[:, order], visible[:, order]), fusion(latents, visible), "depends on the order of views"
+                fusion(latents[:, order], visible[:, order]),
+                fusion(latents, visible),
+                "a fusion block must not depend on the order of the views",
             )
 
     @pytest.mark.parametrize("views", [1, 3])
     def test_unseen_pixels_stay_finite(self, options: Any, views: int) -> None:
-        """Pixels that no view sees, and samples without any visible pixel, give finite values and gradients.
-
-        With one view, statistics across views are degenerate: deviation is 0, and so may be what divides its gradient.
-        """
+        """Pixels that no view sees, and samples without any visible pixel, give finite values and gradients."""
+        # With one view, statistics across views are degenerate: the deviation is 0, and its gradient may divide by it.
         fusion = self.make_fusion(options).train()
         latents, visible = self.make_latents(views)
         visible[0, :, :, 1, 2] = 0
         visible[1] = 0
         latents.requires_grad_()
         fused = fusion(latents, visible)
-        assert bool(fused.isfinite().all()), "values are not finite where no view sees the texture"
+        assert bool(fused.isfinite().all()), (
+            "Fusion.forward must return finite values where no view sees the texture, but did not"
+        )
         fused.square().mean().backward()
-        gradients = {"the latents": latents.grad} | {name: value.grad for name, value in fusion.named_parameters()}
-        wrong = [name for name, value in gradients.items() if value is not None and not bool(value.isfinite().all())]
-        assert not wrong, f"gradients of {wrong} are not finite where no view sees the texture"
+        wrong = tensors.names_of_non_finite({"the latents": latents.grad} | tensors.gradients(fusion))
+        assert not wrong, (
+            f"gradients must be finite where no view sees the texture, but those of {', '.join(wrong)} are not"
+        )
 
     def test_content_of_invisible_views_does_not_matter(self, options: Any) -> None:
-        """Whatever a view holds that sees nothing of the texture, the result is the same."""
+        """The content of a view that sees nothing of the texture does not change the result."""
         fusion = self.make_fusion(options).eval()
         latents, visible = self.make_latents()
         visible[:, 1] = 0
+        # One pixel that no view sees, because a block may treat such pixels in a way of its own.
         visible[0, :, :, 0, 0] = 0
         other = latents.clone()
         other[:, 1] = 1e3 * torch.randn_like(other[:, 1])
         with torch.no_grad():
-            self.assert_close(fusion(other, visible), fusion(latents, visible), "depends on a view that sees nothing")
+            self.assert_close(
+                fusion(other, visible),
+                fusion(latents, visible),
+                "a fusion block must ignore the latents of a view that sees nothing",
+            )
 
     def test_invisible_view_is_as_no_view(self, options: Any) -> None:
         """Adding a view that sees nothing of the texture changes nothing."""
@@ -115,10 +156,12 @@ class FusionSuite(ComponentSuite):
         latents, visible = self.make_latents()
         visible[:, 1] = 0
         visible[0, :, :, 0, 0] = 0
-        kept = torch.tensor([0, 2])
+        others = torch.tensor([0, 2])
         with torch.no_grad():
             self.assert_close(
-                fusion(latents, visible), fusion(latents[:, kept], visible[:, kept]), "counts a view that sees nothing"
+                fusion(latents, visible),
+                fusion(latents[:, others], visible[:, others]),
+                "a view that sees nothing must not count as a view",
             )
 
     def test_gradients_reach_every_parameter_and_view(self, options: Any) -> None:
@@ -127,62 +170,86 @@ class FusionSuite(ComponentSuite):
         latents, visible = self.make_latents()
         latents.requires_grad_()
         fusion(latents, visible).square().mean().backward()
-        unused = [name for name, value in fusion.named_parameters() if value.requires_grad and value.grad is None]
-        assert not unused, f"no gradient reaches {unused}"
-        assert latents.grad is not None, "no gradient reaches the latents"
+        unused = tensors.names_without_gradient(fusion)
+        assert not unused, (
+            f"every trainable parameter must get a gradient, because distributed training waits for all of them, but "
+            f"none reaches {unused}"
+        )
+        assert latents.grad is not None, "a gradient must reach the latents, but none does: the encoder would not train"
         reached = latents.grad.abs().amax(dim=(2, 3, 4)) > 0
-        assert bool(reached.all()), f"no gradient reaches (sample, view) {(~reached).nonzero().tolist()}"
+        missed = (~reached).nonzero().tolist()
+        assert not missed, f"a gradient must reach every view, but none reaches (sample, view) {missed}"
 
     def test_samples_do_not_see_each_other_in_eval(self, options: Any) -> None:
         """In eval mode a batch gives what each sample gives alone, and inputs are not written to."""
         fusion = self.make_fusion(options).eval()
         latents, visible = self.make_latents()
-        kept = latents.clone(), visible.clone()
+        untouched_latents = latents.clone()
+        untouched_visible = visible.clone()
+        # Batch norm in train mode couples samples, which the contract allows; in eval mode nothing may.
         with torch.no_grad():
             together = fusion(latents, visible)
             alone = torch.cat([fusion(latents[index : index + 1], visible[index : index + 1]) for index in range(2)])
-        self.assert_close(together, alone, "samples of a batch influence each other")
-        assert torch.equal(latents, kept[0]), "the block changed the latents in place"
-        assert torch.equal(visible, kept[1]), "the block changed the visibility in place"
+        self.assert_close(together, alone, "in eval mode a sample must give the same result alone and in a batch")
+        assert torch.equal(latents, untouched_latents), (
+            "Fusion.forward must not change its inputs, but wrote to `latents` in place"
+        )
+        assert torch.equal(visible, untouched_visible), (
+            "Fusion.forward must not change its inputs, but wrote to `visible` in place"
+        )
 
     def test_builds_on_meta(self, options: Any) -> None:
         """On the meta device it costs no memory and declares the same."""
         real = self.make_fusion(options)
+        # A run reads `out_channels` from an instance on the meta device before it builds the real one.
         with torch.device("meta"):
             meta = self.make_fusion(options)
-        assert all(value.is_meta for value in meta.state_dict().values()), "a tensor was placed on a device of its own"
-        assert meta.out_channels == real.out_channels, f"declares {meta.out_channels} on meta, {real.out_channels} else"
-        assert _shapes(meta) == _shapes(real), "has other parameters on meta"
+        tensors.assert_is_meta(meta)
+        assert meta.out_channels == real.out_channels, (
+            f"Fusion.out_channels must follow from the options alone, but is {meta.out_channels} on the meta device "
+            f"and {real.out_channels} elsewhere"
+        )
+        assert tensors.state_shapes(meta) == tensors.state_shapes(real), (
+            "a fusion block must have the same parameters and buffers on the meta device as elsewhere, but names or "
+            "shapes of its state dict differ"
+        )
 
     def test_state_dict_round_trip(self, options: Any) -> None:
         """The state dict, tensors only, carries all that another instance needs to give the same result."""
         fusion = self.make_fusion(options).eval()
-        state = fusion.state_dict()
-        assert all(isinstance(value, Tensor) for value in state.values()), "the state dict holds more than tensors"
+        tensors.assert_state_is_tensors(fusion)
+        # Built without a seed, so that its own weights differ.
         other = self.create(options, in_channels=self.in_channels)
-        other.load_state_dict(state)
+        other.load_state_dict(fusion.state_dict())
         latents, visible = self.make_latents()
         with torch.no_grad():
-            self.assert_close(other.eval()(latents, visible), fusion(latents, visible), "reloaded weights differ")
+            self.assert_close(
+                other.eval()(latents, visible),
+                fusion(latents, visible),
+                "another instance with the same state dict must give the same result",
+            )
 
     def test_finite_in_bfloat16(self, options: Any) -> None:
         """Under bf16 autocast the result is finite, where nothing is seen too."""
         fusion = self.make_fusion(options).eval()
         latents, visible = self.make_latents()
-        visible[0, 0], visible[1] = 0, 0
+        visible[0, 0] = 0
+        visible[1] = 0
+        # The encoder's last layer hands over bf16 latents under autocast; visibility stays in float32.
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             fused = fusion(latents.bfloat16(), visible)
-        assert bool(fused.isfinite().all()), "values are not finite in bf16"
+        assert bool(fused.isfinite().all()), "Fusion.forward must return finite values under bf16 autocast, but did not"
 
     def test_exports(self, options: Any) -> None:
         """`torch.export` captures it without looking at values: one program serves whatever is visible."""
         fusion = self.make_fusion(options).eval()
         latents, visible = self.make_latents()
+        # Exported while everything is visible and called while a view is not: a constant that was baked in would show.
         with torch.no_grad():
             exported = torch.export.export(fusion, (latents, torch.ones_like(visible))).module()
             visible[:, 1] = 0
-            self.assert_close(exported(latents, visible), fusion(latents, visible), "the exported program differs")
-
-
-def _shapes(module: torch.nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in module.state_dict().items()}
+            self.assert_close(
+                exported(latents, visible),
+                fusion(latents, visible),
+                "the program of torch.export must give the block's result for any visibility",
+            )

@@ -1,4 +1,4 @@
-"""Comparison pictures of each validation, as PNG files."""
+"""An observer that writes the comparison pictures of each validation as PNG files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ class Options:
 
 @hookimpl
 def observer_options() -> type[Options]:
-    """The observer's options."""
+    """Return the options' dataclass."""
     return Options
 
 
 @hookimpl
 def create_observer(options: Options, run_dir: Path) -> "GridObserver":  # noqa: ARG001 (the hook's signature)
     """Build the observer; it writes to `RUN/images`."""
+    # Imported on use, so that listing components stays fast.
     from neuropbr_core.observers.grid.pictures import GridObserver
 
     return GridObserver(run_dir)

@@ -1,4 +1,4 @@
-"""Validation pictures on disk."""
+"""Writes validation pictures to disk."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ FOLDER = "images"
 
 
 class GridObserver(Observer):
-    """Writes `images/epoch_NNNN_NAME.png` for every picture of a validation; epochs count from 1.
+    """Writes `images/epoch_NNNN_NAME.png` for every picture of a validation. Epochs count from 1.
 
     Args:
         run_dir: The run's folder.
@@ -22,8 +22,9 @@ class GridObserver(Observer):
         self._folder = run_dir / FOLDER
 
     def validation_finished(self, summary: ValidationSummary) -> None:
-        """Write the pictures, each complete or not at all."""
+        """Write the pictures; each file appears complete or not at all."""
         for name, picture in summary.images.items():
+            # Encoded in memory first: a run that is killed while it encodes leaves no half of a file.
             encoded = io.BytesIO()
             Image.fromarray(picture).save(encoded, format="PNG")
             write_bytes(self._folder / f"epoch_{summary.epoch + 1:04d}_{file_name(name)}.png", encoded.getvalue())

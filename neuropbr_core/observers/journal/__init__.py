@@ -1,4 +1,4 @@
-"""Every metric of a run as JSON lines, in `metrics.jsonl`."""
+"""An observer that writes every metric of a run as JSON lines to `metrics.jsonl`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ class Options:
 
 @hookimpl
 def observer_options() -> type[Options]:
-    """The observer's options."""
+    """Return the options' dataclass."""
     return Options
 
 
 @hookimpl
 def create_observer(options: Options, run_dir: Path) -> "JournalObserver":  # noqa: ARG001 (the hook's signature)
     """Build the observer; it writes `RUN/metrics.jsonl`."""
+    # Imported on use, so that listing components stays fast.
     from neuropbr_core.observers.journal.journal import JournalObserver
 
     return JournalObserver(run_dir)

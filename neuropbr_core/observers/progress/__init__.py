@@ -1,4 +1,4 @@
-"""Progress bar and epoch summaries on the console."""
+"""An observer that shows a progress bar and epoch summaries on the console."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ NEUROPBR_API = 1
 
 @dataclass(frozen=True)
 class Options:
-    """How the console looks."""
+    """Options of the console output."""
 
     bar: Annotated[
         Literal["auto", "on", "off"],
@@ -24,13 +24,14 @@ class Options:
 
 @hookimpl
 def observer_options() -> type[Options]:
-    """The observer's options."""
+    """Return the options' dataclass."""
     return Options
 
 
 @hookimpl
 def create_observer(options: Options, run_dir: Path) -> "ProgressObserver":  # noqa: ARG001 (the hook's signature)
     """Build the observer; it writes to the console only."""
+    # Imported on use, so that listing components stays fast.
     from neuropbr_core.observers.progress.console import ProgressObserver
 
     return ProgressObserver(options)

@@ -1,11 +1,10 @@
-"""What a run shows on the console.
+"""Console output of a run.
 
-Bar and lines go through the reporter (`neuropbr_core.reporting`). Epochs count from 1.
+The bar and the lines go through the reporter (`neuropbr_core.reporting`). Epochs count from 1.
 """
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,16 +14,19 @@ from neuropbr_core.observers.progress import Options
 from neuropbr_core.reporting import ProgressBar, reporter
 
 _LOSSES = (("loss/total", "G_loss", "Generator Loss"), ("critic/total", "D_loss", "Discriminator Loss"))
+"""Metrics of an epoch, with their names beside the bar and in the summary."""
+
 _SHOWN = (
     ("albedo/psnr", "albedo {:.1f} dB"),
     ("roughness/mae", "roughness MAE {:.3f}"),
     ("metallic/mae", "metallic MAE {:.3f}"),
     ("normal/angle", "normal {:.1f}°"),
 )
+"""The main error of each map, and how a validation line shows it."""
 
 
 class ProgressObserver(Observer):
-    """A bar for each epoch, then the epoch's losses, the validation and the checkpoints that were saved."""
+    """Shows a bar for each epoch, then the epoch's losses, its validation and the checkpoints that were saved."""
 
     def __init__(self, options: Options) -> None:
         self._mode = options.bar
@@ -32,17 +34,21 @@ class ProgressObserver(Observer):
         self._steps = 0
 
     def run_started(self, info: RunInfo) -> None:
-        """Say what will be trained."""
-        epochs, steps = _count(info.epochs, "epoch"), _count(info.steps_per_epoch, "step")
+        """Show the length of the run and its facts."""
+        epochs = _count(info.epochs, "epoch")
+        steps = _count(info.steps_per_epoch, "step")
         reporter().line(f"Run {info.name}: {epochs} of {steps}")
+        # The values of all facts start in one column.
         width = max(map(len, info.facts), default=0)
         for name, value in info.facts.items():
             reporter().line(f"  {name:<{width}}  {value}")
 
     def step_finished(self, info: StepInfo) -> None:
         """Advance the bar; the first step of an epoch opens it."""
+        # Counted here, because a resumed epoch has fewer steps than `steps_per_epoch`.
         self._steps += 1
         if self._bar is None and self._wants_bar():
+            # `done` is the position of a resumed run: its bar does not start at 0.
             epoch = f"Epoch {info.epoch + 1}"
             self._bar = reporter().bar(info.steps_per_epoch, epoch, done=info.step, keep=True, shown=True)
         if self._bar is not None:
@@ -54,10 +60,11 @@ class ProgressObserver(Observer):
             self._bar.note(_postfix(metrics))
 
     def epoch_finished(self, summary: EpochSummary) -> None:
-        """Close the bar with the epoch's means, and sum them up."""
+        """Close the bar with the epoch's means, and list them."""
         if self._bar is not None:
             self._bar.note(_postfix(summary.metrics))
         elif "seconds" in summary.metrics:
+            # Without a bar, which shows steps and time itself.
             reporter().line(_epoch_line(summary, self._steps))
         self._close()
         reporter().line(f"Epoch {summary.epoch + 1} Summary:")
@@ -66,34 +73,41 @@ class ProgressObserver(Observer):
                 reporter().line(f"  {label}: {_number(summary.metrics[key])}")
 
     def validation_finished(self, summary: ValidationSummary) -> None:
-        """One line with the loss, and one with the main error of each map."""
-        loss = summary.metrics.get("loss")
-        reporter().line(
-            f"[Validation] Epoch {summary.epoch + 1}" + ("" if loss is None else f" - Loss: {_number(loss)}")
-        )
-        if maps := ", ".join(_map_errors(summary.metrics)):
-            reporter().line(f"  {maps}")
+        """Show one line with the loss, and one with the main error of each map."""
+        line = f"[Validation] Epoch {summary.epoch + 1}"
+        if "loss" in summary.metrics:
+            line += f" - Loss: {_number(summary.metrics['loss'])}"
+        reporter().line(line)
+        errors = _map_errors(summary.metrics)
+        if errors:
+            reporter().line(f"  {', '.join(errors)}")
 
     def checkpoint_saved(self, path: Path, best: bool) -> None:
-        """Name the checkpoint, once more when it is the best so far."""
+        """Show the checkpoint's path, and once more when the checkpoint is the best so far."""
         shown = _relative(path)
         reporter().line(f"Saved checkpoint: {shown}")
         if best:
             reporter().line(f"Saved best model: {shown}")
 
     def run_finished(self, summary: dict[str, float]) -> None:
-        """Say what the best checkpoint reached."""
+        """Show the metrics of the best checkpoint."""
         self._close()
-        parts = [f"loss {_number(summary['loss'])}"] if "loss" in summary else []
-        if reached := ", ".join([*parts, *_map_errors(summary)]):
-            reporter().line(f"Best checkpoint: {reached}")
+        parts: list[str] = []
+        if "loss" in summary:
+            parts.append(f"loss {_number(summary['loss'])}")
+        parts += _map_errors(summary)
+        if parts:
+            reporter().line(f"Best checkpoint: {', '.join(parts)}")
 
     def run_failed(self, error: BaseException) -> None:  # noqa: ARG002 (who started the run reports the error)
-        """Leave the terminal's line to what follows."""
+        """Close the bar, so that the error starts on a line of its own."""
         self._close()
 
     def _wants_bar(self) -> bool:
-        return sys.stderr.isatty() if self._mode == "auto" else self._mode == "on"
+        # A log file cannot move its cursor: every update of a bar would be a line of it.
+        if self._mode == "auto":
+            return sys.stderr.isatty()
+        return self._mode == "on"
 
     def _close(self) -> None:
         self._steps = 0
@@ -103,31 +117,43 @@ class ProgressObserver(Observer):
 
 
 def _postfix(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{short}={_number(metrics[key])}" for key, short, _ in _LOSSES if key in metrics)
+    parts: list[str] = []
+    for key, short, _ in _LOSSES:
+        if key in metrics:
+            parts.append(f"{short}={_number(metrics[key])}")
+    return ", ".join(parts)
 
 
 def _epoch_line(summary: EpochSummary, steps: int) -> str:
     seconds = summary.metrics["seconds"]
-    took = tqdm.format_interval(seconds)
-    rate = f" ({steps / seconds:.2f}it/s)" if steps and seconds > 0 else ""
-    return f"Epoch {summary.epoch + 1}: {_count(steps, 'step')} in {took}{rate}"
+    line = f"Epoch {summary.epoch + 1}: {_count(steps, 'step')} in {tqdm.format_interval(seconds)}"
+    if steps and seconds > 0:
+        line += f" ({steps / seconds:.2f}it/s)"
+    return line
 
 
-def _map_errors(metrics: dict[str, float]) -> Iterator[str]:
-    return (text.format(metrics[key]) for key, text in _SHOWN if key in metrics)
+def _map_errors(metrics: dict[str, float]) -> list[str]:
+    return [text.format(metrics[key]) for key, text in _SHOWN if key in metrics]
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    if number == 1:
+        return f"{number} {noun}"
+    return f"{number} {noun}s"
 
 
 def _number(value: float) -> str:
-    """Three digits behind the point, or three significant ones when that would hide a small value."""
-    return f"{value:.3f}" if not 0 < abs(value) < 0.01 else f"{value:.3g}"
+    """Format with three decimals; a value that would show as nearly 0 gets three significant digits instead."""
+    if 0 < abs(value) < 0.01:
+        return f"{value:.3g}"
+    return f"{value:.3f}"
 
 
 def _relative(path: Path) -> str:
-    """The path as one would type it from here, when it lies below the current folder."""
-    full = Path(os.path.abspath(path))  # noqa: PTH100 (links stay as they are)
+    """Shorten a path below the current folder to the one that the user would type."""
+    # Not `resolve`, which would show the target of a link instead of the link that the user chose.
+    full = Path(os.path.abspath(path))  # noqa: PTH100
     here = Path.cwd()
-    return str(full.relative_to(here)) if full.is_relative_to(here) else str(path)
+    if full.is_relative_to(here):
+        return str(full.relative_to(here))
+    return str(path)

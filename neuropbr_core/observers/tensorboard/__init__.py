@@ -19,13 +19,14 @@ class Options:
 
 @hookimpl
 def observer_options() -> type[Options]:
-    """The observer's options."""
+    """Return the options' dataclass."""
     return Options
 
 
 @hookimpl
 def create_observer(options: Options, run_dir: Path) -> "TensorBoardObserver":  # noqa: ARG001 (the hook's signature)
     """Build the observer; it writes to `RUN/tensorboard`."""
+    # Imported on use, so that listing components stays fast.
     from neuropbr_core.observers.tensorboard.events import TensorBoardObserver
 
     return TensorBoardObserver(run_dir)

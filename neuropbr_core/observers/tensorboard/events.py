@@ -1,10 +1,11 @@
 """Event files for TensorBoard.
 
-Every value stands at the generator steps so far. Tags are the journal's names below the event that brought them:
+The step of every value is the number of generator steps so far. Tags are the journal's names below the name of their
+event:
 
 - `train/…`, `epoch/…` and `validation/…`: scalars; `best/…`: the best checkpoint's metrics, at the run's end
 - `grids/NAME`: views, and prediction, truth and error of every map, in one picture
-- `pictures/NAME/…`: the same one by one
+- `pictures/NAME/…`: the parts of a grid, one by one
 - `recipe`, `facts`: texts
 """
 
@@ -25,8 +26,8 @@ _make: Any = summaries  # none of its functions has types
 class TensorBoardObserver(Observer):
     """Writes a run's scalars and pictures to `RUN/tensorboard`.
 
-    A resumed run hides what stands behind the step that it resumes from (in the files of the part that was stopped), so
-    that every step is shown once. Events are on disk before the run goes on.
+    A resumed run hides the events after the step that it resumes from, which earlier event files hold, so TensorBoard
+    shows every step once. Events are on disk before the run goes on.
 
     Args:
         run_dir: The run's folder.
@@ -38,10 +39,14 @@ class TensorBoardObserver(Observer):
         self._step = 0
 
     def run_started(self, info: RunInfo) -> None:
-        """Open the event file, and note recipe and facts."""
+        """Open an event file, and write recipe and facts."""
         self._close()
         self._step = info.global_step
-        self._open = EventFile(self._folder, purge_step=info.global_step + 1 if info.global_step else None)
+        purge_step = None
+        if info.global_step:
+            # The events of the last step itself belong to the checkpoint that the run resumes from.
+            purge_step = info.global_step + 1
+        self._open = EventFile(self._folder, purge_step)
         self._open.add(_make.text("recipe", _code(dump(info.recipe))), info.global_step)
         self._open.add(_make.text("facts", _table(info.facts)), info.global_step)
         self._open.flush()
@@ -62,21 +67,23 @@ class TensorBoardObserver(Observer):
         self._write("validation", summary.metrics, summary.global_step)
 
     def run_finished(self, summary: dict[str, float]) -> None:
-        """Write the best checkpoint's metrics, and close."""
+        """Write the best checkpoint's metrics, and close the file."""
         self._write("best", summary, self._step)
         self._close()
 
     def run_failed(self, error: BaseException) -> None:  # noqa: ARG002 (the journal says why)
-        """Close; what was written stays."""
+        """Close the file with everything that was written to it."""
         self._close()
 
     def _write(self, group: str, metrics: dict[str, float], step: int) -> None:
+        # `run_finished` comes without a step and takes the last one.
         self._step = step
         for name, value in metrics.items():
             self._writer().add(_make.scalar(f"{group}/{name}", value), step)
         self._writer().flush()
 
     def _writer(self) -> EventFile:
+        # A run that fails early calls no `run_started`, and its other events need a file all the same.
         if self._open is None:
             self._open = EventFile(self._folder)
         return self._open
@@ -88,9 +95,10 @@ class TensorBoardObserver(Observer):
 
 
 def _code(text: str) -> str:
-    """Markdown that shows `text` as it is."""
+    """Indent text, so that Markdown shows it as it is."""
     return "".join(f"    {line}\n" for line in text.splitlines())
 
 
 def _table(facts: dict[str, Any]) -> str:
-    return "\n".join(["| fact | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items())])
+    rows = [f"| {name} | {value} |" for name, value in facts.items()]
+    return "\n".join(["| fact | value |", "| --- | --- |", *rows])

@@ -1,4 +1,4 @@
-"""Every metric and picture of a run for Weights & Biases, online or offline."""
+"""An observer that sends every metric and picture of a run to Weights & Biases, online or offline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ NEUROPBR_API = 1
 
 @dataclass(frozen=True)
 class Options:
-    """Where the run appears."""
+    """Where and how the run appears on Weights & Biases."""
 
     project: Annotated[str, Meta(min_length=1, description="Project that the run belongs to.")] = "neuropbr"
     entity: Annotated[str | None, Meta(description="User or team; default: that of the account.")] = None
@@ -34,13 +34,14 @@ class Options:
 
 @hookimpl
 def observer_options() -> type[Options]:
-    """The observer's options."""
+    """Return the options' dataclass."""
     return Options
 
 
 @hookimpl
 def create_observer(options: Options, run_dir: Path) -> "WandbObserver":
     """Build the observer; it writes `RUN/wandb.json` and to `RUN/wandb`."""
+    # Imported on use, so that listing components stays fast.
     from neuropbr_core.observers.wandb.history import WandbObserver
 
     return WandbObserver(options, run_dir)

@@ -1,5 +1,6 @@
-"""A network of timm as an encoder: stem stride, start weights, and freezing that holds."""
+"""A network of timm as an encoder: its stem stride, its start weights, and the parts of it that stay frozen."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import timm
@@ -11,22 +12,23 @@ from neuropbr_encoders.pretrainable import PretrainableOptions
 from neuropbr_encoders.start_weights import Network, load_start_weights
 
 _TIMM_STEM_STRIDE = 2
+"""Stride of the first convolution in every network of timm that this package uses."""
 
 
 class TimmEncoder(Encoder):
-    """The stages of a convolutional network of timm, each a level of the pyramid.
+    """The stages of a convolutional network of timm; each stage is one level of the pyramid.
 
-    With `stem_stride: 1` only the first convolution changes its step; it has the weights of the usual network, so
-    ImageNet weights still fit. Its features then lie at strides 1, 2, 4, 8, 16 instead of 2, 4, 8, 16, 32.
+    `stem_stride: 1` changes the stride of the first convolution and nothing else. The convolution keeps the shape of
+    its weights, so ImageNet weights still fit. The features then have strides 1, 2, 4, 8, 16, not 2, 4, 8, 16, 32.
 
     Args:
-        network: Which network of timm.
+        network: The network of timm.
         options: The recipe's options.
-        in_channels: Channels of the images. Those behind the first three start at zero when start weights are for
-            three, so that the encoder starts with what it knows of plain images.
+        in_channels: Channels of the images. When the start weights are for three channels, the weights of all further
+            channels start at zero, so the encoder begins with the features that ImageNet gave to plain images.
 
     Raises:
-        ModelError: Start weights cannot be had or do not fit.
+        ModelError: The start weights cannot be read or downloaded, or they do not fit the network.
     """
 
     def __init__(self, network: Network, options: PretrainableOptions, in_channels: int) -> None:
@@ -35,9 +37,10 @@ class TimmEncoder(Encoder):
         stem = body.get_submodule(network.stem)
         stem.stride = (options.stem_stride, options.stem_stride)
         self.channels = tuple(body.feature_info.channels())
-        self.strides = tuple(
-            reduction * options.stem_stride // _TIMM_STEM_STRIDE for reduction in body.feature_info.reduction()
-        )
+        # timm computes its reductions for its own stem stride; the change above scales all of them.
+        reductions = body.feature_info.reduction()
+        self.strides = tuple(reduction * options.stem_stride // _TIMM_STEM_STRIDE for reduction in reductions)
+        # A module on the meta device has no memory for weights; callers build one only to read channels and strides.
         if not stem.weight.is_meta:
             load_start_weights(body, network, options)
         self.body = body
@@ -45,18 +48,30 @@ class TimmEncoder(Encoder):
         if options.freeze:
             self.requires_grad_(False)
         if options.freeze_batch_norm:
-            self._norms.requires_grad_(False)
+            for norm in self._batch_norms():
+                norm.requires_grad_(False)
+        # A new module is in train mode already; the call puts frozen batch norms into eval mode.
         self.train()
 
-    @property
-    def _norms(self) -> nn.ModuleList:
-        return nn.ModuleList(module for module in self.body.modules() if isinstance(module, nn.BatchNorm2d))
+    def _batch_norms(self) -> Iterator[nn.BatchNorm2d]:
+        for module in self.body.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                yield module
 
     def train(self, mode: bool = True) -> "TimmEncoder":
-        """Switch mode, except that frozen batch norms stay in eval mode: in train mode their statistics would move."""
+        """Switch between train and eval mode; frozen batch norms stay in eval mode.
+
+        Args:
+            mode: True for train mode.
+
+        Returns:
+            The encoder.
+        """
         super().train(mode)
         if self._frozen_norms:
-            self._norms.eval()
+            # In train mode a batch norm updates its running statistics even when its parameters need no gradient.
+            for norm in self._batch_norms():
+                norm.eval()
         return self
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> list[Float[Tensor, "N c h w"]]:
@@ -66,7 +81,8 @@ class TimmEncoder(Encoder):
             images: Normalised images; H and W are divisible by `strides[-1]`.
 
         Returns:
-            The outputs of the network's stages, finest first.
+            The outputs of the network's stages, finest first; output i has `channels[i]` channels and the size
+            (H / strides[i], W / strides[i]).
         """
         features: list[Tensor] = self.body(images)
         return features

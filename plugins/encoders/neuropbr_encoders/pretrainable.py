@@ -1,4 +1,4 @@
-"""Options of every encoder whose network is timm's. Light: no torch."""
+"""Options that all encoders with a network of timm share. The module imports no torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,18 +13,20 @@ StemStride = Annotated[
 
 @dataclass(frozen=True)
 class PretrainableOptions:
-    """What can be asked of a network of timm, whichever it is; a component narrows `variant` to its own.
+    """Options of an encoder with a network of timm; each component narrows `variant` to the sizes of its network.
 
     Attributes:
         variant: Size of the network.
         stem_stride: Stride of the first convolution.
-        pretrained: Whether to start from ImageNet weights.
-        weights: File to start from instead.
-        freeze: Whether nothing trains.
-        freeze_batch_norm: Whether batch norms stay as they are.
+        pretrained: Whether training starts from ImageNet weights.
+        weights: A file with start weights; it takes precedence over `pretrained`.
+        freeze: Whether the whole encoder stays as it is.
+        freeze_batch_norm: Whether batch norms keep their statistics, scales and shifts.
     """
 
+    # A component replaces the empty name by its own choices; a dataclass wants a default before other defaults.
     variant: str = ""
+    # Full resolution by default: fine detail of a texture does not survive a stem that halves it.
     stem_stride: StemStride = 1
     pretrained: Annotated[
         bool, Meta(description="Start from ImageNet weights, downloaded by timm unless `weights` names a file.")

@@ -1,7 +1,7 @@
-"""Start weights of a network of timm: ImageNet's, or a local file's."""
+"""Start weights of a network of timm: the ImageNet weights, or those of a local file."""
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +15,21 @@ from neuropbr_core.errors import ModelError
 from neuropbr_encoders.pretrainable import PretrainableOptions
 
 _COUNTER = "num_batches_tracked"
+"""Name of a batch norm's counter, which inference does not read and some weights files therefore lack."""
+
 _SHOWN = 3
+"""Names that an error lists of each kind; a weights file of another network has hundreds of wrong ones."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of timm, and what its weights are called.
+    """A network of timm, and the names of its weights.
 
     Attributes:
         encoder: The encoder's name, for errors.
         name: The network's name in timm.
-        stem: Its first convolution.
-        classifier: How the names of weights begin that a feature pyramid has no use for.
+        stem: Name of its first convolution.
+        classifier: Prefixes of the weights that belong to the classifier; a feature pyramid does not use them.
     """
 
     encoder: str
@@ -35,20 +38,20 @@ class Network:
     classifier: tuple[str, ...]
 
     def error(self, message: str) -> ModelError:
-        """An error that names the encoder."""
+        """Make an error that names the encoder."""
         return ModelError(f"encoder {self.encoder}: {message}")
 
 
 def load_start_weights(body: nn.Module, network: Network, options: PretrainableOptions) -> None:
-    """Fill a network with the weights that its options ask for; leave it as it is when they ask for none.
+    """Fill a network with the weights that its options name; without such an option the network keeps its own.
 
     Args:
         body: The network without classifier.
-        network: Which it is.
-        options: `weights` comes before `pretrained`.
+        network: Its description.
+        options: The recipe's options; `weights` takes precedence over `pretrained`.
 
     Raises:
-        ModelError: The download failed, the file is missing or damaged, or the weights are of another network.
+        ModelError: The download failed, the file is missing or damaged, or the weights belong to another network.
     """
     if options.weights is not None:
         fill(body, network, read(Path(options.weights), network), f"weights file {options.weights}")
@@ -57,10 +60,16 @@ def load_start_weights(body: nn.Module, network: Network, options: PretrainableO
 
 
 def download(network: Network) -> Mapping[str, Tensor]:
-    """Fetch ImageNet weights through timm, from its cache where they are in it.
+    """Download ImageNet weights through timm, which caches them.
+
+    Args:
+        network: The network.
+
+    Returns:
+        The weights under timm's names.
 
     Raises:
-        ModelError: They are not cached and cannot be downloaded.
+        ModelError: The weights are not cached and cannot be downloaded.
     """
     try:
         model: nn.Module = timm.create_model(network.name, features_only=True, pretrained=True)
@@ -74,55 +83,53 @@ def download(network: Network) -> Mapping[str, Tensor]:
 
 
 def read(path: Path, network: Network) -> Mapping[str, Tensor]:
-    """Read a state dict; nothing in the file is executed.
+    """Read a state dict without executing anything that the file contains.
 
     Args:
-        path: A `.safetensors` file, or one written by `torch.save` that holds a state dict, bare or under
+        path: A `.safetensors` file, or a file that `torch.save` wrote with a state dict at its top level or under
             `state_dict` or `model`.
-        network: Which network it is for.
+        network: The network that the weights are for.
+
+    Returns:
+        The tensors by their names in the file.
 
     Raises:
-        ModelError: The file is missing, damaged, or holds something else.
+        ModelError: The file is missing or damaged, or does not hold a state dict.
     """
     if not path.is_file():
         raise network.error(f"weights file {path} does not exist (looked in {Path.cwd()})")
+    content: object
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            # weights_only refuses pickles that would call functions: a downloaded file may be a program.
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise network.error(
             f"weights file {path} cannot be read ({type(error).__name__}): it is damaged, or neither "
             f".safetensors nor a PyTorch state dict that holds tensors only"
         ) from error
-    state = _state_dict(content)
-    if state is None:
-        raise network.error(f"weights file {path} holds no state dict (tensors by parameter name)")
-    return state
-
-
-def _unpickle(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _state_dict(content: object) -> Mapping[str, Tensor] | None:
+    # Training scripts often save the state dict beside an optimiser and an epoch, some of them two levels deep.
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        return None
+        raise network.error(f"weights file {path} holds no state dict (tensors by parameter name)")
     return content
 
 
 def fill(body: nn.Module, network: Network, state: Mapping[str, Tensor], source: str) -> None:
     """Copy a state dict into a network.
 
-    A classifier is left out, missing batch counters are forgiven, and a stem for fewer channels than the network's
-    gets zeros for the rest. Everything else must fit.
+    The weights of a classifier are ignored, the counters of batch norms may be missing, and a stem for fewer channels
+    than the network's gets zeros for the remaining ones. All other names and shapes must be equal.
 
     Args:
         body: The network without classifier.
-        network: Which it is.
+        network: Its description.
         state: Weights under timm's names.
-        source: What to call them in an error.
+        source: What an error calls the weights.
 
     Raises:
         ModelError: Names or shapes differ; the network is unchanged.
@@ -131,33 +138,35 @@ def fill(body: nn.Module, network: Network, state: Mapping[str, Tensor], source:
     given = {name: value for name, value in state.items() if not name.startswith(network.classifier)}
     stem = f"{network.stem}.weight"
     if stem in given:
-        given[stem] = _widen(given[stem], own[stem].shape[1])
-    faults = _differences(own, given)
-    if faults:
-        raise network.error(f"{source} do not fit {network.name}: {'; '.join(faults)}")
+        kernel = given[stem]
+        lacking = own[stem].shape[1] - kernel.shape[1]
+        if lacking > 0:
+            # Channels of zero weight leave the output as ImageNet's weights made it; training then moves them.
+            zeros = kernel.new_zeros(kernel.shape[0], lacking, *kernel.shape[2:])
+            given[stem] = torch.cat((kernel, zeros), dim=1)
+    differences = _differences(own, given)
+    if differences:
+        raise network.error(f"{source} do not fit {network.name}: {'; '.join(differences)}")
+    # Not strict, because counters may be missing; all other names and shapes were compared above.
     body.load_state_dict(given, strict=False)
 
 
-def _widen(stem: Tensor, in_channels: int) -> Tensor:
-    """Append input channels of zero weight up to `in_channels`."""
-    missing = in_channels - stem.shape[1]
-    if missing <= 0:
-        return stem
-    return torch.cat((stem, stem.new_zeros(stem.shape[0], missing, *stem.shape[2:])), dim=1)
-
-
 def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    missing = [name for name in own if name not in given and not name.endswith(_COUNTER)]
+    """Describe the names and shapes in which `given` differs from the network's own weights; empty when they fit."""
     unknown = [name for name in given if name not in own]
-    reshaped = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in given and given[name].shape != value.shape
-    ]
-    named = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
-    return [f"{len(names)} {fault} ({_some(names)})" for fault, names in named.items() if names]
-
-
-def _some(names: Iterable[str]) -> str:
-    first = list(names)
-    return ", ".join(first[:_SHOWN]) + (", …" if len(first) > _SHOWN else "")
+    missing: list[str] = []
+    reshaped: list[str] = []
+    for name, value in own.items():
+        if name in given:
+            if given[name].shape != value.shape:
+                reshaped.append(f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}")
+        elif not name.endswith(_COUNTER):
+            missing.append(name)
+    differences: list[str] = []
+    for fault, names in (("missing", missing), ("unknown", unknown), ("of another shape", reshaped)):
+        if names:
+            shown = names[:_SHOWN]
+            if len(names) > _SHOWN:
+                shown.append("…")
+            differences.append(f"{len(names)} {fault} ({', '.join(shown)})")
+    return differences

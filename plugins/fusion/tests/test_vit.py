@@ -119,7 +119,7 @@ def test_position_tells_pixels_apart() -> None:
 def test_positions_are_sines_of_row_and_column() -> None:
     fusion = small(dim=8, heads=2)
     nn.init.zeros_(fusion.project.weight)
-    tokens = fusion._embed(torch.zeros(1, 1, 16, 3, 5), torch.ones(1, 1, 1, 3, 5)).unflatten(1, (3, 5))[0]
+    tokens = fusion.embed(torch.zeros(1, 1, 16, 3, 5), torch.ones(1, 1, 1, 3, 5)).unflatten(1, (3, 5))[0]
     angles = torch.tensor([1.0, 0.01])
     row, column = 2 * angles, 4 * angles
     expected = torch.cat([row.sin(), column.sin(), row.cos(), column.cos()])

@@ -1,6 +1,7 @@
 """ResNet feature pyramid (18, 34, 50, 101, 152), with the stem at full or half resolution.
 
-Source: He et al. 2016, "Deep Residual Learning for Image Recognition"; networks and ImageNet weights are timm's.
+Source: He et al. 2016, "Deep Residual Learning for Image Recognition"; the networks and their ImageNet
+weights come from timm.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ def encoder_options() -> type:
 @hookimpl
 def create_encoder(options: Options, in_channels: int) -> "ResNetEncoder":
     """Build the encoder."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_encoders.resnet.pyramid import ResNetEncoder
 
     return ResNetEncoder(options, in_channels)

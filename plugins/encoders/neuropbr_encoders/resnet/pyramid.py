@@ -6,9 +6,9 @@ from neuropbr_encoders.start_weights import Network
 
 
 class ResNetEncoder(TimmEncoder):
-    """Stem and four stages of a ResNet, each a level of the pyramid.
+    """Stem and four stages of a ResNet; each is one level of the pyramid.
 
-    Start weights of torchvision fit as well: its names are timm's.
+    Weights files of torchvision fit as well, because torchvision and timm give the layers the same names.
 
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1.
 
@@ -17,7 +17,7 @@ class ResNetEncoder(TimmEncoder):
         in_channels: Channels of the images.
 
     Raises:
-        ModelError: Start weights cannot be had or do not fit.
+        ModelError: The start weights cannot be read or downloaded, or they do not fit the network.
     """
 
     def __init__(self, options: Options, in_channels: int) -> None:

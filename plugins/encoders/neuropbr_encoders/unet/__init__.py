@@ -1,4 +1,4 @@
-"""Plain UNet encoder: two 3×3 convolutions a level, halved by max-pooling or strided convolution.
+"""Plain UNet encoder: two 3×3 convolutions a level; max-pooling or a strided convolution halves the size.
 
 Source: Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation".
 """
@@ -43,6 +43,7 @@ def encoder_options() -> type:
 @hookimpl
 def create_encoder(options: Options, in_channels: int) -> "UNetEncoder":
     """Build the encoder."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_encoders.unet.pyramid import UNetEncoder
 
     return UNetEncoder(options, in_channels)

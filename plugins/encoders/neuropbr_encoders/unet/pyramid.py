@@ -10,14 +10,15 @@ from neuropbr_core.contracts import Encoder
 from neuropbr_encoders.unet import Options
 
 _GROUPS = 32
+"""Groups of group normalisation, the default of Wu and He 2018, "Group Normalization"."""
 
 Norm = Literal["batch", "group", "none"]
 
 
 class UNetEncoder(Encoder):
-    """Levels of two 3×3 convolutions, each followed by normalisation and ReLU; every level halves the one before.
+    """Levels of two 3×3 convolutions, each followed by normalisation and ReLU; every level halves the one before it.
 
-    Convolutions are padded, so level i has exactly 1 / 2^i of the input's size (the original crops instead).
+    The convolutions are padded, so level i has exactly 1 / 2^i of the input's size; the original network crops instead.
 
     Source: Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", section 2.
 
@@ -30,13 +31,27 @@ class UNetEncoder(Encoder):
         super().__init__()
         self.channels = options.channels
         self.strides = tuple(2**level for level in range(len(options.channels)))
-        strided = options.downsampling == "strided"
-        inputs = (in_channels, *options.channels)
-        self.levels = nn.ModuleList(
-            _level(inputs[level], channels, options.norm, halve=level > 0, strided=strided)
-            for level, channels in enumerate(options.channels)
-        )
-        self.apply(_initialise)
+        self.levels = nn.ModuleList()
+        inputs = in_channels
+        for level, channels in enumerate(options.channels):
+            layers: list[nn.Module] = []
+            stride = 1
+            # The first level keeps the full resolution; all others halve, by pooling or by their first convolution.
+            if level > 0 and options.downsampling == "strided":
+                stride = 2
+            elif level > 0:
+                layers.append(nn.MaxPool2d(2))
+            layers += _convolution(inputs, channels, options.norm, stride)
+            layers += _convolution(channels, channels, options.norm, stride=1)
+            self.levels.append(nn.Sequential(*layers))
+            inputs = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # Keeps the variance of activations from layer to layer, also without normalisation.
+                # Source: He et al. 2015, "Delving Deep into Rectifiers", equation 10.
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> list[Float[Tensor, "N c h w"]]:
         """Encode images.
@@ -45,7 +60,8 @@ class UNetEncoder(Encoder):
             images: Normalised images; H and W are divisible by `strides[-1]`.
 
         Returns:
-            Every level's output, finest first.
+            The output of every level, finest first; output i has `channels[i]` channels and the size
+            (H / strides[i], W / strides[i]).
         """
         features: list[Tensor] = []
         for level in self.levels:
@@ -54,26 +70,13 @@ class UNetEncoder(Encoder):
         return features
 
 
-def _level(inputs: int, channels: int, norm: Norm, *, halve: bool, strided: bool) -> nn.Sequential:
-    pool = [nn.MaxPool2d(2)] if halve and not strided else []
-    first = _convolution(inputs, channels, norm, stride=2 if halve and strided else 1)
-    return nn.Sequential(*pool, *first, *_convolution(channels, channels, norm, stride=1))
-
-
 def _convolution(inputs: int, channels: int, norm: Norm, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=norm == "none")
-    return [convolution, *_normalisation(channels, norm), nn.ReLU()]
-
-
-def _normalisation(channels: int, norm: Norm) -> list[nn.Module]:
+    # A normalisation subtracts the mean, and with it any bias of the convolution before it.
+    layers: list[nn.Module] = [nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=norm == "none")]
     if norm == "batch":
-        return [nn.BatchNorm2d(channels)]
-    return [nn.GroupNorm(math.gcd(_GROUPS, channels), channels)] if norm == "group" else []
-
-
-def _initialise(module: nn.Module) -> None:
-    """Keep the variance of activations from layer to layer (He et al. 2015, "Delving Deep into Rectifiers", eq. 10)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        layers.append(nn.BatchNorm2d(channels))
+    elif norm == "group":
+        # The number of groups must divide the channels, which may be fewer than 32.
+        layers.append(nn.GroupNorm(math.gcd(_GROUPS, channels), channels))
+    layers.append(nn.ReLU())
+    return layers

@@ -32,6 +32,7 @@ def fusion_options() -> type:
 @hookimpl
 def create_fusion(options: Options, in_channels: int) -> "StatisticsFusion":
     """Build the fusion block."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_fusion.concat.statistics import StatisticsFusion
 
     return StatisticsFusion(options, in_channels)

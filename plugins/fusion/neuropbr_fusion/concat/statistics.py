@@ -11,9 +11,10 @@ from neuropbr_fusion.pooling import view_statistics
 class StatisticsFusion(Fusion):
     """Concatenates mean, maximum and standard deviation across views, and mixes them pixel by pixel.
 
-    Plain concatenation of the views would fix their number and give each place in the list a meaning of its own.
-    Statistics take any number in any order, and say what matters of a set of lights: the common part (mean) is close
-    to the albedo, the highlight (maximum) and the spread (deviation) tell rough from smooth and metal from not.
+    A plain concatenation of the views would fix their number, and each place in the list would get a meaning of its
+    own. Statistics accept any number of views in any order. They also keep what matters about a set of lights: the mean
+    is close to the albedo, and the maximum (the highlight) and the deviation (the spread) tell rough from smooth and
+    metal from dielectric.
 
     Source: Deschaintre et al. 2019, "Flexible SVBRDF Capture with a Multi-Image Deep Network", section 4 (pooling over
     images by maximum; mean and deviation are added here).
@@ -27,6 +28,7 @@ class StatisticsFusion(Fusion):
         super().__init__()
         self.out_channels = options.out_channels or in_channels
         self.mix = nn.Sequential(
+            # Three statistics of every channel; a kernel of 1×1 mixes them without looking at neighbours.
             nn.Conv2d(3 * in_channels, self.out_channels, 1),
             nn.ReLU(),
             nn.Conv2d(self.out_channels, self.out_channels, 1),
@@ -40,6 +42,9 @@ class StatisticsFusion(Fusion):
         Args:
             latents: Latents of any number of views.
             visible: Share of each latent pixel that the view sees, in [0, 1].
+
+        Returns:
+            The fused latent.
         """
         fused: Tensor = self.mix(view_statistics(latents, visible))
         return fused

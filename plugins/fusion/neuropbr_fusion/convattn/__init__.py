@@ -1,7 +1,7 @@
 """Convolutional attention: blocks that share one large kernel refine each view, then statistics join the views.
 
-Time and memory grow linearly with pixels; a transformer's time, and without fused attention its memory, with their
-square.
+Time and memory grow linearly with the number of pixels. The time of a transformer grows with its square, and so does
+its memory where attention is not fused.
 
 Source: Lee et al. 2025, "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ESC);
 docs/students.md says where it differs.
@@ -48,6 +48,7 @@ def fusion_options() -> type:
 @hookimpl
 def create_fusion(options: Options, in_channels: int) -> "ConvAttnFusion":
     """Build the fusion block."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_fusion.convattn.fusion import ConvAttnFusion
 
     return ConvAttnFusion(options, in_channels)

@@ -47,6 +47,7 @@ def fusion_options() -> type:
 @hookimpl
 def create_fusion(options: Options, in_channels: int) -> "ViewTransformer":
     """Build the fusion block."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_fusion.vit.transformer import ViewTransformer
 
     return ViewTransformer(options, in_channels)

@@ -1,4 +1,4 @@
-"""Multi-head self-attention in which a token counts by how much of it is visible."""
+"""Multi-head self-attention that weights each token by how much of it is visible."""
 
 import torch
 from jaxtyping import Float
@@ -8,25 +8,33 @@ from torch.nn import functional as F
 from neuropbr_fusion.visibility import is_seen
 
 _MASKED = -3e4
-"""Bias of an invisible key: its weight underflows to exactly 0, and the number is finite in fp16 and bf16, so that a
-row in which every key is masked stays finite."""
+"""Bias of an invisible key, whose weight then underflows to exactly 0. The number is finite in fp16 and bf16, so a row
+in which every key is masked stays finite."""
 
 
 def visibility_bias(visible: Float[Tensor, "B T"]) -> Float[Tensor, "B 1 1 T"]:
-    """Bias of attention scores that scales each key's weight by its visibility.
+    """Compute a bias of attention scores that scales each key's weight by its visibility.
 
-    softmax(s + log m)_j is proportional to m_j · exp(s_j): a key seen by half counts half, an invisible one not at
-    all. The bias depends on the key alone; it is never expanded to T × T.
+    softmax(s + log m)_j is proportional to m_j · exp(s_j): a key that is half visible counts half, and an invisible key
+    does not count.
+
+    Args:
+        visible: Share of each token that its view sees, in [0, 1].
+
+    Returns:
+        The bias, to be added to the scores of every query.
     """
-    seen = is_seen(visible)
-    return torch.where(seen, visible.masked_fill(~seen, 1).log(), _MASKED)[:, None, None, :]
+    counted = is_seen(visible)
+    # log 1 where nothing is visible, because log 0 would send NaN into the gradient of the branch not taken.
+    logarithm = visible.masked_fill(~counted, 1).log()
+    # The bias depends on the key alone; it broadcasts over queries and is never expanded to T × T.
+    return torch.where(counted, logarithm, _MASKED)[:, None, None, :]
 
 
 class Attention(nn.Module):
     """Scaled dot-product attention of all tokens of a sample.
 
-    Queries, keys and values have a projection each and tensors stay at rank 4 or below, which mobile accelerators
-    want. Keys have no bias: it would add the same to all scores of a query, which softmax ignores.
+    Queries, keys and values have a projection each, and tensors have at most four axes, which mobile accelerators want.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 
@@ -42,19 +50,26 @@ class Attention(nn.Module):
         self.heads = heads
         self.attention_dropout = attention_dropout
         self.query = nn.Linear(dim, dim)
+        # A bias of keys would add the same number to all scores of a query, which softmax ignores.
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, "B T D"], bias: Float[Tensor, "B 1 1 T"]) -> Float[Tensor, "B T D"]:
-        """Attend.
+        """Let every token gather from all tokens of its sample.
 
         Args:
             tokens: Normalised tokens.
             bias: `visibility_bias` of the tokens.
+
+        Returns:
+            What each token gathered, projected.
         """
-        query, key, value = (self._split(project(tokens)) for project in (self.query, self.key, self.value))
+        query = self._split(self.query(tokens))
+        key = self._split(self.key(tokens))
+        value = self._split(self.value(tokens))
+        # Unlike a dropout module, the function applies its dropout in eval mode too.
         dropout = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), dropout)
         result: Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))

@@ -32,7 +32,15 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Float[Tensor, "B T D"], bias: Float[Tensor, "B 1 1 T"]) -> Float[Tensor, "B T D"]:
-        """Transform tokens; `bias` is their `visibility_bias`."""
+        """Transform tokens.
+
+        Args:
+            tokens: Tokens of all views.
+            bias: `visibility_bias` of the tokens.
+
+        Returns:
+            The tokens with attention and MLP added.
+        """
         tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens), bias))
         mixed: Tensor = tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
         return mixed
@@ -41,9 +49,10 @@ class Block(nn.Module):
 class ViewTransformer(Fusion):
     """Lets all pixels of all views attend to each other, then averages over views.
 
-    Tokens know their pixel (2-D sines, computed for any size) but not their view, so the order of views cannot
-    matter. What a view does not see is blanked, is no key for anybody, and has no part in the mean. A pixel that no
-    view sees is filled from what its tokens, empty but for their position, gather elsewhere.
+    Tokens carry the position of their pixel (2-D sines, computed for any size) but not the number of their view, so the
+    order of views cannot matter. Where a view sees nothing, its token is blanked, no other token attends to it, and it
+    has no weight in the mean. A pixel that no view sees is filled from what its tokens, which hold their position only,
+    gather elsewhere.
 
     Source: Dosovitskiy et al. 2021, "An Image Is Worth 16x16 Words"; Vaswani et al. 2017, "Attention Is All You Need",
     section 3.5 (sines).
@@ -58,15 +67,32 @@ class ViewTransformer(Fusion):
 
     def __init__(self, options: Options, in_channels: int) -> None:
         super().__init__()
-        _check(options)
-        self.out_channels = options.dim
+        dim = options.dim
+        heads = options.heads
+        if dim % heads:
+            nearest = heads * max(1, round(dim / heads))
+            raise ModelError(
+                f"fusion vit: heads {heads} does not divide dim {dim}; make dim a multiple of heads, such as {nearest}"
+            )
+        # Sine and cosine of each of the two axes take a quarter of the channels each.
+        if options.position == "sine2d" and dim % 4:
+            raise ModelError(
+                f"fusion vit: position sine2d needs dim divisible by 4, found {dim}; or set `position: none`"
+            )
+        self.out_channels = dim
         self.positioned = options.position == "sine2d"
-        self.project = nn.Linear(in_channels, options.dim)
-        self.blocks = nn.ModuleList(
-            Block(options, options.drop_path * (index + 1) / options.depth) for index in range(options.depth)
-        )
-        self.norm = nn.LayerNorm(options.dim)
-        self.apply(_initialise)
+        self.project = nn.Linear(in_channels, dim)
+        self.blocks = nn.ModuleList()
+        for index in range(options.depth):
+            # Huang et al. 2016, section 3: the probability of skipping grows linearly, up to `drop_path` at the end.
+            self.blocks.append(Block(options, options.drop_path * (index + 1) / options.depth))
+        self.norm = nn.LayerNorm(dim)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                # The vision transformers of timm start from the same truncated normal distribution.
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(
         self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
@@ -76,44 +102,38 @@ class ViewTransformer(Fusion):
         Args:
             latents: Latents of any number of views.
             visible: Share of each latent pixel that the view sees, in [0, 1].
+
+        Returns:
+            The fused latent.
         """
         batch, views, _, height, width = latents.shape
-        tokens = self._embed(latents, visible)
+        tokens = self.embed(latents, visible)
+        # Flattened visibility has the order of the tokens.
         bias = visibility_bias(visible.flatten(1))
         for block in self.blocks:
             tokens = block(tokens, bias)
+
         weights = view_weights(visible.flatten(3)).transpose(2, 3)
         tokens = self.norm(tokens).reshape(batch, views, height * width, -1)
         fused: Tensor = (tokens * weights).sum(dim=1)
         return fused.transpose(1, 2).reshape(batch, -1, height, width)
 
-    def _embed(
-        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
-    ) -> Float[Tensor, "B T D"]:
-        """One token per view and pixel, views outermost; blank where the view sees nothing."""
+    def embed(self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]) -> Float[Tensor, "B T D"]:
+        """Make one token for each view and pixel.
+
+        Args:
+            latents: Latents of any number of views.
+            visible: Share of each latent pixel that the view sees, in [0, 1].
+
+        Returns:
+            The tokens, views outermost, then rows; a token holds only its position where its view sees nothing.
+        """
         batch, _, _, height, width = latents.shape
         blanked = blank_unseen(latents.flatten(3), visible.flatten(3))
         tokens: Tensor = self.project(blanked.flatten(0, 1).transpose(1, 2))
         if self.positioned:
+            # All views share the positions, added while views are still part of the batch axis.
             tokens = tokens + build_sincos2d_pos_embed(
                 [height, width], self.out_channels, device=tokens.device, dtype=tokens.dtype
             )
         return tokens.reshape(batch, -1, self.out_channels)
-
-
-def _check(options: Options) -> None:
-    dim, heads = options.dim, options.heads
-    if dim % heads:
-        raise ModelError(
-            f"fusion vit: heads {heads} does not divide dim {dim}; make dim a multiple of heads, such as "
-            f"{heads * max(1, round(dim / heads))}"
-        )
-    if options.position == "sine2d" and dim % 4:
-        raise ModelError(f"fusion vit: position sine2d needs dim divisible by 4, found {dim}; or set `position: none`")
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -13,7 +13,7 @@ NEUROPBR_API = 1
 
 @dataclass(frozen=True)
 class Options:
-    """Which map is compared, and how much pixels that are on count."""
+    """Which map is compared, and the weight of pixels whose true value is 1."""
 
     map: Annotated[Literal["albedo", "roughness", "metallic"], Meta(description="The map.")] = "metallic"
     on_weight: Annotated[
@@ -31,6 +31,7 @@ def loss_options() -> type[Options]:
 @hookimpl
 def create_loss(options: Options, setup: "LossSetup") -> "Loss":
     """Build the loss."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_losses.bce.loss import BceLoss
 
     return BceLoss(options, setup)

@@ -1,4 +1,4 @@
-"""Distillation: softened maps, normals and features of a teacher."""
+"""Distillation: a student learns from the softened maps, the normals and the features of a teacher."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +13,7 @@ NEUROPBR_API = 1
 
 @dataclass(frozen=True)
 class Options:
-    """How a student is compared with its teacher; a map that the generator does not predict is left out."""
+    """How a student is compared with its teacher; maps that the generator does not predict are left out."""
 
     alpha: Annotated[
         float,
@@ -60,13 +60,14 @@ def loss_options() -> type[Options]:
 
 @hookimpl
 def loss_needs(options: Options) -> Needs:
-    """A teacher, and features when they are compared."""
+    """Ask for a teacher, and for features when they are compared."""
     return Needs(teacher=True, features=options.feature_weight > 0)
 
 
 @hookimpl
 def create_loss(options: Options, setup: "LossSetup") -> "Loss":
     """Build the loss."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_losses.distillation.loss import DistillationLoss
 
     return DistillationLoss(options, setup)

@@ -1,4 +1,4 @@
-"""A student's maps and features compared with its teacher's."""
+"""Comparison of a student's maps and features with those of its teacher."""
 
 import torch
 from jaxtyping import Float
@@ -17,33 +17,40 @@ from neuropbr_losses.normal.loss import FORMS
 def softened_divergence(
     student: Float[Tensor, "B C H W"], teacher: Float[Tensor, "B C H W"], temperature: float
 ) -> Float[Tensor, "B C H W"]:
-    """Divergence of the student's softened probability from the teacher's, times temperature².
+    """Compute the divergence of the student's softened probability from the teacher's, times temperature².
 
     With q = sigmoid(teacher / T) and p = sigmoid(student / T) it is T² (q log(q / p) + (1 - q) log((1 - q) / (1 - p))).
-    The logarithms are taken of logits, as softplus, so that nothing overflows, and a side that is certain and wrong
-    has the gradient T, not 0. Each is weighted by its own sigmoid: of 1 - q nothing would be left at q close to 1.
 
     Args:
-        student: Logits, float32.
-        teacher: Logits, float32.
-        temperature: T, at least 1; T² keeps the gradient's size when T changes.
+        student: Logits, float32; any real numbers.
+        teacher: Logits, float32; any real numbers.
+        temperature: T, at least 1; the factor T² keeps the size of the gradient when T changes.
+
+    Returns:
+        The divergence of each element, at least 0.
 
     Source: G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2 and 2.1, for
     two classes.
     """
-    found, wanted = student / temperature, teacher / temperature
-    if_set = wanted.sigmoid() * (F.softplus(-found) - F.softplus(-wanted))
-    if_clear = (-wanted).sigmoid() * (F.softplus(found) - F.softplus(wanted))
-    return temperature**2 * (if_set + if_clear)
+    student = student / temperature
+    teacher = teacher / temperature
+    # log sigmoid(x) is -softplus(-x), which does not overflow; a student that is certain and wrong then has the
+    # gradient T instead of 0. Each half has a sigmoid of its own: 1 - q would round to 0 where q is close to 1.
+    if_one = teacher.sigmoid() * (F.softplus(-student) - F.softplus(-teacher))
+    if_zero = (-teacher).sigmoid() * (F.softplus(student) - F.softplus(teacher))
+    return temperature**2 * (if_one + if_zero)
 
 
 class DistillationLoss(Loss):
     """alpha · (Σ weight · difference of a map + feature weight · mean difference of features).
 
-    Albedo, roughness and metallic are compared as softened probabilities, normals by their angle; each is a mean over
-    channels and valid pixels of each image, then over images. Terms, without weights: each map's difference, and
-    `feature_NAME` for each feature of the student. Hard targets are the business of the recipe's other losses, which
-    `share` scales by 1 - alpha.
+    Albedo, roughness and metallic are compared as softened probabilities (`softened_divergence` of their logits,
+    `(B, channels, H, W)`), and normals by their angle (the loss `normal`). Each difference is a mean over channels and
+    valid pixels of each image, and then over images. The value is at least 0; it is 0 where the student equals its
+    teacher. The loss does not read the true maps: the recipe's other losses do, and `share` scales them by 1 - alpha.
+
+    The terms are differences without weights: each map has a term of its name, and each of the student's features has
+    a term `feature_NAME`.
 
     Args:
         options: Weights, temperature and features.
@@ -51,40 +58,82 @@ class DistillationLoss(Loss):
 
     Raises:
         ModelError: No predicted map has a weight above 0, or the features do not exist.
+
+    Source: G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015; for features A. Romero
+    et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from neuropbr_core.contracts import LossSetup
+        >>> from neuropbr_core.testing import example_loss_input
+        >>> from neuropbr_losses.distillation import Options
+        >>> loss = DistillationLoss(Options(alpha=0.5), LossSetup(maps=("roughness",), output_size=32))
+        >>> x = example_loss_input(("roughness",), teacher=True)
+        >>> loss(x).total.item() > 0
+        True
+        >>> loss(replace(x, teacher=x.prediction)).total.item()
+        0.0
     """
 
+    # Zero at the teacher's maps, not at the true ones.
     reconstruction = False
 
     def __init__(self, options: Options, setup: LossSetup) -> None:
         super().__init__()
         self.options = options
         self.share = options.alpha
-        self.weights = {name: getattr(options, name) for name in setup.maps if getattr(options, name, 0.0) > 0}
+        self.weights: dict[str, float] = {}
+        for name in setup.maps:
+            weight = getattr(options, name, 0.0)
+            if weight > 0:
+                self.weights[name] = weight
         if not self.weights and not options.feature_weight:
             raise ModelError(
                 "loss distillation: nothing is left to compare: every predicted map has weight 0; give one a weight "
                 "above 0, or remove the loss"
             )
-        self.features = FeatureMatch(options.features, setup) if options.feature_weight else None
+        self.features: FeatureMatch | None = None
+        if options.feature_weight:
+            self.features = FeatureMatch(options.features, setup)
 
     def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:  # noqa: ARG002
-        """Compare the prediction of `x` with the teacher's."""
+        """Compare the prediction of `x` with the teacher's.
+
+        Args:
+            x: The student's and the teacher's prediction.
+            critic: Ignored; this loss has none.
+
+        Returns:
+            The weighted sum, and the differences without weights.
+
+        Raises:
+            ModelError: `x` holds no prediction of a teacher.
+        """
         if x.teacher is None:
             raise ModelError(
                 "loss distillation: there is no teacher's prediction; add a section `teacher` to the recipe"
             )
+        terms: dict[str, Tensor] = {}
+        # The feature convolutions would run in half precision under autocast, whatever the dtype of their input.
         with torch.autocast(x.valid.device.type, enabled=False):
-            terms = {name: self._difference(x.prediction, x.teacher, name, x.valid) for name in self.weights}
-            total = sum((self.weights[name] * value for name, value in terms.items()), start=x.valid.new_zeros(()))
+            total = x.valid.new_zeros(())
+            for name, weight in self.weights.items():
+                difference = self._difference(x.prediction, x.teacher, name, x.valid)
+                total = total + weight * difference
+                terms[name] = difference.detach()
             if self.features is not None:
-                compared = self.features(x.prediction.features, x.teacher.features, x.valid)
-                total = total + self.options.feature_weight * torch.stack(list(compared.values())).mean()
-                terms |= {f"feature_{name}": value for name, value in compared.items()}
-        return LossResult(self.options.alpha * total, {name: value.detach() for name, value in terms.items()})
+                differences = self.features(x.prediction.features, x.teacher.features, x.valid)
+                total = total + self.options.feature_weight * torch.stack(list(differences.values())).mean()
+                for name, difference in differences.items():
+                    terms[f"feature_{name}"] = difference.detach()
+        return LossResult(self.options.alpha * total, terms)
 
     def _difference(self, student: Prediction, teacher: Prediction, name: str, valid: Tensor) -> Tensor:
         if MAPS[name].activation == "sigmoid":
-            found, wanted = (conceal(each.logits[name], valid) for each in (student, teacher))
-            return masked_mean(softened_divergence(found, wanted, self.options.temperature), valid)
-        found, wanted = (conceal(each.maps[name], valid, fill=1.0) for each in (student, teacher))
-        return masked_mean(FORMS[self.options.normal_form](found, wanted), valid)
+            logits = conceal(student.logits[name], valid)
+            expected_logits = conceal(teacher.logits[name], valid)
+            return masked_mean(softened_divergence(logits, expected_logits, self.options.temperature), valid)
+        # Filled with 1, because a vector of length 0 has no direction and no finite gradient.
+        normals = conceal(student.maps[name], valid, fill=1.0)
+        expected_normals = conceal(teacher.maps[name], valid, fill=1.0)
+        return masked_mean(FORMS[self.options.normal_form](normals, expected_normals), valid)

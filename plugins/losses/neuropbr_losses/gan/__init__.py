@@ -10,13 +10,17 @@ if TYPE_CHECKING:
 
 NEUROPBR_API = 1
 
-SIMPLE_LAYERS, SIMPLE_WIDTH = 3, 64
-DEFAULT_LAYERS, DEFAULT_WIDTH = 6, 64
+SIMPLE_LAYERS = 3
+SIMPLE_WIDTH = 64
+"""Size of the 70×70 PatchGAN of Isola et al. 2017, section 6.1.2."""
+
+DEFAULT_LAYERS = 6
+DEFAULT_WIDTH = 64
 
 
 @dataclass(frozen=True)
 class Options:
-    """The game and the critic."""
+    """Options of the adversarial loss and of its critic."""
 
     mode: Annotated[
         Literal["hinge", "bce"],
@@ -47,12 +51,14 @@ class Options:
         """Refuse options that contradict each other.
 
         Raises:
-            ValueError: They do; a recipe shows it at the entry.
+            ValueError: The options contradict each other; the error of a recipe names the entry.
         """
+        # Hinge margins lie at -1 and 1, which probabilities cannot reach.
         if self.mode == "hinge" and self.sigmoid:
             raise ValueError(
                 "mode `hinge` needs unbounded scores, but sigmoid is true; set `sigmoid: false`, or `mode: bce`"
             )
+        # A value that equals the default cannot be told from one that was left out, and does no harm.
         if self.critic == "simple" and (self.layers, self.width) != (DEFAULT_LAYERS, DEFAULT_WIDTH):
             raise ValueError(
                 f"critic `simple` is fixed at {SIMPLE_LAYERS} layers of width {SIMPLE_WIDTH}, but layers is "
@@ -69,6 +75,7 @@ def loss_options() -> type[Options]:
 @hookimpl
 def create_loss(options: Options, setup: "LossSetup") -> "Loss":
     """Build the loss."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_losses.gan.loss import GanLoss
 
     return GanLoss(options, setup)

@@ -1,7 +1,5 @@
 """The adversarial game between the generator and a PatchGAN critic."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,27 +12,43 @@ from neuropbr_losses.gan import SIMPLE_LAYERS, SIMPLE_WIDTH, Options
 from neuropbr_losses.gan.critic import PatchCritic, minimum_size, too_small
 from neuropbr_losses.masking import conceal
 
-Penalty = Callable[[Tensor], Tensor]
-
 
 class GanLoss(Loss):
-    """The generator makes maps that the critic takes for real; the critic tells them apart.
+    """Adversarial loss: a critic learns to tell true maps from predicted ones, and the generator learns to deceive it.
 
-    The critic sees all maps behind each other, each scaled from its range to [-1, 1], with invalid pixels zeroed in
-    real and predicted maps alike, and judges both in one forward. Scores are averaged over patches and images.
+    With the critic's scores `real` of the true maps and `fake` of the predicted ones, averaged over patches and images:
 
-    - `hinge`: critic mean max(0, 1 - real) + mean max(0, 1 + fake), generator -mean fake; it may be negative.
-    - `bce`: critic -log p(real) - log(1 - p(fake)), generator -log p(fake), p being the sigmoid of the score.
+    - `hinge`: the critic minimises mean max(0, 1 - real) + mean max(0, 1 + fake); the generator minimises -mean fake,
+      which may be negative.
+    - `bce`: the critic minimises -log p(real) - log(1 - p(fake)) and the generator -log p(fake), where p is the sigmoid
+      of the score; both are at least 0.
 
-    Terms: `generator`; for the critic `real` and `fake`, whose sum is its loss.
+    The critic sees all maps concatenated along channels, `(B, C, H, W)`, each scaled from its range to [-1, 1], with
+    invalid pixels zeroed in true and predicted maps alike. It judges both in one forward pass.
+
+    The generator's only term is `generator`. The critic's terms are `real` and `fake`, whose sum is its loss.
 
     Args:
-        options: The game and the critic.
+        options: The form of the loss, and the critic.
         setup: Names the predicted maps and their size.
 
     Source: I. Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, section 3 (`bce`); J. Lim, J. Ye,
     "Geometric GAN", 2017, and T. Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR
     2018, equations 16 and 17 (`hinge`).
+
+    Example:
+        >>> from neuropbr_core.contracts import LossSetup
+        >>> from neuropbr_core.testing import example_loss_input
+        >>> from neuropbr_losses.gan import Options
+        >>> loss = GanLoss(Options(layers=2, width=4), LossSetup(maps=("albedo",), output_size=32))
+        >>> critic = loss.make_critic()
+        >>> critic.minimum_size
+        12
+        >>> x = example_loss_input(("albedo",))
+        >>> loss.critic_loss(x, critic).total.item() > 0
+        True
+        >>> loss(x, critic).total.shape
+        torch.Size([])
     """
 
     reconstruction = False
@@ -42,74 +56,96 @@ class GanLoss(Loss):
     def __init__(self, options: Options, setup: LossSetup) -> None:
         super().__init__()
         self.options = options
-        self.maps, self.output_size = setup.maps, setup.output_size
+        self.maps = setup.maps
+        self.output_size = setup.output_size
         self.critic_steps = options.critic_steps
-        simple = options.critic == "simple"
-        self.layers, self.width = (SIMPLE_LAYERS, SIMPLE_WIDTH) if simple else (options.layers, options.width)
-        self._real, self._fake = _penalties(options)
+        if options.critic == "simple":
+            self.layers = SIMPLE_LAYERS
+            self.width = SIMPLE_WIDTH
+        else:
+            self.layers = options.layers
+            self.width = options.width
 
     def make_critic(self) -> PatchCritic:
         """Build the critic.
 
+        Returns:
+            The critic for all maps of the generator.
+
         Raises:
-            ModelError: The maps in training are too small for it; known here, before the first step.
+            ModelError: The maps in training are too small for it.
         """
-        if self.output_size < (minimum := minimum_size(self.layers)):
+        # Checked here, so that a run with too small crops stops before its first step.
+        minimum = minimum_size(self.layers)
+        if self.output_size < minimum:
             raise ModelError(too_small(self.output_size, self.output_size, minimum))
         channels = sum(MAPS[name].channels for name in self.maps)
         return PatchCritic(channels, self.layers, self.width, self.options.sigmoid)
 
     def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:
-        """The generator's loss: how far the critic is from taking the prediction for real."""
+        """Compute the generator's loss.
+
+        Args:
+            x: The prediction.
+            critic: The frozen critic that `make_critic` built.
+
+        Returns:
+            How far the critic is from taking the prediction for real.
+
+        Raises:
+            ModelError: There is no critic.
+        """
         if critic is None:
             raise ModelError("loss gan: forward was called without the critic that make_critic built; pass it")
         scores = critic(self._judged(x.prediction.maps, x.valid)).float()
-        total = -scores.mean() if self.options.mode == "hinge" else self._real(scores)
+        if self.options.mode == "hinge":
+            # Without a margin: a generator that stops once its maps score 1 would stop learning too early.
+            total = -scores.mean()
+            return LossResult(total, {"generator": total.detach()})
+        # Non-saturating: log(1 - p) has no slope while the critic is sure, which is when the generator needs it.
+        total = self._cost(scores, real=True)
         return LossResult(total, {"generator": total.detach()})
 
     def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
-        """The critic's loss on the true maps and the detached prediction."""
+        """Compute the critic's loss on the true maps and the detached prediction.
+
+        Args:
+            x: The prediction and its target.
+            critic: The critic, which gets the gradient.
+
+        Returns:
+            The sum of both costs, and each of them.
+        """
         real = self._judged(x.target, x.valid)
         fake = self._judged(x.prediction.maps, x.valid).detach()
-        of_real, of_fake = critic(torch.cat((real, fake))).float().chunk(2)
-        terms = {"real": self._real(of_real), "fake": self._fake(of_fake)}
-        return LossResult(terms["real"] + terms["fake"], {name: term.detach() for name, term in terms.items()})
+        scores_of_real, scores_of_fake = critic(torch.cat((real, fake))).float().chunk(2)
+        cost_of_real = self._cost(scores_of_real, real=True)
+        cost_of_fake = self._cost(scores_of_fake, real=False)
+        terms = {"real": cost_of_real.detach(), "fake": cost_of_fake.detach()}
+        return LossResult(cost_of_real + cost_of_fake, terms)
 
     def _judged(self, maps: Maps, valid: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B C H W"]:
-        return torch.cat([conceal(_scaled(name, maps[name]), valid) for name in self.maps], dim=1)
+        """Concatenate maps as the critic sees them: in [-1, 1], zero where no view sees the texture."""
+        scaled: list[Tensor] = []
+        for name in self.maps:
+            low, high = MAPS[name].value_range
+            values = (maps[name].float() - low) * (2 / (high - low)) - 1
+            scaled.append(conceal(values, valid))
+        return torch.cat(scaled, dim=1)
 
-
-def _scaled(name: str, values: Tensor) -> Tensor:
-    low, high = MAPS[name].value_range
-    return (values.float() - low) * (2 / (high - low)) - 1
-
-
-def _penalties(options: Options) -> tuple[Penalty, Penalty]:
-    """What a score costs when it should say real, and when it should say fake."""
-    if options.mode == "hinge":
-        return _hinge_real, _hinge_fake
-    return (_probability_real, _probability_fake) if options.sigmoid else (_logit_real, _logit_fake)
-
-
-def _hinge_real(scores: Tensor) -> Tensor:
-    return F.relu(1 - scores).mean()
-
-
-def _hinge_fake(scores: Tensor) -> Tensor:
-    return F.relu(1 + scores).mean()
-
-
-def _logit_real(scores: Tensor) -> Tensor:
-    return F.softplus(-scores).mean()
-
-
-def _logit_fake(scores: Tensor) -> Tensor:
-    return F.softplus(scores).mean()
-
-
-def _probability_real(scores: Tensor) -> Tensor:
-    return -scores.clamp(min=torch.finfo(scores.dtype).tiny).log().mean()
-
-
-def _probability_fake(scores: Tensor) -> Tensor:
-    return _probability_real(1 - scores)
+    def _cost(self, scores: Tensor, *, real: bool) -> Tensor:
+        """Compute the mean cost of scores that should say `real`, or should say the opposite."""
+        if self.options.sigmoid:
+            probability = scores
+            if not real:
+                probability = 1 - scores
+            # The clamp keeps the logarithm finite for a critic that is certain and wrong.
+            return -probability.clamp(min=torch.finfo(scores.dtype).tiny).log().mean()
+        # Costs grow with scores of maps that are fake, and with negated scores of maps that are real.
+        error = scores
+        if real:
+            error = -scores
+        if self.options.mode == "hinge":
+            return F.relu(1 + error).mean()
+        # -log sigmoid(-error), without overflow.
+        return F.softplus(error).mean()

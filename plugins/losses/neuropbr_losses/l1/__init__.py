@@ -30,6 +30,7 @@ def loss_options() -> type[Options]:
 @hookimpl
 def create_loss(options: Options, setup: "LossSetup") -> "Loss":
     """Build the loss."""
+    # Imported on use, so that listing components does not import torch.
     from neuropbr_losses.l1.loss import L1Loss
 
     return L1Loss(options, setup)
