@@ -76,7 +76,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def capture() -> RealViews:
     """A capture of a shipped material, with cameras."""
     signature = Signature(3, 64, 64, "recorded", directed=True)
-    return real_views(None, None, signature, lambda _: None)
+    return real_views(None, None, signature)
 
 
 def export(run: Path, target: tuple[str, ...], folder: Path, *options: str) -> tuple[Path, Subject]:
