@@ -40,7 +40,7 @@ from neuropbr_core.model import Generator, ModelSpec  # noqa: E402
 from neuropbr_core.recipe import load_recipe  # noqa: E402
 from neuropbr_core.registry import default_registry  # noqa: E402
 from neuropbr_exporters.coreml.exporter import CoreMLExporter  # noqa: E402
-from neuropbr_exporters.coreml.runtime import NativePackage, Package  # noqa: E402
+from neuropbr_exporters.coreml.package import NativePackage, Package  # noqa: E402
 
 RECIPES = ("student_mobilenetv3_512", "student_convattn_1024")
 UNSEEN = "acg_Tiles032"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from neuropbr_core.cli import root
 from neuropbr_core.errors import ExportError
-from neuropbr_exporters.availability import installed
+from neuropbr_exporters.graphs import installed
 
 ABSENT = {
     "executorch": (("executorch",), "executorch is not installed; pip install 'neuropbr[executorch]'"),

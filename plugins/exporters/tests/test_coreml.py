@@ -13,10 +13,10 @@ from torch import nn
 
 from neuropbr_core.errors import ExportError, ModelError
 from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
-from neuropbr_exporters.coreml import Options, conversion, runtime, toolkit
-from neuropbr_exporters.coreml.conversion import MANIFEST
+from neuropbr_exporters.coreml import Options, conversion
 from neuropbr_exporters.coreml.exporter import CoreMLExporter
-from neuropbr_exporters.coreml.runtime import EvaluatedPackage, NativePackage, Package
+from neuropbr_exporters.coreml.interface import METADATA_KEY
+from neuropbr_exporters.coreml.package import EvaluatedPackage, NativePackage, Package
 from neuropbr_exporters.coreml.toolkit import coremltools, quiet
 
 
@@ -87,8 +87,9 @@ def test_palettising_stores_indices(tmp_path: Path) -> None:
     report = exporter.export(Wide(), spec, tmp_path / "model.mlpackage")
     assert report.precision == exporter.precision == "palettised"
     assert "constexpr_lut_to_dense 1" in report.details["operations"]
-    found, truth = exporter.load(report.path)(spec.inputs), Wide()(**spec.inputs).maps
-    assert all((found[name] - truth[name]).abs().max() < 0.02 for name in truth)
+    maps = exporter.load(report.path)(spec.inputs)
+    truth = Wide()(**spec.inputs).maps
+    assert all((maps[name] - truth[name]).abs().max() < 0.02 for name in truth)
 
 
 def test_palettising_without_scikit_learn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +100,7 @@ def test_palettising_without_scikit_learn_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_without_coremltools_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolkit.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "coremltools", None)
     available = CoreMLExporter(Options()).requirements()
     assert not available.ok
     assert available.reason == "coremltools is not installed; pip install 'neuropbr[coreml]'"
@@ -137,7 +138,7 @@ def test_other_shapes_are_refused(package: Path) -> None:
 def test_foreign_package_is_refused(package: Path, tmp_path: Path) -> None:
     ct = coremltools()
     spec = Package(package).spec
-    del spec.description.metadata.userDefined[MANIFEST]
+    del spec.description.metadata.userDefined[METADATA_KEY]
     weights = package / "Data" / "com.apple.CoreML" / "weights"
     with quiet():
         ct.utils.save_spec(spec, str(tmp_path / "foreign.mlpackage"), weights_dir=str(weights))
@@ -196,24 +197,24 @@ def test_report_can_be_written_as_json(package: Path) -> None:
 def test_on_macos_core_ml_itself_runs_it(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The native runtime is fed PIL images and arrays, and gives arrays and images back; a stand-in plays it here."""
     expected = EvaluatedPackage(Package(package))(example_export_spec(seed=1).inputs)
-    seen: dict[str, Any] = {}
+    native_inputs: dict[str, Any] = {}
 
     class Model:
         def __init__(self, path: str, compute_units: Any) -> None:
             assert (path, compute_units.name) == (str(package), "ALL")
 
         def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
-            seen.update(inputs)
+            native_inputs.update(inputs)
             return {name: value.numpy() for name, value in expected.items()}
 
-    monkeypatch.setattr(runtime.sys, "platform", "darwin")  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(coremltools().models, "MLModel", Model)
     program = CoreMLExporter(Options()).load(package)
     assert isinstance(program, NativePackage)
     inputs = example_export_spec(seed=1).inputs
     maps = program(inputs)
     assert all(torch.equal(maps[name], expected[name]) for name in expected)
-    assert seen["view2"].mode == "RGB"
-    levels = torch.tensor(list(seen["view2"].get_flattened_data())).T.reshape(3, 16, 16)
+    assert native_inputs["view2"].mode == "RGB"
+    levels = torch.tensor(list(native_inputs["view2"].get_flattened_data())).T.reshape(3, 16, 16)
     assert torch.equal(levels, (inputs["views"][0, 1] * 255).round())
-    assert seen["visible"].shape == (1, 2, 1, 16, 16)
+    assert native_inputs["visible"].shape == (1, 2, 1, 16, 16)

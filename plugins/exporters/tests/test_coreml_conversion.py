@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn import functional as F
 
-from neuropbr_exporters.coreml.evaluator import Evaluator, Program
-from neuropbr_exporters.coreml.folding import fit_to_half, fold_constants
-from neuropbr_exporters.coreml.graph import _decomposed
-from neuropbr_exporters.coreml.reading import from_pymil
+from neuropbr_exporters.coreml.evaluator import Evaluator, MilProgram
+from neuropbr_exporters.coreml.graph import decomposed, fit_to_half, fold_constants
+from neuropbr_exporters.coreml.package import from_pymil
 from neuropbr_exporters.coreml.toolkit import coremltools, quiet
 
 Layer = Callable[[Tensor], Tensor]
@@ -25,7 +24,7 @@ def weight(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def seen(x: Tensor) -> Tensor:
+def bright(x: Tensor) -> Tensor:
     return x > 0.5
 
 
@@ -71,11 +70,11 @@ LAYERS: dict[str, Layer] = {
     "bounded logit": lambda x: torch.logit(x, eps=0.1),
     "power": lambda x: x.abs() ** 2.4,
     "logarithm": lambda x: (x.abs() + 0.01).log(),
-    "masked fill": lambda x: x.masked_fill(~seen(x), -3e4),
-    "where with a number": lambda x: torch.where(seen(x), x, -1.0),
-    "where with a number first": lambda x: torch.where(seen(x), 2.0, x),
-    "or and and": lambda x: ((seen(x) | (x < 0)) & (x > -1)).float(),
-    "any": lambda x: seen(x).any(dim=1, keepdim=True).float(),
+    "masked fill": lambda x: x.masked_fill(~bright(x), -3e4),
+    "where with a number": lambda x: torch.where(bright(x), x, -1.0),
+    "where with a number first": lambda x: torch.where(bright(x), 2.0, x),
+    "or and and": lambda x: ((bright(x) | (x < 0)) & (x > -1)).float(),
+    "any": lambda x: bright(x).any(dim=1, keepdim=True).float(),
     "new ones": lambda x: x * x.new_ones(1, 8, 1, 1),
     "minimum and maximum": lambda x: torch.minimum(x[:, :4], x[:, 4:]) + torch.maximum(x[:, :4], x[:, 4:]),
     "chunks": lambda x: x.chunk(2, dim=1)[1] - x.chunk(2, dim=1)[0],
@@ -98,7 +97,7 @@ def outputs() -> dict[str, tuple[Tensor, Tensor]]:
     """What each layer gives in the evaluator after conversion, and in torch."""
     ct = coremltools()
     truths = Layers()(images())
-    graph = _decomposed(Layers(), (images(),))
+    graph = decomposed(Layers(), (images(),))
     with quiet():
         program = ct.convert(
             graph,
@@ -108,14 +107,14 @@ def outputs() -> dict[str, tuple[Tensor, Tensor]]:
             minimum_deployment_target=ct.target.iOS17,
             compute_precision=ct.precision.FLOAT32,
         )
-    found = Evaluator(from_pymil(program)).run({"x": images()}).values()
-    return dict(zip(LAYERS, zip(found, truths, strict=True), strict=True))
+    results = Evaluator(from_pymil(program)).run({"x": images()}).values()
+    return dict(zip(LAYERS, zip(results, truths, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer_survives(name: str, outputs: dict[str, tuple[Tensor, Tensor]]) -> None:
-    found, truth = outputs[name]
-    torch.testing.assert_close(found, truth, rtol=1e-4, atol=2e-5)
+    result, truth = outputs[name]
+    torch.testing.assert_close(result, truth, rtol=1e-4, atol=2e-5)
 
 
 def exported(layer: Layer) -> GraphModule:
@@ -124,7 +123,7 @@ def exported(layer: Layer) -> GraphModule:
             return layer(x)
 
     layer(images())
-    module: Any = _decomposed(Module(), (images(),)).module(check_guards=False)
+    module: Any = decomposed(Module(), (images(),)).module(check_guards=False)
     return module  # type: ignore[no-any-return]
 
 
@@ -167,7 +166,7 @@ def test_bounds_move_to_numbers_of_fp16() -> None:
 def test_a_zero_divisor_stays_finite_in_fp16() -> None:
     """0 / max(0, 1e-12) is 0 in float32, and 0 / 0 where FP16 makes the bound 0."""
 
-    def program(*, fit: bool) -> Program:
+    def program(*, fit: bool) -> MilProgram:
         module = exported(lambda x: x / x.abs().clamp_min(1e-12))
         if fit:
             fit_to_half(module)

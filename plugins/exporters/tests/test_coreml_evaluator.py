@@ -10,11 +10,10 @@ from torch import Tensor
 
 from neuropbr_core.testing.exporter import TinyGenerator, example_export_spec
 from neuropbr_exporters.coreml import Options
-from neuropbr_exporters.coreml.evaluator import Evaluator, Operation, Program, Variable
+from neuropbr_exporters.coreml.evaluator import Evaluator, MilProgram, Operation, Variable
 from neuropbr_exporters.coreml.exporter import CoreMLExporter
-from neuropbr_exporters.coreml.limits import find
-from neuropbr_exporters.coreml.report import peak_bytes
-from neuropbr_exporters.coreml.runtime import Package
+from neuropbr_exporters.coreml.package import Package
+from neuropbr_exporters.coreml.report import find_violations, peak_bytes
 from neuropbr_exporters.coreml.tracing import TraceReport, signal_to_noise, trace
 
 
@@ -22,14 +21,14 @@ def variable(name: str, *shape: int, dtype: str = "fp16") -> Variable:
     return Variable(name, shape, dtype)
 
 
-def chain(kinds: list[str], dtype: str = "fp16") -> Program:
+def chain(kinds: list[str], dtype: str = "fp16") -> MilProgram:
     """Unary operations one after another on a vector of four."""
     names = ["x", *(f"y{n}" for n in range(len(kinds)))]
     operations = tuple(
         Operation(f"op{n}", kind, {"x": names[n]}, (variable(names[n + 1], 4, dtype=dtype),))
         for n, kind in enumerate(kinds)
     )
-    return Program((variable("x", 4, dtype=dtype),), operations, (names[-1],), {})
+    return MilProgram((variable("x", 4, dtype=dtype),), operations, (names[-1],), {})
 
 
 def test_values_are_dropped_after_their_last_use() -> None:
@@ -41,14 +40,15 @@ def test_values_are_dropped_after_their_last_use() -> None:
 
 def test_an_output_may_also_be_used() -> None:
     program = replace(chain(["relu", "square"]), outputs=("y0", "y1"))
-    found = Evaluator(program).run({"x": torch.tensor([-1.0, 2.0, 3.0, 4.0])})
-    assert found["y0"].tolist() == [0, 2, 3, 4]
-    assert found["y1"].tolist() == [0, 4, 9, 16]
+    outputs = Evaluator(program).run({"x": torch.tensor([-1.0, 2.0, 3.0, 4.0])})
+    assert outputs["y0"].tolist() == [0, 2, 3, 4]
+    assert outputs["y1"].tolist() == [0, 4, 9, 16]
 
 
 def test_overflow_in_fp16_is_seen() -> None:
     """300² is more than FP16 holds; the root of infinity is infinite, where float32 finds 300 again."""
-    program, inputs = chain(["square", "sqrt"]), {"x": torch.tensor([1.0, 2.0, 3.0, 300.0])}
+    program = chain(["square", "sqrt"])
+    inputs = {"x": torch.tensor([1.0, 2.0, 3.0, 300.0])}
     steps = list(Evaluator(program).steps(inputs))
     assert [step.overflowed for step in steps] == [True, False]
     assert Evaluator(program).run(inputs)["y1"].isinf().tolist() == [False, False, False, True]
@@ -86,17 +86,19 @@ def test_peak_memory_counts_what_is_alive() -> None:
     ],
 )
 def test_limits(operation: Operation, constants: dict[str, Tensor], limit: str, detail: str) -> None:
-    (finding,) = find(Program((), (operation,), ("y",), constants))
+    (finding,) = find_violations(MilProgram((), (operation,), ("y",), constants))
     assert (finding.limit, finding.detail) == (limit, detail)
 
 
 def test_what_suits_the_neural_engine_is_not_found() -> None:
-    weight, bound = torch.ones(1, 1, 13, 13), torch.tensor(2.0**-14)
+    weight = torch.ones(1, 1, 13, 13)
+    bound = torch.tensor(2.0**-14)
     operations = (
         Operation("c", "conv", {"weight": "w", "dilations": "d"}, (variable("a", 1, 65_536, 16_384, 4),)),
         Operation("m", "maximum", {"y": "b"}, (variable("y", 1, 1, 4, 4),)),
     )
-    assert not list(find(Program((), operations, ("y",), {"w": weight, "d": torch.tensor([1, 1]), "b": bound})))
+    constants = {"w": weight, "d": torch.tensor([1, 1]), "b": bound}
+    assert not list(find_violations(MilProgram((), operations, ("y",), constants)))
 
 
 def test_signal_to_noise() -> None:
@@ -117,11 +119,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 class Changed(Package):
     """A package whose program was tampered with."""
 
-    def __init__(self, path: Path, change: Callable[[Program], Program]) -> None:
+    def __init__(self, path: Path, change: Callable[[MilProgram], MilProgram]) -> None:
         super().__init__(path)
         self._change = change
 
-    def program(self) -> Program:
+    def program(self) -> MilProgram:
         return self._change(super().program())
 
 
@@ -141,7 +143,7 @@ def test_trace_of_a_sound_package(package: Package) -> None:
 
 
 def test_trace_finds_a_wrong_weight(package: Package) -> None:
-    def change(program: Program) -> Program:
+    def change(program: MilProgram) -> MilProgram:
         constants = dict(program.constants)
         name = next(o.arguments["weight"] for o in program.operations if o.name == "conv2d_2_cast_fp16")
         constants[str(name)] = -constants[str(name)]  # type: ignore[operator]
@@ -154,7 +156,7 @@ def test_trace_finds_a_wrong_weight(package: Package) -> None:
 
 
 def test_trace_finds_a_wrong_operation(package: Package) -> None:
-    def change(program: Program) -> Program:
+    def change(program: MilProgram) -> MilProgram:
         swap = [replace(o, kind="abs") if o.kind == "relu" else o for o in program.operations]
         return replace(program, operations=tuple(swap))
 
@@ -169,13 +171,14 @@ def test_trace_finds_a_wrong_operation(package: Package) -> None:
 def test_what_readers_cancel_is_no_difference(package: Package) -> None:
     """The sign of zeros' neighbours: a wrong value that a factor of 0 takes away again."""
 
-    def change(program: Program) -> Program:
+    def change(program: MilProgram) -> MilProgram:
         constants = {**program.constants, "none": torch.zeros((), dtype=torch.float16)}
         sound = next(o for o in program.operations if o.name == "conv2d_4_cast_fp16")
-        made = sound.outputs[0]
-        wrong, nothing = (replace(made, name=name) for name in ("wrong", "nothing"))
+        output = sound.outputs[0]
+        wrong = replace(output, name="wrong")
+        nothing = replace(output, name="nothing")
         added = (
-            Operation("conv2d_1_cast_fp16", "abs", {"x": made.name}, (wrong,)),
+            Operation("conv2d_1_cast_fp16", "abs", {"x": output.name}, (wrong,)),
             Operation("zeroed", "mul", {"x": "wrong", "y": "none"}, (nothing,)),
         )
         place = program.operations.index(sound) + 1
@@ -186,7 +189,7 @@ def test_what_readers_cancel_is_no_difference(package: Package) -> None:
 
 
 def test_trace_finds_an_overflow(package: Package) -> None:
-    def change(program: Program) -> Program:
+    def change(program: MilProgram) -> MilProgram:
         constants = dict(program.constants)
         name = next(o.arguments["bias"] for o in program.operations if o.name == "conv2d_4_cast_fp16")
         constants[str(name)] = torch.full_like(constants[str(name)], 1e5, dtype=torch.float32)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.model import Generator, ModelSpec
 from neuropbr_exporters.coreml import Options
 from neuropbr_exporters.coreml.exporter import CoreMLExporter
-from neuropbr_exporters.coreml.runtime import Package
+from neuropbr_exporters.coreml.package import Package
 
 SPECS: dict[str, ModelSpec] = {
     "unet+concat": model_spec(
@@ -84,9 +84,9 @@ def distance(name: str, exporter: CoreMLExporter, path: Path) -> dict[str, Compa
 )
 def test_package_equals_the_model(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     exporter, path, precision = export(name, tmp_path, **options)
-    for found in distance(name, exporter, path).values():
-        assert found.psnr >= PASS_MARKS[precision].psnr
-        assert found.max_difference <= PASS_MARKS[precision].difference
+    for comparison in distance(name, exporter, path).values():
+        assert comparison.psnr >= PASS_MARKS[precision].psnr
+        assert comparison.max_difference <= PASS_MARKS[precision].difference
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.errors import ExportError
-from neuropbr_exporters.coreml.evaluator import Evaluator, Operation, Program, Variable
-from neuropbr_exporters.coreml.evaluator.registry import OPERATORS
-from neuropbr_exporters.coreml.reading import from_pymil
+from neuropbr_exporters.coreml.evaluator import Evaluator, MilProgram, Operation, Variable
+from neuropbr_exporters.coreml.evaluator.operators import OPERATORS
+from neuropbr_exporters.coreml.package import from_pymil
 from neuropbr_exporters.coreml.toolkit import coremltools, quiet
 
 Numbers = Any
@@ -28,7 +28,7 @@ def run(kind: str, arguments: dict[str, Any], *expected: Tensor, dtype: str = "f
         constants |= dict(zip(keys, map(constant, items), strict=True))
         names[name] = keys if isinstance(value, tuple) else keys[0]
     outputs = tuple(Variable(f"out{n}", tuple(e.shape), type_of(e, dtype)) for n, e in enumerate(expected))
-    program = Program((), (Operation("it", kind, names, outputs),), tuple(o.name for o in outputs), constants)
+    program = MilProgram((), (Operation("it", kind, names, outputs),), tuple(o.name for o in outputs), constants)
     return list(Evaluator(program).run({}).values())
 
 
@@ -247,8 +247,8 @@ BY_HAND: list[tuple[str, dict[str, Any], tuple[Tensor, ...]]] = [
     ("kind", "arguments", "expected"), BY_HAND, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_value_by_hand(kind: str, arguments: dict[str, Any], expected: tuple[Tensor, ...]) -> None:
-    for found, truth in zip(run(kind, arguments, *expected), expected, strict=True):
-        torch.testing.assert_close(found, truth.to(found.dtype))
+    for result, truth in zip(run(kind, arguments, *expected), expected, strict=True):
+        torch.testing.assert_close(result, truth.to(result.dtype))
 
 
 A = np.array([[-1.5, 0.0, 2.5], [3.0, -0.25, 0.5]], np.float32)
@@ -308,17 +308,17 @@ def test_value_by_coremltools(kind: str, arguments: dict[str, Any]) -> None:
     with quiet():
         from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
         from coremltools.converters.mil.mil import Function, types
-        from coremltools.converters.mil.mil import Program as MILProgram
+        from coremltools.converters.mil.mil import Program as PymilProgram
 
-        program = MILProgram()
+        program = PymilProgram()
         with Function({"unused": mb.placeholder((1,), dtype=types.fp32)}) as function:
             value = getattr(mb, kind)(**arguments)
             function.set_outputs([value])
         program.add_function("main", function)
         truth = torch.from_numpy(np.array(value.val))
-        (found,) = Evaluator(from_pymil(program)).run({"unused": torch.zeros(1)}).values()
-    assert found.is_floating_point() == truth.is_floating_point()
-    torch.testing.assert_close(found, truth, check_dtype=False, rtol=1e-5, atol=1e-6)
+        (result,) = Evaluator(from_pymil(program)).run({"unused": torch.zeros(1)}).values()
+    assert result.is_floating_point() == truth.is_floating_point()
+    torch.testing.assert_close(result, truth, check_dtype=False, rtol=1e-5, atol=1e-6)
 
 
 def test_every_operator_has_a_test() -> None:

@@ -12,7 +12,7 @@ from neuropbr_core.errors import ExportError
 from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
 from neuropbr_exporters.executorch import Options, core_ml
 from neuropbr_exporters.executorch.exporter import ExecuTorchExporter
-from neuropbr_exporters.exported import quiet
+from neuropbr_exporters.graphs import quiet
 
 
 class TestExecuTorch(ExporterSuite):
@@ -103,9 +103,10 @@ def test_a_program_for_core_ml_is_evaluated_without_it(for_core_ml: Path) -> Non
     assert core_ml.only_core_ml_runs(for_core_ml)
     assert exporter.read_metadata(for_core_ml)["run"] == "conformance"
     inputs = example_export_spec(seed=2).inputs
-    found, truth = exporter.load(for_core_ml)(inputs), TinyGenerator(directed=True)(**inputs).maps
+    maps = exporter.load(for_core_ml)(inputs)
+    truth = TinyGenerator(directed=True)(**inputs).maps
     for name, value in truth.items():
-        assert 0 < (found[name] - value).abs().max() < 0.004, name
+        assert 0 < (maps[name] - value).abs().max() < 0.004, name
 
 
 def test_a_damaged_package_in_a_program_is_refused(for_core_ml: Path, tmp_path: Path) -> None:

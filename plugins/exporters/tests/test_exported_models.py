@@ -76,7 +76,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def capture() -> RealViews:
     """A capture of a shipped material, with cameras."""
     signature = Signature(3, 64, 64, "recorded", directed=True)
-    return real_views(None, None, signature, lambda _: None)
+    return real_views(None, None, signature)
 
 
 def export(run: Path, target: tuple[str, ...], folder: Path, *options: str) -> tuple[Path, Subject]:
@@ -87,8 +87,8 @@ def export(run: Path, target: tuple[str, ...], folder: Path, *options: str) -> t
     loaded = load_generator(run)
     subject = make_subject(loaded.generator, loaded.spec, part.entry)
     views = capture().prepare(subject.signature)
-    made = export_subject(subject, part, create_exporter(part), folder, origin={"run": run.name}, views=views)
-    return made.path, subject
+    result = export_subject(subject, part, create_exporter(part), folder, origin={"run": run.name}, views=views)
+    return result.path, subject
 
 
 def check_again(path: Path, subject: Subject) -> None:
@@ -98,9 +98,10 @@ def check_again(path: Path, subject: Subject) -> None:
     assert opened.signature == subject.signature
     inputs = capture().prepare(subject.signature).inputs
     views = (inputs["views"] * 255).round().flip(1, -1) / 255  # as 8-bit images hold them
-    found, tolerance = opened.program({**inputs, "views": views}), TOLERANCE[opened.exporter.precision]
+    tolerance = TOLERANCE[opened.exporter.precision]
+    maps = opened.program({**inputs, "views": views})
     for name, value in subject.predict({**inputs, "views": views}).items():
-        torch.testing.assert_close(found[name], value, atol=tolerance, rtol=0)
+        torch.testing.assert_close(maps[name], value, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("model", ["directed", "student_vit"])
@@ -141,9 +142,9 @@ def test_changed_models(target: str, runs: Runs, tmp_path: Path) -> None:
 def test_open_sizes(exporter: str, model: str, runs: Runs, tmp_path: Path) -> None:
     path, subject = export(runs(model), TARGETS[exporter], tmp_path, "size=open", "resolution=64")
     larger = make_larger(subject)
-    found = open_export(path).program(larger)
+    maps = open_export(path).program(larger)
     for name, value in subject.predict(larger).items():
-        torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0)
+        torch.testing.assert_close(maps[name], value, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("exporter", ["onnx", "pt2"])

@@ -55,10 +55,10 @@ def test_an_open_batch_takes_several_samples(batch: int, exported: Path) -> None
     program = OnnxExporter(Options()).load(exported)
     samples = [example_export_spec(seed=seed).inputs for seed in range(batch)]
     together = {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
-    found = program(together)
+    maps = program(together)
     for index, sample in enumerate(samples):
         for name, value in TinyGenerator(directed=True)(**sample).maps.items():
-            torch.testing.assert_close(found[name][index : index + 1], value, atol=1e-5, rtol=0)
+            torch.testing.assert_close(maps[name][index : index + 1], value, atol=1e-5, rtol=0)
 
 
 def test_an_open_size_takes_other_views(tmp_path: Path) -> None:
@@ -116,5 +116,6 @@ def test_a_flipped_weight_shows(exported: Path, tmp_path: Path) -> None:
     weight.raw_data = (-np.frombuffer(weight.raw_data, np.float32)).tobytes()
     onnx.save(model, path)
     inputs = example_export_spec(seed=2).inputs
-    found, expected = OnnxExporter(Options()).load(path)(inputs), TinyGenerator(directed=True)(**inputs).maps
-    assert max((found[name] - value).abs().max() for name, value in expected.items()) > 1e-2
+    maps = OnnxExporter(Options()).load(path)(inputs)
+    expected = TinyGenerator(directed=True)(**inputs).maps
+    assert max((maps[name] - value).abs().max() for name, value in expected.items()) > 1e-2

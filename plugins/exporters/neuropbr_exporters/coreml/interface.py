@@ -10,10 +10,12 @@ from torch import Tensor
 from neuropbr_core.contracts import ExportSpec, Maps
 from neuropbr_core.errors import ExportError
 from neuropbr_core.maps import MAPS
-from neuropbr_exporters.program import describe
+from neuropbr_exporters.files import describe, shapes_of
 
 LEVELS = 255
-"""Steps of an 8-bit channel."""
+"""Largest value of an 8-bit channel."""
+METADATA_KEY = "neuropbr.interface"
+"""Key of the user-defined metadata that holds the interface."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ class Interface:
     @classmethod
     def of(cls, spec: ExportSpec, *, images: bool) -> "Interface":
         """The interface of a model that is to be exported."""
-        return cls({name: list(value.shape) for name, value in spec.inputs.items()}, list(spec.outputs), images)
+        return cls(shapes_of(spec.inputs), list(spec.outputs), images)
 
     @classmethod
     def read(cls, text: str) -> "Interface":
-        """Read what `write` wrote."""
+        """Read the JSON that `write` returned."""
         return cls(**json.loads(text))
 
     def write(self) -> str:
@@ -47,39 +49,56 @@ class Interface:
     def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Turn a spec's inputs into the package's: views become whole numbers from 0 to 255, as images hold them.
 
+        Args:
+            inputs: By the spec's names; views `(1, N, 3, S, S)` in [0, 1].
+
+        Returns:
+            By the package's names; views as `(1, 3, S, S)`.
+
         Raises:
             ExportError: Names or shapes are not those of the package; the message has the ones that it takes.
         """
-        found = {name: list(value.shape) for name, value in inputs.items()}
-        if found != self.inputs:
+        shapes = shapes_of(inputs)
+        if shapes != self.inputs:
             raise ExportError(
-                f"got {describe(found)}, but this package takes {describe(self.inputs)}; give it exactly these, or "
+                f"got {describe(shapes)}, but this package takes {describe(self.inputs)}; give it exactly these, or "
                 "export the model again for other sizes"
             )
-        levels = (inputs["views"] * LEVELS).round().clamp(0, LEVELS)
-        return package_inputs({name: levels if name == "views" else inputs[name] for name in self.inputs})
+        # In the package's order, not the caller's: the model's graph takes its inputs by place.
+        ordered = {name: inputs[name] for name in self.inputs}
+        ordered["views"] = (inputs["views"] * LEVELS).round().clamp(0, LEVELS)
+        return package_inputs(ordered)
 
     def decode(self, outputs: Mapping[str, Tensor]) -> Maps:
         """Turn what the package returned into maps in their own range."""
-        return {name: self._map(name, outputs[name].float()) for name in self.outputs}
-
-    def _map(self, name: str, value: Tensor) -> Tensor:
-        return from_levels(name, value.round().clamp(0, LEVELS)) if self.images else value
+        maps = {}
+        for name in self.outputs:
+            value = outputs[name].float()
+            if self.images:
+                # Rounded here too, as the reference evaluator returns what an image cannot hold.
+                value = from_levels(name, value.round().clamp(0, LEVELS))
+            maps[name] = value
+        return maps
 
 
 def package_inputs(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A spec's inputs under the names that the package gives them, in order: one for each view, then the rest."""
-    views = {f"view{number}": view[None] for number, view in enumerate(inputs["views"][0], 1)}
-    return {**views, **{name: value for name, value in inputs.items() if name != "views"}}
+    extras = dict(inputs)
+    views = extras.pop("views")
+    # A package takes one sample at a time. Its views count from 1, as people count photos.
+    images = {f"view{number}": view[None] for number, view in enumerate(views[0], 1)}
+    return {**images, **extras}
 
 
 def to_levels(name: str, value: Tensor) -> Tensor:
     """A map's range as 0 to 255."""
     low, high = MAPS[name].value_range
+    # Not rounded: this is part of the package's graph, and Core ML rounds when it makes the image.
     return (value - low) * (LEVELS / (high - low))
 
 
 def from_levels(name: str, value: Tensor) -> Tensor:
     """0 to 255 as a map's range."""
     low, high = MAPS[name].value_range
+    # The inverse of `to_levels`, and as there the factor is computed in float64 and applied once.
     return torch.add(value * ((high - low) / LEVELS), low)

@@ -11,16 +11,18 @@ from torch.export import ExportedProgram
 from torch.fx import Interpreter
 
 from neuropbr_core.contracts import ExportSpec
-from neuropbr_exporters.coreml.evaluator import Evaluator, Operation, Program
+from neuropbr_exporters.coreml.evaluator import Evaluator, MilProgram
 from neuropbr_exporters.coreml.graph import export_graph
 from neuropbr_exporters.coreml.interface import LEVELS
-from neuropbr_exporters.coreml.runtime import Package
+from neuropbr_exporters.coreml.package import Package
 
 CONVERSION_DB = {"fp32": 60.0, "fp16": 30.0, "constexpr": 20.0}
-"""Least signal-to-noise ratio against the model, by how weights are stored; arithmetic is float32 here."""
+"""Least signal-to-noise ratio against the model in dB, by how weights are stored; arithmetic is float32 here."""
 ROUNDING_DB = 30.0
-"""Least signal-to-noise ratio of FP16 arithmetic against float32 arithmetic of the same program."""
+"""Least signal-to-noise ratio of FP16 arithmetic against float32 arithmetic of the same program, in dB."""
 EXACT_DB = 200.0
+"""Ratio of results that are equal, whose true ratio is infinite."""
+# coremltools names an operation after its node, and adds this where it computes in FP16.
 _FP16_SUFFIX = "_cast_fp16"
 
 
@@ -30,7 +32,7 @@ class TraceLine:
 
     Attributes:
         name: Its name.
-        kind: What it does.
+        kind: What it computes.
         shape: Extents of its first output.
         conversion_db: Signal-to-noise ratio of the program in float32 against the model's node of that name; None where
             it has none.
@@ -59,29 +61,35 @@ class TraceReport:
     @property
     def first(self) -> TraceLine | None:
         """The first operation that differs."""
-        return next((row for row in self.rows if row.note), None)
+        for row in self.rows:
+            if row.note:
+                return row
+        return None
 
     def lines(self) -> list[str]:
-        """A table for people, with what differs first at its end."""
-        head = f"{'operation':50} {'kind':20} {'shape':18} {'conversion':>10} {'rounding':>9}"
-        first = self.first
-        end = f"first difference: {first.name} ({first.kind}): {first.note}" if first else "no operation differs"
-        return [head, *map(_format, self.rows), end]
-
-
-def _format(row: TraceLine) -> str:
-    conversion = "-" if row.conversion_db is None else f"{row.conversion_db:.0f} dB"
-    shape = "×".join(map(str, row.shape))
-    return f"{row.name:50} {row.kind:20} {shape:18} {conversion:>10} {row.rounding_db:6.0f} dB  {row.note}".rstrip()
+        """A table for people; its last line names the first operation that differs."""
+        lines = [f"{'operation':50} {'kind':20} {'shape':18} {'conversion':>10} {'rounding':>9}"]
+        for row in self.rows:
+            shape = "×".join(map(str, row.shape))
+            conversion = "-"
+            if row.conversion_db is not None:
+                conversion = f"{row.conversion_db:.0f} dB"
+            line = f"{row.name:50} {row.kind:20} {shape:18} {conversion:>10} {row.rounding_db:6.0f} dB  {row.note}"
+            lines.append(line.rstrip())
+        if self.first is None:
+            lines.append("no operation differs")
+        else:
+            lines.append(f"first difference: {self.first.name} ({self.first.kind}): {self.first.note}")
+        return lines
 
 
 def trace(generator: nn.Module, inputs: Mapping[str, Tensor], package: Package) -> TraceReport:
-    """Run model and package on the same inputs and compare what they make on the way.
+    """Run model and package on the same inputs and compare their intermediate results.
 
-    The program runs twice, with the types that it declares and in float32; the difference is what rounding costs. The
+    The program runs twice, with the types that it declares and in float32; the difference is the error of rounding. The
     float32 run is compared with the model's node that an operation was made from, where names and shapes still tell;
     that difference is a fault of conversion, or of weights. A difference that all its readers cancel (such as beside a
-    threshold, where the next factor is 0) is not one.
+    threshold, where the next factor is 0) does not count.
 
     Args:
         generator: The model that the package was made from.
@@ -93,73 +101,89 @@ def trace(generator: nn.Module, inputs: Mapping[str, Tensor], package: Package) 
     """
     encoded = package.encode(inputs)
     program = package.program()
-    names = {_node_name(operation.name) for operation in program.operations}
-    levels = {name: value / LEVELS if name.startswith("view") else value for name, value in encoded.items()}
+    in_half = any("fp16" in operation.dtypes for operation in program.operations)
+    if any(operation.kind.startswith("constexpr_") for operation in program.operations):
+        limit = CONVERSION_DB["constexpr"]
+    elif in_half:
+        limit = CONVERSION_DB["fp16"]
+    else:
+        limit = CONVERSION_DB["fp32"]
+
+    # The model gets the photos as the package has them, rounded to 8 bits, but in its own range: Core ML's scaling of
+    # images is an operation of the package.
+    model_inputs = dict(encoded)
+    for name, value in encoded.items():
+        if name.startswith("view"):
+            model_inputs[name] = value / LEVELS
     spec = ExportSpec(dict(inputs), tuple(package.interface.outputs))
-    graph = export_graph(generator, spec, images=package.interface.images, half=_is_half(package))
-    nodes = _Nodes(graph, tuple(levels.values()), names)
-    limit = CONVERSION_DB[_weights(package)]
-    rounded, plain = Evaluator(program).steps(encoded), Evaluator(program, rounding=False).steps(encoded)
+    graph = export_graph(generator, spec, images=package.interface.images, half=in_half)
+    names = {_node_name(operation.name) for operation in program.operations}
+    nodes = _Nodes(graph, tuple(model_inputs.values()), names)
+
+    # Side by side, so that no run's intermediate results are kept until another run needs them.
+    rounded_run = Evaluator(program).steps(encoded)
+    float32_run = Evaluator(program, rounding=False).steps(encoded)
     rows = []
-    for step, exact in zip(rounded, plain, strict=True):
-        row = TraceLine(
-            step.operation.name,
-            step.operation.kind,
-            step.operation.outputs[0].shape,
-            _conversion(nodes, step.operation.name, exact.outputs[0]),
-            signal_to_noise(step.outputs[0], exact.outputs[0]),
-        )
-        rows.append(replace(row, note=_note(row, limit, overflowed=step.overflowed)))
-    return TraceReport(_lasting(rows, program))
+    for rounded, exact in zip(rounded_run, float32_run, strict=True):
+        operation = rounded.operation
+        value = exact.outputs[0]
+        expected = nodes.take(_node_name(operation.name))
+        conversion_db = None
+        # A pass of the converter may have moved a name to another operation, which shape and type mostly show.
+        if expected is not None and expected.shape == value.shape and expected.dtype == value.dtype:
+            conversion_db = signal_to_noise(value, expected)
+        rounding_db = signal_to_noise(rounded.outputs[0], value)
+        # The most specific reason first: an overflow is a loss by rounding too.
+        note = ""
+        if rounded.overflowed:
+            note = "a finite value became infinite in FP16"
+        elif conversion_db is not None and conversion_db < limit:
+            note = f"differs from the model by more than {limit:.0f} dB allows"
+        elif rounding_db < ROUNDING_DB:
+            note = f"rounding costs more than {ROUNDING_DB:.0f} dB allows"
+        shape = operation.outputs[0].shape
+        rows.append(TraceLine(operation.name, operation.kind, shape, conversion_db, rounding_db, note))
+    return TraceReport(_without_cancelled(rows, program))
 
 
-def signal_to_noise(found: Tensor, expected: Tensor) -> float:
+def signal_to_noise(value: Tensor, expected: Tensor) -> float:
     """10 log10 of the power of what is expected over that of the difference, in dB; at most 200.
 
     Values that are infinite in both alike do not count.
+
+    Args:
+        value: Any shape.
+        expected: The same shape.
     """
-    found, expected = found.double(), expected.double()
-    same = found == expected
-    noise = torch.where(same, 0.0, found - expected).square().mean().item()
+    # In float64, since squares of small FP16 numbers vanish in float32.
+    value = value.double()
+    expected = expected.double()
+    same = value == expected
+    # The difference of two infinities is no number, hence the masks.
+    noise = torch.where(same, 0.0, value - expected).square().mean().item()
     signal = torch.where(same & expected.isinf(), 0.0, expected).square().mean().item()
     if noise == 0:
         return EXACT_DB
-    return min(10 * math.log10(signal / noise), EXACT_DB) if signal > 0 and math.isfinite(noise) else -math.inf
+    if signal > 0 and math.isfinite(noise):
+        return min(10 * math.log10(signal / noise), EXACT_DB)
+    return -math.inf
 
 
-def _conversion(nodes: "_Nodes", name: str, found: Tensor) -> float | None:
-    expected = nodes.take(_node_name(name))
-    if expected is None or expected.shape != found.shape or expected.dtype != found.dtype:
-        return None
-    return signal_to_noise(found, expected)
-
-
-def _note(row: TraceLine, limit: float, *, overflowed: bool) -> str:
-    if overflowed:
-        return "a finite value became infinite in FP16"
-    if row.conversion_db is not None and row.conversion_db < limit:
-        return f"differs from the model by more than {limit:.0f} dB allows"
-    if row.rounding_db < ROUNDING_DB:
-        return f"rounding costs more than {ROUNDING_DB:.0f} dB allows"
-    return ""
-
-
-def _lasting(rows: list[TraceLine], program: Program) -> tuple[TraceLine, ...]:
-    """Take the note from operations none of whose readers differs, unless they make an output."""
-    readers: dict[str, list[TraceLine]] = {name: [] for name in program.outputs}
+def _without_cancelled(rows: list[TraceLine], program: MilProgram) -> tuple[TraceLine, ...]:
+    """Take the note from operations none of whose readers differs, unless they assign an output."""
+    noted_reads: set[str] = set()
     for operation, row in zip(program.operations, rows, strict=True):
-        for name in operation.reads:
-            readers.setdefault(name, []).append(row)
-    return tuple(
-        replace(row, note="") if _cancelled(operation, readers, program.outputs) else row
-        for operation, row in zip(program.operations, rows, strict=True)
-    )
-
-
-def _cancelled(operation: Operation, readers: Mapping[str, list[TraceLine]], outputs: tuple[str, ...]) -> bool:
-    names = [output.name for output in operation.outputs]
-    noted = any(row.note for name in names for row in readers.get(name, ()))
-    return not noted and not any(name in outputs for name in names)
+        if row.note:
+            noted_reads.update(operation.reads)
+    # By the notes as they were, not as they become here: otherwise a note would vanish along a whole chain.
+    kept = []
+    for operation, row in zip(program.operations, rows, strict=True):
+        lasting = any(output.name in noted_reads or output.name in program.outputs for output in operation.outputs)
+        if lasting:
+            kept.append(row)
+        else:
+            kept.append(replace(row, note=""))
+    return tuple(kept)
 
 
 class _Nodes:
@@ -172,6 +196,7 @@ class _Nodes:
 
     def take(self, name: str) -> Tensor | None:
         """The value of a node, or None when the model has no such node."""
+        # The converter reorders operations, so nodes that run before the requested one are kept for later.
         while name in self._names and name not in self._kept:
             try:
                 node, value = next(self._steps)
@@ -183,29 +208,21 @@ class _Nodes:
 
     @torch.no_grad()
     def _run(self, interpreter: Any, inputs: tuple[Tensor, ...]) -> Iterator[tuple[str, Tensor]]:
+        # `Interpreter.run` written out as an iterator, with the same dropping of values after their last use.
         interpreter.args_iter = iter(inputs)
         for node in interpreter.graph.nodes:
             if node.op == "output":
                 return
             interpreter.env[node] = interpreter.run_node(node)
-            for dead in interpreter.user_to_last_uses.get(node, []):
-                del interpreter.env[dead]
+            for last_used in interpreter.user_to_last_uses.get(node, []):
+                del interpreter.env[last_used]
             value = interpreter.env.get(node)
-            value = value[0] if isinstance(value, (tuple, list)) else value
+            # A node of several results: operations are compared by their first one.
+            if isinstance(value, (tuple, list)):
+                value = value[0]
             if isinstance(value, Tensor):
                 yield node.name, value
 
 
 def _node_name(operation: str) -> str:
     return operation.removesuffix(_FP16_SUFFIX)
-
-
-def _is_half(package: Package) -> bool:
-    return any(output.dtype == "fp16" for operation in package.program().operations for output in operation.outputs)
-
-
-def _weights(package: Package) -> str:
-    program = package.program()
-    if any(operation.kind.startswith("constexpr_") for operation in program.operations):
-        return "constexpr"
-    return "fp16" if _is_half(package) else "fp32"

@@ -33,6 +33,7 @@ def exporter_options() -> type[Options]:
 @hookimpl
 def create_exporter(options: Options) -> "Exporter":
     """Build the exporter."""
+    # Imported on use, so that listing and checking plugins load neither torch nor a converter.
     from neuropbr_exporters.executorch.exporter import ExecuTorchExporter
 
     return ExecuTorchExporter(options)

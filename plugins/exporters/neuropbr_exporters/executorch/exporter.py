@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from neuropbr_core.contracts import Availability, Exporter, ExportReport, ExportSpec, Maps
 from neuropbr_core.errors import ExportError
-from neuropbr_exporters.availability import installed
 from neuropbr_exporters.coreml.toolkit import quiet as without_progress
 from neuropbr_exporters.executorch import Options, core_ml
-from neuropbr_exporters.exported import export_program, quiet
-from neuropbr_exporters.manifest import Manifest
-from neuropbr_exporters.program import Program, conversion, existing, first_line, mebibytes, written_aside
+from neuropbr_exporters.files import ExportedFile, Manifest, damaged, existing, mebibytes, written_aside
+from neuropbr_exporters.graphs import conversion, export_program, installed, quiet
 
-_MANIFEST = "neuropbr"
+_FILE_TYPE = "an ExecuTorch program"
+_MANIFEST_METHOD = "neuropbr"
+"""A `.pte` file has no place for text, but a method may return a constant."""
 
 
 class ExecuTorchExporter(Exporter):
-    """Writes `.pte` programs.
+    """Writes `.pte` programs for fixed sizes: the runtime plans all memory ahead.
 
     Args:
         options: What runs the program.
@@ -37,11 +37,15 @@ class ExecuTorchExporter(Exporter):
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.precision = "fp16" if options.backend == "coreml" else "fp32"
+        self.precision = "fp32"
+        if options.backend == "coreml":
+            self.precision = "fp16"
 
     def requirements(self) -> Availability:
         """Whether executorch is installed and, for Core ML, can compile for it here."""
-        return core_ml.availability() if self.options.backend == "coreml" else installed("executorch", "executorch")
+        if self.options.backend == "coreml":
+            return core_ml.availability()
+        return installed("executorch", "executorch")
 
     def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
         """Write `generator` to `path`.
@@ -51,11 +55,30 @@ class ExecuTorchExporter(Exporter):
                 written.
         """
         with conversion("executorch"):
-            capture = core_ml.capture if self.options.backend == "coreml" else export_program
-            program = capture(generator, spec)
-            lowered, operators = self._lower(program, Manifest.of(spec).text())
+            if self.options.backend == "coreml":
+                program = core_ml.record(generator, spec)
+            else:
+                program = export_program(generator, spec)
+        with conversion("executorch"), quiet(), without_progress():
+            from executorch.exir import to_edge_transform_and_lower
+
+            partitioners: list[Any] = []
+            if self.options.backend == "coreml":
+                partitioners.append(core_ml.partitioner())
+            elif self.options.backend == "xnnpack":
+                from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+                partitioners.append(XnnpackPartitioner())
+            edge = to_edge_transform_and_lower(
+                program,
+                partitioner=partitioners,
+                constant_methods={_MANIFEST_METHOD: Manifest.of(spec).text()},
+            )
+            # Counted here: after `to_executorch` the graph also has nodes that only reserve memory.
+            operators = _count(edge.exported_program())
+            content = edge.to_executorch().buffer
         with written_aside(path) as aside:
-            aside.write_bytes(lowered)
+            aside.write_bytes(content)
         details = {"backend": self.options.backend, **operators, "MiB": mebibytes(path)}
         return ExportReport(path=path, precision=self.precision, details=details)
 
@@ -65,15 +88,17 @@ class ExecuTorchExporter(Exporter):
         Raises:
             ExportError: The file is missing, no ExecuTorch program, damaged, or was not written by this exporter.
         """
-        program = _program(path)
+        program = _open(path)
         manifest = _manifest(program, path)
         try:
-            call = core_ml.evaluated(path) if core_ml.only_core_ml_runs(path) else _native(program)
+            if core_ml.only_core_ml_runs(path):
+                return ExportedFile(path, manifest, core_ml.evaluated(path))
+            return ExportedFile(path, manifest, _forward(program))
         except ExportError:
             raise
         except Exception as error:
-            raise ExportError(_damaged(path, error)) from error
-        return Program(path, manifest.inputs, manifest.outputs, call)
+            # Loading a method may fail on a file whose header is sound.
+            raise damaged(path, _FILE_TYPE, error) from error
 
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
@@ -81,68 +106,54 @@ class ExecuTorchExporter(Exporter):
         Raises:
             ExportError: See `load`.
         """
-        return _manifest(_program(path), path).metadata
-
-    def _lower(self, program: torch.export.ExportedProgram, manifest: str) -> tuple[bytes, dict[str, str]]:
-        """The program as bytes, and how its operators were given out."""
-        with quiet(), without_progress():
-            from executorch.exir import to_edge_transform_and_lower
-
-            edge = to_edge_transform_and_lower(
-                program, partitioner=self._partitioners(), constant_methods={_MANIFEST: manifest}
-            )
-            operators = _count(edge.exported_program())
-            return edge.to_executorch().buffer, operators
-
-    def _partitioners(self) -> list[Any]:
-        if self.options.backend == "portable":
-            return []
-        if self.options.backend == "coreml":
-            return [core_ml.partitioner()]
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-
-        return [XnnpackPartitioner()]
+        return _manifest(_open(path), path).metadata
 
 
 def _count(program: torch.export.ExportedProgram) -> dict[str, str]:
     """How many parts went to the backend, and how many operators did not."""
-    names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-    delegated = sum("call_delegate" in name for name in names)
-    picking = sum("getitem" in name for name in names)
-    return {"delegated parts": str(delegated), "plain operators": str(len(names) - delegated - picking)}
+    delegated = 0
+    plain = 0
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = str(node.target)
+        if "call_delegate" in name:
+            delegated += 1
+        elif "getitem" not in name:  # picks one of a part's outputs; at run time it is no operator
+            plain += 1
+    return {"delegated parts": str(delegated), "plain operators": str(plain)}
 
 
-def _native(program: Any) -> Callable[[dict[str, Tensor]], list[Tensor]]:
+def _forward(program: Any) -> Callable[[dict[str, Tensor]], list[Tensor]]:
     """Method `forward`, run by ExecuTorch."""
     method = program.load_method("forward")
 
     def call(inputs: dict[str, Tensor]) -> list[Tensor]:
-        found = method.execute([value.contiguous() for value in inputs.values()])
-        return [value.clone() for value in found]  # the program owns the memory of its outputs
+        # The runtime reads memory as it is, whatever a tensor's strides are.
+        outputs = method.execute([value.contiguous() for value in inputs.values()])
+        # The program owns the memory of its outputs, and its next run overwrites them.
+        return [value.clone() for value in outputs]
 
     return call
 
 
-def _program(path: Path) -> Any:
+def _open(path: Path) -> Any:
     existing(path, "executorch")
     try:
         with quiet():
             from executorch.runtime import Runtime, Verification
 
+            # A check of the whole file, so that a cut one is refused here and not while it runs.
             return Runtime.get().load_program(path, verification=Verification.InternalConsistency)
     except Exception as error:
-        raise ExportError(_damaged(path, error)) from error
+        raise damaged(path, _FILE_TYPE, error) from error
 
 
 def _manifest(program: Any, path: Path) -> Manifest:
-    if _MANIFEST not in program.method_names:
+    if _MANIFEST_METHOD not in program.method_names:
         raise ExportError(
-            f"{path}: an ExecuTorch program, but not one of this exporter: it has no method {_MANIFEST} that names its "
-            "inputs and outputs; export the model again"
+            f"{path}: an ExecuTorch program, but not one of this exporter: it has no method {_MANIFEST_METHOD} that "
+            "names its inputs and outputs; export the model again"
         )
-    (text,) = program.load_method(_MANIFEST).execute([])
+    (text,) = program.load_method(_MANIFEST_METHOD).execute([])
     return Manifest.read(text, path)
-
-
-def _damaged(path: Path, error: BaseException) -> str:
-    return f"{path}: not an ExecuTorch program, or damaged ({first_line(error)}); export the model again"

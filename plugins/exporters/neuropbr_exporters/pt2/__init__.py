@@ -18,6 +18,7 @@ class Options:
     batch: Annotated[
         Literal["open", "fixed"], Meta(description="`open` takes any number of samples at once, `fixed` one.")
     ] = "open"
+    # Fixed by default: a model with a reflectance profile depends on the size, and could not be exported.
     size: Annotated[
         Literal["fixed", "open"],
         Meta(description="`open` takes views of any side that the encoder can take, `fixed` the one exported."),
@@ -33,6 +34,7 @@ def exporter_options() -> type[Options]:
 @hookimpl
 def create_exporter(options: Options) -> "Exporter":
     """Build the exporter."""
+    # Imported on use, so that listing and checking plugins load neither torch nor a converter.
     from neuropbr_exporters.pt2.exporter import ArchiveExporter
 
     return ArchiveExporter(options)

@@ -6,7 +6,6 @@ archive also holds `neuropbr.json`, the manifest.
 
 import io
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,11 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec, Maps
-from neuropbr_core.errors import ExportError
-from neuropbr_exporters.exported import export_program, open_shapes, quiet
-from neuropbr_exporters.manifest import NAME, Manifest
-from neuropbr_exporters.program import Program, conversion, existing, first_line, mebibytes, written_aside
+from neuropbr_exporters.files import (
+    MANIFEST_NAME,
+    ExportedFile,
+    Manifest,
+    damaged,
+    mebibytes,
+    read_archived_manifest,
+    written_aside,
+)
+from neuropbr_exporters.graphs import conversion, export_program, open_shapes, quiet
 from neuropbr_exporters.pt2 import Options
+
+_FILE_TYPE = "a torch.export archive"
 
 
 class ArchiveExporter(Exporter):
@@ -42,11 +49,11 @@ class ArchiveExporter(Exporter):
         free = {"open_batch": self.options.batch == "open", "open_size": self.options.size == "open"}
         with conversion("pt2"):
             program = export_program(generator, spec, **free)
-        shapes = {name: list(shape) for name, shape in open_shapes(spec, **free).items()}
-        text = Manifest(shapes, list(spec.outputs), spec.metadata).text()
-        content = io.BytesIO()  # libtorch ends the process when it cannot write to a file
+        text = Manifest(open_shapes(spec, **free), list(spec.outputs), spec.metadata).text()
+        # To memory first: libtorch ends the process when it cannot write to a file.
+        content = io.BytesIO()
         with quiet():
-            torch.export.save(program, content, extra_files={NAME: text})
+            torch.export.save(program, content, extra_files={MANIFEST_NAME: text})
         with written_aside(path) as aside:
             aside.write_bytes(content.getbuffer())
         return ExportReport(path=path, precision=self.precision, details={"MiB": mebibytes(path)})
@@ -62,8 +69,9 @@ class ArchiveExporter(Exporter):
             with quiet():
                 module = torch.export.load(os.fspath(path)).module()
         except Exception as error:
-            raise ExportError(_damaged(path, error)) from error
-        return Program(path, manifest.inputs, manifest.outputs, lambda inputs: module(**inputs))
+            # A cut archive may have a manifest all the same: its weights are an archive inside it.
+            raise damaged(path, _FILE_TYPE, error) from error
+        return ExportedFile(path, manifest, lambda inputs: module(**inputs))
 
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
@@ -75,20 +83,6 @@ class ArchiveExporter(Exporter):
 
 
 def _manifest(path: Path) -> Manifest:
-    """The manifest among the extra files of an archive, which is a zip file."""
-    try:
-        with zipfile.ZipFile(existing(path, "pt2")) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{NAME}")]
-            text = archive.read(names[0]) if names else b""
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ExportError(_damaged(path, error)) from error
-    if not text:
-        raise ExportError(
-            f"{path}: an archive that is damaged, or is not of this exporter: it has no {NAME} that names its inputs "
-            "and outputs; export the model again"
-        )
-    return Manifest.read(text, path)
-
-
-def _damaged(path: Path, error: BaseException) -> str:
-    return f"{path}: not a torch.export archive, or damaged ({first_line(error)}); export the model again"
+    return read_archived_manifest(
+        path, "pt2", file_type=_FILE_TYPE, foreign="an archive that is damaged, or is not of this exporter"
+    )

@@ -15,6 +15,7 @@ NEUROPBR_API = 1
 class Options:
     """How the program is stored."""
 
+    # Off by default, as a frozen program can no longer be moved to a GPU.
     optimize: Annotated[
         bool,
         Meta(description="Freeze weights into the program and optimise it for inference; it then runs on a CPU only."),
@@ -30,6 +31,7 @@ def exporter_options() -> type[Options]:
 @hookimpl
 def create_exporter(options: Options) -> "Exporter":
     """Build the exporter."""
+    # Imported on use, so that listing and checking plugins load neither torch nor a converter.
     from neuropbr_exporters.torchscript.exporter import TorchScriptExporter
 
     return TorchScriptExporter(options)

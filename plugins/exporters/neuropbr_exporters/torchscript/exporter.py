@@ -7,7 +7,6 @@ manifest.
 
 import io
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +16,26 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec, Maps
-from neuropbr_core.errors import ExportError
-from neuropbr_exporters.manifest import NAME, Manifest
-from neuropbr_exporters.program import MapsOnly, Program, conversion, existing, first_line, mebibytes, written_aside
+from neuropbr_exporters.files import (
+    MANIFEST_NAME,
+    ExportedFile,
+    Manifest,
+    damaged,
+    mebibytes,
+    read_archived_manifest,
+    written_aside,
+)
+from neuropbr_exporters.graphs import MapsOnly, conversion
 from neuropbr_exporters.torchscript import Options
+
+_FILE_TYPE = "a TorchScript file"
 
 
 class TorchScriptExporter(Exporter):
     """Writes TorchScript by tracing.
 
-    Tracing records the operators that run on the example inputs; a branch on an input's values would be frozen the way
-    it went. Generators have none, and the core compares the file with the model on other inputs.
+    Tracing records the operators that run on the example inputs. A branch on an input's values would be fixed to the
+    side that the example took; generators have none, and the core compares the file with the model on other inputs.
 
     Args:
         options: How the program is stored.
@@ -39,12 +47,12 @@ class TorchScriptExporter(Exporter):
         self.options = options
 
     def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
-        """Write `generator` to `path`; a file that stands there is replaced only when the new one is complete.
+        """Write `generator` to `path`; a file of that name is replaced only when the new one is complete.
 
         Args:
             generator: In eval mode, on the CPU.
             spec: Inputs, outputs and metadata.
-            path: The file; missing folders are made.
+            path: The file; missing folders are created.
 
         Returns:
             What was written; precision is always `fp32`.
@@ -52,10 +60,17 @@ class TorchScriptExporter(Exporter):
         Raises:
             ExportError: The model cannot be traced, lacks one of the outputs, or the file cannot be written.
         """
-        program = self._trace(generator, spec)
-        content = io.BytesIO()  # libtorch ends the process when it cannot write to a file
+        wrapper = MapsOnly(generator, spec.outputs).eval()
+        program: torch.jit.ScriptModule
+        with conversion("torchscript"), _quiet(), torch.no_grad():
+            # No check by a second trace: the core compares the file itself with the model, on other inputs.
+            program = torch.jit.trace(wrapper, example_kwarg_inputs=spec.inputs, check_trace=False)  # type: ignore[no-untyped-call]
+            if self.options.optimize:
+                program = torch.jit.freeze(program)
+        # To memory first: libtorch ends the process when it cannot write to a file.
+        content = io.BytesIO()
         with _quiet():
-            torch.jit.save(program, content, _extra_files={NAME: Manifest.of(spec).text()})
+            torch.jit.save(program, content, _extra_files={MANIFEST_NAME: Manifest.of(spec).text()})
         with written_aside(path) as aside:
             aside.write_bytes(content.getbuffer())
         details = {"optimized": str(self.options.optimize).lower(), "MiB": mebibytes(path)}
@@ -70,10 +85,11 @@ class TorchScriptExporter(Exporter):
         manifest = _manifest(path)
         try:
             with _quiet():
+                # On the CPU, wherever the tensors were saved from: verification compares there.
                 program = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError, OSError) as error:
-            raise ExportError(_damaged(path, error)) from error
-        return Program(path, manifest.inputs, manifest.outputs, lambda inputs: program(**inputs))
+            raise damaged(path, _FILE_TYPE, error) from error
+        return ExportedFile(path, manifest, lambda inputs: program(**inputs))
 
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
@@ -83,39 +99,18 @@ class TorchScriptExporter(Exporter):
         """
         return _manifest(path).metadata
 
-    def _trace(self, generator: nn.Module, spec: ExportSpec) -> torch.jit.ScriptModule:
-        wrapper = MapsOnly(generator, spec.outputs).eval()
-        program: torch.jit.ScriptModule
-        with conversion("torchscript"), _quiet(), torch.no_grad():
-            program = torch.jit.trace(wrapper, example_kwarg_inputs=spec.inputs, check_trace=False)  # type: ignore[no-untyped-call]
-            if self.options.optimize:
-                program = torch.jit.freeze(program)
-        return program
-
 
 def _manifest(path: Path) -> Manifest:
-    """The manifest of a file: a TorchScript file is a zip archive with our text among its extra files."""
-    try:
-        with zipfile.ZipFile(existing(path, "torchscript")) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{NAME}")]
-            text = archive.read(names[0]) if names else b""
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ExportError(_damaged(path, error)) from error
-    if not text:
-        raise ExportError(
-            f"{path}: a TorchScript file, but not one of this exporter: it has no {NAME} that names its inputs and "
-            "outputs; export the model again"
-        )
-    return Manifest.read(text, path)
-
-
-def _damaged(path: Path, error: BaseException) -> str:
-    return f"{path}: not a TorchScript file, or damaged ({first_line(error)}); export the model again"
+    foreign = "a TorchScript file, but not one of this exporter"
+    return read_archived_manifest(path, "torchscript", file_type=_FILE_TYPE, foreign=foreign)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the deprecation of `torch.jit`, and tracing's remarks on sizes that become constants, as they should."""
+    """Suppress the deprecation of `torch.jit`, and the warnings about sizes that become constants, as they should.
+
+    All other warnings pass: an unexpected one while tracing may mean a wrong file.
+    """
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r"`?torch\.jit", category=category)

@@ -32,9 +32,9 @@ class Operation:
 
     Attributes:
         name: Unique in the program; converters derive it from the node of the source model.
-        kind: What it does: `conv`, `relu`, …
+        kind: What it computes: `conv`, `relu`, …
         arguments: Its arguments by parameter.
-        outputs: What it makes.
+        outputs: The variables that it assigns.
     """
 
     name: str
@@ -45,18 +45,28 @@ class Operation:
     @property
     def reads(self) -> tuple[str, ...]:
         """Names of all that it reads, constants included."""
-        values = self.arguments.values()
-        return tuple(name for value in values for name in ((value,) if isinstance(value, str) else value))
+        names: list[str] = []
+        for argument in self.arguments.values():
+            if isinstance(argument, str):
+                names.append(argument)
+            else:
+                names.extend(argument)
+        return tuple(names)
+
+    @property
+    def dtypes(self) -> set[str]:
+        """Types of its outputs."""
+        return {output.dtype for output in self.outputs}
 
 
 @dataclass(frozen=True)
-class Program:
-    """A whole program.
+class MilProgram:
+    """A whole program in Core ML's intermediate language, MIL.
 
     Attributes:
-        inputs: What it takes.
+        inputs: The variables that a caller assigns.
         operations: In an order in which they can run.
-        outputs: Names of what it returns.
+        outputs: Names of the variables that it returns.
         constants: Values of constants by name.
     """
 
@@ -68,10 +78,15 @@ class Program:
     @property
     def last_uses(self) -> list[set[str]]:
         """For each operation, the variables that nothing reads after it."""
+        # From the end: the first reader that is met is the last one to run. Outputs and constants outlive them all.
         alive = set(self.outputs) | self.constants.keys()
-        dying: list[set[str]] = []
+        last_uses: list[set[str]] = []
         for operation in reversed(self.operations):
-            touched = {*operation.reads, *(output.name for output in operation.outputs)}
-            dying.append(touched - alive)
+            touched = set(operation.reads)
+            # What an operation assigns and nothing reads can be dropped at once, too.
+            for output in operation.outputs:
+                touched.add(output.name)
+            last_uses.append(touched - alive)
             alive |= touched
-        return dying[::-1]
+        last_uses.reverse()
+        return last_uses
