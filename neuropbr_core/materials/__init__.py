@@ -20,6 +20,7 @@
     pose          focal length and pose of real cameras from their homographies
     procedural    materials out of noise: bricks, metals, woods, cloths, …
     sampling      random numbers from one generator
+    vectors       lengths and unit vectors
 
 Conventions, the same in every module:
 

@@ -24,7 +24,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+
+from neuropbr_core.materials.vectors import unit
 
 DIELECTRIC_F0 = 0.04
 """Reflectance of a dielectric at normal incidence (index of refraction 1.5)."""
@@ -186,7 +187,7 @@ def brdf(
     # Rounding may take a cosine of unit vectors above 1, which Schlick's weight would answer with a negative number.
     n_dot_l = n_dot_l.clamp(_MIN_COSINE, 1)
     n_dot_v = n_dot_v.clamp(_MIN_COSINE, 1)
-    half = F.normalize(view + light, dim=-3)
+    half = unit(view + light)
     n_dot_h = dot(normal, half).clamp(0, 1)
     v_dot_h = dot(view, half).clamp(0, 1)
     alpha = material.roughness * material.roughness  # Burley's remapping: equal steps of roughness look equal

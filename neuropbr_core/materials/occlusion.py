@@ -18,6 +18,7 @@ from neuropbr_core.materials.color import luminance
 from neuropbr_core.materials.environments import Environment
 from neuropbr_core.materials.sampling import uniform
 from neuropbr_core.materials.sphere import directions, shrink, solid_angles
+from neuropbr_core.materials.vectors import length
 
 # The shadow is computed for x and y from -1 to 1, twice the tile, because tilted photos show more than the tile.
 _EXTENT = 1.0
@@ -263,7 +264,7 @@ def _pass_by(capsule: Float[Tensor, "7"], origins: Tensor, rays: Tensor, softnes
     distance = ((lean * beside - ahead * squared) / (squared - lean * lean).clamp_min(1e-9)).clamp_min(0)
     place = ((lean * distance + beside) / squared).clamp(0, 1)
     distance = (lean * place - ahead).clamp_min(0)
-    gap = torch.linalg.vector_norm(offset + rays * distance - along * place, dim=0, keepdim=True) - radius
+    gap = length(offset + rays * distance - along * place, dim=0) - radius
     # The edge's width is an angle, so it grows with the distance along the ray.
     passed: Tensor = 0.5 + gap / (2 * softness * distance.clamp_min(1e-6))
     return passed.clamp(0, 1)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from neuropbr_core.materials.color import srgb_to_linear
 from neuropbr_core.materials.ggx import brdf, dot, reflectance
+from neuropbr_core.materials.vectors import unit
 
 Position = tuple[float, float, float]
 
@@ -53,7 +53,7 @@ def relight(maps: Mapping[str, Tensor], relighting: Relighting) -> Float[Tensor,
     points = torch.stack((columns, rows, torch.zeros_like(rows)))
     to_lamp = torch.tensor(relighting.lamp, device=device).view(3, 1, 1) - points
     to_eye = torch.tensor(relighting.eye, device=device).view(3, 1, 1) - points
-    light = F.normalize(to_lamp, dim=-3)
+    light = unit(to_lamp)
     normal = maps["normal"].float()
     material = reflectance(srgb_to_linear(albedo), maps["roughness"].float(), maps["metallic"].float())
     cosine = dot(normal, light).clamp_min(0)
@@ -61,7 +61,7 @@ def relight(maps: Mapping[str, Tensor], relighting: Relighting) -> Float[Tensor,
     squared = sum(value * value for value in relighting.lamp)
     intensity = math.pi * squared * math.sqrt(squared) / relighting.lamp[2]
     falloff = intensity / dot(to_lamp, to_lamp)
-    return brdf(material, normal, F.normalize(to_eye, dim=-3), light) * cosine * falloff
+    return brdf(material, normal, unit(to_eye), light) * cosine * falloff
 
 
 def heldout_relightings(count: int = 8) -> tuple[Relighting, ...]:

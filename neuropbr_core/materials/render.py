@@ -15,6 +15,7 @@ from neuropbr_core.materials.ggx import DIELECTRIC_F0, brdf, diffuse_transmissio
 from neuropbr_core.materials.occlusion import Occlusion, diffuse_share, specular_share
 from neuropbr_core.materials.split_sum import specular_scale_bias
 from neuropbr_core.materials.surface import Point, Surface, look_up
+from neuropbr_core.materials.vectors import unit
 
 SUPERSAMPLING = 2
 """Rays along each side of a pixel."""
@@ -127,7 +128,7 @@ def shade(point: Point, to_lens: Float[Tensor, "3 H W"], lighting: Lighting) -> 
     flash = brdf(material, point.normal, view, view) * (lighting.flash * n_dot_v / squared_distance)
     n_dot_v = n_dot_v.clamp(0, 1)
     # Clamping bends the mirrored vector of normals that face away, hence the normalization.
-    reflected = F.normalize(2 * n_dot_v * point.normal - view, dim=0)
+    reflected = unit(2 * n_dot_v * point.normal - view)
     # Light that enters the dielectric and leaves it by the coupled term; `material.diffuse` is 0 for metals.
     leaving = diffuse_transmission(n_dot_v) * ((1 - DIELECTRIC_F0) / math.pi)
     diffuse = diffuse_light(environment, point.normal) * material.diffuse * leaving

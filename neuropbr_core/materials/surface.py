@@ -12,6 +12,7 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.color import srgb_to_linear
 from neuropbr_core.materials.ggx import Reflectance, reflectance
+from neuropbr_core.materials.vectors import unit
 
 
 class Surface(NamedTuple):
@@ -92,4 +93,4 @@ def look_up(surface: Surface, u: Float[Tensor, "H W"], v: Float[Tensor, "H W"]) 
     row = (torch.remainder(v, 1) * height + 1) * (2 / (height + 2)) - 1
     grid = torch.stack((column, row), dim=-1)[None]
     values = F.grid_sample(surface.texels, grid, padding_mode="border", align_corners=False)[0]
-    return Point(reflectance(values[:3], values[3:4], values[4:5]), F.normalize(values[5:], dim=0))
+    return Point(reflectance(values[:3], values[3:4], values[4:5]), unit(values[5:]))

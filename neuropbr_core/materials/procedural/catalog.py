@@ -18,7 +18,8 @@ from neuropbr_core.materials.procedural.textiles import carbon, fabric, knit, le
 from neuropbr_core.materials.procedural.wood import parquet, planks
 
 REVISION = 2
-"""Raised whenever a kind and a seed give different maps than before, so that stored renderings are known to be old."""
+"""Raised whenever a kind and a seed give maps that differ from before by more than rounding, so that stored renderings
+are known to be old."""
 MIN_SAMPLES = 512
 """Fewest samples a side on which a tile is evaluated."""
 

@@ -7,7 +7,8 @@ positions share a unit (tiles), which makes slopes independent of the number of 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+
+from neuropbr_core.materials.vectors import unit
 
 
 def slopes(height: Float[Tensor, "S S"]) -> Float[Tensor, "2 S S"]:
@@ -39,4 +40,4 @@ def normals(slope: Float[Tensor, "2 S S"]) -> Float[Tensor, "3 S S"]:
     Source: the normal of a graph z = h(x, y); Blinn 1978, "Simulation of Wrinkled Surfaces", for a flat base.
     """
     up = torch.ones_like(slope[:1])
-    return F.normalize(torch.cat((-slope, up)), dim=0)
+    return unit(torch.cat((-slope, up)))
