@@ -1,4 +1,4 @@
-"""Views back into the texture frame, and where the camera is seen from there.
+"""Alignment: photos are resampled into the texture frame, where each texel's direction to the camera is known.
 
 All arithmetic on coordinates is elementwise and in float32: matrix products would lose digits under autocast or TF32.
 """
@@ -11,16 +11,25 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-_PIXEL_SLACK = 1e-3
-"""Pixels by which a tap may leave a view, so that rounding does not hide border pixels that coincide with it."""
+from neuropbr_core.materials.vectors import unit
 
+# Pixels by which a tap may leave a view. Without slack, rounding would hide border pixels that coincide exactly.
+_PIXEL_SLACK = 1e-3
+# Bounds the cost of a warp: 8 × 8 taps a pixel.
 _MOST_TAPS = 8
+# Perspective makes the fineness of views vary by about this share of a tap, so a smaller shortage adds no tap.
 _LEEWAY = 0.15
-"""Missing points, as a share of one, that do not call for another: perspective makes fineness vary by that much."""
 
 
 def identity_frame(batch: int) -> Float[Tensor, "B 3 3"]:
-    """The frame of a crop that is the whole texture, unturned."""
+    """Return the frame of a crop that is the whole texture, neither flipped nor turned.
+
+    Args:
+        batch: Number of samples B.
+
+    Returns:
+        Identity matrices, float32 on the CPU.
+    """
     return torch.eye(3).repeat(batch, 1, 1)
 
 
@@ -40,12 +49,14 @@ def warp_views(
         homographies: Texture to view, one for each view.
         frame: Crop to texture, one for each sample.
         size: Side of the crop in pixels.
-        taps: Points along each side of a pixel; `taps_needed` says how many keep views finer than the crop from
-            aliasing.
+        taps: Points along each side of a pixel, at least 1; `taps_needed` computes how many prevent aliasing when views
+            are finer than the crop.
 
     Returns:
-        The aligned views, 0 where a view does not see the crop, and the mask of what it sees: 1 where the point is in
-        front of the camera and all four pixels that are blended lie in the view, else 0.
+        The aligned views, in the range of `views` and 0 where a view does not show the crop; and the visibility mask: 1
+        where the pixel's centre is in front of the camera and all four blended pixels are inside the view, else 0.
+
+    Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 2.3 (transfer of points by a homography).
     """
     height, width = views.shape[-2:]
     to_view = _compose(homographies.float(), frame.float()[:, None])
@@ -56,8 +67,11 @@ def warp_views(
         aligned = _sample(views, column, row, visible)
     else:
         aligned = torch.zeros_like(views[..., :1, :1]).repeat(1, 1, 1, size, size)
-        for down, right in itertools.product(_offsets(taps, size), repeat=2):
+        # Positions of the taps along a side of a pixel, from its centre, as shares of the crop's side.
+        offsets = [((tap + 0.5) / taps - 0.5) / size for tap in range(taps)]
+        for down, right in itertools.product(offsets, repeat=2):
             column, row, _ = _view_pixels(to_view, (centres[0] + right, centres[1] + down), (height, width))
+            # The centre's visibility holds for all taps; a tap beyond the border repeats the border's pixel.
             aligned += _sample(views, column, row, visible) / taps**2
     mask = visible[:, :, None].to(views.dtype)
     return aligned * mask, mask
@@ -66,28 +80,33 @@ def warp_views(
 def taps_needed(
     homographies: Float[Tensor, "B V 3 3"], frame: Float[Tensor, "B 3 3"], sides: tuple[int, int], size: int
 ) -> int:
-    """How many points along each side of a crop's pixel keep views that are finer than the crop from aliasing.
+    """Compute how many points along each side of a crop's pixel prevent aliasing when views are finer than the crop.
 
-    Interpolation spreads each point over two pixels of the view, so half as many points as the view is finer are
-    enough, and more would only blur (`benchmarks/view_size.py`).
+    Bilinear interpolation spreads each point over two pixels of the view. Half as many points as view pixels are
+    therefore enough, and more would only blur (`benchmarks/view_size.py`).
 
     Args:
-        homographies: Texture to view; on the CPU, or reading the answer waits for the device.
+        homographies: Texture to view. Keep them on the CPU: otherwise this function waits for the device.
         frame: Crop to texture.
         sides: Height and width of the views in pixels.
         size: Side of the crop in pixels.
 
     Returns:
-        Half the mean fineness of the views at the crop's centre, rounded up, from 1 to 8.
+        Half the number of view pixels along a crop pixel's side, averaged over the views at the crop's centre, rounded
+        up, from 1 to 8.
     """
     to_view = _compose(homographies.float(), frame.float()[:, None])
     middle = torch.full((1, 1), 0.5, device=to_view.device)
     step = 0.5 / size
-    corner, right, below = (
-        torch.stack(_view_pixels(to_view, (middle + x, middle + y), sides)[:2])
-        for x, y in ((0.0, 0.0), (step, 0.0), (0.0, step))
-    )
-    (a, c), (b, d) = (right - corner) * 2, (below - corner) * 2
+    positions = []
+    for x, y in ((0.0, 0.0), (step, 0.0), (0.0, step)):
+        column, row, _ = _view_pixels(to_view, (middle + x, middle + y), sides)
+        positions.append(torch.stack((column, row)))
+    corner, right, below = positions
+    # Columns of the Jacobian from crop pixels to view pixels; the steps were half a pixel, hence the factor.
+    a, c = (right - corner) * 2
+    b, d = (below - corner) * 2
+    # A determinant is a ratio of areas, so its root is a ratio of lengths. A view from behind gives no number: count 0.
     fineness = (a * d - b * c).abs().sqrt().nan_to_num(0.0, 0.0, 0.0).mean()
     return min(max(1, math.ceil(float(fineness) / 2 - _LEEWAY)), _MOST_TAPS)
 
@@ -95,32 +114,34 @@ def taps_needed(
 def view_directions(
     positions: Float[Tensor, "B V 3"], frame: Float[Tensor, "B 3 3"], size: int
 ) -> Float[Tensor, "B V 3 S S"]:
-    """Unit vectors from each point of a crop to each camera, in the tangent space of the crop.
+    """Compute unit vectors from each pixel of a crop to each camera, in the tangent space of the crop.
 
     Args:
-        positions: Cameras in world units.
+        positions: Cameras (x, y, z) in world units, z > 0.
         frame: Crop to texture, one for each sample.
         size: Side of the crop in pixels.
 
     Returns:
-        Unit vectors. A flipped or turned crop has them flipped or turned as its normals are.
+        Unit vectors, float32. Flips and turns of the crop apply to them as they apply to its normals.
     """
     u, v, _ = _transform(frame.float(), _pixel_centres(size, positions.device))
+    # From texture coordinates to the world: v points down, y up.
     points = torch.stack((u - 0.5, 0.5 - v, torch.zeros_like(u)), dim=1)
-    towards = F.normalize(positions.float()[..., None, None] - points[:, None], dim=2)
+    towards = unit(positions.float()[..., None, None] - points[:, None])
     return vectors_in_crop(towards, frame)
 
 
 def vectors_in_crop(vectors: Float[Tensor, "B V 3 H W"], frame: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B V 3 H W"]:
-    """Express vectors given in the texture's tangent space in the crop's.
+    """Convert vectors from the texture's tangent space to the crop's.
 
     Args:
-        vectors: x along +u, y against +v, z off the surface, of the texture.
+        vectors: Vectors along the texture's axes: x along +u, y against +v, z off the surface; any length.
         frame: Crop to texture, one for each sample.
 
     Returns:
-        The same vectors by the crop's axes: lengths are kept, flips and turns are applied.
+        The same vectors along the crop's axes. Flips and turns are applied; lengths do not change.
     """
+    # Normalized columns drop the window's scale and keep the turn and the flip.
     axes = F.normalize(frame.float()[:, :2, :2], dim=1)
     right, down = axes[:, None, :, :, None, None].unbind(dim=3)
     x, y, z = vectors.unbind(dim=2)
@@ -136,6 +157,7 @@ def _pixel_centres(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _compose(left: Float[Tensor, "*#batch 3 3"], right: Float[Tensor, "*#batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    # A matrix product written as a sum: `@` would run in bfloat16 or TF32 when training does.
     return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)
 
 
@@ -148,14 +170,9 @@ def _transform(matrix: Float[Tensor, "*batch 3 3"], points: tuple[Tensor, Tensor
 
 
 def _view_pixels(to_view: Tensor, points: tuple[Tensor, Tensor], sides: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Column, row and depth in each view of points of the crop; whole numbers are pixel centres."""
+    """Return column, row and depth of the crop's points in each view; whole numbers are pixel centres."""
     x, y, w = _transform(to_view, points)
     return x / w * sides[1] - 0.5, y / w * sides[0] - 0.5, w
-
-
-def _offsets(taps: int, size: int) -> list[float]:
-    """Where the taps along a side of a pixel lie, from its centre, as shares of the crop."""
-    return [((tap + 0.5) / taps - 0.5) / size for tap in range(taps)]
 
 
 def _sample(views: Tensor, column: Tensor, row: Tensor, visible: Tensor) -> Float[Tensor, "B V C S S"]:

@@ -1,4 +1,4 @@
-"""Pinhole cameras with square pixels over the texture tile, and how a person holds a phone over it."""
+"""Pinhole cameras with square pixels over the texture tile, placed as a person holds a phone."""
 
 import math
 from typing import NamedTuple
@@ -9,13 +9,17 @@ from torch import Tensor
 
 from neuropbr_core.materials.sampling import uniform
 
+# Ranges of the angle between the optical axis and the plane's normal, for the first and for the other photos.
 _OVERHEAD_TILT = (0.0, math.radians(5))
 _SIDE_TILT = (math.radians(20), math.radians(40))
+# Largest turn of a photo about its optical axis, to either side: hands do not hold phones exactly upright.
 _ROLL = math.radians(3)
+# Focal lengths in sides of the photo: 49° to 31° across, which a square crop leaves of a phone's main lens.
 _FOCAL = (1.1, 1.8)
-"""Focal lengths in sides of the photo: 49° to 31° across, what is left of a phone's main lens in a square crop."""
+# Share of the photo's side that the tile takes. Overhead photos show the whole tile; tilted ones may cut its corners.
 _OVERHEAD_FILL = (0.92, 0.99)
 _SIDE_FILL = (0.95, 1.08)
+# The framing is a fixed-point iteration; after ten steps homographies are within 1e-4 of its limit.
 _FRAMING_STEPS = 10
 _CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
 
@@ -47,47 +51,50 @@ def look_at(position: Float[Tensor, "3"], aim: Float[Tensor, "2"], focal: float,
 
     Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 6.1 and 8.1.1 (camera and a world plane).
     """
-    axes = _view_axes(position, aim, roll)
-    to_world = position.new_tensor([[1.0, 0.0, -0.5], [0.0, -1.0, 0.5], [0.0, 0.0, 0.0]])
-    lens = position.new_tensor([[focal, 0.0, 0.5], [0.0, -focal, 0.5], [0.0, 0.0, 1.0]])
-    offset = to_world - torch.outer(position, position.new_tensor([0.0, 0.0, 1.0]))
-    homography = lens @ axes @ offset
-    depth_of_centre = homography[2] @ position.new_tensor([0.5, 0.5, 1.0])
-    return Camera(homography / depth_of_centre, position)
-
-
-def _view_axes(position: Float[Tensor, "3"], aim: Float[Tensor, "2"], roll: float) -> Float[Tensor, "3 3"]:
-    """Rows: right, up and forward of the camera in the world."""
     forward = torch.cat((aim, aim.new_zeros(1))) - position
     forward = forward / forward.norm()
     right = torch.linalg.cross(forward, position.new_tensor([0.0, 1.0, 0.0]))
     right = right / right.norm()
     up = torch.linalg.cross(right, forward)
-    cos, sin = math.cos(roll), math.sin(roll)
-    return torch.stack((cos * right - sin * up, sin * right + cos * up, forward))
+    cos = math.cos(roll)
+    sin = math.sin(roll)
+    # Rows are the camera's right, up and forward in the world, so this matrix takes the world to the camera.
+    axes = torch.stack((cos * right - sin * up, sin * right + cos * up, forward))
+    # A point of the plane needs no z, so its third column is free for the translation: one 3×3 matrix is enough.
+    to_world = position.new_tensor([[1.0, 0.0, -0.5], [0.0, -1.0, 0.5], [0.0, 0.0, 0.0]])
+    offset = to_world - torch.outer(position, position.new_tensor([0.0, 0.0, 1.0]))
+    # The second row is negative because y points down in a photo.
+    lens = position.new_tensor([[focal, 0.0, 0.5], [0.0, -focal, 0.5], [0.0, 0.0, 1.0]])
+    homography = lens @ axes @ offset
+    # A homography has no scale of its own; dividing by the centre's depth makes w positive in front of the camera.
+    depth_of_centre = homography[2] @ position.new_tensor([0.5, 0.5, 1.0])
+    return Camera(homography / depth_of_centre, position)
 
 
 def project(homography: Float[Tensor, "3 3"], points: Float[Tensor, "N 2"]) -> Float[Tensor, "N 2"]:
-    """Apply a homography to points; with its inverse, take view points back to the texture.
+    """Apply a homography to points. The inverse homography takes view points back to the texture.
 
     Args:
-        homography: From the frame of `points` to another.
-        points: Coordinates in the first frame.
+        homography: From the coordinates of `points` to other coordinates.
+        points: Coordinates to transform, such as texture coordinates in [0, 1].
 
     Returns:
-        Coordinates in the second frame.
+        The transformed coordinates, such as view coordinates in [0, 1].
+
+    Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 2.3.
     """
     moved = torch.cat((points, torch.ones_like(points[:, :1])), dim=1) @ homography.T
     return moved[:, :2] / moved[:, 2:]
 
 
 def sample_cameras(generator: torch.Generator, views: int) -> list[Camera]:
-    """Draw the cameras of one capture by hand-held phone.
+    """Draw the cameras of one hand-held capture.
 
-    One lens for all. The first view is taken from nearly straight above (tilt up to 5°) and shows the whole tile; each
-    other one is tilted by 20 to 40° towards a side of its own and moved until the tile about fills the photo. Sides lie
-    a third of a circle apart for up to four views, then evenly, so that two tilted views never oppose each other: a
-    pair of opposite flashes would tell slopes along one axis only. The photo stays upright within 3°.
+    All photos share one lens. The first is taken from nearly straight above (tilt up to 5°) and shows the whole tile.
+    Each of the others is tilted by 20 to 40° towards its own side, from a distance at which the tile about fills the
+    photo. Sides are a third of a circle apart for up to four views and evenly spaced for more, so that the first two
+    tilted views never oppose each other: two opposite flashes would show slopes along one axis only. Photos are upright
+    within 3°.
 
     Args:
         generator: Source of all randomness, on the CPU.
@@ -99,18 +106,19 @@ def sample_cameras(generator: torch.Generator, views: int) -> list[Camera]:
     focal = uniform(generator, *_FOCAL)
     around = uniform(generator, 0.0, 2 * math.pi)
     step = _side_step(views)
-    cameras = [_hand_held(generator, focal, around, overhead=True)]
+    cameras = [_hand_held(generator, focal, around, _OVERHEAD_TILT, _OVERHEAD_FILL)]
     for side in range(views - 1):
+        # A person walks around the tile about evenly: a quarter of a step to either side.
         azimuth = around + step * (side + uniform(generator, -0.25, 0.25))
-        cameras.append(_hand_held(generator, focal, azimuth, overhead=False))
+        cameras.append(_hand_held(generator, focal, azimuth, _SIDE_TILT, _SIDE_FILL))
     return cameras
 
 
 def nominal_cameras(views: int) -> list[Camera]:
-    """The usual capture: the middle of everything that `sample_cameras` draws.
+    """Return the cameras of a usual capture, each parameter in the middle of the range of `sample_cameras`.
 
-    The first view is taken from straight above, the next one tilted by 30° towards +x, the others as far and spread
-    evenly, counter-clockwise.
+    The first is taken from straight above. The second is tilted by 30° towards +x, and the others by as much
+    towards evenly spaced sides, counter-clockwise.
 
     Args:
         views: Number of cameras, at least 1.
@@ -118,11 +126,12 @@ def nominal_cameras(views: int) -> list[Camera]:
     Returns:
         The cameras, float32 on the CPU.
     """
-    focal, tilt = _middle(_FOCAL), _middle(_SIDE_TILT)
-    cameras = [_towards(0.0, 0.0, focal, _middle(_OVERHEAD_FILL), 0.0)]
+    focal = _middle(_FOCAL)
+    tilt = _middle(_SIDE_TILT)
+    fill = _middle(_SIDE_FILL)
     step = _side_step(views)
-    cameras += [_towards(tilt, side * step, focal, _middle(_SIDE_FILL), 0.0) for side in range(views - 1)]
-    return cameras
+    overhead = _towards(0.0, 0.0, focal, _middle(_OVERHEAD_FILL), 0.0)
+    return [overhead, *(_towards(tilt, side * step, focal, fill, 0.0) for side in range(views - 1))]
 
 
 def _middle(bounds: tuple[float, float]) -> float:
@@ -130,34 +139,41 @@ def _middle(bounds: tuple[float, float]) -> float:
 
 
 def _side_step(views: int) -> float:
-    """Angle between the sides of two tilted views."""
+    """Return the angle between the azimuths of two neighbouring tilted views."""
+    # With two tilted views, half a circle would make them opposite; a third is the widest step that is drawn.
     return 2 * math.pi / max(views - 1, 3)
 
 
-def _hand_held(generator: torch.Generator, focal: float, azimuth: float, *, overhead: bool) -> Camera:
-    tilt = uniform(generator, *(_OVERHEAD_TILT if overhead else _SIDE_TILT))
-    fill = uniform(generator, *(_OVERHEAD_FILL if overhead else _SIDE_FILL))
+def _hand_held(
+    generator: torch.Generator,
+    focal: float,
+    azimuth: float,
+    tilts: tuple[float, float],
+    fills: tuple[float, float],
+) -> Camera:
+    tilt = uniform(generator, *tilts)
+    fill = uniform(generator, *fills)
     roll = uniform(generator, -_ROLL, _ROLL)
     return _towards(tilt, azimuth, focal, fill, roll)
 
 
 def _towards(tilt: float, azimuth: float, focal: float, fill: float, roll: float) -> Camera:
+    """Move the camera along a direction and aim it until the tile's bounding box is centred and its side is `fill`."""
+    # In float64, so that the repeated inversions cost no digits of the float32 result.
     direction = torch.tensor(
         [math.sin(tilt) * math.cos(azimuth), math.sin(tilt) * math.sin(azimuth), math.cos(tilt)], dtype=torch.float64
     )
-    camera = _frame_tile(direction, focal, fill, roll)
-    return Camera(camera.homography.float(), camera.position.float())
-
-
-def _frame_tile(direction: Float[Tensor, "3"], focal: float, fill: float, roll: float) -> Camera:
-    """Move along `direction` and aim until the tile's bounding box is centred and its longer side is `fill`."""
     corners = direction.new_tensor(_CORNERS)
-    distance, aim = focal / fill, direction.new_zeros(2)
+    distance = focal / fill
+    aim = direction.new_zeros(2)
     for _ in range(_FRAMING_STEPS):
         camera = look_at(direction * distance, aim, focal, roll)
-        seen = project(camera.homography, corners)
-        low, high = seen.amin(0), seen.amax(0)
+        projected = project(camera.homography, corners)
+        low = projected.amin(0)
+        high = projected.amax(0)
         centre = project(torch.linalg.inv(camera.homography), ((low + high) / 2)[None])[0]
         aim = torch.stack((centre[0] - 0.5, 0.5 - centre[1]))
+        # A picture's size is about inversely proportional to the distance; the next step corrects the rest.
         distance *= float((high - low).max()) / fill
-    return look_at(direction * distance, aim, focal, roll)
+    camera = look_at(direction * distance, aim, focal, roll)
+    return Camera(camera.homography.float(), camera.position.float())

@@ -1,11 +1,10 @@
-"""What a phone records of a material: several photos, one light, one exposure, sensor noise and 8 bits."""
+"""Synthetic captures: several photos of a material under one light, with exposure, sensor noise and 8 bits."""
 
 import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from neuropbr_core.materials.cameras import Camera, sample_cameras
@@ -26,19 +25,20 @@ from neuropbr_core.materials.surface import Surface, build_surface
 PROCEDURAL = "procedural"
 """Name of surroundings that are drawn instead of photographed."""
 EXPOSURE_STOPS = 0.15
-"""Largest error of a clean photo's exposure."""
+"""Largest error of a clean photo's exposure, in stops."""
+# Range of the environment's share of the light at the tile's centre when a flash gives the rest: a dim room.
 _AMBIENT = (0.13, 0.23)
-"""The environment's share of the light at the tile's centre, beside a flash."""
 
 
 class Scene(NamedTuple):
-    """What a capture is taken of, except the material.
+    """Cameras and light of a capture: everything except the material and the sensor.
 
     Attributes:
         cameras: The camera of each photo, on the CPU.
-        environment: Light from all around, on the CPU; it alone makes a white Lambertian card look like 1.
-        surroundings: Name of the radiance map that it came from, or `PROCEDURAL`.
-        step: How far the map is turned, in parts of 1 / `TURNS` of the circle.
+        environment: Light from all around, on the CPU, scaled so that under it alone a white Lambertian card has
+            radiance 1.
+        surroundings: Name of the radiance map behind the environment, or `PROCEDURAL`.
+        step: Turn of that map in units of 1 / `TURNS` of a circle.
         ambient: The environment's share of the light at the tile's centre in the first photo; the flash gives the rest.
     """
 
@@ -78,11 +78,11 @@ def render_capture(
         size: Side of the photos in pixels.
         generator: Source of cameras, light, exposure and noise; on the CPU.
         exposure: `grey_card` locks exposure for all photos so that a Lambertian card of reflectance 0.18 at the tile's
-            centre is recorded as 0.18 in the first one; `auto` sets each photo's mean luminance to 0.18, as a phone
-            left to itself does. Either errs by up to 0.15 stops.
+            centre is recorded as 0.18 in the first one. `auto` sets each photo's mean luminance to 0.18, as a phone's
+            automatic exposure does. Both add an error of up to 0.15 stops.
 
     Returns:
-        The capture.
+        The photos and their cameras.
 
     Raises:
         DataError: A map is missing, holds several materials, or differs in size.
@@ -92,7 +92,14 @@ def render_capture(
 
 
 def surface_for(maps: Mapping[str, Tensor], size: int) -> Surface:
-    """Make maps ready for photos of side `size`.
+    """Prepare maps for photos of a given size.
+
+    Args:
+        maps: Albedo, roughness, metallic and normal of one material, each `(1, C, H, W)` float in its range.
+        size: Side of the photos in pixels.
+
+    Returns:
+        The surface, on the device of the maps.
 
     Raises:
         DataError: A map is missing, holds several materials, or differs in size.
@@ -112,28 +119,45 @@ def draw_scene(
     Args:
         generator: Source of all randomness, on the CPU.
         views: Number of cameras, at least 1.
-        flash: Whether the flash gives 77 to 87 % of the light; without it the environment gives all.
-        environments: One of these, turned at random, is the environment; without any, one is drawn.
+        flash: Whether the flash gives 77 to 87 % of the light. Without it, the environment gives all of it.
+        environments: Environments by name, on the CPU, of which one is chosen and turned at random. Without any, the
+            environment is procedural.
+
+    Returns:
+        The scene, on the CPU.
     """
     cameras = sample_cameras(generator, views)
-    name, step = PROCEDURAL, 0
+    name = PROCEDURAL
+    step = 0
     if environments:
         name = list(environments)[int(uniform(generator, 0, len(environments)))]
         step = int(uniform(generator, 0, TURNS))
         environment = turn_environment(environments[name], step)
     else:
         environment = sample_environment(generator)
-    found = float(luminance(irradiance(environment.radiance).view(3, 1, 1)))
-    share = uniform(generator, *_AMBIENT) if flash else 1.0
-    return Scene(cameras, scale_environment(environment, math.pi / found), name, step, share)
+    received = float(luminance(irradiance(environment.radiance).view(3, 1, 1)))
+    share = 1.0
+    if flash:
+        share = uniform(generator, *_AMBIENT)
+    # A white Lambertian card has radiance E / π, which irradiance π makes 1.
+    return Scene(cameras, scale_environment(environment, math.pi / received), name, step, share)
 
 
 def light(scene: Scene) -> Lighting:
-    """The light of a scene, in units in which a white Lambertian card looks like 1 in the first photo.
+    """Return the light of a scene, in units in which a white Lambertian card has radiance 1 in the first photo.
 
-    The card lies at the tile's centre and receives irradiance π from flash and environment.
+    The card is at the tile's centre and receives irradiance π from flash and environment together.
+
+    Args:
+        scene: Cameras, environment and its share.
+
+    Returns:
+        Flash and environment, linear, on the CPU.
+
+    Source: the photometric distance law: a point source of intensity I gives irradiance I · cos θ / d².
     """
     first = scene.cameras[0].position
+    # E = flash · cos θ / d² with cos θ = z / d, solved for the flash: d³ / z.
     flash = math.pi * (1 - scene.ambient) * float(first.norm()) ** 3 / float(first[2])
     return Lighting(flash, scale_environment(scene.environment, scene.ambient))
 
@@ -145,7 +169,7 @@ def take_clean(
     generator: torch.Generator,
     exposure: Literal["grey_card", "auto"] = "grey_card",
 ) -> Tensor:
-    """Photograph a surface as a careful person does: no shadows, a clean lens, low sensitivity.
+    """Photograph a surface as a careful person does: without shadows, with a clean lens, at low sensitivity.
 
     Args:
         surface: The material, on the device to render on.
@@ -159,14 +183,11 @@ def take_clean(
     """
     lighting = light(scene).to(surface.texels.device)
     photos = torch.stack([render_view(surface, camera, lighting, size) for camera in scene.cameras])
-    exposed = _expose(photos, generator, exposure)
-    return encode_photos(add_noise(exposed, sample_noise(generator, clean=True), generator))
-
-
-def _expose(
-    photos: Float[Tensor, "V 3 S S"], generator: torch.Generator, exposure: Literal["grey_card", "auto"]
-) -> Float[Tensor, "V 3 S S"]:
-    """Scale photos that are in units of the white card."""
     if exposure == "grey_card":
-        return expose(photos, [uniform(generator, -EXPOSURE_STOPS, EXPOSURE_STOPS)] * len(photos))
-    return expose(meter(photos), [uniform(generator, -EXPOSURE_STOPS, EXPOSURE_STOPS) for _ in photos])
+        # The renderer's units are those of the white card already, and a locked exposure has one error for all photos.
+        stops = [uniform(generator, -EXPOSURE_STOPS, EXPOSURE_STOPS)] * len(photos)
+    else:
+        photos = meter(photos)
+        stops = [uniform(generator, -EXPOSURE_STOPS, EXPOSURE_STOPS) for _ in photos]
+    exposed = expose(photos, stops)
+    return encode_photos(add_noise(exposed, sample_noise(generator, clean=True), generator))

@@ -1,8 +1,8 @@
 """A careless capture: the same cameras and surroundings, with everything that goes wrong in practice.
 
-In the order of the light: people and clutter in a brighter room, a lens that is dirty, out of focus or shaken, an
-exposure and a white balance that are off in every photo, and a noisy sensor. What JPEG does follows where files are
-written.
+Effects are applied in the order in which light meets them: people and clutter in a brighter room; a lens that is dirty,
+out of focus or shaken; errors of exposure and white balance in every photo; a noisy sensor. JPEG compression is applied
+where files are written.
 """
 
 import math
@@ -14,35 +14,36 @@ from torch import Tensor
 
 from neuropbr_core.materials.capture import Scene, light
 from neuropbr_core.materials.lens import defocus, haze, shake, streak, vignette
-from neuropbr_core.materials.occlusion import Occlusion, draw_occlusions
+from neuropbr_core.materials.occlusion import draw_occlusions
 from neuropbr_core.materials.render import render_view
 from neuropbr_core.materials.sampling import uniform
 from neuropbr_core.materials.sensor import Noise, add_noise, balance, encode_photos, expose, sample_noise
 from neuropbr_core.materials.surface import Surface
 
+# Range of the environment's share of the light beside a flash, in a lit room: higher than that of a clean capture.
 _AMBIENT = (0.25, 0.5)
-"""The environment's share of the light beside a flash, in a lit room."""
+# From a messenger's recompression to a phone's own files.
 _JPEG_QUALITY = (50, 95)
 
 
 @dataclass(frozen=True)
 class Dirt:
-    """What goes wrong in one capture. Lists have an entry for each photo; 0 means that the effect is absent.
+    """All defects of one capture. Lists have an entry for each photo; 0 means that the effect is absent.
 
     Attributes:
-        ambient: The environment's share of the light.
-        photographer: Whether who holds the phone takes light away.
-        clutter: Other things in the light, 0 to 2.
-        haze: Share of the light that grease on the lens spreads, 0 to 0.25, and how far, in sides of the photo.
+        ambient: The environment's share of the light, 0.25 to 0.5, or 1 without a flash.
+        photographer: Whether the person who holds the phone blocks light.
+        clutter: Number of other things that block light, 0 to 2.
+        haze: Share of the light that grease on the lens spreads, 0 to 0.25; its radius in sides of the photo.
         streak: Share of the light that scratches drag out, 0 to 0.12; its length in sides; its angle in radians.
         defocus: Radius of the circle of confusion of each photo, 0 to 0.005 sides.
         shake: Length of the hand's path in each photo, 0 to 0.01 sides, and its angle in radians.
         vignette: tan² of the corners' angle, 0 to 0.15.
         exposure: Error of each photo's exposure, -0.6 to 0.6 stops.
-        warmth: Red over blue in each photo, -0.4 to 0.4 stops.
-        tint: Green over red and blue in each photo, -0.12 to 0.12 stops.
-        noise: Of a sensor pixel at ISO 200 to 3200.
-        jpeg: Quality of each photo's compression, 50 to 95.
+        warmth: Gain of red over blue in each photo, -0.4 to 0.4 stops.
+        tint: Gain of green over red and blue in each photo, -0.12 to 0.12 stops.
+        noise: Noise of a sensor pixel at ISO 200 to 3200.
+        jpeg: Quality of each photo's JPEG compression, 50 to 95.
     """
 
     ambient: float
@@ -61,19 +62,29 @@ class Dirt:
 
 
 def draw_dirt(generator: torch.Generator, scene: Scene) -> Dirt:
-    """Draw what goes wrong.
+    """Draw the defects of a capture.
 
     A lens keeps its dirt for all photos of a capture. Exposure and white balance drift from photo to photo around
-    errors that they share.
+    errors that all photos share.
 
     Args:
         generator: Source of all randomness, on the CPU.
-        scene: What the capture is taken of.
+        scene: Cameras and light of the capture.
+
+    Returns:
+        The defects, with an entry for each of the scene's cameras in its lists.
     """
     views = len(scene.cameras)
-    exposure, warmth, tint = (uniform(generator, -limit, limit) for limit in (0.4, 0.3, 0.08))
+    # The order of all draws below is part of the result: a seed would give another capture if it changed.
+    exposure = uniform(generator, -0.4, 0.4)
+    warmth = uniform(generator, -0.3, 0.3)
+    tint = uniform(generator, -0.08, 0.08)
+    # Without a flash the environment gives all the light, dirty or not.
+    ambient = 1.0
+    if scene.ambient < 1:
+        ambient = uniform(generator, *_AMBIENT)
     return Dirt(
-        ambient=uniform(generator, *_AMBIENT) if scene.ambient < 1 else 1.0,
+        ambient=ambient,
         photographer=_happens(generator, 0.8),
         clutter=int(uniform(generator, 0, 3)),
         haze=(_sometimes(generator, 0.5, 0.03, 0.25), uniform(generator, 0.03, 0.2)),
@@ -90,12 +101,12 @@ def draw_dirt(generator: torch.Generator, scene: Scene) -> Dirt:
 
 
 def take_dirty(surface: Surface, scene: Scene, dirt: Dirt, size: int, generator: torch.Generator) -> Tensor:
-    """Photograph a surface with all that is wrong, but for the compression.
+    """Photograph a surface with all defects except JPEG compression.
 
     Args:
         surface: The material, on the device to render on.
         scene: Cameras and light.
-        dirt: What is wrong.
+        dirt: The defects.
         size: Side of the photos in pixels.
         generator: Source of obstacles and noise, on the CPU.
 
@@ -106,29 +117,42 @@ def take_dirty(surface: Surface, scene: Scene, dirt: Dirt, size: int, generator:
     occlusions = draw_occlusions(
         generator, scene.environment, scene.cameras, photographer=dirt.photographer, clutter=dirt.clutter
     )
-    photos = torch.stack(_shots(surface, scene, occlusions, size))
-    photos = balance(expose(smear(photos, dirt), dirt.exposure), dirt.warmth, dirt.tint)
-    return encode_photos(add_noise(photos, dirt.noise, generator))
+    lighting = light(scene)
+    photos = []
+    for camera, occlusion in zip(scene.cameras, occlusions, strict=True):
+        shadowed = lighting._replace(occlusion=occlusion).to(surface.texels.device)
+        photos.append(render_view(surface, camera, shadowed, size))
+    # The lens comes before the sensor's gains, and noise after them: it belongs to the exposed photo.
+    smeared = smear(torch.stack(photos), dirt)
+    balanced = balance(expose(smeared, dirt.exposure), dirt.warmth, dirt.tint)
+    return encode_photos(add_noise(balanced, dirt.noise, generator))
 
 
 def smear(photos: Float[Tensor, "V 3 S S"], dirt: Dirt) -> Float[Tensor, "V 3 S S"]:
-    """Apply what happens in the lens."""
+    """Apply the defects of the lens: defocus, shake, haze, streaks and vignetting.
+
+    Args:
+        photos: Linear light, unclipped, so that highlights spread all the light that they have.
+        dirt: The defects, with an entry for each photo in its lists.
+
+    Returns:
+        Linear light, unclipped.
+    """
     blurred = []
-    for photo, radius, (length, angle) in zip(photos[:, None], dirt.defocus, dirt.shake, strict=True):
-        sharp = defocus(photo, radius) if radius else photo
-        blurred.append(shake(sharp, length, angle) if length else sharp)
+    for sharp, radius, (length, angle) in zip(photos[:, None], dirt.defocus, dirt.shake, strict=True):
+        photo = sharp
+        if radius:
+            photo = defocus(photo, radius)
+        if length:
+            photo = shake(photo, length, angle)
+        blurred.append(photo)
     photos = torch.cat(blurred)
-    photos = haze(photos, *dirt.haze) if dirt.haze[0] else photos
-    photos = streak(photos, *dirt.streak) if dirt.streak[0] else photos
+    # Convolutions over the whole photo are the slow part, and most captures lack one of them.
+    if dirt.haze[0]:
+        photos = haze(photos, *dirt.haze)
+    if dirt.streak[0]:
+        photos = streak(photos, *dirt.streak)
     return vignette(photos, dirt.vignette)
-
-
-def _shots(surface: Surface, scene: Scene, occlusions: list[Occlusion], size: int) -> list[Tensor]:
-    lighting, device = light(scene), surface.texels.device
-    return [
-        render_view(surface, camera, lighting._replace(occlusion=occlusion).to(device), size)
-        for camera, occlusion in zip(scene.cameras, occlusions, strict=True)
-    ]
 
 
 def _happens(generator: torch.Generator, chance: float) -> bool:
@@ -136,6 +160,8 @@ def _happens(generator: torch.Generator, chance: float) -> bool:
 
 
 def _sometimes(generator: torch.Generator, chance: float, low: float, high: float) -> float:
-    """A draw from [low, high), or 0; the generator advances alike in both cases."""
+    """Draw from [low, high) with probability `chance`, else return 0; the generator advances alike in both cases."""
     value = uniform(generator, low, high)
-    return value if _happens(generator, chance) else 0.0
+    if _happens(generator, chance):
+        return value
+    return 0.0

@@ -3,14 +3,14 @@
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
-from torch.nn import functional as F
 
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MapSpec
+from neuropbr_core.materials.vectors import length, unit
 
 _LEVELS = {torch.uint8: 255, torch.uint16: 65535}
+# A shorter stored normal has no direction worth keeping: middle grey in 8 bits has length 0.007, from rounding alone.
 _SHORTEST_NORMAL = 0.1
-"""Below this length a stored normal has no direction worth keeping: middle grey in 8 bits has 0.007, of any sign."""
 
 
 def decode_map(
@@ -24,18 +24,26 @@ def decode_map(
         levels: The integer that means the top of the range; by default 255 for uint8 and 65535 for uint16.
 
     Returns:
-        Float32 values in `spec.value_range`. Normals are unit vectors; one without a direction becomes (0, 0, 1).
+        Float32 values in `spec.value_range`, in the colour space of the file: albedo stays sRGB-encoded. Normals are
+        unit vectors; a normal without a direction becomes (0, 0, 1).
 
     Raises:
         DataError: The channels are not those of the map, or an integer type needs `levels`.
     """
     _check_channels(spec, stored)
-    top = _LEVELS.get(stored.dtype) if levels is None else levels
-    if top is None:
-        raise DataError(f"{spec.name}: integers of type {stored.dtype} need `levels` (255 or 65535, say); none given")
+    if levels is None:
+        # int32 and int64 hold 8 and 16 bits alike, so their type does not tell the levels.
+        levels = _LEVELS.get(stored.dtype)
+    if levels is None:
+        raise DataError(f"{spec.name}: integers of type {stored.dtype} need `levels` (255 or 65535); none given")
     low, high = spec.value_range
-    values = low + stored.to(torch.float32) * ((high - low) / top)
-    return _unit_normals(values) if _holds_vectors(spec) else values
+    values = low + stored.to(torch.float32) * ((high - low) / levels)
+    if spec.activation != "slopes":
+        return values
+    # Rounding to integers has changed the vectors' lengths.
+    up = values.new_tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
+    short = length(values) < _SHORTEST_NORMAL
+    return torch.where(short, up, unit(values))
 
 
 def encode_map(
@@ -57,11 +65,10 @@ def encode_map(
     _check_channels(spec, values)
     low, high = spec.value_range
     scaled = ((values.float() - low) * (levels / (high - low))).round().clamp(0, levels)
-    return scaled.to(torch.uint8 if levels <= 255 else torch.int32)
-
-
-def _holds_vectors(spec: MapSpec) -> bool:
-    return spec.activation == "slopes"
+    if levels <= 255:
+        return scaled.to(torch.uint8)
+    # int32 instead of uint16, which PyTorch supports in few operations.
+    return scaled.to(torch.int32)
 
 
 def _check_channels(spec: MapSpec, values: Tensor) -> None:
@@ -70,9 +77,3 @@ def _check_channels(spec: MapSpec, values: Tensor) -> None:
             f"{spec.name}: found {values.shape[-3]} channels in shape {tuple(values.shape)}; "
             f"the map has {spec.channels}, before height and width"
         )
-
-
-def _unit_normals(vectors: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
-    up = vectors.new_tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
-    length = torch.linalg.vector_norm(vectors, dim=-3, keepdim=True)
-    return torch.where(length < _SHORTEST_NORMAL, up, F.normalize(vectors, dim=-3))

@@ -27,14 +27,16 @@ from neuropbr_core.materials.split_sum import LEVEL_ROUGHNESS, prefilter
 
 TURNS = 32
 """Headings that an environment can be turned to, evenly spaced."""
+# Rows of a procedural environment: its lamps have edges of several degrees, so texels of 2.8° suffice.
 _HEIGHT = 64
+# Rows that radiance maps are averaged to. A texel is 1.4° wide, about as wide as a surface of roughness 0.15 blurs.
 _MAP_HEIGHT = 128
-"""Rows that radiance maps are averaged to; a texel is 1.4° wide, about what a surface of roughness 0.15 blurs."""
+# The diffuse lobe is a hemisphere wide, so finer rows would hardly change its integral.
 _DIFFUSE_HEIGHT = 64
+# Share of a map's mean light that each colour of the light from above must exceed.
 _DARK = 1e-4
-"""Share of a map's mean light that each colour of the light from above must exceed."""
+# Radiance below the horizon of a radiance map: the material reflects irradiance π there like a grey card.
 _BOUNCE = 0.18
-"""Reflectance of what lies below the horizon of a radiance map: the material itself, taken for a grey card."""
 
 
 class Environment(NamedTuple):
@@ -42,11 +44,10 @@ class Environment(NamedTuple):
 
     Attributes:
         radiance: The equirectangular map `(3, H, W)`.
-        entering: Light that enters a dielectric by its normal, `(3, h, w + 2)`: ∫ L(l) · COUPLING · (1 - (1 - n·l)⁵)
-            n·l dl. Times base / π and the transmission at exit it is radiance.
-        levels: The map blurred for each of `LEVEL_ROUGHNESS`, `(3, L, H, W + 2)`.
-
-        The last two have a column of the other end at each side.
+        entering: Light that enters a dielectric, by the direction of its normal, `(3, h, w + 2)`:
+            ∫ L(l) · COUPLING · (1 - (1 - n·l)⁵) n·l dl. Multiplied by base / π and the transmission at exit, it becomes
+            radiance. The first and last columns repeat the opposite ends.
+        levels: The map blurred for each of `LEVEL_ROUGHNESS`, `(3, L, H, W + 2)`, with repeated columns too.
     """
 
     radiance: Tensor
@@ -59,22 +60,29 @@ def build_environment(radiance: Float[Tensor, "3 H W"]) -> Environment:
 
     Args:
         radiance: Linear radiance >= 0, equirectangular, z up.
+
+    Returns:
+        The environment, on the device of `radiance`.
     """
     small = shrink(radiance, _DIFFUSE_HEIGHT)
     height, width = small.shape[1:]
     entering = convolve(torch.fft.rfft(small), _entering_lobe(height, width).to(small.device), width)
+    # FFTs leave small negative values beside bright lamps.
     levels = prefilter(radiance).clamp_min(0)
     return Environment(radiance, wrap_columns(entering.clamp_min(0)), wrap_columns(levels))
 
 
 def environment_from_map(radiance: Float[Tensor, "3 H W"]) -> Environment:
-    """Make a photographed radiance map an environment of a plane that lies in z = 0.
+    """Turn a photographed radiance map into the environment of a plane in z = 0.
 
-    What lies below the horizon is hidden by the plane, which is endless; its place is taken by the light that a grey
-    card throws back. White balance and exposure make the light on the plane neutral and its irradiance π.
+    The endless plane hides everything below the horizon, so the light of a grey card replaces that half. White balance
+    and exposure make the light on the plane neutral and its irradiance π.
 
     Args:
         radiance: Linear radiance >= 0, equirectangular, z up, of any size.
+
+    Returns:
+        The environment, on the device of `radiance`.
 
     Raises:
         DataError: The map is not usable as light: negative or not finite, or dark above the horizon.
@@ -94,7 +102,15 @@ def environment_from_map(radiance: Float[Tensor, "3 H W"]) -> Environment:
 
 
 def scale_environment(environment: Environment, factor: float) -> Environment:
-    """Brighten an environment by a factor."""
+    """Brighten an environment by a factor.
+
+    Args:
+        environment: The light.
+        factor: Gain, at least 0.
+
+    Returns:
+        The environment with every value multiplied.
+    """
     return Environment(*(part * factor for part in environment))
 
 
@@ -103,7 +119,10 @@ def turn_environment(environment: Environment, step: int) -> Environment:
 
     Args:
         environment: The environment.
-        step: Turn in parts of 1 / `TURNS` of the circle.
+        step: Turn in units of 1 / `TURNS` of a circle.
+
+    Returns:
+        The turned environment.
     """
     share = step / TURNS
     radiance = torch.roll(environment.radiance, round(share * environment.radiance.shape[-1]), dims=-1)
@@ -111,11 +130,16 @@ def turn_environment(environment: Environment, step: int) -> Environment:
 
 
 def diffuse_light(environment: Environment, normals: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
-    """Light that enters a dielectric: irradiance weighted by the coupled diffuse term's transmission at entry.
+    """Look up the light that enters a dielectric: irradiance weighted by the diffuse term's transmission at entry.
 
     Args:
         environment: The light.
-        normals: Unit normals.
+        normals: Unit normals in the world.
+
+    Returns:
+        Linear light: π for white light from everywhere.
+
+    Source: Shirley et al. 1997, "A Practitioners' Assessment of Light Reflection Models" (the coupled diffuse term).
     """
     column, row = grid_coordinates(normals, environment.entering.shape[-1] - 2)
     grid = torch.stack((column, row), dim=-1)[None]
@@ -125,14 +149,20 @@ def diffuse_light(environment: Environment, normals: Float[Tensor, "3 H W"]) -> 
 def specular_light(
     environment: Environment, reflected: Float[Tensor, "3 H W"], roughness: Float[Tensor, "1 H W"]
 ) -> Float[Tensor, "3 H W"]:
-    """Prefiltered radiance from the directions of reflection.
+    """Look up prefiltered radiance from the directions of reflection.
 
     Args:
         environment: The light.
         reflected: Unit vectors, the view mirrored at the normal.
         roughness: Perceptual roughness in [0, 1].
+
+    Returns:
+        Linear radiance, interpolated between texels and levels of roughness.
+
+    Source: Karis 2013, "Real Shading in Unreal Engine 4", section "Image-Based Lighting".
     """
     column, row = grid_coordinates(reflected, environment.levels.shape[-1] - 2)
+    # The levels are a third axis whose entries have their centres at (i + 0.5) / count, like pixels.
     depth = (roughness[0] * (len(LEVEL_ROUGHNESS) - 1) + 0.5) / len(LEVEL_ROUGHNESS)
     grid = torch.stack((column, row, depth * 2 - 1), dim=-1)
     return F.grid_sample(environment.levels[None], grid[None, None], padding_mode="border", align_corners=False)[
@@ -141,7 +171,16 @@ def specular_light(
 
 
 def irradiance(radiance: Float[Tensor, "3 H W"]) -> Float[Tensor, "3"]:
-    """Irradiance of a surface that faces +z, summed over all texels of an equirectangular map."""
+    """Compute the irradiance of a surface that faces +z, summed over all texels of an equirectangular map.
+
+    Args:
+        radiance: Linear radiance, z up.
+
+    Returns:
+        Irradiance ∫ L(l) · max(l_z, 0) dl of each colour: π for radiance 1 everywhere.
+
+    Source: the definition of irradiance, such as in Pharr et al., "Physically Based Rendering", 4.1.1.
+    """
     height, width = radiance.shape[1:]
     weights = solid_angles(height, width) * directions(height, width)[2].clamp_min(0)
     return (radiance * weights.to(radiance)).sum(dim=(1, 2))
@@ -154,11 +193,13 @@ def sample_environment(generator: torch.Generator) -> Environment:
         generator: Source of all randomness, on the CPU.
 
     Returns:
-        The environment, on the CPU; its overall brightness means nothing.
+        The environment, on the CPU. Its overall brightness is arbitrary; callers scale it.
     """
     vectors = directions(_HEIGHT, 2 * _HEIGHT)
     elevation = vectors[2]
-    zenith, horizon = _tint(generator, 0.3, 1.0), _tint(generator, 0.3, 1.0)
+    zenith = _tint(generator, 0.3, 1.0)
+    horizon = _tint(generator, 0.3, 1.0)
+    # The root puts most of the change near the horizon, where skies and walls change most.
     sky = torch.lerp(horizon, zenith, elevation.clamp_min(0).sqrt())
     ground = _tint(generator, 0.05, 0.25)
     radiance = torch.where(elevation > 0, sky, ground)
@@ -176,6 +217,7 @@ def _entering_lobe(height: int, width: int) -> Tensor:
         return COUPLING * above * diffuse_transmission(above)
 
     spectrum = lobe_spectrum(height, width, weight)
+    # Entries at frequency 0 sum to the lobe's integral over the texels, which misses the exact π by the grid's error.
     return (spectrum * (math.pi / spectrum[..., :1].real.sum(dim=1, keepdim=True))).to(torch.complex64)
 
 
@@ -187,7 +229,8 @@ def _tint(generator: torch.Generator, low: float, high: float) -> Float[Tensor, 
 
 def _softbox(generator: torch.Generator, vectors: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
     """A soft-edged lamp above the horizon, 8 to 25° in radius."""
-    azimuth, elevation = uniform(generator, 0.0, 2 * math.pi), uniform(generator, 0.25, 1.3)
+    azimuth = uniform(generator, 0.0, 2 * math.pi)
+    elevation = uniform(generator, 0.25, 1.3)  # 14° to 74° above the horizon
     centre = torch.tensor(
         [
             math.cos(elevation) * math.cos(azimuth),
@@ -197,5 +240,6 @@ def _softbox(generator: torch.Generator, vectors: Float[Tensor, "3 H W"]) -> Flo
     )
     angle = torch.acos((vectors * centre.view(3, 1, 1)).sum(dim=0).clamp(-1, 1))
     radius = uniform(generator, math.radians(8), math.radians(25))
+    # An edge sharper than a texel (2.8°) would alias.
     shape = torch.sigmoid((radius - angle) / math.radians(1.5))
     return shape * (vectors[2] > 0) * _tint(generator, 2.0, 12.0)

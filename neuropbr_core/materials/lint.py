@@ -1,10 +1,11 @@
-"""What looks wrong about a material's maps: doubts that a person should settle, found by measuring.
+"""Plausibility checks of a material's maps: measurements that raise doubts, which a person should settle.
 
-Made for maps from anywhere, downloaded or predicted. It needs numpy alone, so a check of files loads no torch.
+The checks apply to maps from any source, downloaded or predicted. They need NumPy only, so checking files does not load
+torch.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,30 +17,49 @@ Level = Literal["error", "warning", "info"]
 Values = npt.NDArray[np.float32]
 """Float32 `(C, H, W)`."""
 
-_DARKEST, _BRIGHTEST = 30 / 255, 240 / 255  # sRGB albedo of dielectrics from charcoal to fresh snow
+# sRGB albedo of dielectrics, from charcoal to fresh snow.
+_DARKEST = 30 / 255
+_BRIGHTEST = 240 / 255
+# Share of the image beyond that range which calls for a warning: small dark cracks and labels are no mistake.
 _IMPLAUSIBLE_SHARE = 0.1
+# Metallic within this distance of 0 or 1 counts as binary.
 _BINARY_MARGIN = 0.1
-_BLEND_SHARE, _MOSTLY_BLEND_SHARE = 0.1, 0.5  # rust and dirt on metal blend at their edges, not over half of the tile
-_CONSTANT = 1.5 / 255  # largest less smallest value
-_UNIT_TOLERANCE, _UNIT_SHARE = 0.1, 0.1
+# Rust and dirt on metal blend at their edges, not over half of the tile.
+_BLEND_SHARE = 0.1
+_MOSTLY_BLEND_SHARE = 0.5
+# Largest minus smallest value of a constant map: rounding to 8 bits moves a value by one step.
+_CONSTANT = 1.5 / 255
+# Deviation of a normal's length from 1, and the share of the image that may exceed it.
+_UNIT_TOLERANCE = 0.1
+_UNIT_SHARE = 0.1
+# Share of normals that may point into the surface: steep edges do so after filtering.
 _BACKWARDS_SHARE = 0.01
 
+# Factors of the three scales at which the normal convention is measured.
 _HALVINGS = (1, 2, 4)
-_BLOCKS = 16  # along a side
-_SMALLEST_SIDE, _SMALLEST_COARSE_SIDE = 16, 64
-_STEEPEST = 0.1  # smallest z that slopes are divided by
-_SIGNIFICANT, _CONTRADICTING = 5.0, 3.0  # standard deviations
-_COMPRESSED, _ALIASED = 0.02, 6.0  # correlations that lossy files and (over the side in pixels) shrinking leave behind
+# Blocks along a side over which the evidence is summed.
+_BLOCKS = 16
+# Shorter sides give too few blocks; a shrunk map needs longer ones, because shrinking leaves correlations of its own.
+_SMALLEST_SIDE = 16
+_SMALLEST_COARSE_SIDE = 64
+# Smallest z that slopes are divided by: nearly horizontal normals would outweigh all the others.
+_STEEPEST = 0.1
+# Standard deviations at which a scale decides, and at which another scale contradicts it.
+_SIGNIFICANT = 5.0
+_CONTRADICTING = 3.0
+# Correlations that lossy compression and (divided by the side in pixels) shrinking leave in maps without an answer.
+_COMPRESSED = 0.02
+_ALIASED = 6.0
 
 
 class MapFinding(NamedTuple):
-    """One thing about a map.
+    """One doubt about a map.
 
     Attributes:
-        level: `error` when the map cannot be right, `warning` when it hardly is, `info` when it is unusual.
-        code: What it is, in a word that stays the same between versions.
-        map_name: Which map, a key of `maps.MAPS`.
-        message: What was found and what to do, for a person.
+        level: `error` when the map cannot be right, `warning` when it is probably wrong, `info` when it is unusual.
+        code: Kind of the doubt, an identifier that stays the same between versions.
+        map_name: Name of the map, a key of `maps.MAPS`.
+        message: Measurement and remedy, for a person.
     """
 
     level: Level
@@ -52,8 +72,8 @@ class NormalConvention(NamedTuple):
     """Which way the green channel of a normal map points.
 
     Attributes:
-        name: `opengl` (+Y up, as here), `directx` (+Y down), or None when the map does not say.
-        correlation: From -1 (the slopes fit together as DirectX only) to 1 (as OpenGL only); 0 fits both equally.
+        name: `opengl` (+Y up, as in this project), `directx` (+Y down), or None when the map shows neither.
+        correlation: From -1 (the slopes are consistent as DirectX only) to 1 (as OpenGL only); 0 fits both equally.
         significance: The evidence in standard deviations of its chance value, with the sign of `correlation`.
     """
 
@@ -63,49 +83,60 @@ class NormalConvention(NamedTuple):
 
 
 def lint_maps(maps: Mapping[str, npt.ArrayLike]) -> list[MapFinding]:
-    """Look for what is implausible in a material.
+    """Check a material's maps for implausible values.
 
     Args:
-        maps: Maps `(C, H, W)` in the ranges of `maps.MAPS`, any of the four; numpy arrays or CPU tensors. Albedo is
-            sRGB-encoded in [0, 1]. Normals are in [-1, 1] as stored: make them unit and their length tells nothing.
+        maps: Maps `(C, H, W)` in the ranges of `maps.MAPS`, any of the four; NumPy arrays or CPU tensors. Albedo is
+            sRGB-encoded in [0, 1]. Normals are in [-1, 1] as stored; do not normalize them, because their length is
+            checked.
 
     Returns:
-        Findings in the order of `maps.MAPS`; empty for a sound material.
+        Findings, those about NaN first, then in the order of `maps.MAPS`; empty for a plausible material.
 
     Raises:
-        DataError: An unknown map, or one of another shape.
+        DataError: A map is unknown or has a wrong shape.
     """
-    arrays = {name: _array(name, values) for name, values in maps.items()}
-    findings = [
-        MapFinding("error", "not-finite", name, "holds NaN or infinite values; compute it again")
-        for name, values in arrays.items()
-        if not np.isfinite(values).all()
-    ]
-    sound = {name: arrays[name] for name in MAPS if name in arrays and name not in {f.map_name for f in findings}}
+    findings = []
+    sound = {}
+    for name, values in maps.items():
+        array = _array(name, values)
+        if np.isfinite(array).all():
+            sound[name] = array
+        else:
+            # Every other measurement would be NaN, so this finding is the map's only one.
+            findings.append(MapFinding("error", "not-finite", name, "holds NaN or infinite values; compute it again"))
     if "albedo" in sound:
         findings += _albedo_findings(sound["albedo"], sound.get("metallic"))
     if "roughness" in sound and _is_constant(sound["roughness"]):
         message = f"is {sound['roughness'].mean():.2f} everywhere; real surfaces vary"
         findings.append(MapFinding("info", "constant-roughness", "roughness", message))
     if "metallic" in sound:
-        findings += _metallic_findings(sound["metallic"])
+        metallic = sound["metallic"]
+        share = float(((metallic > _BINARY_MARGIN) & (metallic < 1 - _BINARY_MARGIN)).mean())
+        if share > _BLEND_SHARE:
+            level: Level = "warning" if share > _MOSTLY_BLEND_SHARE else "info"
+            message = (
+                f"is neither 0 nor 1 in {share:.0%} of the image; a material is metal or not, and blends at edges "
+                "alone. Is it a metalness map?"
+            )
+            findings.append(MapFinding(level, "metallic-not-binary", "metallic", message))
     if "normal" in sound:
         findings += _normal_findings(sound["normal"])
     return findings
 
 
 def normal_convention(normals: npt.ArrayLike) -> NormalConvention:
-    """Tell OpenGL from DirectX normals by which of them can belong to a surface.
+    """Distinguish OpenGL from DirectX normals by testing which of the two readings can belong to a surface.
 
     A normal map is made from a height field z, with slopes p = dz/dx and q = dz/dy, and for every height field the
-    mixed derivatives agree: dp/dy = dq/dx. Of the two readings of the green channel only the right one satisfies this,
+    mixed derivatives agree: dp/dy = dq/dx. Of the two readings of the green channel, only the right one satisfies this,
     apart from noise. With a = dp/dy and b = dq/dx for OpenGL, the two readings leave the residuals (a - b)² and
     (a + b)², so the mean of the product a·b has the sign of the answer. Its significance is judged over blocks of
     the image, whose products would cancel if a and b were unrelated: the sum over blocks, divided by the root of the
     sum of its squares. The finest of three scales may be noise, so the scale with the clearest answer counts, unless
-    another one contradicts it.
+    another scale contradicts it.
 
-    A map that is flat, or that varies along one axis alone, has no mixed derivative and says nothing. A flipped red
+    A map that is flat, or that varies along one axis only, has no mixed derivative and gives no answer. A flipped red
     channel looks the same as a flipped green one.
 
     Args:
@@ -120,19 +151,28 @@ def normal_convention(normals: npt.ArrayLike) -> NormalConvention:
         Frankot, Chellappa: A Method for Enforcing Integrability in Shape from Shading Algorithms (1988), z_xy = z_yx.
     """
     vectors = _array("normal", normals)
-    sides = {step: min(vectors.shape[1:]) // step for step in _HALVINGS}
-    usable = [step for step, side in sides.items() if side >= (_SMALLEST_SIDE if step == 1 else _SMALLEST_COARSE_SIDE)]
-    scales = {step: _evidence(_halved(vectors, step)) for step in usable}
+    shorter = min(vectors.shape[1:])
+    scales = {}
+    for step in _HALVINGS:
+        smallest = _SMALLEST_SIDE if step == 1 else _SMALLEST_COARSE_SIDE
+        if shorter // step >= smallest:
+            scales[step] = _evidence(vectors, step)
     if not scales:
         return NormalConvention(None, 0.0, 0.0)
     best = max(scales, key=lambda step: abs(scales[step][1]))
     correlation, significance = scales[best]
-    sign = 1 if significance > 0 else -1
+    if significance > 0:
+        name: Literal["opengl", "directx"] = "opengl"
+        sign = 1
+    else:
+        name = "directx"
+        sign = -1
     contradicted = any(other * sign < -_CONTRADICTING for _, other in scales.values())
-    faint = correlation * sign < max(_COMPRESSED, _ALIASED / sides[best])
+    # A large image makes even a meaningless correlation significant, so its size must convince too.
+    faint = correlation * sign < max(_COMPRESSED, _ALIASED / (shorter // best))
     if abs(significance) < _SIGNIFICANT or faint or contradicted:
         return NormalConvention(None, correlation, significance)
-    return NormalConvention("opengl" if sign > 0 else "directx", correlation, significance)
+    return NormalConvention(name, correlation, significance)
 
 
 def _array(name: str, values: npt.ArrayLike) -> Values:
@@ -147,12 +187,16 @@ def _array(name: str, values: npt.ArrayLike) -> Values:
 def _albedo_findings(albedo_srgb: Values, metallic: Values | None) -> list[MapFinding]:
     if _is_constant(albedo_srgb):
         return [MapFinding("warning", "constant-albedo", "albedo", "has one colour everywhere; is it the right file?")]
-    dark, bright = albedo_srgb.max(axis=0) < _DARKEST, albedo_srgb.min(axis=0) > _BRIGHTEST
+    dark = albedo_srgb.max(axis=0) < _DARKEST
+    bright = albedo_srgb.min(axis=0) > _BRIGHTEST
+    # Clean metals are brighter than any dielectric, and their base colour has no lower limit either.
     if metallic is not None and metallic.shape[1:] == albedo_srgb.shape[1:]:
-        dark, bright = dark & (metallic[0] < 0.5), bright & (metallic[0] < 0.5)
+        dark &= metallic[0] < 0.5
+        bright &= metallic[0] < 0.5
     findings = []
     for code, where, limit in (("dark-albedo", dark, "below 30"), ("bright-albedo", bright, "above 240")):
-        if (share := float(where.mean())) > _IMPLAUSIBLE_SHARE:
+        share = float(where.mean())
+        if share > _IMPLAUSIBLE_SHARE:
             message = (
                 f"is {limit} of 255 (sRGB) in {share:.0%} of the image where it is no metal; dielectrics lie within "
                 "30 to 240. Is light baked in, or is it stored linear?"
@@ -161,82 +205,70 @@ def _albedo_findings(albedo_srgb: Values, metallic: Values | None) -> list[MapFi
     return findings
 
 
-def _metallic_findings(metallic: Values) -> list[MapFinding]:
-    share = float(((metallic > _BINARY_MARGIN) & (metallic < 1 - _BINARY_MARGIN)).mean())
-    if share <= _BLEND_SHARE:
-        return []
-    level: Level = "warning" if share > _MOSTLY_BLEND_SHARE else "info"
-    message = (
-        f"is neither 0 nor 1 in {share:.0%} of the image; a material is metal or not, and blends at edges alone. "
-        "Is it a metalness map?"
-    )
-    return [MapFinding(level, "metallic-not-binary", "metallic", message)]
-
-
 def _normal_findings(normals: Values) -> list[MapFinding]:
     findings = []
     length = np.linalg.norm(normals, axis=0)
-    if (share := float((np.abs(length - 1) > _UNIT_TOLERANCE).mean())) > _UNIT_SHARE:
+    share = float((np.abs(length - 1) > _UNIT_TOLERANCE).mean())
+    if share > _UNIT_SHARE:
         message = f"is not of unit length in {share:.0%} of the image; is it a tangent-space normal map, saved linear?"
         findings.append(MapFinding("warning", "normal-not-unit", "normal", message))
-    if (share := float((normals[2] < 0).mean())) > _BACKWARDS_SHARE:
+    share = float((normals[2] < 0).mean())
+    if share > _BACKWARDS_SHARE:
         message = f"points into the surface in {share:.0%} of the image; blue must be above the middle"
         findings.append(MapFinding("warning", "normal-backwards", "normal", message))
-    if all(_is_constant(channel[None]) for channel in normals):
+    if _is_constant(normals):
         return [*findings, MapFinding("info", "flat-normal", "normal", "is flat; the material has no relief")]
-    return [*findings, *_convention_findings(normal_convention(normals))]
-
-
-def _convention_findings(found: NormalConvention) -> list[MapFinding]:
-    measured = f"correlation {found.correlation:+.2f}, {abs(found.significance):.1f} standard deviations"
-    if found.name == "directx":
+    convention = normal_convention(normals)
+    measured = f"correlation {convention.correlation:+.2f}, {abs(convention.significance):.1f} standard deviations"
+    if convention.name == "directx":
         message = (
             f"looks like DirectX (+Y down): its slopes belong to no surface as OpenGL ({measured}). "
             "Invert the green channel; `neuropbr data import` does it"
         )
-        return [MapFinding("warning", "normal-directx", "normal", message)]
-    if found.name is None:
+        findings.append(MapFinding("warning", "normal-directx", "normal", message))
+    elif convention.name is None:
         message = f"cannot tell OpenGL from DirectX ({measured}): too flat, too noisy, or varying along one axis"
-        return [MapFinding("info", "normal-unclear", "normal", message)]
-    return []
+        findings.append(MapFinding("info", "normal-unclear", "normal", message))
+    return findings
 
 
 def _is_constant(values: Values) -> bool:
+    """Whether every channel is constant."""
     return float(np.ptp(values, axis=(1, 2)).max()) < _CONSTANT
 
 
-def _halved(vectors: Values, step: int) -> Values:
-    """Average blocks of `step` × `step`."""
-    height, width = (side // step * step for side in vectors.shape[1:])
-    blocks = vectors[:, :height, :width].reshape(3, height // step, step, width // step, step)
-    averaged: Values = blocks.mean(axis=(2, 4))
-    return averaged
-
-
-def _evidence(vectors: Values) -> tuple[float, float]:
-    """Correlation of the mixed derivatives as OpenGL has them, and its significance over blocks.
+def _evidence(vectors: Values, step: int) -> tuple[float, float]:
+    """Compute the correlation of the mixed derivatives as OpenGL normals, and its significance over blocks.
 
     Rows count downwards, so the OpenGL slope along rows is dz/drow = ny / nz. Derivatives are taken around each cell
     of 2 × 2 pixels, where both belong to the same point.
+
+    Args:
+        vectors: Normals of any length.
+        step: Side in pixels of the squares that are averaged first.
     """
-    depth = np.maximum(vectors[2], _STEEPEST)
-    across, down = -vectors[0] / depth, vectors[1] / depth
+    height = vectors.shape[1] // step
+    width = vectors.shape[2] // step
+    squares = vectors[:, : height * step, : width * step].reshape(3, height, step, width, step)
+    coarse = squares.mean(axis=(2, 4))
+    depth = np.maximum(coarse[2], _STEEPEST)
+    across = -coarse[0] / depth
+    down = coarse[1] / depth
     first = (across[1:, :-1] + across[1:, 1:] - across[:-1, :-1] - across[:-1, 1:]) / 2
     second = (down[:-1, 1:] + down[1:, 1:] - down[:-1, :-1] - down[1:, :-1]) / 2
     energy = float(((first**2 + second**2) / 2).mean(dtype=np.float64))
     if energy == 0:
         return 0.0, 0.0
     product = first * second
-    blocks = _block_means(product)
-    spread = float(np.sqrt((blocks**2).sum()))
     correlation = float(product.mean(dtype=np.float64)) / energy
-    return correlation, float(blocks.sum()) / spread if spread else 0.0
-
-
-def _block_means(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Means over a grid of blocks, at least four pixels wide each."""
-    rows, columns = (max(1, min(_BLOCKS, side // 4)) for side in values.shape)
-    height, width = values.shape[0] // rows, values.shape[1] // columns
-    cut = values[: rows * height, : columns * width].reshape(rows, height, columns, width)
-    means: npt.NDArray[np.float64] = cut.mean(axis=(1, 3), dtype=np.float64)
-    return means
+    # Neighbouring pixels are not independent, so significance is judged between blocks, at least four pixels wide.
+    rows = max(1, min(_BLOCKS, product.shape[0] // 4))
+    columns = max(1, min(_BLOCKS, product.shape[1] // 4))
+    tall = product.shape[0] // rows
+    wide = product.shape[1] // columns
+    blocks = product[: rows * tall, : columns * wide].reshape(rows, tall, columns, wide)
+    means = blocks.mean(axis=(1, 3), dtype=np.float64)
+    spread = float(np.sqrt((means**2).sum()))
+    if spread == 0:
+        return correlation, 0.0
+    return correlation, float(means.sum()) / spread

@@ -1,4 +1,4 @@
-"""One view of a surface: each pixel's rays meet the plane, the material there is shaded, the results are averaged."""
+"""Rendering of one view: each pixel's rays meet the plane, the material there is shaded, and the rays are averaged."""
 
 import math
 from collections.abc import Callable
@@ -15,11 +15,12 @@ from neuropbr_core.materials.ggx import DIELECTRIC_F0, brdf, diffuse_transmissio
 from neuropbr_core.materials.occlusion import Occlusion, diffuse_share, specular_share
 from neuropbr_core.materials.split_sum import specular_scale_bias
 from neuropbr_core.materials.surface import Point, Surface, look_up
+from neuropbr_core.materials.vectors import unit
 
 SUPERSAMPLING = 2
 """Rays along each side of a pixel."""
+# Rays shaded together: enough to fill vector units, few enough to stay in the processor's cache.
 _BAND_SAMPLES = 1 << 16
-"""Rays shaded together: enough to fill vector units, few enough to stay in cache."""
 
 
 class Lighting(NamedTuple):
@@ -36,13 +37,23 @@ class Lighting(NamedTuple):
     occlusion: Occlusion | None = None
 
     def to(self, device: torch.device) -> "Lighting":
-        """Return the light on a device."""
-        hidden = None if self.occlusion is None else Occlusion(*(part.to(device) for part in self.occlusion))
-        return Lighting(self.flash, Environment(*(part.to(device) for part in self.environment)), hidden)
+        """Copy the light to a device.
+
+        Args:
+            device: Device to render on.
+
+        Returns:
+            The same light; its tensors are on the device.
+        """
+        environment = Environment(*(part.to(device) for part in self.environment))
+        occlusion = self.occlusion
+        if occlusion is not None:
+            occlusion = Occlusion(*(part.to(device) for part in occlusion))
+        return Lighting(self.flash, environment, occlusion)
 
 
 Shader = Callable[[Point, Float[Tensor, "3 H W"]], Float[Tensor, "3 H W"]]
-"""From what a surface is, and the vectors from it to the lens, to linear radiance."""
+"""A function from points of a surface, and the vectors from them to the lens, to linear radiance."""
 
 
 def render_view(surface: Surface, camera: Camera, lighting: Lighting, size: int) -> Float[Tensor, "3 S S"]:
@@ -69,60 +80,62 @@ def rasterize(
         surface: The material.
         camera: The camera.
         size: Side of the photo in pixels.
-        shader: What a sample shows.
+        shader: Function that computes the radiance of samples.
         supersampling: Samples along each side of a pixel.
+
+    Returns:
+        The shader's linear values, averaged over each pixel.
+
+    Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 2.3 (transfer of points by a homography).
     """
     device = surface.texels.device
+    # Inverted in float64: a tilted view's homography loses digits in float32.
     to_texture = torch.linalg.inv(camera.homography.double()).float().to(device)
     position = camera.position.to(device, torch.float32)
     samples = size * supersampling
     steps = (torch.arange(samples, device=device) + 0.5) / samples
+    # Whole rows of pixels, so that no pixel's samples are divided between two bands.
     rows = max(1, _BAND_SAMPLES // (samples * supersampling)) * supersampling
     bands = []
     for band in torch.split(steps, rows):
-        u, v = _meet_plane(to_texture, steps[None, :], band[:, None])
+        u, v, w = (row[0] * steps[None, :] + row[1] * band[:, None] + row[2] for row in to_texture)
+        u = u / w
+        v = v / w
         to_lens = position.view(3, 1, 1) - torch.stack((u - 0.5, 0.5 - v, torch.zeros_like(u)))
         bands.append(F.avg_pool2d(shader(look_up(surface, u, v), to_lens)[None], supersampling)[0])
     return torch.cat(bands, dim=1)
 
 
 def shade(point: Point, to_lens: Float[Tensor, "3 H W"], lighting: Lighting) -> Float[Tensor, "3 H W"]:
-    """Radiance towards the lens, from the flash beside it and from the environment.
+    """Compute the radiance towards the lens, from the flash beside it and from the environment.
 
     Args:
-        point: The surface.
+        point: Reflectance and normals of the samples.
         to_lens: Vectors to the lens and flash, in world units.
         lighting: The light.
+
+    Returns:
+        Linear radiance.
+
+    Source: the BRDF of `ggx`; the split sum of `split_sum` for the environment (Karis 2013).
     """
     squared_distance = dot(to_lens, to_lens)
     view = to_lens * torch.rsqrt(squared_distance)
+    material = point.reflectance
+    environment = lighting.environment
     n_dot_v = dot(point.normal, view)
-    flash = brdf(point.reflectance, point.normal, view, view) * (lighting.flash * n_dot_v / squared_distance)
+    # The flash is at the lens, so the light's direction is the view's.
+    flash = brdf(material, point.normal, view, view) * (lighting.flash * n_dot_v / squared_distance)
     n_dot_v = n_dot_v.clamp(0, 1)
-    reflected = F.normalize(2 * n_dot_v * point.normal - view, dim=0)
-    diffuse = _diffuse(point, n_dot_v, lighting.environment)
-    specular = _specular(point, n_dot_v, reflected, lighting.environment)
+    # Clamping bends the mirrored vector of normals that face away, hence the normalization.
+    reflected = unit(2 * n_dot_v * point.normal - view)
+    # Light that enters the dielectric and leaves it by the coupled term; `material.diffuse` is 0 for metals.
+    leaving = diffuse_transmission(n_dot_v) * ((1 - DIELECTRIC_F0) / math.pi)
+    diffuse = diffuse_light(environment, point.normal) * material.diffuse * leaving
+    scale, bias = specular_scale_bias(n_dot_v, material.roughness).unbind()
+    specular = specular_light(environment, reflected, material.roughness) * (material.f0 * scale + bias)
     if lighting.occlusion is not None:
         position = lighting.occlusion.lens.view(3, 1, 1) - to_lens
         diffuse = diffuse * diffuse_share(lighting.occlusion, position)
-        specular = specular * specular_share(lighting.occlusion, position, reflected, point.reflectance.roughness)
+        specular = specular * specular_share(lighting.occlusion, position, reflected, material.roughness)
     return flash + diffuse + specular
-
-
-def _diffuse(point: Point, n_dot_v: Tensor, environment: Environment) -> Float[Tensor, "3 H W"]:
-    """Light of the environment that enters a dielectric and leaves it by the coupled term; none for metals."""
-    leaving = diffuse_transmission(n_dot_v) * ((1 - DIELECTRIC_F0) / math.pi)
-    return diffuse_light(environment, point.normal) * point.reflectance.diffuse * leaving
-
-
-def _specular(point: Point, n_dot_v: Tensor, reflected: Tensor, environment: Environment) -> Float[Tensor, "3 H W"]:
-    """Light of the environment that facets mirror."""
-    material = point.reflectance
-    scale, bias = specular_scale_bias(n_dot_v, material.roughness).unbind()
-    return specular_light(environment, reflected, material.roughness) * (material.f0 * scale + bias)
-
-
-def _meet_plane(to_texture: Float[Tensor, "3 3"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Texture coordinates of view points."""
-    u, v, w = (row[0] * x + row[1] * y + row[2] for row in to_texture)
-    return u / w, v / w

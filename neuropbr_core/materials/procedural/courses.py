@@ -1,4 +1,4 @@
-"""Blocks in rows, as bricks, tiles and boards lie, repeating exactly over the tile."""
+"""Blocks in rows, such as bricks, tiles and boards, repeating exactly over the tile."""
 
 from typing import NamedTuple
 
@@ -13,15 +13,15 @@ MAX_JITTER = 0.45
 
 
 class Courses(NamedTuple):
-    """What each sample knows of its block; lengths in tiles.
+    """The block of each sample; lengths are in tiles.
 
     Attributes:
-        across: From the block's centre to the sample, to the right.
-        down: The same, down.
+        across: Offset to the right from the block's centre to the sample.
+        down: Offset down from the block's centre to the sample.
         half_width: Half the block's width.
-        half_height: Half its height.
+        half_height: Half the block's height.
         identity: Number of the block, from 0.
-        total: Blocks of the tile.
+        total: Number of blocks in the tile.
     """
 
     across: Float[Tensor, "S S"]
@@ -32,11 +32,14 @@ class Courses(NamedTuple):
     total: int
 
     def inside(self, gap: float, corner: float) -> Float[Tensor, "S S"]:
-        """Signed distance to the block's outline, positive inside.
+        """Compute the signed distance to the block's outline.
 
         Args:
-            gap: Width of the joint between two blocks.
-            corner: Radius of the corners.
+            gap: Width of the joint between two blocks, in tiles.
+            corner: Radius of the corners, in tiles.
+
+        Returns:
+            Distance in tiles, positive inside.
 
         Source: the exact distance to a rectangle (outer part by vector length, inner by maximum), rounded by offset.
         """
@@ -58,7 +61,7 @@ def courses(
     """Lay blocks in rows of one height.
 
     Args:
-        at: Positions in tiles; displaced ones give wavy joints.
+        at: Positions in tiles; displaced positions give wavy joints.
         draws: Source of random bonds and widths.
         rows: Rows of the tile; `rows * bond` must be whole, or the bond breaks at the tile's edge.
         columns: Blocks in a row.
@@ -69,6 +72,7 @@ def courses(
         The blocks.
     """
     shifts = draws.table(rows) if bond is None else torch.arange(rows) * bond
+    # Where joints are, as a deviation from whole columns.
     moved = min(jitter, MAX_JITTER) * (2 * draws.table(rows, columns) - 1)
     u, v = at
     y = v * rows
@@ -76,6 +80,7 @@ def courses(
     wrapped = torch.remainder(row, rows).long()
     x = u * columns + shifts[wrapped]
     column = x.floor()
+    # A moved joint may put a sample into the neighbouring block; by less than half a block, so only into that.
     first = _joint(moved, wrapped, column)
     column = torch.where(x - column < first, column - 1, column)
     column = torch.where(x - column > 1 + _joint(moved, wrapped, column + 1), column + 1, column)
@@ -88,5 +93,5 @@ def courses(
 
 
 def _joint(moved: Float[Tensor, "rows columns"], row: Tensor, column: Tensor) -> Tensor:
-    """How far the joint before a column is moved, in blocks."""
+    """Return how far the joint before a column is moved, in blocks."""
     return moved[row, torch.remainder(column, moved.shape[1]).long()]

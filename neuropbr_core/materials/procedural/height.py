@@ -1,17 +1,18 @@
-"""From height to normals.
+"""Normals of a height field.
 
-Slopes are central differences that wrap around, so they sum to zero over the tile and are free of curl exactly.
-Heights and positions share a unit (tiles), which makes slopes independent of the number of samples.
+Slopes are central differences that wrap around, so they sum to zero over the tile and have exactly no curl. Heights and
+positions share a unit (tiles), which makes slopes independent of the number of samples.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+
+from neuropbr_core.materials.vectors import unit
 
 
 def slopes(height: Float[Tensor, "S S"]) -> Float[Tensor, "2 S S"]:
-    """Slopes of a height field along world x (right) and y (up).
+    """Compute the slopes of a height field along world x (right) and y (up).
 
     Args:
         height: Height over the tile, in tiles.
@@ -28,9 +29,15 @@ def slopes(height: Float[Tensor, "S S"]) -> Float[Tensor, "2 S S"]:
 
 
 def normals(slope: Float[Tensor, "2 S S"]) -> Float[Tensor, "3 S S"]:
-    """Unit normals, OpenGL: normalize((-∂h/∂x, -∂h/∂y, 1)).
+    """Compute unit normals, OpenGL: normalize((-∂h/∂x, -∂h/∂y, 1)).
+
+    Args:
+        slope: Slopes ∂h/∂x and ∂h/∂y.
+
+    Returns:
+        Unit normals in the world.
 
     Source: the normal of a graph z = h(x, y); Blinn 1978, "Simulation of Wrinkled Surfaces", for a flat base.
     """
     up = torch.ones_like(slope[:1])
-    return F.normalize(torch.cat((-slope, up)), dim=0)
+    return unit(torch.cat((-slope, up)))

@@ -1,4 +1,4 @@
-"""What generators return, and the maps that follow from it."""
+"""The result of a generator, layers of finish over a height field, and the maps made from it."""
 
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ ROUGHNESS = (0.05, 1.0)
 
 
 class Finish(NamedTuple):
-    """What a surface is made of; every part is broadcastable to `(…, S, S)`.
+    """The reflecting substance of a surface; every part can be broadcast to `(…, S, S)`.
 
     Attributes:
-        base_linear: Base colour: diffuse albedo of a dielectric, F0 of a metal.
+        base_linear: Base colour, linear: diffuse albedo of a dielectric, F0 of a metal.
         roughness: Perceptual roughness.
-        metallic: 0 dielectric, 1 metal.
+        metallic: 0 for a dielectric, 1 for a metal.
     """
 
     base_linear: Float[Tensor, "..."]
@@ -35,7 +35,7 @@ class Layers(NamedTuple):
 
     Attributes:
         height: Height in tiles `(S, S)`.
-        finish: What it is made of.
+        finish: Substance of the surface.
     """
 
     height: Float[Tensor, "S S"]
@@ -43,50 +43,76 @@ class Layers(NamedTuple):
 
 
 def dielectric(base_linear: Float[Tensor, "..."], roughness: Float[Tensor, "..."] | float) -> Finish:
-    """Everything that is no bare metal: stone, paint, rust, dirt, lacquer."""
+    """Make a finish that is no bare metal: stone, paint, rust, dirt, lacquer.
+
+    Args:
+        base_linear: Diffuse albedo, linear.
+        roughness: Perceptual roughness.
+
+    Returns:
+        The finish, with metallic 0.
+    """
     return Finish(base_linear, torch.as_tensor(roughness), torch.zeros(()))
 
 
 def metal(f0_linear: Float[Tensor, "..."], roughness: Float[Tensor, "..."] | float) -> Finish:
-    """Bare metal; its base colour is its reflectance at normal incidence."""
+    """Make a finish of bare metal.
+
+    Args:
+        f0_linear: Reflectance at normal incidence, linear.
+        roughness: Perceptual roughness.
+
+    Returns:
+        The finish, with metallic 1.
+    """
     return Finish(f0_linear, torch.as_tensor(roughness), torch.ones(()))
 
 
 def cover(below: Finish, above: Finish, mask: Float[Tensor, "S S"]) -> Finish:
-    """Lay one finish over another where a mask is 1."""
+    """Lay one finish over another.
+
+    Args:
+        below: Finish where the mask is 0.
+        above: Finish where the mask is 1.
+        mask: Weight of `above`, in [0, 1].
+
+    Returns:
+        The blend of all three parts.
+    """
     return Finish(*(low + (high - low) * mask for low, high in zip(below, above, strict=True)))
 
 
 def develop(layers: Layers, factor: int) -> dict[str, Tensor]:
     """Make the four maps.
 
-    Colour is averaged in linear light, and slopes instead of normals, so that fewer pixels show the same surface from
-    farther away.
+    Colour is averaged in linear light, and slopes are averaged instead of normals, so that fewer pixels show the same
+    surface from farther away.
 
     Args:
         layers: The material on `size * factor` samples a side.
         factor: Samples along each side of a pixel.
 
     Returns:
-        Albedo, roughness, metallic and normal, each `(1, C, size, size)` in its range.
+        Albedo (sRGB-encoded), roughness, metallic and normal (OpenGL), each `(1, C, size, size)` in its range.
     """
     side = layers.height.shape[-1]
     finish = layers.finish
-    metallic = _whole(finish.metallic, 1, side).clamp(0, 1)
+    metallic = finish.metallic.expand(1, side, side).clamp(0, 1)
     low, high = srgb_to_linear(torch.tensor(DIELECTRIC_SRGB)).tolist()
-    base = _whole(finish.base_linear, 3, side).clamp_min(low)
+    base = finish.base_linear.expand(3, side, side).clamp_min(low)
+    # The upper limit rises with metallic: metals reflect more than fresh snow.
     base = torch.minimum(base, high + (1 - high) * metallic)
-    roughness = _whole(finish.roughness, 1, side).clamp(*ROUGHNESS)
-    pooled = [_average(field, factor) for field in (base, roughness, metallic, slopes(layers.height))]
-    maps = (linear_to_srgb(pooled[0]).clamp(0, 1), pooled[1], pooled[2], normals(pooled[3]))
+    roughness = finish.roughness.expand(1, side, side).clamp(*ROUGHNESS)
+    slope = slopes(layers.height)
+    if factor > 1:
+        base = F.avg_pool2d(base[None], factor)[0]
+        roughness = F.avg_pool2d(roughness[None], factor)[0]
+        metallic = F.avg_pool2d(metallic[None], factor)[0]
+        slope = F.avg_pool2d(slope[None], factor)[0]
+    albedo = linear_to_srgb(base).clamp(0, 1)
     return {
-        name: values[None] for name, values in zip(("albedo", "roughness", "metallic", "normal"), maps, strict=True)
+        "albedo": albedo[None],
+        "roughness": roughness[None],
+        "metallic": metallic[None],
+        "normal": normals(slope)[None],
     }
-
-
-def _whole(field: Float[Tensor, "..."], channels: int, side: int) -> Float[Tensor, "C S S"]:
-    return field.expand(channels, side, side)
-
-
-def _average(field: Float[Tensor, "C S S"], factor: int) -> Float[Tensor, "C s s"]:
-    return F.avg_pool2d(field[None], factor)[0] if factor > 1 else field

@@ -1,14 +1,29 @@
-"""Names of procedural materials, by which a dataset knows them. Imports nothing."""
+"""Names of procedural materials in a dataset. This module imports nothing."""
 
 PREFIX = "proc_"
-"""With what the names of procedural materials start, and no others."""
+"""Start of the names of procedural materials, and of no other names."""
 
 
 def material_name(kind: str, seed: int) -> str:
-    """Name of the material of a kind and a seed, such as `proc_bricks_7`."""
+    """Return the name of a procedural material.
+
+    Args:
+        kind: A key of `catalog.KINDS`.
+        seed: Seed of the material.
+
+    Returns:
+        A name such as `proc_bricks_7`.
+    """
     return f"{PREFIX}{kind}_{seed}"
 
 
 def is_procedural(name: str) -> bool:
-    """Whether a material is procedural, by its name."""
+    """Whether a name belongs to a procedural material.
+
+    Args:
+        name: Name of any material.
+
+    Returns:
+        True if the name has the prefix of procedural materials.
+    """
     return name.startswith(PREFIX)

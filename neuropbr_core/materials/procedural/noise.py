@@ -1,6 +1,6 @@
 """Noise that repeats exactly over the tile.
 
-A lattice of random values, or of random gradients, wraps around; between its points a quintic blends. Over a regular
+A lattice of random values, or of random gradients, wraps around; a quintic blends between its points. Over a regular
 grid the blend is separable, so a noise is one or two products of small matrices: W_rows · lattice · W_columnsᵀ.
 
 Sources: Perlin 2002, "Improving Noise" (the quintic, gradient noise); Ebert et al. 2003, "Texturing and Modeling",
@@ -18,11 +18,11 @@ from neuropbr_core.materials.procedural.canvas import Canvas, Positions
 
 MAX_CELLS = 128
 """Finest lattice of a sum of octaves: a tile sampled 512 times still has four samples a lattice cell."""
+# Standard deviation of gradient noise with unit gradients: sqrt(a · b), where a = 2 ∫ w² = 0.78355 and
+# b = 2 ∫ w² t² = 0.059384 over a lattice cell, and w is the blend of one of its two points.
 _GRADIENT_SPREAD = 0.21571
-"""Standard deviation of gradient noise with unit gradients: sqrt(a · b), where a = 2 ∫ w² = 0.78355 and
-b = 2 ∫ w² t² = 0.059384 over a lattice cell, w the blend of one of its two points."""
+# Standard deviation of value noise over values even in [0, 1): a / sqrt(12).
 _VALUE_SPREAD = 0.78355 / math.sqrt(12)
-"""Standard deviation of value noise over values even in [0, 1): a / sqrt(12)."""
 
 
 def gradient_noise(canvas: Canvas, rows: int, columns: int) -> Float[Tensor, "S S"]:
@@ -55,6 +55,8 @@ def value_noise(canvas: Canvas, rows: int, columns: int) -> Float[Tensor, "S S"]
 
     Returns:
         Noise with mean 0 and standard deviation 1 over all seeds, within ±2.21.
+
+    Source: Ebert et al. 2003, chapter 2 (lattice value noise).
     """
     values = canvas.draws.table(rows, columns) - 0.5
     return _basis(canvas.size, rows)[0] @ values @ _basis(canvas.size, columns)[0].T / _VALUE_SPREAD
@@ -77,11 +79,22 @@ def fractal(
 
     Source: Musgrave in Ebert et al. 2003, chapter 16, fractional Brownian motion.
     """
-    levels = [level for level in range(octaves) if level == 0 or cells << level <= MAX_CELLS]
-    total, power = canvas.zeros(), 0.0
-    for level in levels:
-        rows, columns = _lattice(cells << level, stretch)
+    total = canvas.zeros()
+    power = 0.0
+    for level in range(octaves):
+        fine = cells << level
+        # Octaves finer than the samples would alias.
+        if level > 0 and fine > MAX_CELLS:
+            break
+        rows = fine
+        columns = fine
+        # The finer axis keeps `fine` cells; the other has fewer.
+        if stretch >= 1:
+            columns = max(1, round(fine / stretch))
+        else:
+            rows = max(1, round(fine * stretch))
         total.add_(gradient_noise(canvas, rows, columns), alpha=gain**level)
+        # Variances of independent octaves add up.
         power += gain ** (2 * level)
     return total / math.sqrt(power)
 
@@ -100,7 +113,8 @@ def ridged(canvas: Canvas, cells: int, octaves: int, *, gain: float = 0.5) -> Fl
 
     Source: Musgrave in Ebert et al. 2003, chapter 16, ridged multifractals (without their feedback).
     """
-    total, weight = canvas.zeros(), 0.0
+    total = canvas.zeros()
+    weight = 0.0
     for level in range(octaves):
         if level == 0 or cells << level <= MAX_CELLS:
             total.add_(1 - gradient_noise(canvas, cells << level, cells << level).abs(), alpha=gain**level)
@@ -109,7 +123,7 @@ def ridged(canvas: Canvas, cells: int, octaves: int, *, gain: float = 0.5) -> Fl
 
 
 def swayed(canvas: Canvas, cells: int, octaves: int, reach: float, gain: float = 0.5) -> Positions:
-    """Positions of all samples, displaced by noise.
+    """Return the positions of all samples, displaced by noise.
 
     Args:
         canvas: The tile.
@@ -117,9 +131,16 @@ def swayed(canvas: Canvas, cells: int, octaves: int, reach: float, gain: float =
         octaves: Number of octaves.
         reach: Standard deviation of the displacement in each direction, in tiles.
         gain: As in `fractal`.
+
+    Returns:
+        Displaced positions, to the right and down, in tiles.
+
+    Source: Ebert et al. 2003, chapter 2 (domain distortion).
     """
-    u, v = (position + reach * fractal(canvas, cells, octaves, gain=gain) for position in canvas.at)
-    return u, v
+    u, v = canvas.at
+    across = fractal(canvas, cells, octaves, gain=gain)
+    down = fractal(canvas, cells, octaves, gain=gain)
+    return u + reach * across, v + reach * down
 
 
 def blur(field: Float[Tensor, "S S"], radius: float) -> Float[Tensor, "S S"]:
@@ -131,9 +152,12 @@ def blur(field: Float[Tensor, "S S"], radius: float) -> Float[Tensor, "S S"]:
 
     Returns:
         The smoothed field.
+
+    Source: the Fourier transform of a Gaussian, exp(-2 π² σ² f²) with f in cycles a tile.
     """
     size = field.shape[-1]
-    down, across = torch.fft.fftfreq(size, 1 / size)[:, None], torch.fft.rfftfreq(size, 1 / size)[None, :]
+    down = torch.fft.fftfreq(size, 1 / size)[:, None]
+    across = torch.fft.rfftfreq(size, 1 / size)[None, :]
     transfer = torch.exp(-2 * (math.pi * radius) ** 2 * (down.square() + across.square()))
     smoothed: Float[Tensor, "S S"] = torch.fft.irfft2(torch.fft.rfft2(field) * transfer, s=(size, size))
     return smoothed
@@ -153,27 +177,22 @@ def shift(field: Float[Tensor, "S S"], du: Float[Tensor, "S S"], dv: Float[Tenso
     size = field.shape[-1]
     centres = (torch.arange(size) + 0.5) / size
     grid = torch.stack(((centres[None, :] + du).remainder(1), (centres[:, None] + dv).remainder(1)), dim=-1)
+    # The field gets a ring of one sample from its other side, so that interpolation crosses the tile's edge.
     grid = (grid * size + 1) * (2 / (size + 2)) - 1
     ringed = F.pad(field[None, None], (1, 1, 1, 1), mode="circular")
     return F.grid_sample(ringed, grid[None], padding_mode="border", align_corners=False)[0, 0]
 
 
-def _lattice(cells: int, stretch: float) -> tuple[int, int]:
-    """Rows and columns of a lattice whose finer axis has `cells`."""
-    if stretch >= 1:
-        return cells, max(1, round(cells / stretch))
-    return max(1, round(cells * stretch)), cells
-
-
 def _basis(size: int, cells: int) -> tuple[Float[Tensor, "S P"], Float[Tensor, "S P"]]:
-    """What each lattice point contributes to each sample along one axis: its blend, and blend times distance."""
+    """Return each lattice point's weight for each sample along one axis, and that weight times the distance."""
     position = (torch.arange(size, dtype=torch.float64) + 0.5) * (cells / size)
     before = position.floor().long()
     t = position - before
-    rising = t**3 * (t * (t * 6 - 15) + 10)
+    rising = t**3 * (t * (t * 6 - 15) + 10)  # Perlin's quintic, whose first two derivatives are 0 at both ends
     blend = torch.zeros(size, cells, dtype=torch.float64)
     slope = torch.zeros(size, cells, dtype=torch.float64)
     for point, weight, distance in ((before, 1 - rising, t), ((before + 1) % cells, rising, t - 1)):
+        # Added instead of set: with one cell, both neighbours of a sample are the same lattice point.
         blend.scatter_add_(1, point[:, None], weight[:, None])
         slope.scatter_add_(1, point[:, None], (weight * distance)[:, None])
     return blend.float(), slope.float()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from neuropbr_core.materials.procedural.canvas import Canvas
 from neuropbr_core.materials.procedural.cells import voronoi
-from neuropbr_core.materials.procedural.layers import Finish, Layers, cover, metal
+from neuropbr_core.materials.procedural.layers import Layers, cover, metal
 from neuropbr_core.materials.procedural.noise import fractal, swayed, value_noise
 from neuropbr_core.materials.procedural.palette import METAL_F0, metal_f0, shade
 from neuropbr_core.materials.procedural.shaping import covering, rounded, smoothstep
@@ -15,18 +15,40 @@ from neuropbr_core.materials.procedural.weathering import dirtied, rust, scratch
 
 
 def streaks(canvas: Canvas, along_v: bool) -> Float[Tensor, "S S"]:
-    """Long fine grooves of many widths; mean 0, deviation 1."""
-    total, power = canvas.zeros(), 0.0
+    """Return long fine grooves of many widths.
+
+    Args:
+        canvas: The tile.
+        along_v: Whether the grooves run down the tile; else they run across it.
+
+    Returns:
+        Noise with mean 0 and standard deviation 1 over all seeds.
+    """
+    total = canvas.zeros()
+    power = 0.0
+    # Lattice cells across and along the grooves. Value noise, because gradient noise vanishes on lattice lines.
     for fine, long in ((16, 1), (48, 2), (96, 3), (128, 2), (128, 5)):
-        rows, columns = (long, fine) if along_v else (fine, long)
+        rows = fine
+        columns = long
+        if along_v:
+            rows = long
+            columns = fine
         weight = fine / 128
         total.add_(value_noise(canvas, rows, columns), alpha=weight)
+        # Variances of independent noises add up.
         power += weight * weight
     return total / math.sqrt(power)
 
 
 def brushed_metal(canvas: Canvas) -> Layers:
-    """Brushed sheet of any metal: streaks in roughness and relief, smudges, scratches."""
+    """Brushed sheet of any metal: streaks in roughness and relief, smudges, scratches.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     grooves = streaks(canvas, draws.chance(0.5))
     roughness = draws.uniform(0.16, 0.42)
@@ -35,18 +57,25 @@ def brushed_metal(canvas: Canvas) -> Layers:
     waves = fractal(canvas, 3, 2) * draws.uniform(0.0, 0.004)
     height = waves + draws.log_uniform(0.00008, 0.0004) * grooves - 0.0008 * marks
     f0 = metal_f0(draws, tuple(METAL_F0), 0.2)
-    finish = metal(
-        shade(f0, 0.05 * grooves - 0.08 * smudges), roughness + 0.05 * grooves + 0.14 * smudges + 0.2 * marks
-    )
+    base = shade(f0, 0.05 * grooves - 0.08 * smudges)
+    finish = metal(base, roughness + 0.05 * grooves + 0.14 * smudges + 0.2 * marks)
     return Layers(height, stained(canvas, finish, draws.uniform(0.0, 0.08)))
 
 
 def hammered_metal(canvas: Canvas) -> Layers:
-    """Beaten metal: overlapping shallow dents, polished or darkened in the hollows."""
+    """Beaten metal: overlapping shallow dents, polished or darkened in the hollows.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     count = draws.integer(7, 16)
     at = swayed(canvas, 4, 3, 0.1 / count)
     dents = voronoi(at, draws, count, borders=False)
+    # A paraboloid around each point: where two meet, they form the ridge between two hammer blows.
     bowl = (dents.distance * count).square()
     depth = (0.6 + 0.8 * draws.table(dents.total))[dents.identity]
     height = draws.uniform(0.16, 0.32) / count * bowl * depth.clamp(0.6, 1.0)
@@ -59,34 +88,34 @@ def hammered_metal(canvas: Canvas) -> Layers:
 
 
 def corrugated(canvas: Canvas) -> Layers:
-    """Corrugated sheet: waves or folded ribs, zinc spangle, rust that runs down the hollows."""
+    """Corrugated sheet: waves or folded ribs, zinc spangle, rust that runs down the hollows.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     waves = draws.integer(5, 12)
     swell = canvas.spread((canvas.u * (2 * math.pi * waves)).sin())
     if draws.chance(0.5):
         swell = smoothstep(-0.55, 0.55, swell) * 2 - 1
     height = swell * (draws.uniform(0.06, 0.12) / waves) + 0.003 * fractal(canvas, 3, 3)
-    lap = _lap(canvas)
+    # Once a tile, the sheet above overlaps the sheet below and ends in a step down.
+    below = (canvas.v - draws.uniform(0, 1)).remainder(1)
+    lap = canvas.spread((1 - below) * rounded(below, 0.008))
     height = height + 0.006 * lap
-    finish = _galvanised(canvas)
-    rusted, grain = rust(canvas)
-    runs = fractal(canvas, 3 * waves, 4, stretch=1 / 6, gain=0.6) * 0.8 + 0.5 * fractal(canvas, 4, 6) - 0.25 * swell
-    mask = covering(runs, draws.choice((0.02, 0.1, 0.3, 0.6)), 0.05)
-    return Layers(height + 0.0004 * mask * grain, cover(stained(canvas, finish, 0.1), rusted, mask))
-
-
-def _lap(canvas: Canvas) -> Float[Tensor, "S S"]:
-    """Where the sheet above overlaps the one below: a step down once a tile."""
-    below = (canvas.v - canvas.draws.uniform(0, 1)).remainder(1)
-    return canvas.spread((1 - below) * rounded(below, 0.008))
-
-
-def _galvanised(canvas: Canvas) -> Finish:
-    draws = canvas.draws
+    # Zinc crystals, each reflecting a little differently.
     count = draws.integer(14, 30)
     at = swayed(canvas, 32, 3, 0.12 / count)
     spangle = voronoi(at, draws, count, jitter=0.8, borders=False)
     tone = (2 * draws.table(spangle.total) - 1)[spangle.identity]
     strength = draws.uniform(0.02, 0.2)
     f0 = metal_f0(draws, ("zinc", "aluminium", "iron"), 0.25)
-    return metal(shade(f0, strength * tone - 0.1), draws.uniform(0.28, 0.5) + 0.3 * strength * tone)
+    finish = metal(shade(f0, strength * tone - 0.1), draws.uniform(0.28, 0.5) + 0.3 * strength * tone)
+    rusted, grain = rust(canvas)
+    # Stretched along the slope, because water carries rust down; hollows get more of it.
+    runs = fractal(canvas, 3 * waves, 4, stretch=1 / 6, gain=0.6) * 0.8 + 0.5 * fractal(canvas, 4, 6) - 0.25 * swell
+    mask = covering(runs, draws.choice((0.02, 0.1, 0.3, 0.6)), 0.05)
+    return Layers(height + 0.0004 * mask * grain, cover(stained(canvas, finish, 0.1), rusted, mask))

@@ -21,6 +21,7 @@ _CHIPS: tuple[Rgb, ...] = (
     (228, 222, 212), (186, 168, 144), (120, 108, 98), (64, 60, 60), (150, 90, 72), (104, 120, 106), (200, 180, 120),
     (92, 106, 122), (210, 160, 140),
 )  # fmt: skip
+# Ground and veins.
 _MARBLES: tuple[tuple[Rgb, Rgb], ...] = (
     ((230, 228, 224), (128, 130, 136)),
     ((48, 48, 52), (214, 208, 196)),
@@ -28,15 +29,37 @@ _MARBLES: tuple[tuple[Rgb, Rgb], ...] = (
     ((62, 92, 76), (186, 204, 184)),
     ((150, 78, 66), (224, 204, 190)),
 )
-"""Ground and veins."""
 
 
 def plaster(canvas: Canvas) -> Layers:
-    """Wall plaster: rough-cast, troweled flat, or swept with a brush; painted, stained and cracked."""
+    """Wall plaster: rough-cast, troweled flat, or swept with a brush; painted, stained and cracked.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     style = draws.choice(("cast", "troweled", "swept"))
     fine = fractal(canvas, 64, 2, gain=0.9)
-    relief = {"cast": _cast, "troweled": _troweled, "swept": _swept}[style](canvas)
+    if style == "cast":
+        # Mortar thrown against the wall: lumps with grit on them.
+        lumps = fractal(canvas, draws.integer(20, 40), 3, gain=0.6)
+        relief = draws.uniform(0.001, 0.0035) * smoothstep(-1.2, 2.0, lumps) + 0.003 * speckles(canvas, 48, 0.011, 0.5)
+    elif style == "troweled":
+        # Lumps pressed flat: a noise cut off at a level, its plateaus rubbed in one direction.
+        lumps = fractal(canvas, draws.integer(6, 14), 4, gain=0.5)
+        level = draws.uniform(-0.3, 0.6)
+        strokes = fractal(canvas, 24, 3, stretch=draws.choice((4.0, 0.25)))
+        relief = draws.uniform(0.003, 0.006) * smoothstep(level - 1.2, level, lumps) + 0.0007 * strokes
+    else:
+        # Bristle marks along bends.
+        bristles = fractal(canvas, 40, 3, stretch=20, gain=0.7)
+        bend = draws.uniform(0.01, 0.03)
+        swept = shift(bristles, fractal(canvas, 2, 1) * bend, fractal(canvas, 2, 1) * bend)
+        worn = 0.6 + 0.4 * smoothstep(-1, 1, fractal(canvas, 4, 3))
+        relief = draws.uniform(0.0005, 0.0014) * swept * worn
     gaps = cracks(canvas, draws.integer(2, 4), 0.006, draws.choice((0.02, 0.3)))
     height = relief + 0.0004 * fine - 0.003 * gaps + draws.uniform(0, 0.008) * fractal(canvas, 2, 3)
     base = shade(swatch(draws, _WALLS, 0.15), 0.06 * fine - 1.0 * gaps + 0.1 * fractal(canvas, 5, 5))
@@ -44,36 +67,19 @@ def plaster(canvas: Canvas) -> Layers:
     return Layers(height, stained(canvas, finish, draws.uniform(0.02, 0.25)))
 
 
-def _cast(canvas: Canvas) -> Float[Tensor, "S S"]:
-    draws = canvas.draws
-    lumps = fractal(canvas, draws.integer(20, 40), 3, gain=0.6)
-    return draws.uniform(0.001, 0.0035) * smoothstep(-1.2, 2.0, lumps) + 0.003 * speckles(canvas, 48, 0.011, 0.5)
-
-
-def _troweled(canvas: Canvas) -> Float[Tensor, "S S"]:
-    """Lumps pressed flat: a noise cut off at a level, its plateaus rubbed in one direction."""
-    draws = canvas.draws
-    lumps = fractal(canvas, draws.integer(6, 14), 4, gain=0.5)
-    level = draws.uniform(-0.3, 0.6)
-    strokes = fractal(canvas, 24, 3, stretch=draws.choice((4.0, 0.25)))
-    return draws.uniform(0.003, 0.006) * smoothstep(level - 1.2, level, lumps) + 0.0007 * strokes
-
-
-def _swept(canvas: Canvas) -> Float[Tensor, "S S"]:
-    """Bristle marks along bends."""
-    draws = canvas.draws
-    bristles = fractal(canvas, 40, 3, stretch=20, gain=0.7)
-    bend = draws.uniform(0.01, 0.03)
-    swept = shift(bristles, fractal(canvas, 2, 1) * bend, fractal(canvas, 2, 1) * bend)
-    worn = 0.6 + 0.4 * smoothstep(-1, 1, fractal(canvas, 4, 3))
-    return draws.uniform(0.0005, 0.0014) * swept * worn
-
-
 def concrete(canvas: Canvas) -> Layers:
-    """Cast concrete: air holes, cloudy cement, board or panel marks with tie holes, cracks; rough to polished."""
+    """Cast concrete: air holes, cloudy cement, board or panel marks with tie holes, cracks; rough to polished.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     fine = fractal(canvas, 64, 2, gain=0.9)
     clouds = fractal(canvas, 3, 7, gain=0.62)
+    # The root turns the speckles' cones into round bowls, as air bubbles leave.
     holes = speckles(canvas, draws.integer(16, 40), 0.012, draws.uniform(0.1, 0.6)).sqrt()
     form, joint = _formwork(canvas)
     gaps = cracks(canvas, draws.integer(2, 4), 0.004, draws.choice((0.01, 0.15, 0.4)))
@@ -86,8 +92,9 @@ def concrete(canvas: Canvas) -> Layers:
 
 
 def _formwork(canvas: Canvas) -> tuple[Float[Tensor, "S S"], Float[Tensor, "S S"]]:
-    """Relief that the mould left, and a mask of its joints."""
-    draws, style = canvas.draws, canvas.draws.choice(("none", "boards", "panels"))
+    """Return the relief that the mould leaves, and a mask of its joints."""
+    draws = canvas.draws
+    style = draws.choice(("none", "boards", "panels"))
     if style == "none":
         return canvas.zeros(), canvas.zeros()
     if style == "boards":
@@ -98,34 +105,48 @@ def _formwork(canvas: Canvas) -> tuple[Float[Tensor, "S S"], Float[Tensor, "S S"
         return level * (1 - seam) + 0.0004 * grain + 0.002 * seam, seam
     count = draws.choice((1, 2))
     panels = courses(canvas.at, draws, count, count, bond=0.0)
+    # Tie rods hold the two sides of the mould together and leave a hole near each corner of a panel.
     inset = 0.22 / count
-    x, y = panels.across.abs() - (0.5 / count - inset), panels.down.abs() - (0.5 / count - inset)
+    x = panels.across.abs() - (0.5 / count - inset)
+    y = panels.down.abs() - (0.5 / count - inset)
     hole = 1 - smoothstep(0.010, 0.016, torch.hypot(x, y))
     seam = 1 - smoothstep(0, 0.008, panels.inside(0.004, 0))
     return -0.012 * hole - 0.004 * seam, torch.maximum(hole, seam)
 
 
 def terrazzo(canvas: Canvas) -> Layers:
-    """Marble chips of several sizes in cement, ground flat and polished."""
+    """Marble chips of several sizes in cement, ground flat and polished.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     grain = fractal(canvas, 48, 3, gain=0.8)
     binder = shade(swatch(draws, (*_WALLS, *GREYS, (66, 64, 64)), 0.15), 0.08 * grain)
     polish = draws.uniform(0.1, 0.4)
-    finish, flush = dielectric(binder, polish + 0.1 + 0.02 * grain), canvas.zeros()
+    finish = dielectric(binder, polish + 0.1 + 0.02 * grain)
+    flush = canvas.zeros()
     colors = [swatch(draws, _CHIPS, 0.2) for _ in range(draws.integer(2, 5))]
     coarse = draws.integer(7, 14)
+    # The largest chips come last and cut the smaller ones off.
     for count in (4 * coarse, 2 * coarse, coarse):
         chip, mask = _chips(canvas, count, colors, polish)
-        finish, flush = cover(finish, chip, mask), torch.maximum(flush, mask)
+        finish = cover(finish, chip, mask)
+        flush = torch.maximum(flush, mask)
+    # Grinding leaves the hard chips slightly above the softer cement.
     height = 0.0006 * flush + 0.0003 * fractal(canvas, 8, 3) + draws.uniform(0, 0.003) * fractal(canvas, 2, 2)
     return Layers(height, stained(canvas, finish, 0.04))
 
 
 def _chips(canvas: Canvas, count: int, colors: list[Tensor], polish: float) -> tuple[Finish, Float[Tensor, "S S"]]:
-    """Broken pieces of stone, and where they are."""
+    """Return the finish of broken pieces of stone, and the mask of where they are."""
     draws = canvas.draws
     cells = voronoi(swayed(canvas, count, 2, 0.05 / count), draws, count, jitter=0.8)
     present = draws.table(cells.total) < draws.uniform(0.35, 0.75)
+    # A cell shrunk by a share of its own: chips of many sizes with straight edges.
     size = 0.04 + 0.2 * draws.table(cells.total)
     mask = smoothstep(-0.0008, 0.0008, cells.border - (size / count)[cells.identity]) * present[cells.identity]
     table = torch.stack([color.view(3) for color in colors], dim=1)
@@ -135,9 +156,18 @@ def _chips(canvas: Canvas, count: int, colors: list[Tensor], polish: float) -> t
 
 
 def marble(canvas: Canvas) -> Layers:
-    """Polished marble: wandering veins of several widths in a cloudy ground, in one slab or sawn into tiles."""
+    """Polished marble: wandering veins of several widths in a cloudy ground, in one slab or sawn into tiles.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
-    ground, vein = (linear(color) for color in draws.choice(_MARBLES))
+    pair = draws.choice(_MARBLES)
+    ground = linear(pair[0])
+    vein = linear(pair[1])
     clouds = fractal(canvas, 3, 6, gain=0.6)
     veins = (_veins(canvas) + 0.15 * clouds.clamp_min(0)).clamp(0, 1)
     base = shade(mix(ground, vein, veins), 0.08 * clouds)
@@ -153,14 +183,20 @@ def marble(canvas: Canvas) -> Layers:
 
 
 def _veins(canvas: Canvas) -> Float[Tensor, "S S"]:
-    """Zero lines of a few noises, bent together, broad ones faint at their edges, fine ones sharp; 0 to 1."""
+    """Return veins along the zero lines of a few noises, 0 to 1: broad ones with soft edges, fine ones sharp.
+
+    Source: Ebert et al. 2003, chapter 2 (marble as a function of a warped noise).
+    """
     draws = canvas.draws
     bend = draws.uniform(0.02, 0.07)
-    warp = [fractal(canvas, 3, 6, gain=0.55) * bend for _ in range(2)]
+    # One warp for all veins, because they were bent together with the stone.
+    warp_u = fractal(canvas, 3, 6, gain=0.55) * bend
+    warp_v = fractal(canvas, 3, 6, gain=0.55) * bend
     total = canvas.zeros()
     for cells, width, strength in ((2, 0.22, 0.7), (3, 0.06, 1.0), (6, 0.08, 0.5)):
-        line = 1 - smoothstep(
-            0, width * draws.uniform(0.5, 1.2), shift(gradient_noise(canvas, cells, cells), *warp).abs()
-        )
+        breadth = width * draws.uniform(0.5, 1.2)
+        noise = shift(gradient_noise(canvas, cells, cells), warp_u, warp_v)
+        line = 1 - smoothstep(0, breadth, noise.abs())
+        # A second noise interrupts the veins.
         total = torch.maximum(total, strength * line * smoothstep(-0.8, 1.4, fractal(canvas, 2 * cells, 3)))
     return total

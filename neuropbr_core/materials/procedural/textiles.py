@@ -25,13 +25,21 @@ _HIDES: tuple[Rgb, ...] = (
 
 
 def fabric(canvas: Canvas) -> Layers:
-    """Woven cloth: plain, basket, twill, herringbone or satin; plain, two-coloured, striped or checked."""
+    """Woven cloth: plain, basket, twill, herringbone or satin; plain, two-coloured, striped or checked.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     count = draws.choice((16, 24, 32, 40, 48))
     weave: Weave = draws.choice(("plain", "plain", "basket", "twill", "herringbone", "satin"))
     at = swayed(canvas, 4, 5, 0.16 / count, gain=0.6)
     threads = woven(at, count, weave, draws.uniform(0, 0.5))
     strands = draws.integer(2, 4)
+    # A whole number of turns over the tile, so that the twist repeats.
     turns = round(count * draws.uniform(1.0, 2.0)) / count
     twist = torch.sin((threads.along * turns + 0.4 * threads.across * strands) * (2 * math.pi))
     fuzz = fractal(canvas, 96, 2, gain=0.9)
@@ -44,7 +52,7 @@ def fabric(canvas: Canvas) -> Layers:
 
 
 def _dyed(canvas: Canvas, threads: Threads, count: int) -> Float[Tensor, "3 S S"]:
-    """Colour of each thread: by direction, or in stripes across one or both directions."""
+    """Return the colour of each thread: by direction, or in stripes across one or both directions."""
     draws = canvas.draws
     colors = [swatch(draws, _DYES, 0.2), swatch(draws, _DYES, 0.2)]
     style = draws.choice(("one", "two", "stripes", "checks"))
@@ -61,12 +69,21 @@ def _dyed(canvas: Canvas, threads: Threads, count: int) -> Float[Tensor, "3 S S"
 
 
 def carbon(canvas: Canvas) -> Layers:
-    """Carbon-fibre cloth in resin: dark tows in twill or plain weave under lacquer, sometimes with coloured aramid."""
+    """Carbon-fibre cloth in resin: dark tows in twill or plain weave under lacquer, sometimes with coloured aramid.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     count = draws.choice((8, 16, 16, 24))
     threads = woven(canvas.at, count, draws.choice(("plain", "twill", "twill")), 0.8)
+    # Fibres run along the tow, so their pattern depends on the position across it.
     angle = threads.across * draws.uniform(6, 10) + 0.6 * gradient_noise(canvas, 64, 64)
     fibre = torch.sin(angle * math.pi) + 0.5 * fractal(canvas, 64, 2)
+    # Resin fills the weave by this share, so its surface is flatter than the cloth.
     sunk = draws.uniform(0.1, 0.6)
     height = (1 - sunk) * 0.05 / count * threads.height + 0.00006 * (1 - sunk) * fibre + 0.002 * fractal(canvas, 2, 3)
     black = linear((42, 43, 46)) * draws.uniform(0.8, 1.3)
@@ -81,36 +98,51 @@ def carbon(canvas: Canvas) -> Layers:
 
 
 def knit(canvas: Canvas) -> Layers:
-    """Stocking stitch: columns of V-shaped loops of a fuzzy yarn, plain or striped."""
+    """Stocking stitch: columns of V-shaped loops of a fuzzy yarn, plain or striped.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     columns = draws.choice((8, 10, 12, 16, 20))
     rows = round(columns * draws.uniform(1.1, 1.5) / 4) * 4
     at = swayed(canvas, 4, 4, 0.05 / columns)
-    x, y = at[0] * (2 * columns), at[1] * rows
+    # Each stitch has two legs that slant towards each other, so a column of stitches is two columns of legs.
+    x = at[0] * (2 * columns)
+    y = at[1] * rows
     side = torch.remainder(x.floor(), 2) * 2 - 1
     cx = 2 * (x - x.floor()) - 1
     slanted = y + 0.75 * side * cx
     row = slanted.floor()
-    leaf = [_leaf(cx, slanted - row - 0.5 - step) for step in (-1, 0, 1)]
-    top = torch.maximum(torch.maximum(leaf[0], leaf[1]), leaf[2])
+    # A leg is half an ellipsoid, longer than its row, so that neighbours overlap; the highest is on top.
+    top = canvas.zeros()
+    for step in (-1, 0, 1):
+        along = slanted - row - 0.5 - step
+        leg = (1 - (cx / 1.02).square() - (along / 0.66).square()).clamp_min(0).sqrt()
+        top = torch.maximum(top, leg)
     plies = torch.sin((slanted * 3 - side * cx * 1.5) * (2 * math.pi)) * smoothstep(0.05, 0.5, top)
     fuzz = fractal(canvas, 64, 3, gain=0.9)
     height = draws.uniform(0.09, 0.16) / columns * (top + 0.05 * plies + 0.05 * fuzz)
     stripe = torch.div(torch.remainder(row, rows), draws.choice((2, rows // 4, rows // 2, rows)), rounding_mode="floor")
     colors = [swatch(draws, _DYES, 0.2), swatch(draws, _DYES, 0.2)]
-    base = shade(
-        ramp(torch.remainder(stripe, 2), colors), 0.9 * (top - 0.8).clamp(-0.8, 0.1) + 0.08 * plies + 0.15 * fuzz
-    )
-    return Layers(height, stained(canvas, dielectric(base, draws.uniform(0.7, 0.95) + 0.03 * fuzz - 0.06 * top), 0.05))
-
-
-def _leaf(across: Tensor, along: Tensor) -> Float[Tensor, "S S"]:
-    """Height of half a stitch, an ellipse longer than its row so that neighbours overlap."""
-    return (1 - (across / 1.02).square() - (along / 0.66).square()).clamp_min(0).sqrt()
+    tone = 0.9 * (top - 0.8).clamp(-0.8, 0.1) + 0.08 * plies + 0.15 * fuzz  # little light reaches the gaps
+    base = shade(ramp(torch.remainder(stripe, 2), colors), tone)
+    finish = dielectric(base, draws.uniform(0.7, 0.95) + 0.03 * fuzz - 0.06 * top)
+    return Layers(height, stained(canvas, finish, 0.05))
 
 
 def leather(canvas: Canvas) -> Layers:
-    """Grained leather: pebbled scales, finer wrinkles and creases, pores; shiny where it is rubbed."""
+    """Grained leather: pebbled scales, finer wrinkles and creases, pores; shiny where it is rubbed.
+
+    Args:
+        canvas: The tile, and the random draws of the material.
+
+    Returns:
+        Height and finish on the samples of the canvas.
+    """
     draws = canvas.draws
     count = draws.integer(20, 44)
     at = swayed(canvas, count // 2, 3, 0.3 / count, gain=0.6)
@@ -121,6 +153,7 @@ def leather(canvas: Canvas) -> Layers:
     depth = draws.uniform(0.06, 0.16) / count
     height = depth * (puffed + 0.1 * fine) - 0.004 * creases + draws.uniform(0.0, 0.007) * fractal(canvas, 2, 3)
     valley = (1 - puffed).clamp(0, 1)
+    # Whatever stands out is rubbed: brighter and glossier.
     worn = relative_height(height, 0.05).clamp(0, 2) * draws.uniform(0, 0.12)
     hide = swatch(draws, _HIDES, 0.25)
     base = shade(hide, -0.6 * valley - 0.3 * creases + worn + 0.05 * fine)

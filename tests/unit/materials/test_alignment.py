@@ -152,12 +152,12 @@ def test_fine_detail_averages_out_instead_of_aliasing():
     views = checker.float().expand(1, 3, 3, 256, 256)
     taken = homographies(cameras(seed=1))
     taps = taps_needed(taken, identity_frame(1), (256, 256), 48)
-    once, seen = warp_views(views, taken, identity_frame(1), 48)
-    often, also_seen = warp_views(views, taken, identity_frame(1), 48, taps)
-    assert torch.equal(seen, also_seen)
-    assert once[seen.expand_as(once) > 0].std() > 0.15
-    assert often[seen.expand_as(often) > 0].std() < 0.1
-    assert often[seen.expand_as(often) > 0].mean() == pytest.approx(0.5, abs=0.01)
+    once, mask = warp_views(views, taken, identity_frame(1), 48)
+    often, same_mask = warp_views(views, taken, identity_frame(1), 48, taps)
+    assert torch.equal(mask, same_mask)
+    assert once[mask.expand_as(once) > 0].std() > 0.15
+    assert often[mask.expand_as(often) > 0].std() < 0.1
+    assert often[mask.expand_as(often) > 0].mean() == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -190,19 +190,19 @@ def test_autocast_costs_no_precision():
     views = torch.rand(1, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     expected = warp_views(views, homographies(taken), identity_frame(1), 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = warp_views(views, homographies(taken), identity_frame(1), 32)
+        warped = warp_views(views, homographies(taken), identity_frame(1), 32)
         directions = view_directions(positions(taken), identity_frame(1), 8)
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(warped, expected, strict=True):
         torch.testing.assert_close(a, b)
     torch.testing.assert_close(directions, view_directions(positions(taken), identity_frame(1), 8))
 
 
 def test_directions_in_closed_form():
     position = torch.tensor([0.3, -0.1, 1.2])
-    found = view_directions(position.view(1, 1, 3), identity_frame(1), 4)[0, 0, :, 1, 3]
+    direction = view_directions(position.view(1, 1, 3), identity_frame(1), 4)[0, 0, :, 1, 3]
     # Row 1, column 3 of 4: u = 0.875, v = 0.375, so x = 0.375, y = 0.125.
     expected = position - torch.tensor([0.375, 0.125, 0.0])
-    torch.testing.assert_close(found, expected / expected.norm())
+    torch.testing.assert_close(direction, expected / expected.norm())
 
 
 def test_directions_of_a_window_are_those_of_its_part():

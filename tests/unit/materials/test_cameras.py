@@ -26,8 +26,8 @@ def test_homography_equals_projection_by_hand():
     depth = offset @ torch.tensor([-0.6, 0.0, -0.8])
     right = offset @ torch.tensor([0.8, 0.0, -0.6])
     expected = torch.stack((0.5 + focal * right / depth, 0.5 - focal * point[1] / depth))
-    found = project(camera.homography, torch.tensor([[0.3 + 0.5, 0.5 - 0.2]]))[0]
-    torch.testing.assert_close(found, expected)
+    projected = project(camera.homography, torch.tensor([[0.3 + 0.5, 0.5 - 0.2]]))[0]
+    torch.testing.assert_close(projected, expected)
 
 
 def test_the_aim_is_at_the_centre_and_roll_turns_about_it():
@@ -64,10 +64,10 @@ def test_first_view_is_from_above_and_shows_the_whole_tile(seed):
     camera = drawn(seed=seed)[0]
     tilt = torch.acos(camera.position[2] / camera.position.norm())
     assert tilt <= math.radians(5) + 1e-3
-    seen = project(camera.homography, CORNERS)
-    assert seen.min() >= 0
-    assert seen.max() <= 1
-    assert (seen.amax(0) - seen.amin(0)).max() >= 0.9
+    projected = project(camera.homography, CORNERS)
+    assert projected.min() >= 0
+    assert projected.max() <= 1
+    assert (projected.amax(0) - projected.amin(0)).max() >= 0.9
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -76,8 +76,8 @@ def test_other_views_are_tilted_and_show_most_of_the_tile(seed):
     for camera in drawn(seed=seed)[1:]:
         tilt = math.degrees(torch.acos(camera.position[2] / camera.position.norm()))
         assert 20 - 1e-3 <= tilt <= 40 + 1e-3
-        seen = project(camera.homography, grid)
-        assert ((seen >= 0) & (seen <= 1)).all(dim=1).float().mean() > 0.9
+        projected = project(camera.homography, grid)
+        assert ((projected >= 0) & (projected <= 1)).all(dim=1).float().mean() > 0.9
         assert (grid @ camera.homography[2, :2] + camera.homography[2, 2]).min() > 0.2
 
 
@@ -92,9 +92,8 @@ def test_photos_are_upright(seed):
 @pytest.mark.parametrize(("views", "nearest"), [(3, 60), (4, 60), (7, 30)])
 def test_tilted_views_come_from_sides_of_their_own(views, nearest):
     for seed in range(10):
-        sides = sorted(
-            math.degrees(math.atan2(y, x)) for x, y, _ in (c.position.tolist() for c in drawn(views, seed)[1:])
-        )
+        tilted = drawn(views, seed)[1:]
+        sides = sorted(math.degrees(torch.atan2(camera.position[1], camera.position[0])) for camera in tilted)
         gaps = [(b - a) % 360 for a, b in zip(sides, sides[1:] + sides[:1], strict=True)]
         assert min(gaps) >= nearest - 1e-3
         if views == 3:

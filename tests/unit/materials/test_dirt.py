@@ -105,7 +105,7 @@ def test_without_dirt_a_photo_is_clean():
 
 
 @pytest.mark.parametrize(
-    ("change", "seen"),
+    ("change", "shows"),
     [
         ({"exposure": [0.5, -0.5]}, lambda a, b: b[0].mean() > 1.3 * a[0].mean() and b[1].mean() < 0.8 * a[1].mean()),
         ({"warmth": [0.4, 0.4]}, lambda a, b: (b[:, 0] / b[:, 2]).mean() > 1.2 * (a[:, 0] / a[:, 2]).mean()),
@@ -121,8 +121,8 @@ def test_without_dirt_a_photo_is_clean():
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_each_effect_is_seen(change, seen):
-    assert seen(taken(), taken(**change))
+def test_each_effect_is_visible(change, shows):
+    assert shows(taken(), taken(**change))
 
 
 def test_shadows_darken_only_the_ambient_light():

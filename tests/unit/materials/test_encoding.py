@@ -27,7 +27,7 @@ def test_levels_follow_from_unsigned_types(dtype, top):
 
 
 def test_integers_without_a_meaning_are_refused():
-    with pytest.raises(DataError, match=r"metallic: integers of type torch.int32 need `levels` \(255 or 65535, say\)"):
+    with pytest.raises(DataError, match=r"metallic: integers of type torch.int32 need `levels` \(255 or 65535\); none"):
         decode_map(METALLIC, torch.zeros(1, 2, 2, dtype=torch.int32))
 
 

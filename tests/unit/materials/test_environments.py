@@ -64,8 +64,8 @@ def test_light_that_enters_is_the_integral(environment):
 
 def test_mirror_directions_fetch_the_light_itself():
     radiance = torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
-    found = specular_light(build_environment(radiance), directions(8, 16), torch.zeros(1, 8, 16))
-    torch.testing.assert_close(found, radiance, atol=1e-4, rtol=0)
+    mirrored = specular_light(build_environment(radiance), directions(8, 16), torch.zeros(1, 8, 16))
+    torch.testing.assert_close(mirrored, radiance, atol=1e-4, rtol=0)
 
 
 def test_reflections_do_not_jump_across_azimuth_zero():
@@ -85,8 +85,8 @@ def split_sum_error(environment, roughness, cosine):
     expected = (brdf(metal, up, view, lights) * received).sum(dim=(1, 2))
     scale, bias = specular_scale_bias(view[2:], metal.roughness).unbind()
     mirrored = 2 * dot(up, view) * up - view
-    found = specular_light(environment, mirrored, metal.roughness) * (metal.f0 * scale + bias)
-    return float(((found.flatten() - expected) / expected).abs().mean())
+    approximated = specular_light(environment, mirrored, metal.roughness) * (metal.f0 * scale + bias)
+    return float(((approximated.flatten() - expected) / expected).abs().mean())
 
 
 @pytest.fixture(scope="module")
@@ -165,5 +165,5 @@ def test_turning_is_counter_clockwise_from_above():
     radiance = torch.zeros(3, 32, 64)
     radiance[:, :, :2] = 1.0  # towards +x
     turned = turn_environment(build_environment(radiance), TURNS // 4)
-    seen = specular_light(turned, torch.tensor([[-0.1], [1.0], [0.0]]).view(3, 1, 1), torch.zeros(1, 1, 1))
-    assert seen.min() > 0.9
+    reflected = specular_light(turned, torch.tensor([[-0.1], [1.0], [0.0]]).view(3, 1, 1), torch.zeros(1, 1, 1))
+    assert reflected.min() > 0.9

@@ -8,6 +8,7 @@ from neuropbr_core.materials.ggx import (
     DIELECTRIC_F0,
     MIN_ROUGHNESS,
     brdf,
+    diffuse_transmission,
     distribution,
     reflectance,
     schlick,
@@ -61,6 +62,16 @@ def test_visibility_is_smith_height_correlated(alpha):
 
 def test_schlick_meets_its_ends():
     assert schlick(torch.tensor([0.0, 0.5, 1.0])).tolist() == [1.0, 0.5**5, 0.0]
+    assert diffuse_transmission(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0.0, 1 - 0.5**5, 1.0]
+
+
+@pytest.mark.parametrize(("degrees", "alpha"), [(0, 0.3), (25, 0.1), (60, 0.8)])
+def test_distribution_is_equation_33_of_walter(degrees, alpha):
+    theta = math.radians(degrees)
+    expected = alpha**2 / (math.pi * math.cos(theta) ** 4 * (alpha**2 + math.tan(theta) ** 2) ** 2)
+    cosine = torch.tensor(math.cos(theta), dtype=torch.float64)
+    density = distribution(cosine, torch.tensor(alpha, dtype=torch.float64))
+    assert float(density) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("metallic", [0.0, 0.3, 1.0])
@@ -69,8 +80,8 @@ def test_value_at_normal_incidence_in_closed_form(metallic):
     f0 = DIELECTRIC_F0 * (1 - metallic) + base * metallic
     specular = f0 / (4 * math.pi * roughness**4)
     diffuse = (1 - metallic) * base / math.pi * COUPLING * (1 - DIELECTRIC_F0)
-    found = brdf(material(base, roughness, metallic), UP, UP, UP)
-    assert found[0].item() == pytest.approx(specular + diffuse, rel=1e-9)
+    value = brdf(material(base, roughness, metallic), UP, UP, UP)
+    assert value[0].item() == pytest.approx(specular + diffuse, rel=1e-9)
 
 
 def test_diffuse_reads_as_base_colour_at_normal_incidence():

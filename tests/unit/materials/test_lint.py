@@ -66,9 +66,9 @@ def test_the_examples_are_all_there():
 
 
 def test_a_height_field_fits_one_reading_alone():
-    found = normal_convention(bumps())
-    assert found.name == "opengl"
-    assert found.correlation > 0.9  # apart from the differences being taken at other points
+    convention = normal_convention(bumps())
+    assert convention.name == "opengl"
+    assert convention.correlation > 0.9  # apart from the differences being taken at other points
 
 
 def test_the_length_of_normals_does_not_matter():
@@ -93,7 +93,7 @@ def test_noise_is_not_judged(seed):
 
 def test_examples_raise_no_doubts_but_known_ones():
     doubts = {folder.name: codes(lint_maps(example(folder))) for folder in EXAMPLES}
-    assert {name: found for name, found in doubts.items() if found} == {
+    assert {name: codes for name, codes in doubts.items() if codes} == {
         "acg_Metal053C": [("info", "metallic-not-binary", "metallic")],  # rust
         "t3_Sci-Fi_Wall_014": [("warning", "metallic-not-binary", "metallic")],  # 0.8 all over
     }

@@ -57,7 +57,7 @@ def even(roughness, base=0.8, texels=8):
     }
 
 
-def ours(maps, position, lighting):
+def own_render(maps, position, lighting):
     camera = look_at(torch.tensor(position), torch.zeros(2), FOCAL)
     return render_view(build_surface(maps, 4 * SIZE), camera, lighting, SIZE)
 
@@ -103,7 +103,7 @@ def surround(environment, height=129):
     return {"type": "envmap", "bitmap": bitmap, "to_world": mi.ScalarTransform4f(turned)}
 
 
-def theirs(bsdf, position, emitter, samples):
+def mitsuba_render(bsdf, position, emitter, samples):
     scene = mi.load_dict(
         {
             "type": "scene",
@@ -134,15 +134,17 @@ def theirs(bsdf, position, emitter, samples):
     return torch.from_numpy(np.array(mi.render(scene))).permute(2, 0, 1)
 
 
-def relative(found, expected):
-    return ((found - expected).abs() / expected.clamp_min(0.02 * float(expected.max()))).flatten()
+def relative(rendered, expected):
+    return ((rendered - expected).abs() / expected.clamp_min(0.02 * float(expected.max()))).flatten()
 
 
 @pytest.mark.parametrize("position", [OVERHEAD, TILTED])
 def test_flash_on_a_bumpy_metal(position):
     maps, base = waves()
     light = {"type": "point", "position": list(position), "intensity": {"type": "rgb", "value": [3.0] * 3}}
-    errors = relative(ours(maps, position, Lighting(3.0, DARK)), theirs(metal(maps, base), position, light, 1))
+    errors = relative(
+        own_render(maps, position, Lighting(3.0, DARK)), mitsuba_render(metal(maps, base), position, light, 1)
+    )
     assert errors.mean() < 0.005
     assert errors.quantile(0.99) < 0.02
 
@@ -151,9 +153,9 @@ def test_flash_on_a_bumpy_metal(position):
 def test_metal_in_even_light(roughness):
     environment = build_environment(torch.ones(3, 32, 64))
     light = {"type": "constant", "radiance": {"type": "rgb", "value": [1.0] * 3}}
-    found = ours(even(roughness), TILTED, Lighting(0.0, environment))
-    expected = theirs(even_metal(roughness), TILTED, light, 16)
-    assert float(found.mean()) == pytest.approx(float(expected.mean()), rel=0.005)
+    rendered = own_render(even(roughness), TILTED, Lighting(0.0, environment))
+    expected = mitsuba_render(even_metal(roughness), TILTED, light, 16)
+    assert float(rendered.mean()) == pytest.approx(float(expected.mean()), rel=0.005)
 
 
 def hall(height=64):
@@ -168,16 +170,16 @@ def hall(height=64):
 def test_light_that_arrives_on_a_plane():
     environment = hall()
     bsdf = {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.5] * 3}}
-    expected = theirs(bsdf, OVERHEAD, surround(environment), 4).mean(dim=(1, 2))
-    found = irradiance(environment.radiance) * 0.5 / math.pi
-    torch.testing.assert_close(found, expected, rtol=0.005, atol=0)
+    expected = mitsuba_render(bsdf, OVERHEAD, surround(environment), 4).mean(dim=(1, 2))
+    rendered = irradiance(environment.radiance) * 0.5 / math.pi
+    torch.testing.assert_close(rendered, expected, rtol=0.005, atol=0)
 
 
 @pytest.mark.parametrize(("roughness", "bound"), [(0.2, 0.04), (0.4, 0.08)])
 def test_metal_mirrors_the_surroundings(roughness, bound):
     environment = hall()
-    found = ours(even(roughness), TILTED, Lighting(0.0, environment))
-    expected = theirs(even_metal(roughness), TILTED, surround(environment), 16)
-    errors = relative(found, expected)
+    rendered = own_render(even(roughness), TILTED, Lighting(0.0, environment))
+    expected = mitsuba_render(even_metal(roughness), TILTED, surround(environment), 16)
+    errors = relative(rendered, expected)
     assert errors.mean() < bound
-    assert np.corrcoef(found.flatten(), expected.flatten())[0, 1] > 0.98
+    assert np.corrcoef(rendered.flatten(), expected.flatten())[0, 1] > 0.98

@@ -22,19 +22,19 @@ def planes(cameras):
 def shaken(homography, rng, pixels):
     """The homography of the tile's corners as seen with an error."""
     corners = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1.0]])
-    seen = corners @ homography.T
-    seen = seen[:, :2] / seen[:, 2:] + rng.normal(scale=pixels, size=(4, 2))
+    image = corners @ homography.T
+    image = image[:, :2] / image[:, 2:] + rng.normal(scale=pixels, size=(4, 2))
     rows = []
-    for (u, v, _), (x, y) in zip(corners, seen, strict=True):
+    for (u, v, _), (x, y) in zip(corners, image, strict=True):
         rows += [[u, v, 1, 0, 0, 0, -x * u, -x * v, -x], [0, 0, 0, u, v, 1, -y * u, -y * v, -y]]
     return np.linalg.svd(np.array(rows))[2][-1].reshape(3, 3)
 
 
 @pytest.mark.parametrize("focal", [0.8, 1.3, 2.5])
 def test_exact_cameras_are_recovered(focal):
-    seen = planes([camera(position, focal) for position in POSITIONS])
-    assert focal_length(seen) == pytest.approx(focal, rel=1e-9)
-    for plane, position in zip(seen, POSITIONS, strict=True):
+    homographies = planes([camera(position, focal) for position in POSITIONS])
+    assert focal_length(homographies) == pytest.approx(focal, rel=1e-9)
+    for plane, position in zip(homographies, POSITIONS, strict=True):
         pose = camera_pose(plane, focal)
         np.testing.assert_allclose(pose.position, position, atol=1e-9)
         np.testing.assert_allclose(pose.rotation @ pose.rotation.T, np.eye(3), atol=1e-12)
@@ -53,9 +53,9 @@ def test_the_pose_projects_as_the_camera_does():
 @pytest.mark.parametrize("seed", range(10))
 def test_drawn_captures_are_recovered_in_float32(seed):
     cameras = sample_cameras(torch.Generator().manual_seed(seed), 3)
-    seen = planes(cameras)
-    focal = focal_length(seen)
-    for plane, taken in zip(seen, cameras, strict=True):
+    homographies = planes(cameras)
+    focal = focal_length(homographies)
+    for plane, taken in zip(homographies, cameras, strict=True):
         np.testing.assert_allclose(camera_pose(plane, focal).position, taken.position, atol=2e-3)
 
 
@@ -79,14 +79,14 @@ def test_the_shape_of_a_photo_does_not_matter(width, height):
 def test_a_pixel_of_noise_does_little(seed):
     rng = np.random.default_rng(seed)
     cameras = [camera(position, 1.4) for position in POSITIONS]
-    seen = [plane_homography(shaken(taken.homography.numpy(), rng, 1 / 1024), 512, 512) for taken in cameras]
-    focal = focal_length(seen)
+    homographies = [plane_homography(shaken(taken.homography.numpy(), rng, 1 / 1024), 512, 512) for taken in cameras]
+    focal = focal_length(homographies)
     assert focal == pytest.approx(1.4, rel=0.03)
-    for plane, position in zip(seen, POSITIONS, strict=True):
-        found = camera_pose(plane, focal).position
-        cosine = found @ position / np.linalg.norm(found) / np.linalg.norm(position)
+    for plane, position in zip(homographies, POSITIONS, strict=True):
+        recovered = camera_pose(plane, focal).position
+        cosine = recovered @ position / np.linalg.norm(recovered) / np.linalg.norm(position)
         assert math.degrees(math.acos(min(cosine, 1))) < 2
-        assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(position), rel=0.05)
+        assert np.linalg.norm(recovered) == pytest.approx(np.linalg.norm(position), rel=0.05)
 
 
 def test_views_from_above_do_not_tell_the_focal_length():

@@ -94,6 +94,7 @@ def test_tone_curve_is_smooth_monotone_and_leaves_midtones():
     assert (bent.diff() >= 0).all()
     assert bent.min() == 0
     assert 0.999 < bent.max() <= 1
+    assert float(tone_curve(torch.tensor(1.0))) == pytest.approx(0.8 + 0.2 * (1 - math.exp(-1)))
     slope = (tone_curve(torch.tensor([0.8 + 1e-4])) - 0.8) / 1e-4
     assert float(slope) == pytest.approx(1, abs=2e-3)
 

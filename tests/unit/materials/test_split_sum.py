@@ -78,5 +78,5 @@ def test_prefilter_equals_direct_summation():
     lobe = above / masked / (half**2 * (alpha**2 - 1) + 1) ** 2
     lobe = lobe * polar.sin().repeat_interleave(width)
     expected = (lobe / lobe.sum(1, keepdim=True)) @ radiance.double().flatten(1).T
-    found = prefilter(radiance)[:, level].flatten(1).T
-    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+    filtered = prefilter(radiance)[:, level].flatten(1).T
+    torch.testing.assert_close(filtered.double(), expected, atol=1e-5, rtol=0)

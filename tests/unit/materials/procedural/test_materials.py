@@ -1,3 +1,4 @@
+import itertools
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +31,7 @@ PAGE = Path(__file__).parents[4] / "docs" / "procedural.md"
 
 
 @cache
-def made(kind, seed, size=256):
+def generated(kind, seed, size=256):
     return generate(kind, seed, size)
 
 
@@ -45,7 +46,7 @@ def differences(a, b):
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_are_in_range_and_plausible(kind):
     for seed in SEEDS:
-        maps = made(kind, seed)
+        maps = generated(kind, seed)
         for name, spec in MAPS.items():
             values = maps[name]
             assert (values.shape, values.dtype) == ((1, spec.channels, 256, 256), torch.float32)
@@ -60,7 +61,7 @@ def test_maps_are_in_range_and_plausible(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_albedo_and_metallic_are_those_of_real_matter(kind):
     for seed in SEEDS:
-        maps = made(kind, seed)
+        maps = generated(kind, seed)
         albedo, metallic = maps["albedo"][0], maps["metallic"][0, 0]
         assert float(albedo.min()) >= 30 / 255 - 1e-4
         stuff = albedo[:, metallic == 0]
@@ -70,15 +71,15 @@ def test_albedo_and_metallic_are_those_of_real_matter(kind):
         bare = srgb_to_linear(albedo[:, metallic > 0.98])
         assert bare.numel() == 0 or 0.04 < float(bare.mean()) < 1
     if kind not in METALS:
-        assert all(float(made(kind, seed)["metallic"].max()) == 0 for seed in SEEDS)
+        assert all(float(generated(kind, seed)["metallic"].max()) == 0 for seed in SEEDS)
     else:
-        assert max(float(made(kind, seed)["metallic"].mean()) for seed in SEEDS) > 0.2
+        assert max(float(generated(kind, seed)["metallic"].mean()) for seed in SEEDS) > 0.2
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slopes_are_sensible(kind):
     for seed in SEEDS:
-        degrees = tilt(made(kind, seed))
+        degrees = tilt(generated(kind, seed))
         assert 0.1 < float(degrees.mean()) < 36
         assert float(degrees.flatten().quantile(0.99)) < 76
 
@@ -102,8 +103,8 @@ def test_seams_do_not_show(kind):
 
     A joint may lie on the edge itself, where it is sharper than one that is averaged over two pixels.
     """
-    for seed, name, axis in [(seed, name, axis) for seed in SEEDS for name in MAPS for axis in (2, 3)]:
-        values = made(kind, seed)[name]
+    for seed, name, axis in itertools.product(SEEDS, MAPS, (2, 3)):
+        values = generated(kind, seed)[name]
         steps = (values - values.roll(1, axis)).abs().mean(dim=(1, 5 - axis)).flatten()
         assert float(steps[0]) <= 1.3 * float(steps[1:].max()) + 2e-3, (seed, name)
 
@@ -111,11 +112,11 @@ def test_seams_do_not_show(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_decides_and_changes_much(kind):
     again = generate(kind, SEEDS[0], 256)
-    assert all(torch.equal(values, again[name]) for name, values in made(kind, SEEDS[0]).items())
+    assert all(torch.equal(values, again[name]) for name, values in generated(kind, SEEDS[0]).items())
     for other in SEEDS[1:]:
-        found = differences(made(kind, SEEDS[0]), made(kind, other))
-        assert found["albedo"] + found["roughness"] > 0.02
-        assert found["normal"] > 0.002
+        changes = differences(generated(kind, SEEDS[0]), generated(kind, other))
+        assert changes["albedo"] + changes["roughness"] > 0.02
+        assert changes["normal"] > 0.002
 
 
 @pytest.mark.parametrize(
@@ -125,9 +126,9 @@ def test_a_seed_is_one_material_at_every_size(kind):
     """Evaluated on 1024 samples and on 512, not averaged from the same ones."""
     coarse, fine = generate(kind, 0, 512), generate(kind, 0, 1024)
     pooled = {name: F.avg_pool2d(values, 2) for name, values in fine.items()}
-    found = differences(coarse, pooled)
-    assert max(found["albedo"], found["roughness"]) < 0.01
-    assert found["metallic"] < 0.02
+    changes = differences(coarse, pooled)
+    assert max(changes["albedo"], changes["roughness"]) < 0.01
+    assert changes["metallic"] < 0.02
     assert float(tilt(coarse).mean()) == pytest.approx(float(tilt(fine).mean()), rel=0.25)
     apart = (coarse["normal"] * F.normalize(pooled["normal"], dim=1)).sum(1).clamp(-1, 1).acos().rad2deg()
     assert float(apart.mean()) < 0.35 * float(tilt(fine).mean())
@@ -152,13 +153,16 @@ def test_normals_are_those_of_the_height(kind):
     p, q = torch.fft.fft2(-x / z), torch.fft.fft2(y / z)  # ∂h/∂u, ∂h/∂v
     power = (across.abs() ** 2 + down.abs() ** 2).clamp_min(1e-9)
     height = torch.fft.ifft2((across.conj() * p + down.conj() * q) / power).real
-    seen = torch.fft.fft2(layers.height.double())
-    expected = torch.fft.ifft2(torch.where(power > 1, seen, 0)).real  # central differences do not see the checkerboard
+    spectrum = torch.fft.fft2(layers.height.double())
+    expected = torch.fft.ifft2(
+        torch.where(power > 1, spectrum, 0)
+    ).real  # central differences do not see the checkerboard
     assert float((height - expected).abs().max()) < 1e-3 * float(expected.abs().max())
 
 
 def test_roughness_and_metals_cover_what_a_network_must_tell_apart():
-    roughness = torch.tensor([float(made(kind, seed)["roughness"].mean()) for kind in KINDS for seed in SEEDS])
+    means = [generated(kind, seed)["roughness"].mean() for kind, seed in itertools.product(KINDS, SEEDS)]
+    roughness = torch.stack(means)
     assert float(roughness.min()) < 0.2
     assert float(roughness.max()) > 0.85
     assert len(KINDS) >= 12
@@ -192,7 +196,7 @@ def test_the_look_is_that_of_the_revision():
 
 
 def measures(kind):
-    maps = made(kind, 0)
+    maps = generated(kind, 0)
     steep = 1 - maps["normal"][:, 2]
     return tuple(round(float(values.mean()), 4) for values in (*list(maps.values())[:3], steep))
 

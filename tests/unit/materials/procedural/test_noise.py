@@ -10,6 +10,8 @@ from neuropbr_core.materials.procedural.cells import voronoi
 from neuropbr_core.materials.procedural.courses import courses
 from neuropbr_core.materials.procedural.height import normals, slopes
 from neuropbr_core.materials.procedural.noise import blur, fractal, gradient_noise, ridged, shift, swayed, value_noise
+from neuropbr_core.materials.procedural.palette import ramp, shade
+from neuropbr_core.materials.procedural.plates import _lugs
 from neuropbr_core.materials.procedural.shaping import covering, mix, rounded, smoothstep
 from neuropbr_core.materials.procedural.weaving import REPEAT, draft, woven
 
@@ -46,8 +48,10 @@ def perlin(turns, x, y):
 def test_gradient_noise_is_perlins():
     turns = Draws("lattice", 0).table(3, 5)
     noise = gradient_noise(Canvas(16, FixedDraws(turns)), 3, 5) * 0.21571
-    expected = [[perlin(turns, (u + 0.5) / 16 * 5, (v + 0.5) / 16 * 3) for u in range(16)] for v in range(16)]
-    torch.testing.assert_close(noise, torch.tensor(expected), atol=2e-6, rtol=0)
+    expected = torch.zeros(16, 16)
+    for v, u in itertools.product(range(16), range(16)):
+        expected[v, u] = perlin(turns, (u + 0.5) / 16 * 5, (v + 0.5) / 16 * 3)
+    torch.testing.assert_close(noise, expected, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("noise", [gradient_noise, value_noise])
@@ -111,7 +115,7 @@ def test_swayed_positions_stray_as_far_as_asked():
 
 def test_voronoi_equals_a_search_over_all_points():
     count, tile = 5, canvas(48)
-    found = voronoi(tile.at, Draws("points", 3), count, jitter=0.8)
+    cells = voronoi(tile.at, Draws("points", 3), count, jitter=0.8)
     points = 0.5 + 0.8 * (Draws("points", 3).table(2, count, count) - 0.5)
     grid = torch.arange(count).float()
     sites = torch.stack((points[0] + grid, points[1] + grid[:, None])).flatten(1) / count
@@ -120,13 +124,13 @@ def test_voronoi_equals_a_search_over_all_points():
     samples = torch.stack(tile.at).flatten(1)
     distances = torch.cdist(samples.T, places.T, compute_mode="donot_use_mm_for_euclid_dist")
     nearest, which = distances.min(dim=1)
-    torch.testing.assert_close(found.distance.flatten(), nearest, atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.identity.flatten(), which % count**2)
+    torch.testing.assert_close(cells.distance.flatten(), nearest, atol=1e-6, rtol=0)
+    torch.testing.assert_close(cells.identity.flatten(), which % count**2)
     ways = places[:, None, :] - places[:, which][:, :, None]
     middles = (places[:, None, :] + places[:, which][:, :, None]) / 2 - samples[:, :, None]
     length = ways.norm(dim=0)
     border = ((middles * ways).sum(0) / length).masked_fill(length < 1e-6, torch.inf).amin(1)
-    assert float((found.border.flatten() - border).abs().gt(1e-5).float().mean()) < 0.01
+    assert float((cells.border.flatten() - border).abs().gt(1e-5).float().mean()) < 0.01
 
 
 def test_soft_borders_round_corners_and_keep_sides():
@@ -215,6 +219,33 @@ def test_profiles():
     torch.testing.assert_close(mix(steps, 3.0, 0.5), steps / 2 + 1.5)
 
 
+def test_shading_by_a_stop_doubles():
+    torch.testing.assert_close(shade(torch.tensor([0.1, 0.2]), 1.0), torch.tensor([0.2, 0.4]))
+    torch.testing.assert_close(shade(torch.tensor([0.1, 0.2]), -2.0), torch.tensor([0.025, 0.05]))
+
+
+def test_a_ramp_runs_through_its_colours():
+    colors = [torch.full((3, 1, 1), value) for value in (0.0, 0.4, 0.5)]
+    positions = torch.tensor([[-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0]])
+    expected = torch.tensor([0.0, 0.0, 0.2, 0.4, 0.45, 0.5, 0.5])
+    torch.testing.assert_close(ramp(positions.expand(7, 7), colors)[0, 0], expected)
+
+
+def test_lugs_are_lenses_of_their_length_and_width():
+    """The distance is 0 at a lens's tips and half the width at its middle."""
+    count = 4
+    draws = Draws("lugs", 0)
+    half_length, half_width = draws.uniform(0.42, 0.52), draws.uniform(0.1, 0.16)
+    tile = Canvas(400, Draws("lugs", 0))
+    inside = _lugs(tile, count)[100:200, :100] * count
+    assert float(inside.max()) == pytest.approx(half_width, abs=0.01)
+    # This cell's lug lies along one diagonal: its tips are at the half-length from the centre.
+    diagonals = torch.stack((inside.diagonal(), inside.flip(1).diagonal()))
+    along = diagonals[diagonals.sum(1).argmax()]
+    reach = ((torch.arange(100) + 0.5) / 100 - 0.5).abs() * math.sqrt(2)
+    assert float(along[(reach - half_length).abs().argmin()]) == pytest.approx(0, abs=0.01)
+
+
 def test_slopes_and_normals_of_a_wave():
     """h = a sin(2π(u + 2v)); v points down, y up."""
     tile, a = canvas(256), 0.02
@@ -235,9 +266,10 @@ def test_slopes_of_any_height_have_no_curl_and_no_mean():
 
 
 def test_draws_differ_by_kind_and_seed_and_repeat():
-    first = [Draws(kind, seed).uniform(0, 1) for kind in ("a", "b") for seed in (0, 1)]
+    pairs = list(itertools.product(("a", "b"), (0, 1)))
+    first = [Draws(kind, seed).uniform(0, 1) for kind, seed in pairs]
     assert len(set(first)) == 4
-    assert first == [Draws(kind, seed).uniform(0, 1) for kind in ("a", "b") for seed in (0, 1)]
+    assert first == [Draws(kind, seed).uniform(0, 1) for kind, seed in pairs]
     draws = Draws("range", 0)
     assert {draws.integer(2, 4) for _ in range(60)} == {2, 3, 4}
     assert {draws.choice("xy") for _ in range(30)} == {"x", "y"}
