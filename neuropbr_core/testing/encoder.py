@@ -77,9 +77,11 @@ class EncoderSuite(ComponentSuite):
         for index, (feature, other) in enumerate(zip(features, expected, strict=True)):
             # Features that are small everywhere are compared absolutely, because rounding does not shrink with them.
             allowed = self.tolerance * max(1.0, float(other.abs().max()))
-            torch.testing.assert_close(
-                feature, other, rtol=0, atol=allowed, msg=lambda text, index=index: f"{rule}: feature {index}: {text}"
-            )
+
+            def message(text: str, number: int = index) -> str:
+                return f"{rule}: feature {number}: {text}"
+
+            torch.testing.assert_close(feature, other, rtol=0, atol=allowed, msg=message)
 
     def test_declaration_is_well_formed(self, options: Any) -> None:
         """`channels` and `strides` are tuples of one length; strides are growing powers of two."""

@@ -483,9 +483,7 @@ def _gradients(loss: Loss, x: LossInput, critic: nn.Module | None, leaves: Maps 
     gradients = torch.autograd.grad(total, list(leaves.values()), retain_graph=True, allow_unused=True)
     by_name: Maps = {}
     for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
-        by_name[name] = gradient
-        if gradient is None:
-            by_name[name] = torch.zeros_like(leaf)
+        by_name[name] = torch.zeros_like(leaf) if gradient is None else gradient
     return by_name
 
 
