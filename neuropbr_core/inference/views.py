@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neuropbr_core.data.images.files import read_view
+from neuropbr_core.data.images.read import read_view
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.layout.scan import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neuropbr_core.data.images.files import is_cut_off
 from neuropbr_core.data.images.heif import HEIF_SUFFIXES
+from neuropbr_core.data.images.read import is_cut_off
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.layout.findings import Finding, of_level
 from neuropbr_core.errors import DataError

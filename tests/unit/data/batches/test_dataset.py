@@ -11,7 +11,8 @@ import torch
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import steps_per_epoch, suitable_threads, train_loader, val_loader
 from neuropbr_core.data.batches.placement import place_image, place_map
-from neuropbr_core.data.images.files import read_map, read_view, write_map, write_png
+from neuropbr_core.data.images.read import read_map, read_view
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack.cache import DecodedCache

@@ -15,7 +15,7 @@ from neuropbr_core.data.batches.buffers import BufferPool
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import Loader, suitable_threads, train_loader, val_loader
 from neuropbr_core.data.batches.prepare import prepare
-from neuropbr_core.data.images.files import write_map, write_png
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack.choose import digest_images, open_images

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuropbr_core.data.images.files import (
-    describe_image,
-    is_cut_off,
-    read_image,
-    read_map,
-    read_view,
-    verify_image,
-    write_map,
-    write_png,
-)
+from neuropbr_core.data.images.read import describe_image, is_cut_off, read_image, read_map, read_view, verify_image
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, NORMAL, ROUGHNESS
 
