@@ -14,7 +14,7 @@ from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_
 _EPS = 1e-6
 
 
-class Capture(NamedTuple):
+class PhotoSet(NamedTuple):
     """The views of one material, and where they were taken from.
 
     Attributes:
@@ -27,15 +27,15 @@ class Capture(NamedTuple):
     homographies: Tensor | None = None
     positions: Tensor | None = None
 
-    def repeated(self, views: int) -> "Capture":
+    def repeated(self, views: int) -> "PhotoSet":
         """The first `views` views, begun again from the first when there are fewer."""
         order = [index % len(self.images) for index in range(views)]
         cameras = (None if values is None else values[order] for values in (self.homographies, self.positions))
-        return Capture([self.images[index] for index in order], *cameras)
+        return PhotoSet([self.images[index] for index in order], *cameras)
 
 
 def prepare_inputs(
-    capture: Capture, signature: Signature, device: torch.device | str = "cpu", *, where: str = "the views"
+    capture: PhotoSet, signature: Signature, device: torch.device | str = "cpu", *, where: str = "the views"
 ) -> dict[str, Tensor]:
     """Bring views to the model's size and, when it was trained so, into the texture frame, as in training.
 

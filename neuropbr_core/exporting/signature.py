@@ -8,6 +8,7 @@ import msgspec
 from neuropbr_core.errors import ExportError
 from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.model import ModelSpec
+from neuropbr_core.model.sizes import unsuitable
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Signature:
     def of(cls, spec: ModelSpec) -> "Signature":
         """The signature of a model as it was trained."""
         facts = {name: getattr(spec, name) for name in ("views", "image_size", "output_size", "alignment")}
-        return cls(**facts, directed=spec.section.view_conditioning == "direction")
+        return cls(**facts, directed=spec.section.directed)
 
     @classmethod
     def read(cls, text: str) -> "Signature":
@@ -97,12 +98,8 @@ def plan(spec: ModelSpec, entry: ExporterEntryOptions, multiple: int, where: str
             f"write `inputs`"
         )
     size = entry.resolution or trained.image_size
-    if size % multiple:
-        near = max(multiple, round(size / multiple) * multiple)
-        raise ExportError(
-            f"{where}.resolution: found {size}, but this model's encoder takes multiples of {multiple}; the nearest is "
-            f"{near}"
-        )
+    if reason := unsuitable(size, multiple):
+        raise ExportError(f"{where}.resolution: found {size}, but this model's encoder {reason}")
     return replace(
         trained,
         views=entry.views or trained.views,

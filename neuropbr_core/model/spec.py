@@ -33,9 +33,14 @@ class ModelSpec:
     alignment: str
 
     @property
+    def aligned(self) -> bool:
+        """Whether views are warped into the texture frame."""
+        return self.alignment != "none"
+
+    @property
     def in_channels(self) -> int:
         """Channels of the images that the encoder sees."""
-        directed = self.section.view_conditioning == "direction"
+        directed = self.section.directed
         return 3 + 3 * directed + ratio_channels(directed) * self.section.ratio_images
 
     @classmethod

@@ -59,9 +59,9 @@ def test_the_api_equals_the_loaders_path(trained: Path, pool: Path, make_recipe:
     recipe = make_recipe()
     dataset = neuropbr_core.open_dataset(recipe)
     batch = collate([dataset[3]])
-    ready = prepare(batch, recipe.data, "cpu")
+    prepared = prepare(batch, recipe.data, "cpu")
     with torch.no_grad():
-        expected = loaded.generator(ready.views, ready.visible, ready.directions).maps
+        expected = loaded.generator(*prepared.inputs).maps
     found = loaded.predict(neuropbr_core.read_views(pool / "input" / batch.ids[0]))
     for name in MAPS:
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
@@ -93,13 +93,13 @@ def test_photos_without_cameras_are_registered(trained: Path, photos: Path, tmp_
     given.rename(tmp_path / "cameras.json")
     done = infer("--run", trained, "--input", photos, "--output", tmp_path / "maps")
     assert done.returncode == 0, done.stderr
-    assert "no cameras found: registering the photos to 0.png\n  0.png: confidence 1.00\n  1.png: conf" in done.stdout
+    assert "no cameras found: registering the photos to 0.png\n  0.png: confidence 1.00\n  1.png: conf" in done.stderr
     wins = infer("--run", trained, "--input", photos, "--output", tmp_path / "known", "--cameras", given.name)
     assert wins.returncode == 1
     wins = infer(
         "--run", trained, "--input", photos, "--output", tmp_path / "known", "--cameras", tmp_path / given.name
     )
-    assert "registering" not in wins.stdout
+    assert "registering" not in wins.stderr
     views = neuropbr_core.register_views(neuropbr_core.read_views(photos))
     assert views.confidence is not None
     assert min(views.confidence) > 0.2

@@ -50,10 +50,10 @@ def real_sample(spec: ModelSpec, material: str, seed: int) -> tuple[dict[str, Te
     capture = render_capture(maps, spec.views, spec.image_size, torch.Generator().manual_seed(seed))
     views, frame = capture.views[None].float() / 255, identity_frame(1)
     inputs = {"views": views}
-    if spec.alignment != "none":
+    if spec.aligned:
         homographies = torch.stack([camera.homography for camera in capture.cameras])[None]
         inputs["views"], inputs["visible"] = warp_views(views, homographies, frame, spec.image_size)
-    if spec.section.view_conditioning == "direction":
+    if spec.section.directed:
         positions = torch.stack([camera.position for camera in capture.cameras])[None]
         inputs["directions"] = view_directions(positions, frame, spec.image_size)
     return inputs, maps

@@ -75,7 +75,7 @@ def visits(loader):
 def equal(a, b):
     assert a.ids == b.ids
     assert torch.equal(a.views, b.views)
-    assert torch.equal(a.frame, b.frame)
+    assert torch.equal(a.crop_to_texture, b.crop_to_texture)
     for name in MAPS:
         assert torch.equal(a.targets[name], b.targets[name])
 
@@ -85,7 +85,7 @@ def test_an_item_without_training_is_the_whole_sample(data):
     item = dataset[2]
     assert len(dataset) == SAMPLES
     assert (item.id, item.material) == ("clean/sample_0002", "msample_0002")
-    assert torch.equal(item.frame, torch.eye(3))
+    assert torch.equal(item.crop_to_texture, torch.eye(3))
     sample = dataset.samples[2]
     assert torch.equal(item.views, torch.stack([torch.from_numpy(read_view(path)) for path in sample.views]))
     for name, spec in MAPS.items():
