@@ -31,7 +31,7 @@ def model_spec(
     output = size * (model.decoder.super_resolution or 1)
     alignment = "recorded" if aligned else "none"
     parts = (_component("encoder", encoder), _component("fusion", fusion))
-    return ModelSpec(*parts, model, views, size, output, alignment)
+    return ModelSpec(*parts, model, views, size, size, output, alignment)
 
 
 def _component(kind: str, written: Options) -> Chosen:

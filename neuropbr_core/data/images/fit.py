@@ -30,7 +30,35 @@ def fit_photo(photo: Stored, size: int) -> Stored:
     """
     if photo.shape[1:] == (size, size):
         return photo
-    return channels_first(_resize_uint8(np.moveaxis(photo, 0, -1), size))
+    return channels_first(fit_pixels(np.ascontiguousarray(np.moveaxis(photo, 0, -1)), size))
+
+
+def fit_pixels(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Resize a photo as `fit_photo` does, channels last.
+
+    Args:
+        pixels: sRGB-encoded, `(h, w, 3)`.
+        size: Side of the result.
+
+    Returns:
+        sRGB-encoded, `(size, size, 3)`.
+    """
+    import cv2  # on use: listing a dataset imports this module, and cv2 takes longer than the rest of it
+
+    height, width = pixels.shape[:2]
+    smaller = (min(width, size), min(height, size))
+    if smaller != (width, height):
+        # The mean over exactly the area that a pixel of the result covers, with fractions of pixels at its edges. A
+        # sensor with larger pixels would record the same, every pixel of the photo counts alike, nothing rings beside
+        # a highlight, and views stay as sharp as the maps, which are averaged over areas too. Photos shrink by ten and
+        # more: a filter of a fixed number of pixels would pick some and skip the rest, a triangle of twice the width
+        # would blur once more, and Pillow's box counts a pixel wholly or not at all, which shifts edges by half a
+        # pixel where the ratio is no whole number.
+        pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    if smaller != (size, size):
+        enlarged = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+        pixels = np.asarray(enlarged)
+    return pixels
 
 
 def store_map(pixels: Pixels, spec: MapSpec, size: int | None = None) -> Stored:

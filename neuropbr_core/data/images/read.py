@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from neuropbr_core.data.images.fit import Pixels, Stored, channels_first, fit_photo, store_map, to_uint8
+from neuropbr_core.data.images.fit import Pixels, Stored, channels_first, fit_pixels, store_map, to_uint8
 from neuropbr_core.data.images.heif import open_image
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import NORMAL, MapSpec
@@ -144,10 +144,10 @@ def read_view(path: Path, size: int | None = None) -> Stored:
     Raises:
         Undecodable: The file is missing or damaged.
     """
-    photo = channels_first(to_uint8(read_image(path, "RGB")))
-    if size is None:
-        return photo
-    return fit_photo(photo, size)
+    photo = to_uint8(read_image(path, "RGB"))
+    if size is not None:
+        photo = fit_pixels(photo, size)
+    return channels_first(photo)
 
 
 def read_map(path: Path, spec: MapSpec, size: int | None = None) -> Stored:

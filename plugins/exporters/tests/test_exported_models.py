@@ -75,8 +75,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @cache
 def capture() -> RealViews:
     """A capture of a shipped material, with cameras."""
-    signature = Signature(3, 64, 64, "recorded", directed=True)
-    return real_views(None, None, signature, lambda _: None)
+    signature = Signature(3, 64, 64, 64, "recorded", directed=True)
+    return real_views(None, None, signature)
 
 
 def export(run: Path, target: tuple[str, ...], folder: Path, *options: str) -> tuple[Path, Subject]:

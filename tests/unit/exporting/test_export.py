@@ -219,5 +219,5 @@ def test_a_record_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_signature_is_read_back() -> None:
-    signature = Signature(3, 512, 1024, "estimated", directed=True, geometry="nominal")
+    signature = Signature(3, 512, 512, 1024, "estimated", directed=True, geometry="nominal")
     assert Signature.read(signature.text()) == signature
