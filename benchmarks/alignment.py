@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neuropbr_core.data.images.files import Stored, read_map
+from neuropbr_core.data.images.fit import Stored
+from neuropbr_core.data.images.read import read_map
 from neuropbr_core.data.layout.cameras_file import record_camera
 from neuropbr_core.data.layout.paths import map_files
 from neuropbr_core.data.registration.register import Registration, register_photos

@@ -111,7 +111,7 @@ def open_dataset(
     for pattern in unmatched([sample.material for sample in samples], data.oversample):
         reporter().line(f"data.oversample: no material fits {pattern!r}")
     validation = [sample for sample in samples if sample.material in held]
-    cropped = (data.crop_size or data.image_size) < data.image_size
+    cropped = data.crop_side < data.image_size
     return OpenedDataset(
         all=whole,
         train=MaterialDataset(
@@ -222,12 +222,12 @@ def _breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
             yield f"{sample.id}: lists {len(sample.views)} views, data.views is {data.views}"
         if missing := MAPS.keys() - sample.maps.keys():
             yield f"{sample.id}: lists no {', '.join(sorted(missing))}"
-        if (0 if sample.cameras is None else len(sample.cameras)) != (0 if data.alignment == "none" else data.views):
-            if data.alignment == "none":
-                wanted = "none"
-            else:
-                wanted = f"{data.views}, as data.alignment is {data.alignment}"
-            yield f"{sample.id}: lists {len(sample.cameras or ())} cameras, wanted {wanted}"
+        cameras = len(sample.cameras or ())
+        if data.aligned and cameras != data.views:
+            wanted = f"{data.views}, as data.alignment is {data.alignment}"
+            yield f"{sample.id}: lists {cameras} cameras, wanted {wanted}"
+        if cameras and not data.aligned:
+            yield f"{sample.id}: lists {cameras} cameras, wanted none"
 
 
 def ensure_captures(data: Data, *, device: str = "cpu") -> None:

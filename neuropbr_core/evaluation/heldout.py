@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from neuropbr_core.contracts import Prediction
-from neuropbr_core.data.batches.batch import collate
 from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.batches.frames import predict_frames
 from neuropbr_core.data.batches.loader import val_loader
 from neuropbr_core.data.batches.prepare import Prepared, prepare
 from neuropbr_core.evaluation.baselines import Baselines, TargetMean
@@ -55,19 +55,16 @@ def evaluate_samples(
     Returns:
         The model's and the baselines' metrics.
     """
-    data = samples.data
-    evaluator = Evaluator(Baselines(mean, aligned=data.alignment != "none"))
-    for batch in val_loader(samples, batch_size, num_workers=data.num_workers):
-        ready = prepare(batch, data, device)
-        maps = generator(ready.views, ready.visible, ready.directions).maps
+    evaluator = Evaluator(Baselines(mean, aligned=samples.data.aligned))
+    for prepared, prediction in predict_frames(generator, samples, device, batch_size=batch_size):
         evaluator.add(
-            batch.ids,
-            batch.materials,
-            maps,
-            ready.targets,
-            valid=ready.valid,
-            views=ready.views,
-            visible=ready.visible,
+            prepared.ids,
+            prepared.materials,
+            prediction.maps,
+            prepared.targets,
+            valid=prepared.valid,
+            views=prepared.views,
+            visible=prepared.visible,
         )
     return evaluator.record()
 
@@ -76,8 +73,8 @@ def training_mean(train: MaterialDataset, device: torch.device, batch_size: int 
     """Mean of each map over whole frames of the training samples, a value per channel."""
     mean = TargetMean()
     for batch in val_loader(train.whole(), batch_size, num_workers=train.data.num_workers):
-        ready = prepare(batch, train.data, device)
-        mean.add(ready.targets, ready.valid)
+        prepared = prepare(batch, train.data, device)
+        mean.add(prepared.targets, prepared.valid)
     return mean.values()
 
 
@@ -96,12 +93,12 @@ def draw_samples(
     Yields:
         Id, material and picture.
     """
-    index = {sample.id: position for position, sample in enumerate(samples.samples)}
-    for name in names:
-        batch = collate([samples[index[name]]])
-        ready = prepare(batch, samples.data, device)
-        prediction = generator(ready.views, ready.visible, ready.directions)
-        yield name, batch.materials[0], draw_sample(ready, prediction, 0, f"{name} · {batch.materials[0]}")
+    by_name = {sample.id: sample for sample in samples.samples}
+    chosen = samples.frames_of(by_name[name] for name in names)
+    for prepared, prediction in predict_frames(generator, chosen, device):
+        name = prepared.ids[0]
+        material = prepared.materials[0]
+        yield name, material, draw_sample(prepared, prediction, 0, f"{name} · {material}")
 
 
 def draw_sample(prepared: Prepared, prediction: Prediction, index: int, title: str) -> np.ndarray:

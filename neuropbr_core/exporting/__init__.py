@@ -9,7 +9,7 @@ from neuropbr_core.exporting.export import (
     origin,
     verify_program,
 )
-from neuropbr_core.exporting.inputs import Capture, prepare_inputs, random_inputs
+from neuropbr_core.exporting.inputs import PhotoSet, prepare_inputs, random_inputs
 from neuropbr_core.exporting.opened import OpenedExport, open_export
 from neuropbr_core.exporting.record import write_record
 from neuropbr_core.exporting.signature import Signature
@@ -18,10 +18,10 @@ from neuropbr_core.exporting.verify import PASS_MARKS, Comparison, Verification,
 
 __all__ = [
     "PASS_MARKS",
-    "Capture",
     "Comparison",
     "Exported",
     "OpenedExport",
+    "PhotoSet",
     "Signature",
     "Subject",
     "Verification",

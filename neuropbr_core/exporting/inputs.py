@@ -7,14 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuropbr_core.data.batches.batch import Batch
+from neuropbr_core.data.batches.prepare import align
+from neuropbr_core.data.images.fit import Stored, fit_photo
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting.signature import Signature
-from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
+from neuropbr_core.materials.alignment import identity_frame
 
 _EPS = 1e-6
 
 
-class Capture(NamedTuple):
+class PhotoSet(NamedTuple):
     """The views of one material, and where they were taken from.
 
     Attributes:
@@ -27,15 +30,15 @@ class Capture(NamedTuple):
     homographies: Tensor | None = None
     positions: Tensor | None = None
 
-    def repeated(self, views: int) -> "Capture":
+    def repeated(self, views: int) -> "PhotoSet":
         """The first `views` views, begun again from the first when there are fewer."""
         order = [index % len(self.images) for index in range(views)]
         cameras = (None if values is None else values[order] for values in (self.homographies, self.positions))
-        return Capture([self.images[index] for index in order], *cameras)
+        return PhotoSet([self.images[index] for index in order], *cameras)
 
 
 def prepare_inputs(
-    capture: Capture, signature: Signature, device: torch.device | str = "cpu", *, where: str = "the views"
+    photos: PhotoSet, signature: Signature, device: torch.device | str = "cpu", *, where: str = "the views"
 ) -> dict[str, Tensor]:
     """Bring views to the model's size and, when it was trained so, into the texture frame, as in training.
 
@@ -43,7 +46,7 @@ def prepare_inputs(
     views that do.
 
     Args:
-        capture: Any number of views.
+        photos: Any number of views.
         signature: The model's.
         device: Where to.
         where: The views' folder, for messages.
@@ -54,33 +57,32 @@ def prepare_inputs(
     Raises:
         DataError: The model needs cameras and the views have none.
     """
-    size = signature.image_size
-    if not signature.aligned:
-        return {"views": torch.stack([_resize(image, size) for image in capture.images])[None].to(device)}
-    if capture.homographies is None or capture.positions is None:
-        raise DataError(
-            f"{where}: this model was trained on aligned views and needs to know where each view was taken from; put a "
-            f"cameras.json into the folder, give one with --cameras, or call register_views"
-        )
-    frame = identity_frame(1).to(device)
-    warped = [
-        _warp(image, homography[None, None], size, device)
-        for image, homography in zip(capture.images, capture.homographies, strict=True)
-    ]
-    views, visible = (torch.cat(parts, dim=1) for parts in zip(*warped, strict=True))
+    homographies = None
+    positions = None
+    if signature.aligned:
+        if photos.homographies is None or photos.positions is None:
+            raise DataError(
+                f"{where}: this model was trained on aligned views and needs to know where each view was taken from; "
+                f"put a cameras.json into the folder, give one with --cameras, or call register_views"
+            )
+        homographies = photos.homographies[None].float()
+        positions = photos.positions[None].float()
+    # Training reads photos as 8-bit images of this size, and what it loses by that has to be lost here too.
+    fitted = [torch.from_numpy(fit_photo(_stored(image), signature.photo_size)) for image in photos.images]
+    batch = Batch(
+        ids=[where],
+        materials=[where],
+        views=torch.stack(fitted)[None],
+        targets={},
+        crop_to_texture=identity_frame(1),
+        homographies=homographies,
+        positions=positions,
+    )
+    _, inputs = align(batch, signature.image_size, device)
     if signature.geometry == "nominal":
-        return {"views": _filled(views, visible)}
-    directions = view_directions(capture.positions[None].to(device), frame, size)
-    every = {"views": views, "visible": visible, "directions": directions}
-    return {name: every[name] for name in signature.inputs}
-
-
-def _warp(image: Tensor, homography: Tensor, size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Bring one photo `(3, h, w)` of any size into the texture frame."""
-    frame = identity_frame(1)
-    height, width = image.shape[-2:]
-    taps = taps_needed(homography, frame, (height, width), size)
-    return warp_views(image[None, None].to(device), homography.to(device), frame.to(device), size, taps)
+        return {"views": _filled(inputs.views, inputs.visible)}
+    prepared: dict[str, Tensor] = inputs._asdict()
+    return {name: prepared[name] for name in signature.inputs}
 
 
 def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:
@@ -103,10 +105,10 @@ def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:
     return {name: every[name] for name in signature.inputs}
 
 
-def _resize(image: Tensor, size: int) -> Tensor:
-    if image.shape[-2:] == (size, size):
-        return image
-    return F.interpolate(image[None], size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+def _stored(image: Tensor) -> Stored:
+    """An image in [0, 1] as 8-bit pixels; exact for one that was read from an 8-bit file."""
+    pixels: Stored = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return pixels
 
 
 def _filled(views: Tensor, visible: Tensor) -> Tensor:

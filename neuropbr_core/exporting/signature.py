@@ -8,6 +8,8 @@ import msgspec
 from neuropbr_core.errors import ExportError
 from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.model import ModelSpec
+from neuropbr_core.model.sizes import unsuitable
+from neuropbr_core.model.spec import SIZES
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class Signature:
     Attributes:
         views: Views of a sample.
         image_size: Side of the input in pixels.
+        photo_size: Side to which photos are fitted before they are aligned, in pixels; that of the input without
+            alignment.
         output_size: Side of the maps in pixels.
         alignment: `none`, `recorded` or `estimated`: whether views must be warped into the texture frame.
         directed: Whether the model reads directions to the camera.
@@ -26,6 +30,7 @@ class Signature:
 
     views: int
     image_size: int
+    photo_size: int
     output_size: int
     alignment: Literal["none", "recorded", "estimated"]
     directed: bool
@@ -35,8 +40,8 @@ class Signature:
     @classmethod
     def of(cls, spec: ModelSpec) -> "Signature":
         """The signature of a model as it was trained."""
-        facts = {name: getattr(spec, name) for name in ("views", "image_size", "output_size", "alignment")}
-        return cls(**facts, directed=spec.section.view_conditioning == "direction")
+        facts = {name: getattr(spec, name) for name in SIZES}
+        return cls(**facts, directed=spec.section.directed)
 
     @classmethod
     def read(cls, text: str) -> "Signature":
@@ -97,16 +102,14 @@ def plan(spec: ModelSpec, entry: ExporterEntryOptions, multiple: int, where: str
             f"write `inputs`"
         )
     size = entry.resolution or trained.image_size
-    if size % multiple:
-        near = max(multiple, round(size / multiple) * multiple)
-        raise ExportError(
-            f"{where}.resolution: found {size}, but this model's encoder takes multiples of {multiple}; the nearest is "
-            f"{near}"
-        )
+    if reason := unsuitable(size, multiple):
+        raise ExportError(f"{where}.resolution: found {size}, but this model's encoder {reason}")
     return replace(
         trained,
         views=entry.views or trained.views,
         image_size=size,
+        # Photos stay as much finer than the input as they were in training.
+        photo_size=trained.photo_size * size // trained.image_size,
         output_size=size if entry.super_resolution == "bypass" else size * scale,
         geometry=entry.geometry,
         super_resolution=entry.super_resolution,

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from neuropbr_core.data.images.files import write_png
+from neuropbr_core.data.images.write import write_png
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean

@@ -46,8 +46,8 @@ class ExportedGenerator:
         wanted, given = self.signature.views, len(views.paths)
         if given < wanted:
             raise DataError(f"{views.folder}: has {given} views, but {self.opened.path} takes {wanted}; add some")
-        capture = views.capture.repeated(wanted)
-        return prepare_inputs(capture, self.signature, where=str(views.folder))
+        photos = views.photos.repeated(wanted)
+        return prepare_inputs(photos, self.signature, where=str(views.folder))
 
     def apply(self, inputs: dict[str, Tensor]) -> Maps:
         """Predict maps `(1, channels, S, S)` from what `prepare` made; S is the signature's output size.

@@ -59,7 +59,7 @@ class LoadedGenerator:
         Raises:
             DataError: The model needs cameras and the views have none.
         """
-        return prepare_inputs(views.capture, self.signature, self.device, where=str(views.folder))
+        return prepare_inputs(views.photos, self.signature, self.device, where=str(views.folder))
 
     @torch.no_grad()
     def apply(self, inputs: dict[str, Tensor]) -> Maps:

@@ -35,8 +35,8 @@ class RealViews:
         Raises:
             DataError: The model needs cameras and the views have none.
         """
-        capture = self.views.capture.repeated(signature.views)
-        return Views(prepare_inputs(capture, signature, where=str(self.views.folder)), self.description)
+        photos = self.views.photos.repeated(signature.views)
+        return Views(prepare_inputs(photos, signature, where=str(self.views.folder)), self.description)
 
 
 def real_views(folder: str | None, cameras: str | None, signature: Signature) -> RealViews:

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neuropbr_core.data.images.files import read_view
+from neuropbr_core.data.images.read import read_view
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.layout.paths import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
-from neuropbr_core.exporting import Capture
+from neuropbr_core.exporting import PhotoSet
 from neuropbr_core.reporting import reporter
 
 
@@ -38,9 +38,9 @@ class ViewSet:
         return self.paths[0].parent
 
     @property
-    def capture(self) -> Capture:
+    def photos(self) -> PhotoSet:
         """The images with their cameras, to prepare a model's inputs from."""
-        return Capture(self.images, self.homographies, self.positions)
+        return PhotoSet(self.images, self.homographies, self.positions)
 
 
 def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet:

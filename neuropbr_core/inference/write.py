@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.data.images.files import write_map, write_png
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
 

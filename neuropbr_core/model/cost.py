@@ -82,7 +82,7 @@ def cost(recipe: Recipe) -> Cost:
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
     """
-    spec, train_size = ModelSpec.from_recipe(recipe), recipe.data.crop_size or recipe.data.image_size
+    spec, train_size = ModelSpec.from_recipe(recipe), recipe.data.crop_side
     with unfilled():
         generator = build_generator(spec)
         inputs = blank_inputs(spec, spec.image_size)
@@ -100,7 +100,9 @@ def blank_inputs(spec: ModelSpec, size: int) -> dict[str, Tensor]:
     """One sample of views of side `size`, with all that the generator takes beside them."""
     shape = (1, spec.views, 3, size, size)
     inputs = {"views": torch.zeros(shape), "visible": torch.ones(1, spec.views, 1, size, size)}
-    return inputs | ({"directions": torch.zeros(shape)} if spec.section.view_conditioning == "direction" else {})
+    if spec.section.directed:
+        inputs["directions"] = torch.zeros(shape)
+    return inputs
 
 
 def saved_bytes(generator: Generator, spec: ModelSpec, size: int) -> Counter[str]:

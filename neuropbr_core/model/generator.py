@@ -15,9 +15,10 @@ from neuropbr_core.model.decoder import UNetDecoder
 from neuropbr_core.model.heads import Head, activate, albedo_logits
 from neuropbr_core.model.median import visible_median
 from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
-from neuropbr_core.model.profile import ProfilePath, overview
+from neuropbr_core.model.profile import ProfilePath, overview_of
 from neuropbr_core.model.ratios import ratio_images
 from neuropbr_core.model.recompute import recompute
+from neuropbr_core.model.sizes import unsuitable
 from neuropbr_core.recipe.sections import ModelSection
 
 
@@ -38,7 +39,7 @@ class Generator(nn.Module):
 
     def __init__(self, encoder: Encoder, fusion: Fusion, section: ModelSection) -> None:
         super().__init__()
-        self.directed = section.view_conditioning == "direction"
+        self.directed = section.directed
         self.ratio_images = section.ratio_images
         self.residual_albedo = section.albedo == "residual"
         self.encoder, self.fusion = encoder, fusion
@@ -74,8 +75,8 @@ class Generator(nn.Module):
         views: Float[Tensor, "B V 3 H W"],
         visible: Float[Tensor, "B V 1 H W"] | None = None,
         directions: Float[Tensor, "B V 3 H W"] | None = None,
+        overview: Overview | None = None,
         *,
-        frame: Overview | None = None,
         features: bool = False,
     ) -> Prediction:
         """Predict the maps.
@@ -86,7 +87,7 @@ class Generator(nn.Module):
             visible: What each view sees, in [0, 1]; everything when None.
             directions: Unit vectors from each texture pixel to the view's camera, tangent space; required by a
                 view-conditioned model.
-            frame: The whole frame that the views are a crop of, for a model with a reflectance profile; default: the
+            overview: The whole frame that the views are a crop of, for a model with a reflectance profile; default: the
                 views are the whole frame.
             features: Also return the fused latent (`latent`) and the decoder's features.
 
@@ -102,7 +103,7 @@ class Generator(nn.Module):
         latents, skips = self._encode(views, visible, directions)
         latent = self._run("fusion", *latents)
         if self.profile is not None and directions is not None:
-            condition = self.profile(frame or overview(views, visible, directions))
+            condition = self.profile(overview or overview_of(views, visible, directions))
             decoded, intermediate = self._run("decoder", self.profile.on_latent(latent, condition), skips)
             decoded = self.profile.on_features(decoded, condition)
         else:
@@ -121,12 +122,10 @@ class Generator(nn.Module):
         return made
 
     def _check(self, views: Tensor, directions: Tensor | None) -> None:
-        stride = self.encoder.strides[-1]
         height, width = views.shape[-2:]
-        if height % stride or width % stride:
-            raise ModelError(
-                f"views are {width}×{height} pixels, but this encoder takes multiples of {stride}; resize or pad them"
-            )
+        for side in (width, height):
+            if reason := unsuitable(side, self.encoder.strides[-1]):
+                raise ModelError(f"views are {width}×{height} pixels, but this encoder {reason}; resize or pad them")
         if self.directed and directions is None:
             raise ModelError(
                 "this model was trained with model.view_conditioning: direction and needs the direction to the "

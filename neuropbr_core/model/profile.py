@@ -34,7 +34,7 @@ _SPREAD_SCALE, _SHARE_SCALE = 4.0, 5.0
 PROFILE_CHANNELS = BINS * 7 + 3
 
 
-def overview(
+def overview_of(
     views: Float[Tensor, "B V 3 H W"], visible: Float[Tensor, "B V 1 H W"], directions: Float[Tensor, "B V 3 H W"]
 ) -> Overview:
     """Average a whole frame down to about `OVERVIEW_SIDE` pixels a side; what a view does not see does not count."""
@@ -42,11 +42,11 @@ def overview(
     return Overview(_pool(views * visible) / seen.clamp_min(1e-6), seen, _pool(directions))
 
 
-def reflectance_profile(frame: Overview) -> Float[Tensor, "B channels"]:
+def reflectance_profile(overview: Overview) -> Float[Tensor, "B channels"]:
     """Reflectance of a frame by the cosine between normal of the plane and flash.
 
     Args:
-        frame: The whole frame, any number of views.
+        overview: The whole frame, any number of views.
 
     Returns:
         For each of `BINS` overlapping intervals of the cosine, from 0.6 to 1: mean and deviation of the logarithm of
@@ -54,10 +54,10 @@ def reflectance_profile(frame: Overview) -> Float[Tensor, "B channels"]:
         pixels that lie there; then the means over the frame. Deviations and shares are scaled to the size of the means.
         An interval that nothing shows is 0, and one that next to nothing shows is close to it.
     """
-    toward = frame.directions[:, :, 2:].float().clamp_min(0.1)
-    logs = (srgb_to_linear(frame.views.float()) + _DARK).log() - 3 * toward.log()
+    toward = overview.directions[:, :, 2:].float().clamp_min(0.1)
+    logs = (srgb_to_linear(overview.views.float()) + _DARK).log() - 3 * toward.log()
     values = (logs - math.log(_GREY)).transpose(1, 2).flatten(2)[:, None]
-    seen = frame.visible.float().transpose(1, 2).flatten(2)
+    seen = overview.visible.float().transpose(1, 2).flatten(2)
     centres = torch.linspace(_STEEPEST, 1, BINS, device=toward.device).view(1, BINS, 1)
     near = (1 - (toward.transpose(1, 2).flatten(2) - centres).abs() * ((BINS - 1) / (1 - _STEEPEST))).clamp_min(0)
     mean, deviation, share = _moments(values, near * seen)
@@ -98,9 +98,9 @@ class ProfilePath(nn.Module):
         self.on_latent = Modulation(_HIDDEN, latent_channels)
         self.on_features = Modulation(_HIDDEN, feature_channels)
 
-    def forward(self, frame: Overview) -> Float[Tensor, "B hidden"]:
+    def forward(self, overview: Overview) -> Float[Tensor, "B hidden"]:
         """What both modulations are conditioned on."""
-        condition: Tensor = self.hidden(reflectance_profile(frame))
+        condition: Tensor = self.hidden(reflectance_profile(overview))
         return condition
 
 

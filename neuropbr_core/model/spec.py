@@ -9,6 +9,9 @@ from neuropbr_core.model.ratios import ratio_channels
 from neuropbr_core.recipe.sections import ModelSection, Recipe
 from neuropbr_core.registry import Chosen, default_registry
 
+SIZES = ("views", "image_size", "photo_size", "output_size", "alignment")
+"""What a model's description repeats of section `data`: enough to prepare views without the recipe."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -20,6 +23,8 @@ class ModelSpec:
         section: The other keys of the recipe's `model`.
         views: Views of a sample in training.
         image_size: Side of the input in pixels.
+        photo_size: Side to which photos are fitted before they are aligned, in pixels; that of the input without
+            alignment.
         output_size: Side of the predicted maps in pixels.
         alignment: `none`, `recorded` or `estimated`: whether views were warped into the texture frame, and how.
     """
@@ -29,28 +34,33 @@ class ModelSpec:
     section: ModelSection
     views: int
     image_size: int
+    photo_size: int
     output_size: int
     alignment: str
 
     @property
+    def aligned(self) -> bool:
+        """Whether views are warped into the texture frame."""
+        return self.alignment != "none"
+
+    @property
     def in_channels(self) -> int:
         """Channels of the images that the encoder sees."""
-        directed = self.section.view_conditioning == "direction"
+        directed = self.section.directed
         return 3 + 3 * directed + ratio_channels(directed) * self.section.ratio_images
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> "ModelSpec":
         """The spec of the model that a recipe trains."""
         data = recipe.data
-        return cls(
-            recipe.encoder, recipe.fusion, recipe.model, data.views, data.image_size, data.output_size, data.alignment
-        )
+        facts = {name: getattr(data, name) for name in SIZES}
+        return cls(recipe.encoder, recipe.fusion, recipe.model, **facts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         parts = {part.name: {"use": part.use, **asdict(part.options)} for part in (self.encoder, self.fusion)}
         plain = asdict(self.section)
-        facts = {name: getattr(self, name) for name in ("views", "image_size", "output_size", "alignment")}
+        facts = {name: getattr(self, name) for name in SIZES}
         return {**parts, **plain, **facts}
 
     @classmethod
@@ -64,7 +74,7 @@ class ModelSpec:
         rest = dict(plain)
         encoder = _chosen("encoder", rest.pop("encoder"))
         fusion = _chosen("fusion", rest.pop("fusion"))
-        facts = {name: rest.pop(name) for name in ("views", "image_size", "output_size", "alignment")}
+        facts = {name: rest.pop(name) for name in SIZES}
         return cls(encoder, fusion, msgspec.convert(rest, ModelSection), **facts)
 
 

@@ -19,7 +19,7 @@ from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.registry import default_registry
 
 WEIGHTS, SPEC = "model.safetensors", "model.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, folder: Path) -> None:

@@ -63,7 +63,7 @@ def crop_fits(data: Data) -> Iterator[Fault]:
 
 def directions_need_alignment(data: Data, model: ModelSection) -> Iterator[Fault]:
     """Directions are known only where views are aligned by known cameras."""
-    if model.view_conditioning == "direction" and data.alignment == "none":
+    if model.directed and not data.aligned:
         yield Fault(
             (("model", "view_conditioning"), ("data", "alignment")),
             "`direction` needs views with known cameras; set `data.alignment: recorded` or `estimated`, or write "
@@ -82,7 +82,7 @@ def profile_needs_directions(model: ModelSection) -> Iterator[Fault]:
 
 def residual_needs_alignment(data: Data, model: ModelSection) -> Iterator[Fault]:
     """The median of views means something only where they show the same point."""
-    if model.albedo == "residual" and data.alignment == "none":
+    if model.albedo == "residual" and not data.aligned:
         yield Fault(
             (("model", "albedo"), ("data", "alignment")),
             "`residual` starts from the median of aligned views; set `data.alignment: recorded` or `estimated`, or "
@@ -92,7 +92,7 @@ def residual_needs_alignment(data: Data, model: ModelSection) -> Iterator[Fault]
 
 def shaking_needs_alignment(data: Data) -> Iterator[Fault]:
     """Alignment can be off only where there is one."""
-    if data.jitter.alignment and data.alignment == "none":
+    if data.jitter.alignment and not data.aligned:
         yield Fault(
             (("data", "jitter", "alignment"), ("data", "alignment")),
             f"found {data.jitter.alignment:g}, but views are not aligned; set `data.alignment: recorded` or "
@@ -102,7 +102,7 @@ def shaking_needs_alignment(data: Data) -> Iterator[Fault]:
 
 def photos_of_another_size_need_alignment(data: Data) -> Iterator[Fault]:
     """Photos are brought to the input's size by aligning them, or before."""
-    if data.alignment == "none" and data.photo_size != data.image_size:
+    if not data.aligned and data.photo_size != data.image_size:
         yield Fault(
             (("data", "view_size"), ("data", "alignment"), ("data", "image_size")),
             f"found {data.view_size}, but views that are not aligned are read at data.image_size, {data.image_size}; "

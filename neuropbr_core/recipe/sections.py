@@ -160,9 +160,24 @@ class Data:
         return self.view_size or self.image_size
 
     @property
+    def aligned(self) -> bool:
+        """Whether views are warped into the texture frame, so that samples have cameras."""
+        return self.alignment != "none"
+
+    @property
+    def scale(self) -> int:
+        """Pixels of a map along one pixel of the input."""
+        return self.output_size // self.image_size
+
+    @property
+    def crop_side(self) -> int:
+        """Side of the crops that training sees, in pixels of the input: the frame's where no crops are cut."""
+        return self.crop_size or self.image_size
+
+    @property
     def crop_output_size(self) -> int:
         """Side of the predicted maps in training: the crop's, scaled like the frame."""
-        return (self.crop_size or self.image_size) * self.output_size // self.image_size
+        return self.crop_side * self.output_size // self.image_size
 
 
 @dataclass(frozen=True)
@@ -224,6 +239,11 @@ class ModelSection:
         Literal["direct", "residual"],
         Meta(description="`residual` predicts albedo as a change of the median of the aligned views."),
     ] = "direct"
+
+    @property
+    def directed(self) -> bool:
+        """Whether the model reads the direction to camera and flash."""
+        return self.view_conditioning == "direction"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from neuropbr_core.data.batches.teacher_logits import differences, read_shards
+from neuropbr_core.data.batches.teacher_logits import differences, read_logits
 from neuropbr_core.data.opening import captures_missing
 from neuropbr_core.errors import DataError
 from neuropbr_core.recipe.sections import Data, Recipe
@@ -68,7 +68,7 @@ def _teacher(plan: TeacherPlan, recipe: Recipe) -> Iterator[str]:
 def _shards(checkpoint: Path, recipe: Recipe) -> str:
     teacher = open_teacher(checkpoint)
     folder = shards_folder(recipe, teacher)
-    shards = read_shards(folder)
+    shards = read_logits(folder)
     if lines := differences(shards, teacher.mark, recipe.data.output_size, []):
         raise DataError("\n".join(f"{folder}: {line}" for line in lines) + "\nremove the folder, or name another")
     there = f"{len(shards.samples)} samples are there, others" if shards.samples else "the training samples"

@@ -4,6 +4,7 @@ import torch
 
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec, build_generator
+from neuropbr_core.model.sizes import unsuitable
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.distillation.online import check_crops, is_online
 from neuropbr_core.training.loop.objective import Objective
@@ -38,9 +39,5 @@ def check_sizes(recipe: Recipe, stride: int) -> None:
     """
     for key in ("image_size", "crop_size"):
         size = getattr(recipe.data, key)
-        if size is not None and size % stride:
-            nearest = max(stride, round(size / stride) * stride)
-            raise RunError(
-                f"data.{key}: found {size}, but encoder {recipe.encoder.use} takes multiples of {stride}; the nearest "
-                f"is {nearest}"
-            )
+        if size is not None and (reason := unsuitable(size, stride)):
+            raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")

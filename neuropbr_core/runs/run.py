@@ -14,8 +14,8 @@ from neuropbr_core.errors import RunStopped
 from neuropbr_core.evaluation.heldout import evaluate_heldout
 from neuropbr_core.evaluation.summary import format_summary, save_record
 from neuropbr_core.exporting import (
-    Capture,
     Exported,
+    PhotoSet,
     Signature,
     Views,
     check_entries,
@@ -161,5 +161,5 @@ def _export(
 
 def _real_inputs(item: Item, signature: Signature) -> dict[str, Tensor]:
     """A sample as the exported model sees it."""
-    capture = Capture([view.float() / 255 for view in item.views], item.homographies, item.positions)
-    return prepare_inputs(capture.repeated(signature.views), signature)
+    photos = PhotoSet([view.float() / 255 for view in item.views], item.homographies, item.positions)
+    return prepare_inputs(photos.repeated(signature.views), signature)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lightning_fabric import Fabric
 
-from neuropbr_core.data.batches.teacher_logits import read_shards, require
+from neuropbr_core.data.batches.teacher_logits import read_logits, require
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec
@@ -179,13 +179,13 @@ def open_taught(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric) ->
         return dataset
     folder, size = shards_folder(recipe, teacher), recipe.data.output_size
     wanted = marks_of(dataset, dataset.train.samples)
-    there = first(fabric, lambda: read_shards(folder))
+    there = first(fabric, lambda: read_logits(folder))
     if any(mark.id not in there.samples for mark in wanted):
         make_shards(teacher, recipe, folder, size=size, fabric=fabric)
         fabric.barrier()
-    shards = read_shards(folder)
+    shards = read_logits(folder)
     require(shards, teacher.mark, size, wanted)
-    return replace(dataset, train=dataset.train.taught(shards))
+    return replace(dataset, train=dataset.train.with_teacher(shards))
 
 
 def _notes(made: Recipe, wanted: Recipe) -> tuple[str, ...]:

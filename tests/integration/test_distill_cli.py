@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from neuropbr_core.cli import root
 from neuropbr_core.cli.run import run as run_command
-from neuropbr_core.data.batches.teacher_logits import read_shards
+from neuropbr_core.data.batches.teacher_logits import read_logits
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs.run import run
@@ -32,7 +32,7 @@ def shards(*arguments: object) -> Result:
 
 
 def ids(folder: Path) -> set[str]:
-    return set(read_shards(folder).samples)
+    return set(read_logits(folder).samples)
 
 
 def test_it_predicts_what_is_missing_in_shards_of_the_size_asked_for(teacher: Path, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_it_predicts_what_is_missing_in_shards_of_the_size_asked_for(teacher: Pa
     files = sorted(out.iterdir())
     sizes = sorted(len(load_file(file)) // 4 for file in files)
     assert sizes == [2, 4]
-    assert read_shards(out).size == 16
+    assert read_logits(out).size == 16
     files[0].unlink()
     kept = len(ids(out))
     resumed = shards("--teacher", teacher, "--out", out, "--size", 16, "--resume")

@@ -13,7 +13,7 @@ import torch
 
 from neuropbr_core.data.batches.batch import collate
 from neuropbr_core.data.batches.prepare import prepare
-from neuropbr_core.data.batches.teacher_logits import read_shards
+from neuropbr_core.data.batches.teacher_logits import read_logits
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeError, RunError
 from neuropbr_core.maps import MAPS
@@ -91,7 +91,7 @@ def test_one_command_makes_the_teacher_its_shards_and_the_student(first: tuple[P
     (predicting,) = (line for line in said if line.startswith("Predicting"))
     assert predicting.startswith("Predicting 6 frames of 32 px with ")
     assert said.index(predicting) > said.index(f"Run finished: {teacher}")
-    shards = read_shards(teacher / "shards-32")
+    shards = read_logits(teacher / "shards-32")
     assert len(shards.samples) == 6
     terms = {name for row in rows(folder, "train") for name in row if name.startswith("loss/distillation/")}
     assert terms == {f"loss/distillation/{name}" for name in MAPS}
@@ -113,7 +113,7 @@ def test_what_is_there_is_not_made_again(
 def test_shards_are_what_the_teacher_predicts_of_whole_frames(make_student: MakeRecipe, teacher: Path) -> None:
     generator, _ = load_model(teacher / "checkpoints" / "epoch_0001")
     dataset = open_dataset(make_student())
-    shards = read_shards(teacher / "shards-32")
+    shards = read_logits(teacher / "shards-32")
     for sample in dataset.train.samples:
         index = dataset.all.samples.index(sample)
         prepared = prepare(collate([dataset[index]]), dataset.all.data, "cpu")
@@ -174,7 +174,7 @@ def test_a_live_teacher_of_another_size_sees_the_same_crop(make_student: MakeRec
     seen: dict[str, torch.Tensor] = {}
 
     def watch(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
-        seen.update(zip(("views", "visible", "directions"), inputs, strict=True))
+        seen.update(zip(("views", "visible", "directions", "overview"), inputs, strict=True))
 
     generator.register_forward_pre_hook(watch)
     prepared = prepare(collate([open_dataset(recipe).all[0]]), recipe.data, "cpu")
@@ -210,7 +210,7 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
     for parameter in generator.profile.parameters():  # type: ignore[union-attr]
         torch.nn.init.normal_(parameter)  # untrained, it changes nothing
     online = OnlineTeacher(generator, spec, recipe.data, make_fabric(recipe.training))
-    informed, alone = (online(each).teacher for each in (prepared, prepared._replace(overview=None)))
+    informed, alone = (online(each).teacher for each in (prepared, replace(prepared, overview=None)))
     assert informed is not None
     assert alone is not None
     assert not torch.equal(informed.maps["metallic"], alone.maps["metallic"])

@@ -59,9 +59,9 @@ def test_the_api_equals_the_loaders_path(trained: Path, pool: Path, make_recipe:
     recipe = make_recipe()
     dataset = neuropbr_core.open_dataset(recipe)
     batch = collate([dataset[3]])
-    ready = prepare(batch, recipe.data, "cpu")
+    prepared = prepare(batch, recipe.data, "cpu")
     with torch.no_grad():
-        expected = loaded.generator(ready.views, ready.visible, ready.directions).maps
+        expected = loaded.generator(*prepared.inputs).maps
     found = loaded.predict(neuropbr_core.read_views(pool / "input" / batch.ids[0]))
     for name in MAPS:
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropbr_core.data.images.files import read_map
+from neuropbr_core.data.images.read import read_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.materials.capture import render_capture
@@ -31,7 +31,7 @@ def model_spec(
     output = size * (model.decoder.super_resolution or 1)
     alignment = "recorded" if aligned else "none"
     parts = (_component("encoder", encoder), _component("fusion", fusion))
-    return ModelSpec(*parts, model, views, size, output, alignment)
+    return ModelSpec(*parts, model, views, size, size, output, alignment)
 
 
 def _component(kind: str, written: Options) -> Chosen:
@@ -50,10 +50,10 @@ def real_sample(spec: ModelSpec, material: str, seed: int) -> tuple[dict[str, Te
     capture = render_capture(maps, spec.views, spec.image_size, torch.Generator().manual_seed(seed))
     views, frame = capture.views[None].float() / 255, identity_frame(1)
     inputs = {"views": views}
-    if spec.alignment != "none":
+    if spec.aligned:
         homographies = torch.stack([camera.homography for camera in capture.cameras])[None]
         inputs["views"], inputs["visible"] = warp_views(views, homographies, frame, spec.image_size)
-    if spec.section.view_conditioning == "direction":
+    if spec.section.directed:
         positions = torch.stack([camera.position for camera in capture.cameras])[None]
         inputs["directions"] = view_directions(positions, frame, spec.image_size)
     return inputs, maps

@@ -22,12 +22,12 @@ _STEP = 16
 """Sides are multiples of it: fewer different sizes of batch."""
 
 
-def boxes(homographies: Matrices, frames: npt.NDArray[np.floating[Any]], size: int) -> tuple[Corners, tuple[int, int]]:
+def boxes(homographies: Matrices, crops: npt.NDArray[np.floating[Any]], size: int) -> tuple[Corners, tuple[int, int]]:
     """Find a box for each view of a batch; all have the same width and height.
 
     Args:
         homographies: Texture to view, `(B, V, 3, 3)`.
-        frames: Crop to texture of each sample, `(B, 3, 3)`.
+        crops: Crop to texture of each sample, `(B, 3, 3)`.
         size: Side of the views, in pixels.
 
     Returns:
@@ -35,7 +35,7 @@ def boxes(homographies: Matrices, frames: npt.NDArray[np.floating[Any]], size: i
         inside its box.
     """
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], np.float64).T
-    x, y, w = np.moveaxis(homographies @ frames.astype(np.float64)[:, None] @ corners, -2, 0)
+    x, y, w = np.moveaxis(homographies @ crops.astype(np.float64)[:, None] @ corners, -2, 0)
     behind = (w <= 0).any(-1)[..., None]
     depth = np.where(w > 0, w, 1.0)
     points = np.stack((x / depth, y / depth), axis=-2) * size - 0.5

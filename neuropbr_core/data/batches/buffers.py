@@ -3,8 +3,11 @@
 Fresh memory costs more than the pixels that go into it: the system hands out each page on first touch, and clears it.
 """
 
+import math
 import weakref
+from collections.abc import Mapping
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,7 @@ from torch import Tensor
 Memory = npt.NDArray[np.uint8]
 
 _SPARE = 2  # unused pieces that are kept; a loop needs one or two
+_ALIGNMENT = 64  # bytes; vector instructions and page-locked copies like it
 
 
 class BufferPool:
@@ -40,7 +44,9 @@ class BufferPool:
         if pinned:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True)
         memory = self._spare_of(size)
-        lent = memory[:size]  # an array of its own: its end is the end of the loan
+        # An array of its own, whose end is the end of the loan: the tensor refers to it, and so does any tensor that
+        # shares its memory.
+        lent = memory[:size]
         weakref.finalize(lent, self._take_back, memory).atexit = False
         return torch.from_numpy(lent)
 
@@ -52,17 +58,46 @@ class BufferPool:
     def _spare_of(self, size: int) -> Memory:
         """The smallest spare piece that is large enough, or a new one; smaller ones are then given up."""
         with self._lock:
-            fitting = [memory for memory in self._spare if memory.nbytes >= size]
-            if fitting:
-                best = min(fitting, key=lambda memory: memory.nbytes)
-                self._spare = [memory for memory in self._spare if memory is not best]
-                return best
+            for index in reversed(range(len(self._spare))):  # the smallest is the last
+                if self._spare[index].nbytes >= size:
+                    return self._spare.pop(index)
             self._spare.clear()
         return np.empty(size, np.uint8)
 
     def _take_back(self, memory: Memory) -> None:
         with self._lock:
-            self._spare = sorted([*self._spare, memory], key=lambda memory: -memory.nbytes)[:_SPARE]
+            self._spare.append(memory)
+            self._spare.sort(key=lambda memory: -memory.nbytes)
+            del self._spare[_SPARE:]
 
     def __reduce__(self) -> tuple[type["BufferPool"], tuple[()]]:
+        # Pickled for another process, a pool starts empty there: a lock cannot be sent, and memory need not be.
         return BufferPool, ()
+
+
+class Buffer(NamedTuple):
+    """A tensor that is wanted: its shape and type."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.uint8
+
+
+def carve(pool: BufferPool, wanted: Mapping[str, Buffer], *, pinned: bool = False) -> dict[str, Tensor]:
+    """Place tensors in one piece of memory.
+
+    Args:
+        pool: Lends the memory.
+        wanted: Shape and type of each tensor by name.
+        pinned: Whether the memory is to be page-locked.
+
+    Returns:
+        Tensors of these shapes; their values are arbitrary.
+    """
+    places: dict[str, slice] = {}
+    end = 0
+    for name, buffer in wanted.items():
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = start + math.prod(buffer.shape) * buffer.dtype.itemsize
+        places[name] = slice(start, end)
+    memory = pool.take(end, pinned=pinned)
+    return {name: memory[places[name]].view(dtype).view(shape) for name, (shape, dtype) in wanted.items()}

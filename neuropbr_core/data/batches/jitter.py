@@ -17,7 +17,7 @@ from neuropbr_core.recipe.sections import Jitter
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
 
-class Drawn(NamedTuple):
+class Jittered(NamedTuple):
     """The errors of one visit.
 
     Attributes:
@@ -30,7 +30,7 @@ class Drawn(NamedTuple):
     shakes: npt.NDArray[np.float64] | None
 
 
-def draw_jitter(rng: np.random.Generator, jitter: Jitter, views: int, image_size: int) -> Drawn:
+def draw_jitter(rng: np.random.Generator, jitter: Jitter, views: int, image_size: int) -> Jittered:
     """Draw the errors of one visit.
 
     A view's exposure changes by up to `jitter.exposure` stops, then each of its channels by up to the share
@@ -50,10 +50,10 @@ def draw_jitter(rng: np.random.Generator, jitter: Jitter, views: int, image_size
     stops = exposure * jitter.exposure + channels * np.log2(1 + jitter.color)
     gains = np.exp2(stops).astype(np.float32) if jitter.exposure or jitter.color else None
     if not jitter.alignment:
-        return Drawn(gains, None)
+        return Jittered(gains, None)
     corners[0] = 0
     moved = _CORNERS + corners * (jitter.alignment / image_size)
-    return Drawn(gains, np.stack([_from_corners(to) for to in moved]))
+    return Jittered(gains, np.stack([_from_corners(to) for to in moved]))
 
 
 def apply_gains(views: Float[Tensor, "B V 3 H W"], gains: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3 H W"]:

@@ -1,7 +1,7 @@
 """Windows, flips and quarter-turns of the texture, done exactly on stored pixels.
 
 A placement says which part of the texture a visit sees and how it is turned. It acts on stored maps by indexing alone,
-and on views through its frame: the matrix from crop coordinates to texture coordinates that `materials.alignment`
+and on views through the matrix from crop coordinates to texture coordinates that `materials.alignment`
 warps with. Turning a normal map also turns its vectors, which for stored 8-bit values is exact too: -x is 255 - x.
 """
 
@@ -63,15 +63,15 @@ def random_placement(
     return Placement(x, y, side, symmetry % 4, symmetry >= 4)
 
 
-def frame_matrix(placement: Placement, image_size: int) -> npt.NDArray[np.float32]:
+def crop_matrix(placement: Placement, image_size: int) -> npt.NDArray[np.float32]:
     """Matrix of a placement: crop (u, v, 1) to texture (u, v, 1), both in [0, 1] with v down."""
     scale = placement.side / image_size
     window = np.array([[scale, 0, placement.x / image_size], [0, scale, placement.y / image_size], [0, 0, 1]])
     turn = np.array([[0, -1, 1], [1, 0, 0], [0, 0, 1]])
     mirror = np.array([[-1, 0, 1], [0, 1, 0], [0, 0, 1]])
     symmetry = np.linalg.matrix_power(turn, placement.turns) @ np.linalg.matrix_power(mirror, int(placement.mirror))
-    frame: npt.NDArray[np.float32] = (window @ symmetry).astype(np.float32)
-    return frame
+    matrix: npt.NDArray[np.float32] = (window @ symmetry).astype(np.float32)
+    return matrix
 
 
 _STRIP = 16

@@ -1,5 +1,6 @@
 """A batch on the device, as the network and the losses want it."""
 
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from neuropbr_core.contracts import Overview, Prediction
-from neuropbr_core.data.batches.batch import Batch
+from neuropbr_core.data.batches.batch import Batch, VisitRecord
 from neuropbr_core.data.batches.jitter import apply_gains
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
@@ -17,8 +18,11 @@ from neuropbr_core.model.heads import activate
 from neuropbr_core.recipe.sections import Data
 
 
-class Prepared(NamedTuple):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared(VisitRecord):
     """A batch of aligned views and true maps, float32. H is the network's input side, S the maps' side.
+
+    All fields of the batch are kept, except that pixels are replaced by their values.
 
     Attributes:
         views: Views in the crop's frame, sRGB-encoded in [0, 1]; 0 where a view does not see the crop.
@@ -31,12 +35,26 @@ class Prepared(NamedTuple):
     """
 
     views: Float[Tensor, "B V 3 H H"]
-    visible: Float[Tensor, "B V 1 H H"]
-    directions: Float[Tensor, "B V 3 H H"] | None
     targets: dict[str, Tensor]
+    visible: Float[Tensor, "B V 1 H H"]
+    directions: Float[Tensor, "B V 3 H H"] | None = None
     valid: Float[Tensor, "B 1 S S"]
     overview: Overview | None = None
     teacher: Prediction | None = None
+
+    @property
+    def inputs(self) -> "Inputs":
+        """What a generator is called with: `generator(*prepared.inputs)`."""
+        return Inputs(self.views, self.visible, self.directions, self.overview)
+
+
+class Inputs(NamedTuple):
+    """The arguments of a generator in their order; see `Prepared`."""
+
+    views: Float[Tensor, "B V 3 H H"]
+    visible: Float[Tensor, "B V 1 H H"]
+    directions: Float[Tensor, "B V 3 H H"] | None
+    overview: Overview | None = None
 
 
 @torch.no_grad()
@@ -52,21 +70,50 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
         The prepared batch; for several sizes of crop the input side follows from the targets'.
     """
     side = next(iter(batch.targets.values())).shape[-1]
-    size = side * data.image_size // data.output_size
-    taps = _taps(batch, size)
-    batch = batch.to(device)
-    views = batch.views.float() / 255.0
-    targets = {name: decode_map(MAPS[name], stored) for name, stored in batch.targets.items()}
-    if batch.homographies is None or batch.positions is None:
-        visible, directions = torch.ones_like(views[:, :, :1]), None
-    else:
-        views, visible = warp_views(views, batch.homographies, batch.frame, size, taps)
-        directions = view_directions(batch.positions, batch.frame, size)
+    batch, inputs = align(batch, side // data.scale, device)
+    views = inputs.views
     if batch.gains is not None:
         views = apply_gains(views, batch.gains)
-    valid = interpolate(visible.amax(dim=1), size=(side, side), mode="nearest")
-    teacher = None if batch.teacher is None else predicted({name: each.float() for name, each in batch.teacher.items()})
-    return Prepared(views, visible, directions, targets, valid, _overview(batch), teacher)
+    teacher = None
+    if batch.teacher_logits is not None:
+        teacher = predicted({name: logits.float() for name, logits in batch.teacher_logits.items()})
+    # The pixels are left behind, so that a loader may use their memory again.
+    kept = vars(replace(batch, overview_pixels=None, teacher_logits=None))
+    values = {
+        "views": views,
+        "targets": {name: decode_map(MAPS[name], stored) for name, stored in batch.targets.items()},
+        "visible": inputs.visible,
+        "directions": inputs.directions,
+        "valid": interpolate(inputs.visible.amax(dim=1), size=(side, side), mode="nearest"),
+        "overview": _overview(batch),
+        "teacher": teacher,
+    }
+    return Prepared(**{**kept, **values})
+
+
+@torch.no_grad()
+def align(batch: Batch, size: int, device: torch.device | str) -> tuple[Batch, Inputs]:
+    """Move a batch to the device and bring its views into the crop, as training, inference and exports all do.
+
+    Args:
+        batch: Views, and where they were taken from when that is known; without cameras views are taken as they are.
+        size: Side of the network's input in pixels.
+        device: Where to.
+
+    Returns:
+        The batch on the device, and the generator's inputs without an overview.
+    """
+    taps = 1
+    if batch.homographies is not None:
+        # Computed before the matrices are sent: reading the answer from the device would wait for it in every step.
+        height, width = batch.views.shape[-2:]
+        taps = taps_needed(batch.homographies, batch.crop_to_texture, (height, width), size)
+    batch = batch.to(device)
+    views = batch.views.float() / 255.0
+    if batch.homographies is None or batch.positions is None:
+        return batch, Inputs(views, torch.ones_like(views[:, :, :1]), None)
+    views, visible = warp_views(views, batch.homographies, batch.crop_to_texture, size, taps)
+    return batch, Inputs(views, visible, view_directions(batch.positions, batch.crop_to_texture, size))
 
 
 def predicted(logits: dict[str, Tensor]) -> Prediction:
@@ -74,21 +121,13 @@ def predicted(logits: dict[str, Tensor]) -> Prediction:
     return Prediction({name: activate(MAPS[name], value) for name, value in logits.items()}, logits, {})
 
 
-def _taps(batch: Batch, size: int) -> int:
-    """How finely to sample the views; asked before they are sent, so that nothing waits for the device."""
-    if batch.homographies is None:
-        return 1
-    height, width = batch.views.shape[-2:]
-    return taps_needed(batch.homographies, batch.frame, (height, width), size)
-
-
 def _overview(batch: Batch) -> Overview | None:
     """The whole frame, with the changes of colour of its crop."""
-    if batch.overview is None or batch.positions is None:
+    if batch.overview_pixels is None or batch.positions is None:
         return None
-    values = batch.overview.float() / 255.0
-    views, visible = values[:, :, :3], values[:, :, 3:]
+    values = batch.overview_pixels.float() / 255.0
+    views = values[:, :, :3]
     if batch.gains is not None:
         views = apply_gains(views, batch.gains)
     whole = identity_frame(len(batch)).to(views.device)
-    return Overview(views, visible, view_directions(batch.positions, whole, views.shape[-1]))
+    return Overview(views, values[:, :, 3:], view_directions(batch.positions, whole, views.shape[-1]))

@@ -73,7 +73,7 @@ class Header(msgspec.Struct, frozen=True):
     samples: tuple[SampleMark, ...]
 
 
-def write_shard(
+def write_logits(
     folder: Path, teacher: TeacherMark, size: int, frames: Sequence[tuple[SampleMark, Mapping[str, Logits]]]
 ) -> Path:
     """Write one shard, whole or not at all.
@@ -118,7 +118,7 @@ def clear_abandoned(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class TeacherShards:
+class TeacherLogits:
     """The predictions in a folder; safe to ask from several threads, and cheap to send to another process.
 
     Attributes:
@@ -170,7 +170,7 @@ class TeacherShards:
         return {**self.__dict__, "_open": {}}
 
 
-def read_shards(folder: Path) -> TeacherShards:
+def read_logits(folder: Path) -> TeacherLogits:
     """Read the headers of a folder's shards; a folder that is not there has none.
 
     Raises:
@@ -186,10 +186,10 @@ def read_shards(folder: Path) -> TeacherShards:
     teacher, size = next(iter(kinds), (None, 0))
     samples = {mark.id: mark for header in headers.values() for mark in header.samples}
     files = {mark.id: path for path, header in headers.items() for mark in header.samples}
-    return TeacherShards(folder, teacher, size, samples, files)
+    return TeacherLogits(folder, teacher, size, samples, files)
 
 
-def differences(shards: TeacherShards, teacher: TeacherMark, size: int, wanted: Iterable[SampleMark]) -> list[str]:
+def differences(shards: TeacherLogits, teacher: TeacherMark, size: int, wanted: Iterable[SampleMark]) -> list[str]:
     """What stands between shards and their use, apart from samples that they lack.
 
     Args:
@@ -219,7 +219,7 @@ def differences(shards: TeacherShards, teacher: TeacherMark, size: int, wanted: 
     return [*lines, *(line for there, here in marks for line in _changes(there, here))]
 
 
-def require(shards: TeacherShards, teacher: TeacherMark, size: int, wanted: Sequence[SampleMark]) -> None:
+def require(shards: TeacherLogits, teacher: TeacherMark, size: int, wanted: Sequence[SampleMark]) -> None:
     """Refuse shards that do not fit their teacher or the data, or that lack a sample.
 
     Raises:

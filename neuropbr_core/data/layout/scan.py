@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropbr_core.data.images.files import is_cut_off
+from neuropbr_core.data.images.read import is_cut_off
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.layout.findings import Finding, of_level
 from neuropbr_core.data.layout.metadata import read_metadata

@@ -2,7 +2,7 @@
 
 A pack is a folder of shards. A shard is one file that is never changed once it has its name:
 
-    pixels of each image, channels first, at a multiple of 64 bytes | index (JSON) | its length, 8 bytes | b"NBRPACK1"
+    pixels of each image, channels first, at a multiple of 64 bytes | index (JSON) | its length, 8 bytes | b"NBRPACK2"
 
 An image in it is known by what it was decoded from and to, so a shard can be out of use but never out of date. Recipes
 that read the same images at the same size share them, whatever their splits, curricula or numbers of views.
@@ -19,7 +19,7 @@ import msgspec
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 
-MAGIC = b"NBRPACK1"
+MAGIC = b"NBRPACK2"
 """Ends every shard. Its number is that of the format *and* of the decoding: count it up when `data.images` reads
 pixels differently, and old packs are passed over."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from neuropbr_core.data.images.files import read_map, read_view
+from neuropbr_core.data.images.read import read_map, read_view
 from neuropbr_core.data.layout.cameras_file import CameraRecord
 from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import METADATA_NAME, list_photos, sample_folders

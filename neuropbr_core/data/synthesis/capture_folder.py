@@ -17,7 +17,9 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from neuropbr_core.data.images.files import Stored, is_cut_off, write_png
+from neuropbr_core.data.images.fit import Stored
+from neuropbr_core.data.images.read import is_cut_off
+from neuropbr_core.data.images.write import write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras, write_cameras
 from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import CAMERAS_NAME, METADATA_NAME, Condition, map_files, sample_name, view_name

@@ -4,7 +4,8 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from neuropbr_core.contracts import SampleSource
-from neuropbr_core.data.images.files import Stored, read_map, read_view, verify_image
+from neuropbr_core.data.images.fit import Stored
+from neuropbr_core.data.images.read import read_map, read_view, verify_image
 from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import locate
 from neuropbr_core.data.layout.scan import Sample, find_samples

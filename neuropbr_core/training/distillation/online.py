@@ -1,13 +1,17 @@
 """A teacher that predicts in every step, on the crop that the student sees."""
 
+from dataclasses import replace
+
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.batches.prepare import Prepared, predicted
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import Generator, ModelSpec, load_model
+from neuropbr_core.model.sizes import unsuitable
 from neuropbr_core.recipe.sections import Data, Recipe
 from neuropbr_core.training.distillation.teacher import FoundTeacher
 from neuropbr_core.training.loop.objective import features_needed
@@ -52,13 +56,13 @@ class OnlineTeacher:
         """
         wanted, own = self._ratio
         side = prepared.views.shape[-1] * wanted // own
-        views, visible, directions = resize_views(prepared, side)
+        resized = resize_views(prepared, side)
         with self._fabric.autocast():
-            found = self.generator(views, visible, directions, frame=prepared.overview, features=self._features)
+            prediction: Prediction = self.generator(*resized.inputs, features=self._features)
         size = prepared.valid.shape[-1]
-        logits = {name: resize(value.float(), size) for name, value in found.logits.items()}
-        features = {name: value.float() for name, value in found.features.items()}
-        return prepared._replace(teacher=predicted(logits)._replace(features=features))
+        logits = {name: resize(value.float(), size) for name, value in prediction.logits.items()}
+        features = {name: value.float() for name, value in prediction.features.items()}
+        return replace(prepared, teacher=predicted(logits)._replace(features=features))
 
 
 def load_online(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric) -> OnlineTeacher | None:
@@ -82,38 +86,38 @@ def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
         RunError: Only one of them aligns its views, or the crop's side at the teacher's scale does not suit its
             encoder.
     """
-    if (spec.alignment == "none") != (data.alignment == "none"):
+    if spec.aligned != data.aligned:
         raise RunError(
             f"teacher: it was trained with data.alignment: {spec.alignment}, the student has {data.alignment}, so it "
             f"does not know the student's crops; take the same, or teacher.mode: shards"
         )
-    crop = data.crop_size or data.image_size
+    crop = data.crop_side
     scaled = crop * spec.image_size / data.image_size
-    if scaled % stride:
+    if reason := unsuitable(scaled, stride):
         raise RunError(
             f"teacher: a crop of {crop} px is {scaled:g} px at the teacher's image_size of {spec.image_size}, but its "
-            f"encoder takes multiples of {stride}; change data.crop_size, or take teacher.mode: shards"
+            f"encoder {reason}; change data.crop_size, or take teacher.mode: shards"
         )
 
 
-def resize_views(prepared: Prepared, side: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Views, visibility and directions of a crop at another size.
+def resize_views(prepared: Prepared, side: int) -> Prepared:
+    """The same crops with views, visibility and directions at another size.
 
     Args:
         prepared: The crop.
         side: The wanted side in pixels.
 
     Returns:
-        Views; 1 where only what they see went into a pixel, else 0; unit vectors.
+        Visibility is 1 where only what a view sees went into a pixel, else 0; directions are unit vectors.
     """
     views, visible, directions = prepared.views, prepared.visible, prepared.directions
     if views.shape[-1] == side:
-        return views, visible, directions
+        return prepared
     visible = (_resize_views(visible, side) > _WHOLE).to(views.dtype)
     views = _resize_views(views, side) * visible
     if directions is not None:
         directions = F.normalize(_resize_views(directions, side), dim=2)
-    return views, visible, directions
+    return replace(prepared, views=views, visible=visible, directions=directions)
 
 
 def _resize_views(values: Tensor, side: int) -> Tensor:

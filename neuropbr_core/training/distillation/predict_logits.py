@@ -11,16 +11,15 @@ from lightning_fabric import Fabric
 
 from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.batches.dataset import MaterialDataset
-from neuropbr_core.data.batches.loader import val_loader
+from neuropbr_core.data.batches.frames import predict_frames
 from neuropbr_core.data.batches.placement import Logits
-from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.batches.teacher_logits import (
     SUFFIX,
     SampleMark,
     clear_abandoned,
     differences,
-    read_shards,
-    write_shard,
+    read_logits,
+    write_logits,
 )
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import DataError
@@ -98,7 +97,7 @@ def make_shards(
     )
     samples = list({sample.id: sample for sample in opened.train.samples}.values())  # an epoch may repeat some
     marks = dict(zip((sample.id for sample in samples), marks_of(opened, samples), strict=True))
-    mark, there = teacher.mark, first(fabric, lambda: read_shards(folder))
+    mark, there = teacher.mark, first(fabric, lambda: read_logits(folder))
     if lines := differences(there, mark, size, marks.values()):
         raise DataError(
             "\n".join(f"{folder}: {line}" for line in lines)
@@ -111,9 +110,9 @@ def make_shards(
         reporter().line(
             f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}"
         )
-        frames = _predict(teacher, MaterialDataset(mine, data, opened.all.images), fabric, size)
+        frames = _predict(teacher, opened.all.frames_of(mine), fabric, size)
         for chunk in _chunks(track(frames, len(mine), "predicting"), shard_size):
-            write_shard(folder, mark, size, [(marks[name], logits) for name, logits in chunk])
+            write_logits(folder, mark, size, [(marks[name], logits) for name, logits in chunk])
     return ShardsReport(folder, len(mine), len(samples) - len(missing), len(missing) - len(mine))
 
 
@@ -174,17 +173,15 @@ def _predict(
     """Each sample's id and logits."""
     generator, _ = load_model(teacher.checkpoint)
     generator.to(fabric.device)
-    for batch in val_loader(frames, 1, num_workers=frames.data.num_workers):
-        prepared = prepare(batch, frames.data, fabric.device)
-        with torch.no_grad(), fabric.autocast():
-            prediction = generator(prepared.views, prepared.visible, prepared.directions)
-        yield batch.ids[0], _halves(prediction, size, f"{teacher.checkpoint}, {batch.ids[0]}")
+    for prepared, prediction in predict_frames(generator, frames, fabric.device, autocast=fabric.autocast):
+        name = prepared.ids[0]
+        yield name, _halves(prediction, size, f"{teacher.checkpoint}, {name}")
 
 
 def _halves(prediction: Prediction, size: int, subject: str) -> dict[str, Logits]:
     """Logits of one frame as float16; those beyond its range, where a sigmoid is 0 or 1 anyway, at its end."""
     largest = torch.finfo(torch.float16).max
-    logits = {name: resize(value.float(), size)[0] for name, value in prediction.logits.items()}
+    logits = {name: resize(value, size)[0] for name, value in prediction.logits.items()}
     if broken := [name for name, value in logits.items() if value.isnan().any()]:
         raise DataError(
             f"{subject}: the teacher predicts {' and '.join(broken)} that is not a number, which nobody can learn "

@@ -95,6 +95,7 @@ def teachers_data(data: Data, spec: ModelSpec) -> Data:
     return replace(
         data,
         image_size=spec.image_size,
+        view_size=spec.photo_size,
         output_size=spec.output_size,
         views=spec.views,
         alignment=cast("Alignment", spec.alignment),

@@ -1,7 +1,7 @@
 """What each step is fed: batches of this process, on the device, with the views of that step."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -89,7 +89,7 @@ class Feed:
             if self.teacher is not None:  # which sees all views, as it did where its predictions are stored
                 fewer = prepared.views.shape[1] < batch.views.shape[1]
                 full = prepare(batch, self.recipe.data, self.fabric.device) if fewer else prepared
-                prepared = prepared._replace(teacher=self.teacher(full).teacher)
+                prepared = replace(prepared, teacher=self.teacher(full).teacher)
                 del full
             del batch  # the loader may have its memory back
             yield prepared

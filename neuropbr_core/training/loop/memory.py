@@ -97,7 +97,7 @@ def validation_advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
         yield _smaller_batch(recipe.training.batch_size, recipe.training.accumulate)
     yield from _half_precision(recipe, device)
     if (side := data.image_size // (2 * stride) * stride) >= _SMALLEST_CROP:
-        sizes = f"data.image_size={side} with data.output_size={side * data.output_size // data.image_size}"
+        sizes = f"data.image_size={side} with data.output_size={side * data.scale}"
         yield Advice(
             (side / data.image_size) ** 2, f"{sizes} (now {data.image_size} and {data.output_size}): smaller maps"
         )
@@ -121,7 +121,7 @@ def _smaller_batch(batch: int, accumulate: int) -> Advice:
 def _smaller_crop(recipe: Recipe) -> Recipe | None:
     """The recipe with crops of about half the side, if encoder and critics take them."""
     stride = _generator(recipe).encoder.strides[-1]
-    side = (recipe.data.crop_size or recipe.data.image_size) // (2 * stride) * stride
+    side = recipe.data.crop_side // (2 * stride) * stride
     if side < _SMALLEST_CROP:
         return None
     smaller = replace(recipe, data=replace(recipe.data, crop_size=side))
@@ -135,7 +135,7 @@ def _smaller_crop(recipe: Recipe) -> Recipe | None:
 def _kept(recipe: Recipe) -> Mapping[str, int]:
     """Bytes that a sample's forward pass keeps, by part; a third each where a part cannot be run without values."""
     try:
-        side = recipe.data.crop_size or recipe.data.image_size
+        side = recipe.data.crop_side
         return saved_bytes(_generator(recipe), ModelSpec.from_recipe(recipe), side)
     except Exception:  # a component may raise what it likes, and memory must be spoken of all the same
         return Counter(dict.fromkeys(_PARTS, 1))

@@ -106,8 +106,7 @@ class Stepper:
     def observe(self, prepared: Prepared, epoch: int) -> LossInput:
         """Predict a batch and gather what the losses see of it."""
         features = {"features": True} if self.objective.needs_features else {}
-        inputs = (prepared.views, prepared.visible, prepared.directions)
-        prediction = self.generator(*inputs, frame=prepared.overview, **features)
+        prediction = self.generator(*prepared.inputs, **features)
         return loss_input(prediction, prepared, epoch)
 
     def step(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from neuropbr_core.contracts import LossInput, Prediction
 from neuropbr_core.data.batches.dataset import MaterialDataset
-from neuropbr_core.data.batches.loader import Loader, val_loader
-from neuropbr_core.data.batches.prepare import Prepared, prepare
+from neuropbr_core.data.batches.frames import predict_frames
+from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.evaluation.heldout import draw_sample
 from neuropbr_core.evaluation.means import RunningMeans
 from neuropbr_core.evaluation.metrics import measure
@@ -56,21 +56,29 @@ def validate(
     names: list[str] = []
     images: dict[str, np.ndarray] = {}
     details: dict[str, np.ndarray] = {}
-    for batch in _batches(stepper, dataset, recipe):
-        prepared = prepare(batch, recipe.data, stepper.fabric.device)
-        prediction = predict(generator, stepper, prepared)
+    fabric = stepper.fabric
+    frames = predict_frames(
+        generator,
+        dataset,
+        fabric.device,
+        batch_size=recipe.training.batch_size,
+        autocast=fabric.autocast,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    for prepared, prediction in frames:
         losses = image_losses(stepper.objective, loss_input(prediction, prepared, epoch))
         rows = {"loss": losses, **measure(prediction.maps, prepared.targets, prepared.valid)}
         names = list(rows)
         counted = (prepared.valid > 0.5).flatten(1).any(dim=1)
         tables.append(torch.stack([*rows.values(), counted], dim=1))
-        for index, (name, material) in enumerate(zip(batch.ids, batch.materials, strict=True)):
+        for index, (name, material) in enumerate(zip(prepared.ids, prepared.materials, strict=True)):
             if with_images and material not in images and len(images) < GRIDS:
                 images[material] = draw_sample(prepared, prediction, index, f"{name} · {material}")
                 parts = draw_parts(prepared, prediction, index)
                 details |= {f"{material}/{part}": picture for part, picture in parts.items()}
     generator.train(was_training)
-    means = _gather(stepper.fabric, torch.cat(tables), names, dataset)
+    means = _gather(fabric, torch.cat(tables), names, dataset)
     return ValidationResult(with_overall(means.means()), images, details)
 
 
@@ -89,17 +97,6 @@ def _image(x: LossInput, index: int) -> LossInput:
     )
 
 
-def _batches(stepper: Stepper, dataset: MaterialDataset, recipe: Recipe) -> Loader:
-    fabric = stepper.fabric
-    return val_loader(
-        dataset,
-        recipe.training.batch_size,
-        num_workers=recipe.data.num_workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-
-
 def _gather(fabric: Fabric, table: Tensor, names: Sequence[str], dataset: MaterialDataset) -> RunningMeans:
     """Join the rows of all processes: process r has samples r, r + P, …, and then repeats the last one."""
     gathered = torch.as_tensor(fabric.all_gather(table)).view(fabric.world_size, *table.shape)
@@ -112,13 +109,6 @@ def _gather(fabric: Fabric, table: Tensor, names: Sequence[str], dataset: Materi
         rows[:, -1].view(-1, 1, 1, 1),
     )
     return means
-
-
-def predict(generator: nn.Module, stepper: Stepper, prepared: Prepared) -> Prediction:
-    """Predict a batch at the run's precision; the result is float32."""
-    with stepper.fabric.autocast():
-        prediction: Prediction = generator(prepared.views, prepared.visible, prepared.directions)
-    return Prediction(*({name: value.float() for name, value in part.items()} for part in prediction))
 
 
 def draw_parts(prepared: Prepared, prediction: Prediction, index: int) -> dict[str, Picture]:

@@ -75,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @cache
 def capture() -> RealViews:
     """A capture of a shipped material, with cameras."""
-    signature = Signature(3, 64, 64, "recorded", directed=True)
+    signature = Signature(3, 64, 64, 64, "recorded", directed=True)
     return real_views(None, None, signature)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from neuropbr_core.contracts import CameraRecord, Sample, SampleSource
 from neuropbr_core.data.batches.loader import train_loader
-from neuropbr_core.data.images.files import write_map, write_png
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.opening import open_dataset, open_source
 from neuropbr_core.errors import DataError
@@ -80,7 +80,7 @@ def test_the_dataset_is_all_samples_whole(root):
     assert len(dataset.train) + 3 * len(dataset.val) == 3 * len(dataset)
     assert dataset.train[0].targets["albedo"].shape == (3, 2, 2)
     assert dataset.val[0].targets["albedo"].shape == (3, 4, 4)
-    assert torch.equal(dataset.val[0].frame, torch.eye(3))
+    assert torch.equal(dataset.val[0].crop_to_texture, torch.eye(3))
 
 
 def test_nothing_held_back_is_an_empty_side(root):
@@ -106,9 +106,9 @@ def test_the_record_is_plain_data(root):
 
 def test_the_seed_of_the_recipe_decides_the_windows(root):
     dataset = open_dataset(recipe(root, crop_size=2, augment=True))
-    frames = [batch.frame for batch in train_loader(dataset.train, 4, seed=7, epoch=0)]
+    frames = [batch.crop_to_texture for batch in train_loader(dataset.train, 4, seed=7, epoch=0)]
     again = [
-        batch.frame
+        batch.crop_to_texture
         for batch in train_loader(open_dataset(recipe(root, crop_size=2, augment=True)).train, 4, seed=7, epoch=0)
     ]
     assert all(torch.equal(a, b) for a, b in zip(frames, again, strict=True))

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from neuropbr_core.data.images.files import write_map, write_png
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.splits import follow_split, split_materials
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError

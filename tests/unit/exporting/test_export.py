@@ -12,8 +12,8 @@ from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError, ExportError, ModelError
 from neuropbr_core.exporting import (
     PASS_MARKS,
-    Capture,
     Comparison,
+    PhotoSet,
     Signature,
     Subject,
     Verification,
@@ -129,15 +129,15 @@ def test_what_a_view_does_not_see_is_filled_for_a_model_with_nominal_geometry() 
     shifted = torch.eye(3)
     shifted[0, 2] = 0.5  # the right half of the texture lies outside the second photo
     images = [torch.full((3, 64, 64), 0.2), torch.full((3, 64, 64), 0.6)]
-    capture = Capture(images, torch.stack((torch.eye(3), shifted)), torch.tensor([[0.0, 0, 1], [0, 0, 1]]))
-    views = prepare_inputs(capture, signature)["views"]
+    photos = PhotoSet(images, torch.stack((torch.eye(3), shifted)), torch.tensor([[0.0, 0, 1], [0, 0, 1]]))
+    views = prepare_inputs(photos, signature)["views"]
     assert views[0, 1, 0, 16, 4] == pytest.approx(0.6)
     assert views[0, 1, 0, 16, 28] == pytest.approx(0.2)
 
 
 def test_views_without_cameras_are_refused() -> None:
     with pytest.raises(DataError, match=r"there: this model was trained on aligned views.*--cameras"):
-        prepare_inputs(Capture([torch.rand(3, 8, 8)] * 3), subject().signature, where="there")
+        prepare_inputs(PhotoSet([torch.rand(3, 8, 8)] * 3), subject().signature, where="there")
 
 
 def maps(**changes: torch.Tensor) -> Maps:
@@ -219,5 +219,5 @@ def test_a_record_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_signature_is_read_back() -> None:
-    signature = Signature(3, 512, 1024, "estimated", directed=True, geometry="nominal")
+    signature = Signature(3, 512, 512, 1024, "estimated", directed=True, geometry="nominal")
     assert Signature.read(signature.text()) == signature

@@ -45,7 +45,7 @@ class Mean(Fusion):
 def build(section: ModelSection | None = None, strides: tuple[int, ...] = (1, 2, 4)) -> Generator:
     torch.manual_seed(0)
     section = section or ModelSection()
-    directed = section.view_conditioning == "direction"
+    directed = section.directed
     channels = 3 + 3 * directed + (ratio_channels(directed) if section.ratio_images else 0)
     encoder = Pyramid(channels, strides)
     return Generator(encoder, Mean(encoder.channels[-1]), section).eval()

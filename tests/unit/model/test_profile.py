@@ -11,7 +11,7 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, view_directions
 from neuropbr_core.materials.color import linear_to_srgb
 from neuropbr_core.model.generator import Generator
-from neuropbr_core.model.profile import BINS, PROFILE_CHANNELS, overview, reflectance_profile
+from neuropbr_core.model.profile import BINS, PROFILE_CHANNELS, overview_of, reflectance_profile
 from neuropbr_core.recipe.sections import Decoder, ModelSection
 
 POSITIONS = torch.tensor([[[0.0, 0.0, 1.4], [0.9, 0.1, 1.2], [-0.4, 0.8, 1.1]]])
@@ -90,7 +90,7 @@ def test_black_white_and_unseen_frames_are_finite_with_finite_gradients(shade: f
 @pytest.mark.parametrize(("size", "side"), [(256, 32), (32, 32), (16, 16), (80, 40)])
 def test_overviews_are_small_and_keep_the_profile(size: int, side: int) -> None:
     frame = matte((0.9, 0.8, 0.7), size=size)
-    small = overview(*frame)
+    small = overview_of(*frame)
     assert small.views.shape[-2:] == (side, side)
     torch.testing.assert_close(reflectance_profile(small), reflectance_profile(frame), atol=0.1, rtol=0)
 
@@ -100,7 +100,7 @@ def test_overviews_average_what_is_seen() -> None:
     views[..., 1::2] = 0.8
     visible = torch.zeros(1, 1, 1, 64, 64)
     visible[..., 1::2] = 1
-    small = overview(views, visible, torch.ones(1, 1, 3, 64, 64))
+    small = overview_of(views, visible, torch.ones(1, 1, 3, 64, 64))
     assert small.views.shape[-1] == OVERVIEW_SIDE
     torch.testing.assert_close(small.views, torch.full_like(small.views, 0.8))
     torch.testing.assert_close(small.visible, torch.full_like(small.visible, 0.5))
@@ -143,7 +143,7 @@ def test_the_path_starts_as_the_identity_and_then_changes_every_map() -> None:
     frame, brighter = matte((0.3, 0.3, 0.3)), matte((0.9, 0.9, 0.9))
     for trained in (False, True):
         generator = make(trained=trained)
-        first, second = (generator(*frame, frame=each).maps for each in (frame, brighter))
+        first, second = (generator(*frame, overview=each).maps for each in (frame, brighter))
         for name in MAPS:
             assert bool((first[name] - second[name]).abs().max() > 1e-4) == trained, name
 
@@ -155,7 +155,7 @@ def test_a_crop_with_its_frame_is_predicted_as_within_the_frame() -> None:
     for head in generator.heads.values():
         head[0] = nn.Conv2d(generator.decoder.out_channels, 32, 1)  # type: ignore[index]
     crop = tuple(part[..., 8:24, 40:56] for part in frame)
-    whole, part = generator(*frame).maps, generator(*crop, frame=overview(*frame)).maps
+    whole, part = generator(*frame).maps, generator(*crop, overview=overview_of(*frame)).maps
     alone = generator(*crop).maps
     for name in MAPS:
         torch.testing.assert_close(part[name], whole[name][..., 8:24, 40:56], atol=1e-5, rtol=1e-5)

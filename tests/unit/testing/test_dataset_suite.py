@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from neuropbr_core.contracts import CameraRecord
-from neuropbr_core.data.images.files import write_map, write_png
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.cameras_file import write_cameras
 from neuropbr_core.data.pack.choose import asked_images
 from neuropbr_core.datasets.layout import Options

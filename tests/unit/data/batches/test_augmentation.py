@@ -5,7 +5,7 @@ import pytest
 
 from neuropbr_core.data.batches.placement import (
     Placement,
-    frame_matrix,
+    crop_matrix,
     place_image,
     place_map,
     random_placement,
@@ -25,7 +25,7 @@ def placed(turns, mirror):
 def test_the_whole_frame_changes_nothing():
     stored = RNG.integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
     np.testing.assert_array_equal(place_map(stored, NORMAL, whole(SIZE)), stored)
-    np.testing.assert_array_equal(frame_matrix(whole(SIZE), SIZE), np.eye(3))
+    np.testing.assert_array_equal(crop_matrix(whole(SIZE), SIZE), np.eye(3))
 
 
 @pytest.mark.parametrize(("turns", "mirror"), SYMMETRIES)
@@ -37,7 +37,7 @@ def test_the_frame_says_where_each_pixel_came_from(turns, mirror, scale):
     source = place_image(np.stack([columns, rows]), placement, scale)
     crop = placement.side * scale
     v, u = (np.mgrid[0:crop, 0:crop] + 0.5) / crop
-    texture = np.einsum("ij,jyx->iyx", frame_matrix(placement, SIZE), np.stack([u, v, np.ones_like(u)]))
+    texture = np.einsum("ij,jyx->iyx", crop_matrix(placement, SIZE), np.stack([u, v, np.ones_like(u)]))
     np.testing.assert_allclose(texture[:2] * side - 0.5, source, atol=1e-4)
     np.testing.assert_array_equal(texture[2], 1)
 

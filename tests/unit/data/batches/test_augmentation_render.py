@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropbr_core.data.batches.placement import Placement, frame_matrix, place_map
+from neuropbr_core.data.batches.placement import Placement, crop_matrix, place_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import vectors_in_crop
 from neuropbr_core.materials.cameras import Camera, look_at, project
@@ -62,7 +62,7 @@ def lit_in(frame, lighting):
 
 
 def compare(placement, where=None):
-    frame = torch.from_numpy(frame_matrix(placement, SIZE))
+    frame = torch.from_numpy(crop_matrix(placement, SIZE))
     expected = photograph(Placement(0, 0, SIZE), CAMERA, LIGHTING)
     found = photograph(placement, seen_from(frame, CAMERA), lit_in(frame, LIGHTING))
     keep = torch.ones(PHOTO, PHOTO, dtype=torch.bool) if where is None else where
@@ -87,7 +87,7 @@ def test_a_window_gives_the_part_of_the_photo_that_shows_it(placement):
 
 def test_light_and_normals_that_stay_behind_are_noticed():
     placement = WHOLE[2]
-    frame = torch.from_numpy(frame_matrix(placement, SIZE))
+    frame = torch.from_numpy(crop_matrix(placement, SIZE))
     expected = photograph(Placement(0, 0, SIZE), CAMERA, LIGHTING)
     wrong_light = photograph(placement, seen_from(frame, CAMERA), LIGHTING)
     wrong_camera = photograph(placement, Camera(CAMERA.homography @ frame, CAMERA.position), lit_in(frame, LIGHTING))

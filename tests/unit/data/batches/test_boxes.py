@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neuropbr_core.data.batches.boxes import boxes, into_boxes
-from neuropbr_core.data.batches.placement import frame_matrix, random_placement, whole
+from neuropbr_core.data.batches.placement import crop_matrix, random_placement, whole
 from neuropbr_core.materials.alignment import warp_views
 from neuropbr_core.materials.cameras import sample_cameras
 
@@ -31,7 +31,7 @@ def both(matrices, placements, size=SIZE, finer=1):
     """The crop warped from whole views, `finer` times as large as the frame, and from boxes."""
     shape = (len(placements), matrices.shape[1], 3, finer * size, finer * size)
     views = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    frame = torch.from_numpy(np.stack([frame_matrix(placement, size) for placement in placements]))
+    frame = torch.from_numpy(np.stack([crop_matrix(placement, size) for placement in placements]))
     corners, sides = boxes(matrices, frame.numpy(), finer * size)
     adjusted = torch.from_numpy(into_boxes(matrices, corners, sides, finer * size)).float()
     side = placements[0].side
@@ -89,7 +89,7 @@ def test_boxes_lie_inside_the_photo_and_share_their_sides():
     rng = np.random.default_rng(0)
     for seed in range(20):
         placements = [random_placement(rng, SIZE, 32) for _ in range(BATCH)]
-        frames = np.stack([frame_matrix(placement, SIZE) for placement in placements])
+        frames = np.stack([crop_matrix(placement, SIZE) for placement in placements])
         corners, (width, height) = boxes(homographies(seed), frames, SIZE)
         assert corners.shape == (BATCH, VIEWS, 2)
         assert corners.min() >= 0

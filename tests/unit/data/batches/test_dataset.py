@@ -11,7 +11,8 @@ import torch
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import steps_per_epoch, suitable_threads, train_loader, val_loader
 from neuropbr_core.data.batches.placement import place_image, place_map
-from neuropbr_core.data.images.files import read_map, read_view, write_map, write_png
+from neuropbr_core.data.images.read import read_map, read_view
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack.cache import DecodedCache
@@ -74,7 +75,7 @@ def visits(loader):
 def equal(a, b):
     assert a.ids == b.ids
     assert torch.equal(a.views, b.views)
-    assert torch.equal(a.frame, b.frame)
+    assert torch.equal(a.crop_to_texture, b.crop_to_texture)
     for name in MAPS:
         assert torch.equal(a.targets[name], b.targets[name])
 
@@ -84,7 +85,7 @@ def test_an_item_without_training_is_the_whole_sample(data):
     item = dataset[2]
     assert len(dataset) == SAMPLES
     assert (item.id, item.material) == ("clean/sample_0002", "msample_0002")
-    assert torch.equal(item.frame, torch.eye(3))
+    assert torch.equal(item.crop_to_texture, torch.eye(3))
     sample = dataset.samples[2]
     assert torch.equal(item.views, torch.stack([torch.from_numpy(read_view(path)) for path in sample.views]))
     for name, spec in MAPS.items():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,18 +82,18 @@ def test_prepared_views_have_their_gains_and_what_is_not_seen_stays_black(aligne
     views = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     halves = torch.tensor([[1.0, 0.0, -0.5], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # the views show the right half
     item = Item(
-        id="a",
-        material="b",
+        ids=["a"],
+        materials=["b"],
         views=views,
         targets={name: torch.zeros(spec.channels, 16, 16, dtype=torch.uint8) for name, spec in MAPS.items()},
         homographies=halves.expand(2, 3, 3) if aligned else None,
         positions=torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3) if aligned else None,
-        frame=torch.eye(3),
+        crop_to_texture=torch.eye(3),
     )
     data = Data(image_size=16, output_size=16, alignment="recorded" if aligned else "none")
     gains = torch.tensor([[0.5, 1.0, 2.0], [1.0, 0.7, 1.0]])
     plain = prepare(collate([item]), data, "cpu")
-    changed = prepare(collate([item._replace(gains=gains)]), data, "cpu")
+    changed = prepare(collate([replace(item, gains=gains)]), data, "cpu")
     torch.testing.assert_close(changed.views, apply_gains(plain.views, gains[None]))
     assert (changed.views - plain.views).abs().max() > 0.1
     assert changed.views[plain.visible.expand_as(plain.views) == 0].sum() == 0

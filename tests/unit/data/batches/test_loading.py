@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from neuropbr_core.data.batches.batch import carve, collate
-from neuropbr_core.data.batches.buffers import BufferPool
+from neuropbr_core.data.batches.batch import collate
+from neuropbr_core.data.batches.buffers import Buffer, BufferPool, carve
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import Loader, suitable_threads, train_loader, val_loader
 from neuropbr_core.data.batches.prepare import prepare
-from neuropbr_core.data.images.files import write_map, write_png
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack.choose import digest_images, open_images
@@ -71,7 +71,7 @@ def opened(data, *, train=True, **options):
 
 
 def parts(batch):
-    tensors = {"views": batch.views, "frame": batch.frame, **batch.targets}
+    tensors = {"views": batch.views, "crop_to_texture": batch.crop_to_texture, **batch.targets}
     optional = {"homographies": batch.homographies, "positions": batch.positions, "gains": batch.gains}
     return tensors | {name: tensor for name, tensor in optional.items() if tensor is not None}
 
@@ -197,8 +197,9 @@ def test_a_pool_gives_up_pieces_that_are_too_small():
 
 
 def test_tensors_in_one_piece_do_not_overlap():
-    tensors = carve(BufferPool(), {"a": (3, 5), "b": (2, 7, 1), "c": (64,)})
-    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {"a": (3, 5), "b": (2, 7, 1), "c": (64,)}
+    wanted = {"a": Buffer((3, 5)), "b": Buffer((2, 7, 1), torch.float16), "c": Buffer((64,))}
+    tensors = carve(BufferPool(), wanted)
+    assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()} == wanted
     for value, tensor in enumerate(tensors.values()):
         tensor.fill_(value)
     assert [tensor.unique().tolist() for tensor in tensors.values()] == [[0], [1], [2]]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neuropbr_core.data.batches.batch import Item, collate
-from neuropbr_core.data.batches.placement import Placement, frame_matrix, place_image, place_map, whole
+from neuropbr_core.data.batches.placement import Placement, crop_matrix, place_image, place_map, whole
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.maps import MAPS, NORMAL
 from neuropbr_core.materials.encoding import encode_map
@@ -23,13 +23,13 @@ PLACEMENTS = [Placement(2, 3, 4, *symmetry) for symmetry in itertools.product(ra
 def item(placement, homography=None):
     recorded = homography is not None
     return Item(
-        id="clean/sample_0000",
-        material="oak",
+        ids=["clean/sample_0000"],
+        materials=["oak"],
         views=torch.from_numpy(VIEW if recorded else place_image(VIEW, placement)),
         targets={name: torch.from_numpy(place_map(STORED[name], spec, placement, 2)) for name, spec in MAPS.items()},
         homographies=homography.expand(VIEWS, 3, 3) if recorded else None,
         positions=torch.tensor([[0.1, -0.2, 1.5]]).expand(VIEWS, 3) if recorded else None,
-        frame=torch.from_numpy(frame_matrix(placement, SIZE)),
+        crop_to_texture=torch.from_numpy(crop_matrix(placement, SIZE)),
     )
 
 

@@ -15,17 +15,17 @@ import torch
 from neuropbr_core.data.batches.batch import collate
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import train_loader
-from neuropbr_core.data.batches.placement import Placement, frame_matrix, place_map
+from neuropbr_core.data.batches.placement import Placement, crop_matrix, place_map
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.batches.teacher_logits import (
     SampleMark,
+    TeacherLogits,
     TeacherMark,
-    TeacherShards,
     clear_abandoned,
     differences,
-    read_shards,
+    read_logits,
     require,
-    write_shard,
+    write_logits,
 )
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
@@ -57,12 +57,12 @@ def mark(index: int, **changes: Any) -> SampleMark:
 def folder(tmp_path: Path) -> Path:
     """Two shards of two samples each; sample `i` has the logits `frame(i)`."""
     for start in (0, 2):
-        write_shard(tmp_path / "shards", TEACHER, SIZE, [(mark(i), frame(i)) for i in (start, start + 1)])
+        write_logits(tmp_path / "shards", TEACHER, SIZE, [(mark(i), frame(i)) for i in (start, start + 1)])
     return tmp_path / "shards"
 
 
 def test_samples_are_found_by_id_in_any_order(folder: Path) -> None:
-    shards = read_shards(folder)
+    shards = read_logits(folder)
     assert (shards.teacher, shards.size, set(shards.samples)) == (TEACHER, SIZE, {sample(i).id for i in range(4)})
     for index, name in itertools.product((3, 0, 2, 1), MAPS):
         expected = frame(index)[name]
@@ -71,7 +71,7 @@ def test_samples_are_found_by_id_in_any_order(folder: Path) -> None:
 
 
 def test_shards_travel_to_another_process(folder: Path) -> None:
-    shards = read_shards(folder)
+    shards = read_logits(folder)
     shards.window(sample(0), "albedo", 0, 0, 2)
     copy = pickle.loads(pickle.dumps(shards))  # noqa: S301 - our own bytes
     assert np.array_equal(copy.window(sample(1), "normal", 1, 1, 4), frame(1)["normal"][:, 1:5, 1:5])
@@ -81,8 +81,8 @@ def test_a_window_reads_little_of_the_file(tmp_path: Path) -> None:
     """Resident memory grows by pages that the window touches, not by the shard of 29 MB."""
     big = 1024
     maps = {name: np.zeros((spec.logit_channels, big, big), np.float16) for name, spec in MAPS.items()}
-    write_shard(tmp_path, TEACHER, big, [(mark(0), maps), (mark(1), maps)])
-    shards = read_shards(tmp_path)
+    write_logits(tmp_path, TEACHER, big, [(mark(0), maps), (mark(1), maps)])
+    shards = read_logits(tmp_path)
     before = resident()
     for _ in range(3):
         assert not shards.window(sample(1), "albedo", 64, 64, 64).any()
@@ -98,14 +98,14 @@ def resident() -> int:
 
 
 def test_a_sample_of_another_source_is_not_taken_for_it(folder: Path) -> None:
-    shards = read_shards(folder)
+    shards = read_logits(folder)
     for stranger in (sample(9), replace(sample(0), source="dirty")):
         with pytest.raises(DataError, match=f"holds no prediction of {stranger.id}, {stranger.source}"):
             shards.window(stranger, "albedo", 0, 0, 4)
 
 
 def test_an_empty_folder_has_no_shards(tmp_path: Path) -> None:
-    shards = read_shards(tmp_path / "nowhere")
+    shards = read_logits(tmp_path / "nowhere")
     assert (shards.teacher, shards.samples) == (None, {})
     assert differences(shards, TEACHER, SIZE, [mark(0)]) == []
     with pytest.raises(DataError, match="clean/sample_0000: is missing\nremove the folder"):
@@ -113,7 +113,7 @@ def test_an_empty_folder_has_no_shards(tmp_path: Path) -> None:
 
 
 def test_shards_that_fit_are_accepted(folder: Path) -> None:
-    shards = read_shards(folder)
+    shards = read_logits(folder)
     require(shards, TEACHER, SIZE, [mark(i) for i in range(4)])
     require(shards, TEACHER, SIZE, [mark(0, views=("0a",), cameras=(CAMERA,)), mark(1, cameras=None)])
 
@@ -122,7 +122,7 @@ def test_everything_that_differs_is_told_at_once(folder: Path) -> None:
     moved = CameraRecord(CAMERA.homography, (0.0, 0.1, 1.0))
     now = [mark(0, views=("0a", "new")), mark(1, cameras=(CAMERA, moved)), mark(2, source="dirty"), mark(7)]
     with pytest.raises(DataError) as caught:
-        require(read_shards(folder), TeacherMark("c" * 64, TEACHER.model), 32, now)
+        require(read_logits(folder), TeacherMark("c" * 64, TEACHER.model), 32, now)
     assert str(caught.value).replace(f"{folder}: ", "").splitlines() == [
         "made by another teacher: weights aaaaaaaaaaaa there, cccccccccccc wanted",
         "maps of 16 px there, 32 px wanted",
@@ -140,17 +140,17 @@ def test_damaged_shards_and_strangers_are_refused_by_name(folder: Path) -> None:
     for spoiled in (whole[:-10], whole[:5], b""):
         first.write_bytes(spoiled)
         with pytest.raises(DataError, match=f"{first.name}: is no sound shard .* --resume"):
-            read_shards(folder)
+            read_logits(folder)
     first.write_bytes(whole)
-    write_shard(folder, TEACHER, 32, [(mark(5), frame(5, 32))])
+    write_logits(folder, TEACHER, 32, [(mark(5), frame(5, 32))])
     with pytest.raises(DataError, match=r"shards of several kinds .16 px by aaaaaaaaaaaa, 32 px by aaaaaaaaaaaa."):
-        read_shards(folder)
+        read_logits(folder)
 
 
 def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="the shard cannot be written"):
-        write_shard(tmp_path / "file", TEACHER, SIZE, [(mark(0), frame(0))])
+        write_logits(tmp_path / "file", TEACHER, SIZE, [(mark(0), frame(0))])
 
 
 def test_others_may_read_a_shard_as_they_may_any_new_file(folder: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_a_killed_process_left_is_removed_when_it_is_old(folder: Path) -> N
     clear_abandoned(folder)
     assert not old.exists()
     assert young.exists()
-    assert len(read_shards(folder).samples) == 4
+    assert len(read_logits(folder).samples) == 4
 
 
 class Grey:
@@ -185,10 +185,10 @@ class Grey:
 @pytest.fixture
 def taught(tmp_path: Path) -> MaterialDataset:
     """Two samples at 16 px in and 32 px out, with crops and turns, and a teacher's logits."""
-    write_shard(tmp_path / "s", TEACHER, 2 * SIZE, [(mark(i), frame(i, 2 * SIZE)) for i in (0, 1)])
+    write_logits(tmp_path / "s", TEACHER, 2 * SIZE, [(mark(i), frame(i, 2 * SIZE)) for i in (0, 1)])
     data = Data(views=2, image_size=SIZE, output_size=2 * SIZE, crop_size=8, repeats=12, augment=True)
     dataset = MaterialDataset([sample(1), sample(0)], data, Grey(), train=True, seed=3)
-    return dataset.taught(read_shards(tmp_path / "s"))
+    return dataset.with_teacher(read_logits(tmp_path / "s"))
 
 
 def placements(dataset: MaterialDataset) -> Iterator[tuple[int, Placement]]:
@@ -204,17 +204,17 @@ def test_crops_and_turns_of_logits_are_those_of_the_maps(taught: MaterialDataset
         item = taught[number]
         index = 1 - number % 2
         whole = frame(index, 2 * SIZE)
-        assert item.teacher is not None
+        assert item.teacher_logits is not None
         for name in ("albedo", "roughness", "metallic"):
             expected = place_map(whole[name], MAPS[name], placement)  # indexing only: dtype does not matter
-            assert np.array_equal(item.teacher[name].numpy(), expected)
+            assert np.array_equal(item.teacher_logits[name].numpy(), expected)
         x, y, side = placement[:3]
         window = torch.from_numpy(whole["normal"][:, y : y + side, x : x + side].astype(np.float32))
         turned = torch.from_numpy(place_map(window.numpy(), MAPS["albedo"], placement._replace(x=0, y=0)))  # type: ignore[arg-type]
         vectors = torch.cat((turned, torch.ones_like(turned[:1])))[None, None]
-        matrix = torch.from_numpy(frame_matrix(placement, 2 * SIZE))[None]
+        matrix = torch.from_numpy(crop_matrix(placement, 2 * SIZE))[None]
         expected_slopes = vectors_in_crop(vectors, matrix)[0, 0, :2]
-        torch.testing.assert_close(item.teacher["normal"].float(), expected_slopes)
+        torch.testing.assert_close(item.teacher_logits["normal"].float(), expected_slopes)
         seen.add((placement.turns, placement.mirror))
     assert len(seen) == 8
 
@@ -223,35 +223,35 @@ def test_batches_carry_what_items_do(taught: MaterialDataset) -> None:
     loader = train_loader(taught, 5, seed=0, epoch=1, num_workers=2)
     for batch, visits in zip(loader, loader.batches, strict=True):
         alone = collate([taught[visit] for visit in visits])
-        assert batch.teacher is not None
-        assert alone.teacher is not None
-        for name, logits in alone.teacher.items():
-            assert torch.equal(batch.teacher[name], logits)
-        assert batch.to("cpu").teacher is not None
+        assert batch.teacher_logits is not None
+        assert alone.teacher_logits is not None
+        for name, logits in alone.teacher_logits.items():
+            assert torch.equal(batch.teacher_logits[name], logits)
+        assert batch.to("cpu").teacher_logits is not None
 
 
 def test_a_prepared_batch_has_the_teachers_prediction(taught: MaterialDataset) -> None:
     batch = collate([taught[0], taught[1]])
     prepared = prepare(batch, taught.data, "cpu")
     assert prepared.teacher is not None
-    assert batch.teacher is not None
+    assert batch.teacher_logits is not None
     for name, spec in MAPS.items():
         assert prepared.teacher.logits[name].dtype == torch.float32
         assert prepared.teacher.maps[name].shape == (2, spec.channels, 16, 16)
-        torch.testing.assert_close(prepared.teacher.logits[name], batch.teacher[name].float())
-    torch.testing.assert_close(prepared.teacher.maps["roughness"], batch.teacher["roughness"].float().sigmoid())
+        torch.testing.assert_close(prepared.teacher.logits[name], batch.teacher_logits[name].float())
+    torch.testing.assert_close(prepared.teacher.maps["roughness"], batch.teacher_logits["roughness"].float().sigmoid())
     assert prepared.teacher.features == {}
 
 
 def test_without_a_teacher_there_is_none(taught: MaterialDataset) -> None:
     assert taught.whole().teacher is None
     batch = collate([taught.whole()[0]])
-    assert batch.teacher is None
+    assert batch.teacher_logits is None
     assert prepare(batch, taught.data, "cpu").teacher is None
 
 
 def test_a_missing_sample_is_an_error_of_the_visit(taught: MaterialDataset) -> None:
-    assert isinstance(taught.teacher, TeacherShards)
+    assert isinstance(taught.teacher, TeacherLogits)
     taught.samples[0] = sample(5)
     with pytest.raises(DataError, match="holds no prediction of clean/sample_0005"):
         taught[0]

@@ -28,19 +28,19 @@ def test_it_depends_on_seed_epoch_and_step_alone() -> None:
 
 def test_a_batch_with_fewer_views_keeps_what_belongs_to_them() -> None:
     batch = Batch(
-        ["a", "b"],
-        ["m", "m"],
-        torch.arange(2 * 3 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 3, 2, 2),
-        {"albedo": torch.zeros(2, 3, 2, 2, dtype=torch.uint8)},
-        torch.rand(2, 3, 3, 3),
-        torch.rand(2, 3, 3),
-        torch.rand(2, 3, 3),
-        torch.rand(2, 3, 3),
+        ids=["a", "b"],
+        materials=["m", "m"],
+        views=torch.arange(2 * 3 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 3, 2, 2),
+        targets={"albedo": torch.zeros(2, 3, 2, 2, dtype=torch.uint8)},
+        crop_to_texture=torch.rand(2, 3, 3),
+        homographies=torch.rand(2, 3, 3, 3),
+        positions=torch.rand(2, 3, 3),
+        gains=torch.rand(2, 3, 3),
     )
     fewer = batch.with_views([0, 2])
     assert torch.equal(fewer.views, batch.views[:, [0, 2]])
     for name in ("homographies", "positions", "gains"):
         assert torch.equal(getattr(fewer, name), getattr(batch, name)[:, [0, 2]])
     assert fewer.ids == batch.ids
-    assert torch.equal(fewer.frame, batch.frame)
+    assert torch.equal(fewer.crop_to_texture, batch.crop_to_texture)
     assert batch.with_views([0, 1, 2]) is batch

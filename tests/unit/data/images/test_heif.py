@@ -8,7 +8,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from neuropbr_core.data.images.files import Undecodable, describe_image, read_image, read_view
+from neuropbr_core.data.images.read import Undecodable, describe_image, read_image, read_view
 from neuropbr_core.data.layout.paths import list_photos
 from neuropbr_core.errors import DataError
 

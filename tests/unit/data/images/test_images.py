@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuropbr_core.data.images.files import (
-    describe_image,
-    is_cut_off,
-    read_image,
-    read_map,
-    read_view,
-    verify_image,
-    write_map,
-    write_png,
-)
+from neuropbr_core.data.images.fit import fit_photo
+from neuropbr_core.data.images.read import describe_image, is_cut_off, read_image, read_map, read_view, verify_image
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, NORMAL, ROUGHNESS
 
@@ -220,3 +213,27 @@ def test_writers_refuse_other_shapes(tmp_path):
     with pytest.raises(ValueError, match="roughness has 1 channels first"):
         write_map(tmp_path, ROUGHNESS, noise(3, 2, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (12, 20), (9, 30), (100, 7)])
+def test_a_shrunk_photo_has_the_means_of_the_areas_that_its_pixels_cover(height, width):
+    photo = noise(3, height, width)
+    size = 7
+    rows, columns = (np.zeros((size, side)) for side in (height, width))
+    for weights, side in ((rows, height), (columns, width)):
+        for index in range(size):
+            start, end = index * side / size, (index + 1) * side / size
+            edges = np.arange(side)
+            weights[index] = np.clip(np.minimum(edges + 1, end) - np.maximum(edges, start), 0, 1) * size / side
+    expected = np.einsum("iy,jx,cyx->cij", rows, columns, photo)
+    assert np.abs(fit_photo(photo, size) - expected).max() <= 0.51
+
+
+def test_a_photo_is_enlarged_without_steps_and_kept_where_it_fits():
+    ramp = np.broadcast_to(np.linspace(20, 230, 8).astype(np.uint8), (3, 8, 8))
+    enlarged = fit_photo(ramp, 32).astype(int)
+    assert enlarged.shape == (3, 32, 32)
+    assert np.abs(np.diff(enlarged[0, 16])).max() <= 12
+    assert fit_photo(ramp, 8) is ramp
+    thin = fit_photo(noise(3, 4, 64), 16)  # one side grows while the other shrinks
+    assert thin.shape == (3, 16, 16)

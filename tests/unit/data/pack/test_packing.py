@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neuropbr_core.data.images.files import read_view, write_map, write_png
+from neuropbr_core.data.images.read import read_view
+from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack import choose as packing
 from neuropbr_core.data.pack.choose import asked_images, digest_images, open_images

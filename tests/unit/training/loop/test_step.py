@@ -91,7 +91,7 @@ class Painter(nn.Module):
         self.color = nn.Parameter(torch.zeros(1, 3, 1, 1))
         self.forwards = 0
 
-    def forward(self, views: Tensor, visible: Tensor, directions: Tensor | None, frame: object = None) -> Prediction:
+    def forward(self, views: Tensor, visible: Tensor, directions: Tensor | None, overview: object = None) -> Prediction:
         self.forwards += 1
         albedo = self.color.sigmoid().expand(len(views), 3, 4, 4)
         return Prediction({"albedo": albedo}, {"albedo": self.color.expand(len(views), 3, 4, 4)}, {})
@@ -113,8 +113,20 @@ def make_stepper(start_epoch: int = 0) -> tuple[Stepper, Painter, Adversary]:
 
 
 def make_prepared() -> Prepared:
-    ones = torch.ones(2, 1, 4, 4)
-    return Prepared(torch.rand(2, 3, 3, 4, 4), ones[:, None], None, {"albedo": torch.rand(2, 3, 4, 4)}, ones)
+    return drawn(2)
+
+
+def drawn(batch: int) -> Prepared:
+    ones = torch.ones(batch, 1, 4, 4)
+    return Prepared(
+        ids=["sample"] * batch,
+        materials=["oak"] * batch,
+        views=torch.rand(batch, 3, 3, 4, 4),
+        visible=ones[:, None].expand(-1, 3, -1, -1, -1),
+        targets={"albedo": torch.rand(batch, 3, 4, 4)},
+        crop_to_texture=torch.eye(3).repeat(batch, 1, 1),
+        valid=ones,
+    )
 
 
 def test_a_step_runs_the_generator_once_and_updates_both() -> None:
@@ -175,12 +187,20 @@ def parameters_of(stepper: Stepper) -> list[Tensor]:
 
 def rows(prepared: Prepared, wanted: slice) -> Prepared:
     targets = {name: value[wanted] for name, value in prepared.targets.items()}
-    return Prepared(prepared.views[wanted], prepared.visible[wanted], None, targets, prepared.valid[wanted])
+    return replace(
+        prepared,
+        ids=prepared.ids[wanted],
+        materials=prepared.materials[wanted],
+        views=prepared.views[wanted],
+        visible=prepared.visible[wanted],
+        targets=targets,
+        crop_to_texture=prepared.crop_to_texture[wanted],
+        valid=prepared.valid[wanted],
+    )
 
 
 def test_a_group_gives_the_update_of_one_large_batch_even_when_its_last_batch_is_short() -> None:
-    ones = torch.ones(5, 1, 4, 4)
-    large = Prepared(torch.rand(5, 3, 3, 4, 4), ones[:, None], None, {"albedo": torch.rand(5, 3, 4, 4)}, ones)
+    large = drawn(5)
     whole, split = make_stepper()[0], make_stepper()[0]
     for _ in range(3):
         one = whole.step([large], [1.0], epoch=0).scalars

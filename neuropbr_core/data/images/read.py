@@ -1,0 +1,255 @@
+"""Pixels from image files; 8-bit files stay 8-bit.
+
+A file may be grey, RGB or palette, with or without alpha, with 8 or 16 bits. Alpha is dropped, not blended: in
+textures it is unrelated data. A damaged file is an error that names it; no part of a truncated image is ever used.
+"""
+
+import os
+import struct
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from neuropbr_core.data.images.fit import Pixels, Stored, channels_first, fit_pixels, store_map, to_uint8
+from neuropbr_core.data.images.heif import open_image
+from neuropbr_core.errors import DataError
+from neuropbr_core.maps import NORMAL, MapSpec
+
+# Pillow's plugins raise whatever their parsers trip over in a damaged file.
+_DECODING = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
+_CONVERTED = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
+_GREY_SPREAD = 16  # 8-bit levels by which the channels of a lossy grey image stored as RGB may differ
+_OTHER_BYTE = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+_TAIL = 4096  # bytes after the end of a PNG that other programs may have appended
+_TURNED = 5  # EXIF orientations from here on exchange width and height
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+class Undecodable(DataError):
+    """An image file is missing, damaged, or no image."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """The contents of a file's header.
+
+    Attributes:
+        width: Pixels, as the image is shown.
+        height: Pixels, as the image is shown.
+        channels: 1 for grey, 3 for colour; alpha does not count.
+        bits: Of a channel: 8 or 16.
+        alpha: Whether it has transparency, which is never used.
+    """
+
+    width: int
+    height: int
+    channels: int
+    bits: int
+    alpha: bool
+
+    @property
+    def size(self) -> str:
+        """`WIDTH×HEIGHT`."""
+        return f"{self.width}×{self.height}"
+
+
+def describe_image(path: Path) -> ImageFacts:
+    """Read a file's header.
+
+    Raises:
+        Undecodable: The file is missing or no image.
+    """
+    try:
+        with open_image(path) as image:
+            width, height = image.size
+            # Without this condition Pillow decodes a whole PNG to look for an orientation at its end.
+            if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(_ORIENTATION, 1) >= _TURNED:
+                height, width = image.size
+            grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+            alpha = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
+            deep = image.mode.startswith("I") or _second_byte(image) is not None
+    except _DECODING as error:
+        raise _undecodable(path, error) from error
+    return ImageFacts(width, height, channels=1 if grey else 3, bits=16 if deep else 8, alpha=alpha)
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a file is empty, or a PNG without its end; nothing is decoded.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_PNG_START)) != _PNG_START:
+            return file.tell() == 0
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        return _PNG_END not in file.read()
+
+
+def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Pixels:
+    """Decode an image file.
+
+    Args:
+        path: The file; a camera's EXIF orientation is applied.
+        mode: `RGB` for three channels (grey is repeated), `L` for one (a colour file must be grey in fact).
+
+    Returns:
+        Pixels `(H, W, 3)` or `(H, W, 1)`: uint16 for a 16-bit file, else uint8.
+
+    Raises:
+        Undecodable: The file is missing or damaged.
+        DataError: It is of an unsupported kind, or coloured where grey is needed.
+    """
+    pixels = _decode(path)
+    grey = pixels.shape[2] == 1
+    if mode == "RGB" and grey:
+        return np.repeat(pixels, 3, axis=2)
+    if mode == "L" and not grey:
+        return _as_grey(pixels, path)
+    return pixels
+
+
+def verify_image(path: Path) -> None:
+    """Check a file's checksums where its format has them, which decoding alone does not.
+
+    Raises:
+        Undecodable: The file is missing or damaged.
+    """
+    try:
+        with open_image(path) as image:
+            image.verify()
+    except _DECODING as error:
+        raise _undecodable(path, error) from error
+
+
+def read_view(path: Path, size: int | None = None) -> Stored:
+    """Read a photo or render.
+
+    Args:
+        path: Image file.
+        size: Side to which it is fitted (`fit.fit_photo`), whatever its shape; None keeps its size.
+
+    Returns:
+        sRGB-encoded uint8 `(3, size, size)`, or `(3, H, W)` for `size` None.
+
+    Raises:
+        Undecodable: The file is missing or damaged.
+    """
+    photo = to_uint8(read_image(path, "RGB"))
+    if size is not None:
+        photo = fit_pixels(photo, size)
+    return channels_first(photo)
+
+
+def read_map(path: Path, spec: MapSpec, size: int | None = None) -> Stored:
+    """Read a PBR map in its stored form (`fit.store_map`).
+
+    Args:
+        path: Image file, square.
+        spec: Which map it is.
+        size: Side to which it is resized; None keeps its size.
+
+    Returns:
+        Stored values, uint8 `(C, size, size)`; `materials.encoding.decode_map` turns them into the map.
+
+    Raises:
+        Undecodable: The file is missing or damaged.
+        DataError: It is not square, coloured where grey is needed, or grey where normals are.
+    """
+    pixels = read_image(path, spec.image_mode)
+    height, width = pixels.shape[:2]
+    if height != width:
+        raise DataError(f"{path}: is {width}×{height} pixels; a map is square. Crop or resize it.")
+    if spec is NORMAL and describe_image(path).channels == 1:
+        raise DataError(f"{path}: is grey; a normal map has three channels. Is it a height map?")
+    return store_map(pixels, spec, size)
+
+
+def _decode(path: Path) -> Pixels:
+    """Pixels of a file `(H, W, 1 or 3)`, upright, without alpha."""
+    try:
+        with open_image(path) as image:
+            second = _second_byte(image)
+            pixels = _upright(image, path)
+        if second is None:
+            return pixels
+        # Pillow decodes 16-bit colour to its high bytes alone, so such a file is decoded again for the low bytes.
+        with open_image(path) as image:
+            opened: Any = image  # Pillow's types hide `tile`
+            opened.tile = second
+            low = _upright(image, path)
+    except _DECODING as error:
+        raise _undecodable(path, error) from error
+    deep: Pixels = pixels.astype(np.uint16) << 8 | low
+    return deep
+
+
+def _second_byte(image: Image.Image) -> list[Any] | None:
+    """Decoding instructions for the low bytes of a 16-bit colour file; None for any other file.
+
+    Pillow reads such files with 8 bits: it keeps the high byte of each value. If we claim the opposite byte order, it
+    keeps the low byte instead.
+    """
+    tiles = getattr(image, "tile", [])
+    if image.mode not in ("RGB", "RGBA") or not tiles:
+        return None
+    swapped = [tile._replace(args=_other_order(tile.args)) for tile in tiles]
+    if swapped[0].args == tiles[0].args:
+        return None
+    return swapped
+
+
+def _other_order(arguments: Any) -> Any:
+    """Claim the opposite byte order; the raw mode is a decoder's argument, or the first of several."""
+    if isinstance(arguments, tuple):
+        return (_other_order(arguments[0]), *arguments[1:])
+    name = str(arguments)
+    return name[:-4] + _OTHER_BYTE.get(name[-4:], name[-4:])
+
+
+def _upright(image: Image.Image, path: Path) -> Pixels:
+    """Decode an opened image, apply its orientation and drop its alpha."""
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow gives as 32-bit integers
+        values: Pixels = np.asarray(image).clip(0, 65535)
+        return values.astype(np.uint16)[..., None]
+    plain = image
+    if "transparency" in image.info and image.mode in _CONVERTED:
+        # A palette with transparency is converted with its alpha, or Pillow blends it.
+        plain = image.convert("RGBA")
+    elif image.mode in _CONVERTED:
+        plain = image.convert(_CONVERTED[image.mode])
+    if plain.mode not in _CHANNELS:
+        raise DataError(f"{path}: images of mode {image.mode!r} are not supported; save it as 8-bit RGB or as grey")
+    pixels = np.asarray(plain, dtype=np.uint8)
+    return np.atleast_3d(pixels)[..., : _CHANNELS[plain.mode]]
+
+
+def _undecodable(path: Path, error: BaseException) -> Undecodable:
+    if not path.exists():
+        return Undecodable(f"{path}: no such file")
+    reason = str(error).replace(f" {str(path)!r}", "") or type(error).__name__
+    return Undecodable(
+        f"{path}: cannot be decoded ({reason}); restore the file from its source, or remove what uses it"
+    )
+
+
+def _as_grey(pixels: Pixels, path: Path) -> Pixels:
+    spread = int((pixels.max(axis=2) - pixels.min(axis=2)).max())
+    if spread > _GREY_SPREAD:
+        raise DataError(
+            f"{path}: is coloured (its channels differ by up to {spread} of 255), a grey map is needed; "
+            "save the right channel alone"
+        )
+    mean: npt.NDArray[np.float64] = pixels.mean(axis=2, keepdims=True)
+    return np.rint(mean).astype(np.uint8)
