@@ -1,12 +1,13 @@
 """Files that ship with the package: recipes and example materials.
 
-A reference `neuropbr:recipes/quickstart.yaml` names one. They lie in the repository's root during development and
-inside the package in a built wheel; an installed copy wins only where there is no checkout around the package.
+A reference such as `neuropbr:recipes/quickstart.yaml` names one. During development the files are in the repository's
+root; in a built wheel they are inside the package, which is used only where no checkout surrounds the package.
 """
 
 from pathlib import Path
 
 from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.suggestions import did_you_mean
 
 SCHEME = "neuropbr:"
 
@@ -16,6 +17,7 @@ _PACKAGE = Path(__file__).resolve().parent
 def shipped_root() -> Path:
     """Folder that holds `recipes/` and `examples/`."""
     checkout = _PACKAGE.parent
+    # `site-packages` may hold a folder `recipes` of somebody else, but no pyproject.toml.
     if (checkout / "pyproject.toml").is_file() and (checkout / "recipes").is_dir():
         return checkout
     return _PACKAGE / "_shipped"
@@ -35,9 +37,12 @@ def resolve(reference: str) -> Path:
         return Path(reference)
     name = reference.removeprefix(SCHEME)
     for candidate in (name, f"recipes/{name}.yaml", f"recipes/{name}"):
-        if (path := shipped_root() / candidate).exists():
+        path = shipped_root() / candidate
+        if path.exists():
             return path
-    raise NeuroPBRError(f"{reference}: nothing of that name ships with neuropbr. Recipes: {', '.join(recipe_names())}")
+    known = recipe_names()
+    near = did_you_mean(name, known)
+    raise NeuroPBRError(f"{reference}: nothing of that name ships with neuropbr.{near} Recipes: {', '.join(known)}")
 
 
 def recipe_names() -> list[str]:

@@ -3,11 +3,19 @@
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'NAME'?` with the known name that is nearest to `name`; nothing when none is near."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is nearest to `name`, or None when none is near."""
     import difflib  # it takes longer to import than a command line without mistakes takes to parse
 
-    near = difflib.get_close_matches(name, list(known), n=1)
-    if not near:
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    if not matches:
+        return None
+    return matches[0]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'NAME'?` with the known name that is nearest to `name`; nothing when none is near."""
+    near = nearest(name, known)
+    if near is None:
         return ""
-    return f" Did you mean {near[0]!r}?"
+    return f" Did you mean {near!r}?"

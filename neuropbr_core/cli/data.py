@@ -8,9 +8,10 @@ from neuropbr_core.cli.data_import import import_
 from neuropbr_core.cli.data_pack import pack
 from neuropbr_core.cli.data_procedural import procedural
 from neuropbr_core.cli.data_synthesize import synthesize
+from neuropbr_core.cli.lazy import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Render, import and check datasets."""
 

@@ -11,26 +11,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neuropbr_core.cli.output import command, result
-from neuropbr_core.cli.overrides import CURRICULUM
+from neuropbr_core.cli.overrides import CURRICULUM, key_option
+from neuropbr_core.recipe.sections import Data
 from neuropbr_core.reporting import reporter
 
 if TYPE_CHECKING:
     from neuropbr_core.data.checking.check import CheckReport
     from neuropbr_core.data.checking.quarantine import Move
     from neuropbr_core.data.layout.findings import Finding
-    from neuropbr_core.recipe.sections import Data
 
 REPORT_VERSION = 1
 
 
 @command()
 @click.argument("root", required=False, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--input-dir", metavar="DIR", help="Folder of the views.  [default: ROOT/input]")
-@click.option("--output-dir", metavar="DIR", help="Folder of the true maps.  [default: ROOT/output]")
-@click.option("--metadata", metavar="FILE", help="Materials of the samples.  [default: render_metadata.json]")
-@click.option(
-    "--views", default=3, show_default=True, type=click.IntRange(1, 64), help="Views that a sample must have."
-)
+@key_option(Data, "input_dir", metavar="DIR")
+@key_option(Data, "output_dir", metavar="DIR")
+@key_option(Data, "metadata", metavar="FILE")
+@key_option(Data, "views")
 @click.option(
     "--curriculum",
     "--render-curriculum",
@@ -125,10 +123,9 @@ def restore(quarantine: Path) -> None:
     result(f"Restored {_counted(len(moved), 'folder')} from {quarantine}")
 
 
-def _section(root: Path | None, input_dir: str | None, output_dir: str | None, **keys: Any) -> "Data":
+def _section(root: Path | None, input_dir: str | None, output_dir: str | None, **keys: Any) -> Data:
     """The section `data` that the command line describes; cameras count where there are any."""
     from neuropbr_core.data.layout.paths import locate
-    from neuropbr_core.recipe.sections import Data
 
     if root is None and (input_dir is None or output_dir is None):
         raise click.UsageError("name a ROOT, or both --input-dir and --output-dir")

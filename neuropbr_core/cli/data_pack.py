@@ -62,7 +62,7 @@ def pack(
 def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, Any]) -> "tuple[Chosen, Data]":
     """The source and the section `data` that the command line describes."""
     from neuropbr_core.recipe import load_recipe
-    from neuropbr_core.recipe.text import scalar
+    from neuropbr_core.recipe.yaml_tree import scalar
 
     if recipe is None:
         return _layout(changes)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 
-@click.group()
+@click.group(cls=Group)
 def distill() -> None:
     """Prepare what students learn from."""
 

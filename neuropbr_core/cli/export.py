@@ -87,8 +87,8 @@ def _words(options: Sequence[str], resolution: str | None) -> list[tuple[str, st
 def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tuple[str, str]]) -> "dict[str, Chosen]":
     """The entries of `export` that the command line asks for, checked like a recipe's."""
     from neuropbr_core.kinds import KINDS
-    from neuropbr_core.recipe.entries import load_entries
-    from neuropbr_core.recipe.overrides import Override
+    from neuropbr_core.recipe import load_entries
+    from neuropbr_core.recipe.merge import Override
 
     names = [name.strip() for name in names]
     overrides = []

@@ -1,4 +1,4 @@
-"""A command group that knows its commands from a table and imports one when it is called."""
+"""Command groups: they suggest the nearest command for an unknown one, and import a command when it is called."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import Any
 
 import click
+
+from neuropbr_core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,22 @@ class LazyCommand:
         return command
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that answers an unknown command with the nearest known one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with; an unknown one is an error with the nearest name."""
+        name = args[0]
+        known = self.list_commands(ctx)
+        # click itself reports unknown options, and shell completion parses words that are not complete yet.
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"There is no command {name!r}.{did_you_mean(name, known)} Commands: {', '.join(known)}.")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """A group whose help imports no command.
 
     Args:
@@ -45,26 +62,11 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Import one command; None when there is none of that name."""
-        return self.table[cmd_name].load() if cmd_name in self.table else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with; an unknown one is an error with the nearest name."""
-        name = args[0]
-        if name not in self.table and not name.startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(_unknown(name, list(self.table)))
-        return super().resolve_command(ctx, args)
+        if cmd_name not in self.table:
+            return None
+        return self.table[cmd_name].load()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """Write the commands' help lines from the table."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.short_help) for name, command in self.table.items()])
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, 1)
-    suggestion = f" Did you mean {near[0]!r}?" if near else ""
-    return f"There is no command {name!r}.{suggestion} Commands: {', '.join(known)}."

@@ -7,30 +7,7 @@ from typing import Any
 
 import msgspec
 
-_REF = "#/$defs/"
-_WORDS = {
-    "integer": "whole number",
-    "number": "number",
-    "string": "text",
-    "boolean": "true or false",
-    "null": "null",
-    "object": "mapping",
-    "array": "list",
-}
-_BOUNDS = {
-    "minimum": ">= {}",
-    "exclusiveMinimum": "> {}",
-    "maximum": "<= {}",
-    "exclusiveMaximum": "< {}",
-    "multipleOf": "a multiple of {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "pattern": "matching {}",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
-}
-
-Schema = Mapping[str, Any]
+from neuropbr_core.recipe.english import REF, Schema, all_bounds, children, words
 
 
 @dataclass(frozen=True)
@@ -60,98 +37,57 @@ def option_rows(options: type) -> list[OptionRow]:
     Args:
         options: A dataclass that msgspec can describe.
     """
-    (top,), definitions = msgspec.json.schema_components([options], ref_template=_REF + "{name}")
-    return list(_rows(top, definitions, _defaults(options), prefix=""))
+    (top,), definitions = msgspec.json.schema_components([options], ref_template=REF + "{name}")
+    # The schema has no defaults for fields whose default a factory makes.
+    defaults: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = msgspec.to_builtins(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = msgspec.to_builtins(field.default_factory())
+    return list(_rows(top, definitions, defaults, prefix=""))
 
 
 def _rows(
-    node: Schema, definitions: Mapping[str, Schema], defaults: Schema, prefix: str, around: tuple[str, ...] = ()
+    node: Mapping[str, Any],
+    definitions: Mapping[str, Schema],
+    defaults: Mapping[str, Any],
+    prefix: str,
+    around: tuple[str, ...] = (),
 ) -> Iterator[OptionRow]:
     """Rows of one dataclass.
 
-    `defaults` are what its owner sets, and win over its own; a dataclass `around` it is not described inside itself.
+    `defaults` are those that its owner sets, and win over its own; a dataclass `around` it is not described inside
+    itself.
     """
-    name = node["$ref"]
-    schema = definitions[name.removeprefix(_REF)]
+    reference = node["$ref"]
+    schema = definitions[reference.removeprefix(REF)]
     for key, value in schema["properties"].items():
         default = defaults.get(key, value.get("default"))
         yield OptionRow(
             name=prefix + key,
-            type=_type(value),
-            range=", ".join(dict.fromkeys(_bounds(value))),
+            type=words(value, definitions, bounds=False),
+            range=", ".join(dict.fromkeys(all_bounds(value))),
             required=key in schema.get("required", ()) and key not in defaults,
             default=default,
             description=value.get("description", ""),
         )
-        inner = default if isinstance(default, Mapping) else {}
+        inner_defaults: Mapping[str, Any] = {}
+        if isinstance(default, Mapping):
+            inner_defaults = default
         for suffix, nested in _nested(value):
-            if nested["$ref"] not in (name, *around):
-                yield from _rows(nested, definitions, inner, f"{prefix}{key}{suffix}.", (name, *around))
+            if nested["$ref"] not in (reference, *around):
+                around_nested = (reference, *around)
+                yield from _rows(nested, definitions, inner_defaults, f"{prefix}{key}{suffix}.", around_nested)
 
 
-def _defaults(options: type) -> dict[str, Any]:
-    """Defaults as plain data, those of default factories too, which the schema lacks."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(options):
-        if field.default is not dataclasses.MISSING:
-            found[field.name] = msgspec.to_builtins(field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            found[field.name] = msgspec.to_builtins(field.default_factory())
-    return found
-
-
-def _type(node: Schema) -> str:
-    match node:
-        case {"anyOf": options}:
-            return _alternatives([_type(option) for option in options])
-        case {"enum": values}:
-            return _alternatives([_literal(value) for value in values])
-        case {"const": value}:
-            return _literal(value)
-        case {"$ref": _}:
-            return "group of keys"
-        case _:
-            return _plain_type(node)
-
-
-def _plain_type(node: Schema) -> str:
-    match node:
-        case {"prefixItems": items}:
-            return f"list of {len(items)}: {', '.join(_type(item) for item in items)}"
-        case {"type": "array", "items": Mapping() as items}:
-            return f"list of {_type(items)}"
-        case {"additionalProperties": Mapping() as values}:
-            return f"mapping to {_type(values)}"
-        case _:
-            return _WORDS.get(node.get("type", ""), "anything")
-
-
-def _bounds(node: Schema) -> Iterator[str]:
-    """Limits of a value, and of the items of a list."""
-    if "prefixItems" not in node:
-        yield from (words.format(node[key]) for key, words in _BOUNDS.items() if key in node)
-    for child in _children(node):
-        yield from _bounds(child)
-
-
-def _nested(node: Schema) -> Iterator[tuple[str, Schema]]:
-    """Dataclasses inside a value, each with what the option's name takes on to reach into it."""
+def _nested(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The dataclasses inside a value, each with the suffix of the option's name that reaches into it."""
     if "$ref" in node:
         yield "", node
-    suffix = "[]" if node.get("type") in ("array", "object") else ""
-    for child in _children(node):
+    suffix = ""
+    if node.get("type") in ("array", "object"):
+        suffix = "[]"
+    for child in children(node):
         for inner, nested in _nested(child):
             yield suffix + inner, nested
-
-
-def _children(node: Schema) -> list[Schema]:
-    found = [*node.get("anyOf", ()), *node.get("prefixItems", ()), node.get("items"), node.get("additionalProperties")]
-    return [child for child in found if isinstance(child, Mapping)]
-
-
-def _literal(value: Any) -> str:
-    return "null" if value is None else str(value)
-
-
-def _alternatives(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,4 +1,6 @@
-"""Options of commands that take a recipe: `--set`, and short flags for the keys that change from run to run.
+"""Options for keys of recipes: `--set`, short flags for keys that change from run to run, and single keys.
+
+Help, and for single keys also type, range and default, are those of the recipe's sections.
 
 @command()
 @click.argument("recipe")
@@ -13,9 +15,13 @@ from typing import Any, TypeVar
 
 import click
 
+from neuropbr_core.recipe.english import Schema
+from neuropbr_core.recipe.merge import SET, Override
+from neuropbr_core.recipe.schema import core_sections, key_schema
+from neuropbr_core.recipe.yaml_tree import scalar
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SET = "--set"
 SET_NAME = "set_values"
 
 
@@ -25,8 +31,7 @@ class Flag:
 
     Attributes:
         flag: The option, such as `--epochs`.
-        key: The key that it sets.
-        help: One line for `--help`.
+        key: The key that it sets; its description in the recipe's section is the option's help.
         type: What the option takes; None for a switch, which sets `value`.
         metavar: How `--help` names what it takes.
         value: What a switch sets.
@@ -35,7 +40,6 @@ class Flag:
 
     flag: str
     key: str
-    help: str
     type: "click.ParamType[Any] | None" = click.STRING
     metavar: str | None = None
     value: str = ""
@@ -49,32 +53,66 @@ class Flag:
     @property
     def option(self) -> Callable[[Command], Command]:
         """The click decorator."""
+        section, _, name = self.key.partition(".")
+        help_text = key_schema(core_sections()[section], name)["description"]
         if self.type is None:
-            return click.option(self.flag, self.name, is_flag=True, help=self.help)
+            return click.option(self.flag, self.name, is_flag=True, help=help_text)
         names = (self.flag, *self.aliases, self.name)
-        return click.option(*names, type=self.type, metavar=self.metavar, help=self.help)
+        return click.option(*names, type=self.type, metavar=self.metavar, help=help_text)
 
 
 CURRICULUM = click.Choice(("0", "1", "2", "clean", "mixed", "dirty"))
 
 FLAGS: tuple[Flag, ...] = (
-    Flag("--data", "data.root", "Dataset folder with input/ and output/.", metavar="DIR"),
-    Flag("--input-dir", "data.input_dir", "Folder of the views.", metavar="DIR"),
-    Flag("--output-dir", "data.output_dir", "Folder of the true maps.", metavar="DIR"),
-    Flag("--render-curriculum", "data.render_curriculum", "0 clean, 1 as on disk, 2 dirty renders.", CURRICULUM),
-    Flag("--use-dirty", "data.use_dirty", "Older name for --render-curriculum 2.", None, value="true"),
-    Flag("--device", "training.device", "auto, cpu, cuda or mps.", metavar="NAME"),
-    Flag("--batch-size", "training.batch_size", "Samples in a step, on each device.", click.INT, "N"),
-    Flag("--epochs", "training.epochs", "Passes over the training set.", click.INT, "N"),
-    Flag("--seed", "training.seed", "Seed of weights, split, order and augmentation.", click.INT, "N"),
-    Flag(
-        "--runs-dir",
-        "training.runs_dir",
-        "Folder of the run folders, which hold the checkpoints.",
-        metavar="DIR",
-        aliases=("--checkpoint-dir",),
-    ),
+    Flag("--data", "data.root", metavar="DIR"),
+    Flag("--input-dir", "data.input_dir", metavar="DIR"),
+    Flag("--output-dir", "data.output_dir", metavar="DIR"),
+    Flag("--render-curriculum", "data.render_curriculum", CURRICULUM),
+    Flag("--use-dirty", "data.use_dirty", None, value="true"),
+    Flag("--device", "training.device", metavar="NAME"),
+    # Ranges are the recipe's business: its error says from which flag a value came.
+    Flag("--batch-size", "training.batch_size", click.INT, "N"),
+    Flag("--epochs", "training.epochs", click.INT, "N"),
+    Flag("--seed", "training.seed", click.INT, "N"),
+    Flag("--runs-dir", "training.runs_dir", metavar="DIR", aliases=("--checkpoint-dir",)),
 )
+
+
+def key_option(section: type, key: str, *flags: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option for one key of a recipe's section, with the section's type, range, default and description.
+
+    Args:
+        section: The section's dataclass.
+        key: The key, which is also the parameter that the command receives.
+        flags: The option's names; default: the key's.
+        **attributes: Other attributes of `click.option`, which win.
+    """
+    schema = key_schema(section, key)
+    own = {
+        "type": _parameter_type(schema),
+        "default": schema.get("default"),
+        "show_default": True,
+        "help": schema["description"],
+    }
+    names = flags or (f"--{key.replace('_', '-')}",)
+    return click.option(*names, key, **{**own, **attributes})
+
+
+def _parameter_type(schema: Schema) -> "click.ParamType[Any]":
+    """The type and range that click checks before the recipe does."""
+    for alternative in schema.get("anyOf", ()):
+        # An option that is not given is null already.
+        if alternative.get("type") != "null":
+            return _parameter_type(alternative)
+    low = schema.get("minimum")
+    high = schema.get("maximum")
+    if schema.get("type") == "integer":
+        return click.IntRange(low, high)
+    if schema.get("type") == "number":
+        return click.FloatRange(low, high)
+    if schema.get("type") == "boolean":
+        return click.BOOL
+    return click.STRING
 
 
 def set_option(command: Command) -> Command:
@@ -104,17 +142,17 @@ def collect_overrides(**values: Any) -> list[str]:
     """
     if values.get("use_dirty") and values.get("render_curriculum") not in (None, "2", "dirty"):
         raise click.UsageError("--use-dirty means --render-curriculum 2; give only one of them")
-    given = [(flag, values.get(flag.name)) for flag in FLAGS]
-    flags = [_override(flag, value) for flag, value in given if value is not None and value is not False]
-    return [*values.get(SET_NAME, ()), *flags]
-
-
-def _override(flag: Flag, value: Any) -> str:
-    from neuropbr_core.recipe.overrides import Override
-    from neuropbr_core.recipe.text import scalar
-
-    if flag.type is None:
-        return Override(f"{flag.key}={flag.value}", flag.flag)
-    # Folders and devices are text whatever they look like; a curriculum's number is a number.
-    text = value if flag.type is CURRICULUM else scalar(value)
-    return Override(f"{flag.key}={text}", f"{flag.flag} {value}")
+    overrides = list(values.get(SET_NAME, ()))
+    for flag in FLAGS:
+        value = values.get(flag.name)
+        if value is None or value is False:
+            continue
+        if flag.type is None:
+            overrides.append(Override(f"{flag.key}={flag.value}", flag.flag))
+            continue
+        # Folders and devices are text whatever they look like; a curriculum's number is a number.
+        text = scalar(value)
+        if flag.type is CURRICULUM:
+            text = value
+        overrides.append(Override(f"{flag.key}={text}", f"{flag.flag} {value}"))
+    return overrides

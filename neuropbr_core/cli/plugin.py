@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.option_rows import OptionRow, option_rows
 from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.table import aligned
@@ -43,7 +44,7 @@ class Description:
     entry_keys: list[OptionRow]
 
 
-@click.group(short_help="Describe single components.")
+@click.group(cls=Group, short_help="Describe single components.")
 def plugin() -> None:
     """Describe single components."""
 

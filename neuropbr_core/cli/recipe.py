@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 from neuropbr_core.cli.table import numbers
@@ -20,7 +21,7 @@ COMMENT_COLUMN = 44
 """Where `show` puts its comments, unless a value reaches further."""
 
 
-@click.group()
+@click.group(cls=Group)
 def recipe() -> None:
     """Check, show and compare recipes.
 
@@ -34,8 +35,7 @@ def recipe() -> None:
 @click.pass_context
 def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any) -> None:
     """Report everything that is wrong with RECIPE, and with the recipe that makes its teacher."""
-    from neuropbr_core.recipe import load_recipe
-    from neuropbr_core.recipe.teaching import teachers_recipe
+    from neuropbr_core.recipe import load_recipe, teachers_recipe
 
     failed = False
     for path in recipes:
@@ -87,7 +87,7 @@ def schema(output: Path | None) -> None:
     """
     import json
 
-    from neuropbr_core.recipe.installed import editor_schema
+    from neuropbr_core.recipe.reference import editor_schema
     from neuropbr_core.registry import default_registry
 
     composed, broken = editor_schema(default_registry())
@@ -117,7 +117,7 @@ def diff(old: str, new: str) -> None:
 @recipe.command("list", cls=Command)
 def list_recipes() -> None:
     """List the recipes that ship with the package."""
-    from neuropbr_core.recipe.installed import shipped_recipes
+    from neuropbr_core.recipe.reference import shipped_recipes
 
     rows = shipped_recipes()
     width = max((len(name) for name, _ in rows), default=0)
@@ -127,7 +127,7 @@ def list_recipes() -> None:
 
 def _annotated(resolved: "Resolved") -> Iterable[str]:
     """The resolved recipe as YAML, each value with a comment saying where it came from."""
-    from neuropbr_core.recipe.text import lines
+    from neuropbr_core.recipe.yaml_tree import lines
 
     for keys, line in lines(resolved.recipe.tree):
         if not line or line.endswith(":"):

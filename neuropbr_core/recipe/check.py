@@ -1,37 +1,52 @@
-"""Checking a merged recipe: all problems at once, each at its place; or none, and the typed parts."""
+"""Checking a merged recipe: all problems at once, each at its place; or none, and the typed parts.
+
+The schema judges first. Values that pass become dataclasses. The rules between sections come last, and read only
+sections that are in order.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import msgspec
 
 from neuropbr_core.errors import PluginError, Problem
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.plugin import Needs
-from neuropbr_core.recipe.node import Keys, Node
+from neuropbr_core.recipe.english import Schema, words
+from neuropbr_core.recipe.merge import USE, Slot, kind_at, slots
 from neuropbr_core.recipe.rules import faults
-from neuropbr_core.recipe.schema import Choice, Schema, compose, core_sections, optional_sections, options_schema
-from neuropbr_core.recipe.slots import USE, Slot, slots
+from neuropbr_core.recipe.schema import Choice, compose, core_sections, optional_sections, options_schema
+from neuropbr_core.recipe.yaml_tree import Keys, Node, plain_scalar, scalar
 from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.suggestions import nearest
 
 if TYPE_CHECKING:
+    from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
     from neuropbr_core.registry import Registry
 
 _CONVERT_PLACE = re.compile(r" - at `\$(?P<keys>[^`]*)`\Z")
+"""The end of msgspec's messages, which names the value by its path."""
+
+_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+"""Texts that other YAML readers take for booleans."""
+
+_SHOWN = 60
+"""Characters of a value that a message shows."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check made of a recipe.
+    """The result of a check.
 
     Attributes:
-        problems: Everything that is wrong with it.
+        problems: Everything that is wrong with the recipe.
         sections: The core's sections that are in order, by name.
-        components: The components that are in order, by where their entry stands.
+        components: The components that are in order, by the path of their entry.
     """
 
     problems: list[Problem]
@@ -45,47 +60,38 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
     Args:
         root: The tree.
         registry: Where components come from; only those that the recipe names are loaded.
-        problems: What reading already found; nothing else is reported of the same places.
+        problems: What reading already reported; nothing else is reported about the same places.
     """
-    choices, faulty = _choices(root, registry)
-    parts = _Parts(root, [*problems, *faulty, *_violations(root, compose(choices), problems)])
+    choices, missing = _choices(root, registry)
+    parts = _Parts(root, [*problems, *missing, *_violations(root, compose(choices), problems)])
     sections = parts.sections()
     components = parts.components(registry)
-    broken = _broken_rules(root, {**sections, **_needs(root, components)})
-    return Checked([*parts.known, *parts.found, *broken], sections, components)
+    # Rules between sections read, of each mapping of components, what its components need.
+    needs: dict[str, dict[str, Needs | None]] = {kind.section[-1]: {} for kind in KINDS.values() if kind.many}
+    for slot in slots(root):
+        if slot.kind.many:
+            component = components.get(slot.keys)
+            needs[slot.kind.section[-1]][slot.name] = None if component is None else component.needs
+    broken = []
+    for fault in faults({**sections, **needs}):
+        # Of the values that could be changed, the problem points at the one that the user wrote last.
+        shown = min(fault.keys, key=lambda keys: _remoteness(root, keys))
+        broken.append(root.place_of(shown).problem(fault.keys[0], fault.message))
+    return Checked([*parts.known, *parts.refused, *broken], sections, components)
 
 
 def check_entries(root: Node, registry: "Registry", problems: list[Problem]) -> Checked:
     """Check a tree that has nothing but sections of components, such as `export`; see `check_tree`."""
-    choices, faulty = _choices(root, registry)
+    choices, missing = _choices(root, registry)
     whole = compose(choices)
-    schema = {"type": "object", "properties": {name: whole["properties"][name] for name in root.value}}
-    parts = _Parts(root, [*problems, *faulty, *_violations(root, {**schema, "$defs": whole["$defs"]}, problems)])
+    schema = {
+        "type": "object",
+        "properties": {name: whole["properties"][name] for name in root.value},
+        "$defs": whole["$defs"],
+    }
+    parts = _Parts(root, [*problems, *missing, *_violations(root, schema, problems)])
     components = parts.components(registry)
-    return Checked([*parts.known, *parts.found], {}, components)
-
-
-def validate(root: Node, schema: Schema) -> list[Problem]:
-    """Problems of a tree by a schema, in the words of `explain`."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-
-    from neuropbr_core.recipe.explain import Explainer, Violation
-
-    # JSON Schema takes 1.0 for an integer; a recipe does not.
-    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    validator = cast("Validator", extend(Draft202012Validator, type_checker=types)(schema))  # type: ignore[no-untyped-call]
-    explainer = Explainer(root, schema)
-    found = (
-        problem for error in validator.iter_errors(root.plain()) for problem in explainer.problems(Violation.of(error))
-    )
-    return list(dict.fromkeys(found))
-
-
-def _violations(root: Node, schema: Schema, problems: list[Problem]) -> list[Problem]:
-    """Problems of a tree by a schema, but for places that have one already."""
-    known = {(problem.file, problem.line, problem.column) for problem in problems}
-    return [problem for problem in validate(root, schema) if (problem.file, problem.line, problem.column) not in known]
+    return Checked([*parts.known, *parts.refused], {}, components)
 
 
 def plain(value: Any) -> Any:
@@ -103,7 +109,7 @@ def plain(value: Any) -> Any:
 
 
 def _choices(root: Node, registry: "Registry") -> tuple[list[Choice], list[Problem]]:
-    """The components that the recipe names, and what is wrong with those that cannot be had."""
+    """The components that the recipe names, and the problems of those that cannot be loaded."""
     choices: dict[tuple[str, str], Choice] = {}
     problems = []
     for slot in slots(root):
@@ -117,97 +123,257 @@ def _choices(root: Node, registry: "Registry") -> tuple[list[Choice], list[Probl
     return list(choices.values()), problems
 
 
-def _needs(root: Node, components: dict[Keys, Chosen]) -> dict[str, dict[str, Needs | None]]:
-    """What the components of each mapping need, by section and name; None for an entry that is not in order."""
-    found: dict[str, dict[str, Needs | None]] = {kind.section[-1]: {} for kind in KINDS.values() if kind.many}
-    for slot in slots(root):
-        if slot.kind.many:
-            part = components.get(slot.keys)
-            needs = None if part is None else part.needs
-            found[slot.kind.section[-1]][slot.name] = needs
-    return found
-
-
-def _broken_rules(root: Node, sections: dict[str, Any]) -> Iterator[Problem]:
-    for fault in faults(sections):
-        shown = min(fault.keys, key=lambda keys: _remoteness(root, keys))
-        yield root.place_of(shown).problem(fault.keys[0], fault.message)
-
-
 def _remoteness(root: Node, keys: Keys) -> int:
-    """How far from the user's last word a value is: the command line, the recipe, one that it extends, a default."""
+    """How far a value is from the user's last word: the command line, the recipe, one that it extends, a default."""
     node = root.at(keys)
     if node is None or node.place is None:
         return 3
     if node.place.words:
         return 0
-    return 1 if root.place is not None and node.place.file == root.place.file else 2
+    if root.place is not None and node.place.file == root.place.file:
+        return 1
+    return 2
+
+
+def _violations(root: Node, schema: Schema, problems: list[Problem]) -> Iterator[Problem]:
+    """Problems of a tree by a schema, except at places that have a problem already."""
+    known = {(problem.file, problem.line, problem.column) for problem in problems}
+    for problem in validate(root, schema):
+        if (problem.file, problem.line, problem.column) not in known:
+            yield problem
+
+
+def validate(root: Node, schema: Schema) -> list[Problem]:
+    """Problems of a tree by a schema, each at the place of the value that is wrong."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    # JSON Schema takes 1.0 for an integer; a recipe does not.
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    validator = cast("Validator", extend(Draft202012Validator, type_checker=types)(schema))  # type: ignore[no-untyped-call]
+    problems: list[Problem] = []
+    for error in validator.iter_errors(root.plain()):
+        problems += _explained(root, schema, error)
+    # Several rules may object to one value in the same words.
+    return list(dict.fromkeys(problems))
+
+
+def _explained(root: Node, schema: Schema, error: "ValidationError") -> Iterator[Problem]:
+    """The problems for which one error of the validator stands, in the words of the recipe's author."""
+    value: Any = error.instance
+    keys: Keys = tuple(error.absolute_path)
+    rule = str(error.validator)
+    own = cast("Schema", error.schema)
+    about_names = list(error.relative_schema_path)[-2:-1] == ["propertyNames"]
+    causes = _intended_branch(error)
+    if causes:
+        for cause in causes:
+            yield from _explained(root, schema, cause)
+    elif about_names:
+        here = (*keys, value)
+        message = "is no name for an entry; use letters, digits, `_` and `-`, and name the component with `use`"
+        yield root.place_of(here, key=True).problem(here, message)
+    elif rule == "additionalProperties":
+        known = list(own.get("properties", {}))
+        for key in value:
+            if key not in known:
+                here = (*keys, key)
+                message = f"unknown key; allowed: {', '.join(known) or 'none'}{_suggestion(key, known)}"
+                yield root.place_of(here, key=True).problem(here, message)
+    elif rule == "required":
+        for key in cast("list[str]", error.validator_value):
+            if key not in value:
+                here = (*keys, key)
+                message = "is missing"
+                kind = kind_at(keys)
+                if key == USE and kind is not None:
+                    command = f"neuropbr list-plugins --kind {kind.name}"
+                    message = f"is missing; it names the {kind.name} (`{command}` lists them)"
+                yield root.place_of(here).problem(here, message)
+    elif rule == "minProperties":
+        yield root.place_of(keys).problem(keys, "is empty; it needs at least one entry")
+    else:
+        shown = _shown(value)
+        if rule in ("minItems", "maxItems", "items"):
+            shown = f"a list of {len(value)}"
+        allowed = words(own, schema["$defs"])
+        yield root.place_of(keys).problem(keys, f"found {shown}; allowed: {allowed}{_hint(value, own)}")
+
+
+def _intended_branch(error: "ValidationError") -> "list[ValidationError]":
+    """Of alternatives, the errors of the one that has the type of the list or mapping given; none if none has."""
+    if not isinstance(error.instance, dict | list):
+        return []
+    branches: dict[Any, list[ValidationError]] = {}
+    for cause in error.context or ():
+        branches.setdefault(cause.schema_path[0], []).append(cause)
+    for causes in branches.values():
+        # An error of type at the value itself means that the author did not intend this alternative.
+        if not any(cause.validator == "type" and cause.absolute_path == error.absolute_path for cause in causes):
+            return causes
+    return []
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    """The end of a message that names the nearest known name, or nothing."""
+    near = nearest(name, known)
+    if near is None:
+        return ""
+    return f"; did you mean `{near}`?"
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    shown = scalar(value)
+    if isinstance(value, str):
+        shown = f'"{value}"'
+    if len(shown) > _SHOWN:
+        return f"{shown[:_SHOWN]}…"
+    return shown
+
+
+def _hint(value: Any, schema: Schema) -> str:
+    """The end of a message that says what the author of a text may have meant."""
+    if not isinstance(value, str):
+        return ""
+    options = schema.get("enum", [])
+    suggestion = _suggestion(value, [option for option in options if isinstance(option, str)])
+    if suggestion:
+        return suggestion
+    types = {option.get("type") for option in schema.get("anyOf", [schema])}
+    if "boolean" in types and value.lower() in _BOOLEANS:
+        return f"; write `{_BOOLEANS[value.lower()]}`"
+    try:
+        number = plain_scalar(value)
+    except ValueError:
+        return ""
+    if isinstance(number, int | float) and (types & {"integer", "number"} or options):
+        return "; write it without quotes"
+    return ""
 
 
 class _Parts:
-    """Converts what has no problem yet into typed parts."""
+    """Converts what has no problem yet into typed parts.
+
+    Attributes:
+        known: The problems that were known before.
+        refused: The problems of values that the schema allows and a dataclass itself refuses.
+    """
 
     def __init__(self, root: Node, problems: list[Problem]) -> None:
         self.root = root
         self.known = problems
-        self.found: list[Problem] = []
+        self.refused: list[Problem] = []
         self._faulty = [problem.path for problem in problems]
 
     def components(self, registry: "Registry") -> dict[Keys, Chosen]:
-        """The components that are in order, by where their entry stands."""
-        found = ((slot.keys, self.component(slot, registry)) for slot in slots(self.root))
-        return {keys: part for keys, part in found if part is not None}
+        """The components that are in order, by the path of their entry."""
+        components = {}
+        for slot in slots(self.root):
+            component = self._component(slot, registry)
+            if component is not None:
+                components[slot.keys] = component
+        return components
 
     def sections(self) -> dict[str, Any]:
         """The core's sections that are in order."""
         sections: dict[str, Any] = {}
         for name, cls in core_sections().items():
-            if name in optional_sections() and self.root.plain().get(name) is None:
+            section = self.root.at((name,))
+            if name in optional_sections() and (section is None or section.value is None):
                 sections[name] = None
                 continue
-            node = self.root.mapping((name,))
-            raw = {key: child.plain() for key, child in node.items() if key in {field.name for field in fields(cls)}}
-            skipped = [kind.section for kind in KINDS.values() if kind.section and kind.section[0] == name]
-            if self._is_sound((name,), skipped) and (part := self._convert(raw, cls, (name,))) is not None:
-                sections[name] = part
+            own = {field.name for field in fields(cls)}
+            raw = {key: node.plain() for key, node in self.root.mapping((name,)).items() if key in own}
+            # A faulty component inside a section, such as `model.encoder`, leaves the section's own keys in order.
+            components = [kind.section for kind in KINDS.values() if kind.section[:1] == (name,)]
+            if self._is_sound((name,), components):
+                part = self._convert(raw, cls, (name,))
+                if part is not None:
+                    sections[name] = part
         return sections
 
-    def component(self, slot: Slot, registry: "Registry") -> Chosen | None:
+    def _component(self, slot: Slot, registry: "Registry") -> Chosen | None:
         """A component, when its entry is in order."""
         if not self._is_sound(slot.keys):
             return None
         kind = slot.kind
-        raw = {key: child.plain() for key, child in self.root.mapping(slot.keys).items() if key != USE}
         core = {field.name for field in fields(kind.entry_options)}
-        options = registry.options(kind.name, slot.use)
-        entry = self._convert({key: raw.pop(key) for key in core & set(raw)}, kind.entry_options, slot.keys)
-        own = self._convert(raw, options, slot.keys)
-        if entry is None or own is None:
+        raw_entry = {}
+        raw_options = {}
+        for key, node in self.root.mapping(slot.keys).items():
+            if key in core:
+                raw_entry[key] = node.plain()
+            elif key != USE:
+                raw_options[key] = node.plain()
+        entry = self._convert(raw_entry, kind.entry_options, slot.keys)
+        options = self._convert(raw_options, registry.options(kind.name, slot.use), slot.keys)
+        if entry is None or options is None:
             return None
-        return Chosen(kind.name, slot.name, registry.find(kind.name, slot.use).qualified, own, entry, registry)
+        return Chosen(kind.name, slot.name, registry.find(kind.name, slot.use).qualified, options, entry, registry)
 
     def _is_sound(self, keys: Keys, skipped: Sequence[Keys] = ()) -> bool:
-        """Whether no problem lies at or under `keys`, those under `skipped` aside."""
-
-        def under(path: str, keys: Keys) -> bool:
-            head = ".".join(map(str, keys))
-            return path == head or path.startswith((f"{head}.", f"{head}["))
-
-        return not any(under(path, keys) and not any(under(path, skip) for skip in skipped) for path in self._faulty)
+        """Whether no problem has a path at or under `keys`, those under `skipped` aside."""
+        for path in self._faulty:
+            if _is_under(path, keys) and not any(_is_under(path, inner) for inner in skipped):
+                return False
+        return True
 
     def _convert(self, raw: dict[str, Any], cls: type, keys: Keys) -> Any:
-        """`raw` as `cls`, twice, so that defaults take the declared types too."""
+        """`raw` as `cls`; None, with a problem, when the dataclass itself refuses it."""
         try:
-            return msgspec.convert(plain(msgspec.convert(raw, cls)), cls)
+            return _with_typed_defaults(msgspec.convert(raw, cls))
         except msgspec.ValidationError as error:
-            self.found.append(self._refusal(str(error), keys))
-            return None
-
-    def _refusal(self, message: str, keys: Keys) -> Problem:
-        """The problem of values that the schema allows and the dataclass itself refuses."""
-        inner: Keys = ()
-        if match := _CONVERT_PLACE.search(message):
+            message = str(error)
+        here = keys
+        match = _CONVERT_PLACE.search(message)
+        if match:
             message = message[: match.start()]
-            inner = tuple(key for key in match["keys"].split(".") if key)
-        here = (*keys, *inner)
-        return self.root.place_of(here).problem(here, message)
+            here = (*keys, *filter(None, match["keys"].split(".")))
+        self.refused.append(self.root.place_of(here).problem(here, message))
+        return None
+
+
+def _is_under(path: str, keys: Keys) -> bool:
+    head = ".".join(map(str, keys))
+    return path == head or path.startswith((f"{head}.", f"{head}["))
+
+
+def _with_typed_defaults(value: Any) -> Any:
+    """The same value, its defaults converted to their declared types.
+
+    msgspec checks the values of a recipe and copies defaults as they are: the default of `warmup_epochs: float = 5`
+    would stay an integer, and a recipe that was written out and read again would differ from the original.
+    """
+    if isinstance(value, dict):
+        return {key: _with_typed_defaults(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_typed_defaults(item) for item in value)
+    if not is_dataclass(value):
+        return value
+    types = _declared_types(cast("Any", type(value)))
+    changes = {}
+    for field in fields(value):
+        if field.init:
+            current = getattr(value, field.name)
+            if current == _default(field):
+                changes[field.name] = msgspec.convert(plain(current), types[field.name])
+            else:
+                changes[field.name] = _with_typed_defaults(current)
+    return replace(cast("Any", value), **changes)
+
+
+def _default(field: "Field[Any]") -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return field.default
+
+
+@cache
+def _declared_types(cls: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields, with the ranges that `Meta` adds to them."""
+    return get_type_hints(cls, include_extras=True)

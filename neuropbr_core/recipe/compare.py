@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuropbr_core.recipe.merge import OWN
-from neuropbr_core.recipe.node import Keys, dotted
-from neuropbr_core.recipe.text import flow
+from neuropbr_core.recipe.yaml_tree import Keys, dotted, flow
 
 
 class _Absent:

@@ -1,36 +1,41 @@
-"""From a recipe file to a frozen, typed `Recipe`."""
+"""From a recipe file to a frozen, typed `Recipe`: read and merge, check, assemble.
+
+The recipe of a recipe's teacher is loaded here too, and so are single entries that a command names itself.
+"""
 
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuropbr_core.errors import PluginError, RecipeError
+from neuropbr_core.errors import PluginError, Problem, RecipeError
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.recipe.check import Checked, check_tree, plain
-from neuropbr_core.recipe.merge import OWN, read_tree
-from neuropbr_core.recipe.node import Keys, Node
+from neuropbr_core.recipe.check import Checked, check_entries, check_tree, plain
+from neuropbr_core.recipe.merge import OWN, USE, Override, merge_overrides, read_tree
 from neuropbr_core.recipe.schema import section_order
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.recipe.slots import USE
-from neuropbr_core.recipe.text import dump
-from neuropbr_core.registry import Chosen
+from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, dump, flow
+from neuropbr_core.registry import Chosen, default_registry
 from neuropbr_core.shipped import SCHEME, resolve
 
 if TYPE_CHECKING:
     from neuropbr_core.registry import Registry
 
 _NO_NAME = re.compile(r"^-|[^A-Za-z0-9_-]+")
-"""What a file's name may have and a recipe's name may not."""
+"""Characters that a file's name may have and a recipe's name may not."""
 
-_TEACHERS_RECIPE = ("teacher", "recipe")
-
-DIRTY_ONLY = 2
+_DIRTY_ONLY = 2
 """The render curriculum that `data.use_dirty` stands for."""
+
+_SHARED = ("source", "root", "input_dir", "output_dir", "metadata", "synthesize", "pack")
+"""Keys of `data` that a teacher takes over from its student: where samples are."""
+
+_PLACES = ("device", "devices", "runs_dir")
+"""Keys of `training` that a teacher takes over from its student: where to train and where runs go."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +53,26 @@ class Resolved:
     def origin(self, keys: Keys) -> str:
         """Where the value at `keys` of `recipe.tree` came from: `FILE:LINE`, a command-line flag, or `default`."""
         node = self.root.at(keys)
-        if node is None and keys[-1] == USE and (entry := self.root.at(keys[:-1])) is not None:
-            node = replace(entry, place=entry.key)
-        if node is None or node.place is None:
+        place = None if node is None else node.place
+        if node is None and keys[-1] == USE:
+            # The entry's key names its component.
+            entry = self.root.at(keys[:-1])
+            place = None if entry is None else entry.key
+        if place is None:
             return "default"
-        return node.place.words or f"{self._names[node.place.file]}:{node.place.line}"
+        return place.words or f"{self._names[place.file]}:{place.line}"
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        """What to call each file: its name, or its path where another has the same name."""
+        """How to call each file: its name, or its path where another has the same name."""
         files = self.root.files()
-        names = Counter(Path(file).name for file in files)
-        return {file: Path(file).name if names[Path(file).name] == 1 else file for file in files}
+        counts = Counter(Path(file).name for file in files)
+        names = {}
+        for file in files:
+            names[file] = Path(file).name
+            if counts[names[file]] > 1:
+                names[file] = file
+        return names
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "Registry | None" = None) -> Recipe:
@@ -85,7 +98,7 @@ def resolve_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "R
     Raises:
         RecipeError: The recipe is wrong; all problems at once.
     """
-    registry = registry or _default_registry()
+    registry = registry or default_registry()
 
     def qualify(kind: Kind, use: str) -> str:
         try:
@@ -106,10 +119,95 @@ def dump_recipe(recipe: Recipe) -> str:
     return dump(recipe.tree)
 
 
-def _default_registry() -> "Registry":
-    from neuropbr_core.registry import default_registry
+def teachers_recipe(recipe: Recipe) -> Recipe | None:
+    """Load and check the recipe that makes a recipe's teacher.
 
-    return default_registry()
+    Args:
+        recipe: The student's recipe.
+
+    Returns:
+        The teacher's recipe; None where there is no teacher, or one that must be there.
+
+    Raises:
+        RecipeError: It is wrong, `teacher.overrides` are, or it has a teacher itself.
+    """
+    section = recipe.teacher
+    if section is None or section.recipe is None:
+        return None
+    values = {f"data.{key}": recipe.tree["data"][key] for key in _SHARED}
+    if recipe.data.val_materials:
+        values["data.val_materials"] = list(recipe.data.val_materials)
+    values |= {f"training.{key}": getattr(recipe.training, key) for key in _PLACES}
+    # Problems quote the student's key, or the override as the section `teacher` has it.
+    overrides = [Override(f"{key}={flow(value)}", f"student's {key}") for key, value in values.items()]
+    overrides += [Override(text, f"teacher.overrides {text}") for text in section.overrides]
+    teacher = load_recipe(section.recipe, overrides, recipe.source.registry)
+    if teacher.teacher is not None:
+        message = "has a teacher itself; train that first, and name teacher.run in its student's recipe"
+        raise RecipeError([Problem(section.recipe, 1, 1, "teacher", message)])
+    return teacher
+
+
+def load_entries(
+    kind: Kind,
+    names: Mapping[str, str],
+    overrides: Sequence[str],
+    registry: "Registry | None" = None,
+    base: Path | None = None,
+) -> dict[str, Chosen]:
+    """Check entries of components without the rest of a recipe.
+
+    For commands that name components themselves, such as `neuropbr export --to onnx --option opset=20`: their mistakes
+    are reported as in a recipe, with what the user wrote, what is allowed and the nearest name.
+
+    Args:
+        kind: A kind whose section is a mapping of components.
+        names: Names of the entries, each with the words that the user wrote to name it. An entry that `base` does not
+            have is of the component of that name.
+        overrides: `section.name.key=value` texts, as after `--set`.
+        registry: Where components come from; default: the installed ones.
+        base: A recipe file whose entries of these names are started from.
+
+    Returns:
+        The components by name.
+
+    Raises:
+        RecipeError: Something is wrong with them; all problems at once.
+    """
+    inherited: Mapping[str, Node] = {}
+    if base is not None:
+        inherited = read_tree(base, (), _as_written)[0].mapping(kind.section)
+    entries = {}
+    for name, words in names.items():
+        entries[name] = inherited.get(name, _named(words))
+    root, problems = merge_overrides(_nested(kind.section, entries), overrides, _as_written)
+    # Overrides have moved the entries that they change: problems point again at the words that named an entry.
+    entries = dict(root.mapping(kind.section))
+    for name, words in names.items():
+        if name not in inherited:
+            entries[name] = replace(entries[name], key=_named(words).key)
+    checked = check_entries(_nested(kind.section, entries), registry or default_registry(), problems)
+    if checked.problems:
+        raise RecipeError(checked.problems)
+    return {name: checked.components[(*kind.section, name)] for name in names}
+
+
+def _as_written(kind: Kind, use: str) -> str:  # noqa: ARG001 - a `Qualify` that takes names as they are
+    return use
+
+
+def _named(words: str) -> Node:
+    """An empty entry, placed at the words that name it."""
+    place = Place(words.split(maxsplit=1)[0], 1, 1, words)
+    return Node({}, place, place)
+
+
+def _nested(keys: Keys, entries: dict[str, Node]) -> Node:
+    """A tree that has nothing but these entries at `keys`."""
+    root = Node(entries)
+    for key in reversed(keys):
+        root = Node({key: root})
+    return root
 
 
 def _with_curriculum(root: Node) -> Node:
@@ -118,50 +216,56 @@ def _with_curriculum(root: Node) -> Node:
     dirty = data.get("use_dirty")
     if dirty is None or dirty.value is not True:
         return root
-    meant = replace(dirty, value=DIRTY_ONLY)
-    section = replace(root.value["data"], value={**data, "render_curriculum": meant})
+    curriculum = replace(dirty, value=_DIRTY_ONLY)
+    section = replace(root.value["data"], value={**data, "render_curriculum": curriculum})
     return replace(root, value={**root.value, "data": section})
 
 
 def _with_teacher_beside(root: Node) -> Node:
-    """Read `teacher.recipe` relative to the file that says it, as `extends` is; a recipe written out is found again."""
-    node = root.at(_TEACHERS_RECIPE)
+    """Read `teacher.recipe` relative to the file that has it, as `extends` is; a copy of the recipe still finds it."""
+    node = root.at(("teacher", "recipe"))
     if node is None or not isinstance(node.value, str) or node.value.startswith(SCHEME):
         return root
-    folder = Path() if node.place is None or node.place.words else Path(node.place.file).parent
-    meant = replace(node, value=os.path.abspath(folder / node.value))  # noqa: PTH100 - links are left as they are
+    folder = Path()
+    if node.place is not None and not node.place.words:
+        folder = Path(node.place.file).parent
+    absolute = replace(node, value=os.path.abspath(folder / node.value))  # noqa: PTH100 - links are left as they are
     section = root.value["teacher"]
-    section = replace(section, value={**section.value, "recipe": meant})
+    section = replace(section, value={**section.value, "recipe": absolute})
     return replace(root, value={**root.value, "teacher": section})
 
 
 def _recipe(stem: str, root: Node, checked: Checked) -> Recipe:
-    name = str(root.value["name"].value if "name" in root.value else _NO_NAME.sub("_", stem))
+    """Assemble the recipe from its checked parts; `stem` is the name of its file."""
+    name = _NO_NAME.sub("_", stem)
+    if "name" in root.value:
+        name = str(root.value["name"].value)
     parts: dict[str, Any] = dict(checked.sections)
     for kind in KINDS.values():
         if kind.section and kind.many:
-            parts[kind.section[-1]] = {n: checked.components[(*kind.section, n)] for n in root.mapping(kind.section)}
+            names = root.mapping(kind.section)
+            parts[kind.section[-1]] = {entry: checked.components[(*kind.section, entry)] for entry in names}
         elif kind.section:
             parts[kind.section[-1]] = checked.components[kind.section]
-    labels = {"name": name, **{key: root.value[key].value for key in OWN if key in root.value}}
-    return Recipe(name=name, tree={**labels, **_tree(checked)}, **parts)
+    tree: dict[str, Any] = {"name": name}
+    for key in OWN:
+        if key in root.value:
+            tree[key] = root.value[key].value
+    return Recipe(name=name, tree={**tree, **_tree(checked)}, **parts)
 
 
 def _tree(checked: Checked) -> dict[str, Any]:
     """The resolved recipe as plain data, sections in their order."""
     tree: dict[str, Any] = {name: {} for name in section_order()}
     for keys, component in checked.components.items():
-        _mapping(tree, keys).update(_entry(component))
+        entry = tree
+        for key in keys:
+            entry = entry.setdefault(str(key), {})
+        entry.update({USE: component.use, **plain(component.entry), **plain(component.options)})
     for name, section in checked.sections.items():
-        tree[name] = None if section is None else {**tree[name], **plain(section)}
-    return tree
-
-
-def _entry(component: Chosen) -> dict[str, Any]:
-    return {USE: component.use, **plain(component.entry), **plain(component.options)}
-
-
-def _mapping(tree: dict[str, Any], keys: Keys) -> dict[str, Any]:
-    for key in keys:
-        tree = tree.setdefault(str(key), {})
+        if section is None:
+            tree[name] = None
+        else:
+            # Components come first, as in recipes that people write.
+            tree[name] = {**tree[name], **plain(section)}
     return tree

@@ -8,21 +8,22 @@
   the component of a slot that has one (`Kind.default`).
 """
 
-import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Self
 
 from neuropbr_core.errors import NeuroPBRError, Problem, RecipeError
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.recipe.node import Keys, Node, Place
-from neuropbr_core.recipe.overrides import parse_override
-from neuropbr_core.recipe.slots import USE, entry_use, kind_at
-from neuropbr_core.recipe.source import parse, read_file
+from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, parse, read_file
 from neuropbr_core.shipped import SCHEME, recipe_names, resolve
+from neuropbr_core.suggestions import nearest
 
 EXTENDS = "extends"
+USE = "use"
+"""The key of an entry that names its component."""
+SET = "--set"
 MAX_FILES = 64
 
 OWN = ("name", "description")
@@ -32,10 +33,155 @@ SECTION_DEFAULTS: dict[str, tuple[str, ...]] = {
     "observers": ("progress", "journal", "grid", "tensorboard"),
     "export": (),
 }
-"""Mappings of components that a recipe may leave out, and what stands in them then, each with its default options."""
+"""Mappings of components that a recipe may leave out, and their entries then, each with its default options."""
 
 Qualify = Callable[[Kind, str], str]
 """Turns the name of a component into `distribution:name`, or returns it as it is when there is none."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One component that a recipe names.
+
+    Attributes:
+        kind: Kind of component.
+        keys: The path of its entry.
+        use: The component's name as the recipe writes it.
+        explicit: Whether the entry says `use`; otherwise its key is the name.
+    """
+
+    kind: Kind
+    keys: Keys
+    use: str
+    explicit: bool
+
+    @property
+    def name(self) -> str:
+        """Instance name: the entry's key."""
+        return str(self.keys[-1])
+
+    @property
+    def use_keys(self) -> Keys:
+        """The path of the value that names the component."""
+        if self.explicit:
+            return (*self.keys, USE)
+        return self.keys
+
+
+def slots(root: Node) -> Iterator[Slot]:
+    """The components that a recipe names, in the order of the kinds. Entries without a usable name are left out."""
+    for kind in KINDS.values():
+        paths: list[Keys] = []
+        if kind.section and kind.many:
+            paths = [(*kind.section, name) for name in root.mapping(kind.section)]
+        elif kind.section:
+            paths = [kind.section]
+        for keys in paths:
+            entry = root.at(keys)
+            if entry is None:
+                continue
+            use = entry_use(kind, keys, entry)
+            if use is not None:
+                yield Slot(kind, keys, use, USE in entry.value)
+
+
+def kind_at(keys: Keys) -> Kind | None:
+    """The kind of component whose entry has the path `keys`, or None."""
+    for kind in KINDS.values():
+        path = keys
+        if kind.many:
+            path = keys[:-1]
+        if kind.section and kind.section == path:
+            return kind
+    return None
+
+
+def entry_keys(kind: Kind) -> tuple[str, ...]:
+    """Keys of an entry that are the recipe's own, so that no component may have an option of that name."""
+    return (USE, *(option.name for option in fields(kind.entry_options)))
+
+
+def entry_use(kind: Kind, keys: Keys, entry: Node) -> str | None:
+    """The component that an entry names: its `use`, or its key in a mapping of components."""
+    if not isinstance(entry.value, dict):
+        return None
+    if USE in entry.value:
+        use = entry.value[USE].value
+        if isinstance(use, str):
+            return use
+    elif kind.many:
+        return str(keys[-1])
+    return None
+
+
+class Override(str):
+    """The text `key.path=value`, given on top of a recipe, together with what the user wrote to get it.
+
+    A plain `str` is an override too: it counts as given with `--set`.
+
+    Attributes:
+        words: The words on the command line, such as `--data ./data`; problems and provenance quote them.
+    """
+
+    __slots__ = ("words",)
+    words: str
+
+    def __new__(cls, text: str, words: str) -> Self:
+        """Keep `words` beside `text`."""
+        override = super().__new__(cls, text)
+        override.words = words
+        return override
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """Let an override be pickled, as launchers of several processes do."""
+        return type(self), (str(self), self.words)
+
+
+def parse_override(text: str, position: int) -> tuple[Node, list[Problem]]:
+    """Turn an override into a recipe that says only that.
+
+    Args:
+        text: `key.path=value`; the value is YAML.
+        position: Its position among the overrides, from 1.
+
+    Returns:
+        The nested mapping, and the problems that do not hinder merging it.
+
+    Raises:
+        RecipeError: It is not of that form, or its value is not YAML.
+    """
+    words = f"{SET} {text}"
+    if isinstance(text, Override):
+        words = text.words
+    flag = words.split(maxsplit=1)[0]
+    place = Place(flag, position, 1, words)
+    path, equals, yaml_text = text.partition("=")
+    keys = tuple(path.strip().split("."))
+    if not equals or not all(keys):
+        raise RecipeError([place.problem((), "write KEY=VALUE, with a dotted key such as `training.epochs=20`")])
+    if keys[0] == EXTENDS:
+        raise RecipeError([place.problem((EXTENDS,), "can only be written in a recipe file")])
+    try:
+        node, problems = parse(yaml_text, place.file)
+    except RecipeError as error:
+        # The parser counts columns from the start of the value; the user sees the whole `key=value`.
+        first = error.problems[0]
+        at = Place(place.file, place.line, len(path) + 1 + first.column, place.words)
+        raise RecipeError([at.problem(keys, first.message)]) from None
+    node = _placed(node, place)
+    for key in reversed(keys):
+        node = Node({key: Node(node.value, node.place, place)}, place)
+    return node, [place.problem(keys, problem.message) for problem in problems]
+
+
+def _placed(node: Node, place: Place) -> Node:
+    """The same values, all written at `place`."""
+    value = node.value
+    if isinstance(value, dict):
+        value = {key: _placed(child, place) for key, child in value.items()}
+    elif isinstance(value, list):
+        value = [_placed(child, place) for child in value]
+    return Node(value, place, place)
 
 
 def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> tuple[Node, list[Problem]]:
@@ -58,10 +204,16 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
     if reader.fatal:
         raise RecipeError(list(dict.fromkeys(reader.problems)))
     for layer in layers:
+        # The root keeps the recipe's place: `check` tells the user's own file from inherited ones by it.
         root = replace(reader.overlay(_with_defaults(root, layer), layer), place=root.place)
     root = _with_defaults(root, Node({name: Node({}) for name in SECTION_DEFAULTS}))
-    for slot in _default_slots():
-        root = reader.overlay(slot, root)
+    for kind in KINDS.values():
+        if kind.default is not None:
+            slot = Node({USE: Node(kind.default)})
+            for key in reversed(kind.section):
+                slot = Node({key: slot})
+            root = reader.overlay(slot, root)
+    # A file that two others extend is read twice, and so are its problems.
     return root, list(dict.fromkeys([*reader.problems, *_idle_removals(root)]))
 
 
@@ -90,7 +242,14 @@ def merge_overrides(root: Node, overrides: Sequence[str], qualify: Qualify) -> t
 
 @dataclass
 class _Reader:
-    """Reads and merges files; collects problems instead of stopping at the first."""
+    """Reads and merges files; collects problems instead of stopping at the first.
+
+    Attributes:
+        qualify: Tells whether two names mean one component.
+        problems: All problems so far.
+        fatal: Whether one of them leaves no tree worth checking.
+        files: Number of files read, which bounds what `extends` can pull in.
+    """
 
     qualify: Qualify
     problems: list[Problem] = field(default_factory=list)
@@ -103,7 +262,9 @@ class _Reader:
             path = resolve(reference)
         except NeuroPBRError as error:
             return self._give_up(Place(reference, 1, 1).problem((), str(error)))
-        shown = _shown(path) if reference.startswith(SCHEME) else reference
+        shown = reference
+        if reference.startswith(SCHEME):
+            shown = _shown(path)
         if not path.is_file():
             return self._give_up(Place(shown, 1, 1).problem((), f"there is no such file{_alternative(path)}"))
         return self._file(path, shown, ())
@@ -118,16 +279,18 @@ class _Reader:
         return node
 
     def overlay(self, base: Node, top: Node, keys: Keys = ()) -> Node:
-        """Lay `top` over `base`; both stand at `keys`."""
+        """Lay `top` over `base`; both have the path `keys`."""
         if not (isinstance(base.value, dict) and isinstance(top.value, dict)) or self._replaces(base, top, keys):
             return top
         merged = dict(base.value)
         for name, node in top.value.items():
             here = (*keys, name)
-            if name in merged and _removes(here, node):
+            if name not in merged:
+                merged[name] = node
+            elif _removes(here, node):
                 del merged[name]
             else:
-                merged[name] = self.overlay(merged[name], node, here) if name in merged else node
+                merged[name] = self.overlay(merged[name], node, here)
         return Node(merged, top.place, top.key)
 
     def _replaces(self, base: Node, top: Node, keys: Keys) -> bool:
@@ -135,13 +298,14 @@ class _Reader:
         kind = kind_at(keys)
         if kind is None or USE not in top.value:
             return False
-        old, new = entry_use(kind, keys, base), entry_use(kind, keys, top)
+        old = entry_use(kind, keys, base)
+        new = entry_use(kind, keys, top)
         if old is None or new is None:
             return False
         return self.qualify(kind, old) != self.qualify(kind, new)
 
     def _file(self, path: Path, shown: str, chain: tuple[tuple[Path, str], ...]) -> Node:
-        """The tree of one file, laid over what it extends."""
+        """The tree of one file, laid over what it extends; `chain` lists the files that lead to it."""
         self.files += 1
         try:
             root, problems = parse(read_file(path, shown), shown)
@@ -149,27 +313,43 @@ class _Reader:
             return self._give_up(*error.problems)
         self.problems += problems
         if not isinstance(root.value, dict):
-            return self._give_up(_no_mapping(root, shown))
-        extends = root.value.get(EXTENDS)
-        root = Node({key: node for key, node in root.value.items() if key != EXTENDS}, root.place)
+            state = "is no mapping"
+            if root.value is None:
+                state = "is empty"
+            place = root.place or Place(shown, 1, 1)
+            message = f"the recipe {state}; it needs sections such as `model:` and `losses:`"
+            return self._give_up(place.problem((), message))
+        sections = dict(root.value)
+        extends = sections.pop(EXTENDS, None)
+        root = Node(sections, root.place)
         chain = (*chain, (path.resolve(), shown))
         merged: Node | None = None
         for reference in self._references(extends):
             below = self._extended(reference, path, shown, chain)
-            merged = below if merged is None else self.overlay(_with_defaults(merged, below), below)
+            if merged is None:
+                merged = below
+            else:
+                merged = self.overlay(_with_defaults(merged, below), below)
         if merged is None:
             return root
-        return self.overlay(_with_defaults(_inherited(merged), root), root)
+        inherited = Node({key: node for key, node in merged.value.items() if key not in OWN}, merged.place)
+        return self.overlay(_with_defaults(inherited, root), root)
 
     def _references(self, extends: Node | None) -> list[Node]:
         """The recipes that `extends` lists."""
         if extends is None:
             return []
-        entries = extends.value if isinstance(extends.value, list) else [extends]
-        bad = [node for node in entries if not isinstance(node.value, str) or not node.value]
-        for node in bad:
-            self._give_up((node.place or Place("", 1, 1)).problem((EXTENDS,), _EXTENDS_FORM))
-        return [node for node in entries if node not in bad]
+        entries = [extends]
+        if isinstance(extends.value, list):
+            entries = extends.value
+        references = []
+        for node in entries:
+            if isinstance(node.value, str) and node.value:
+                references.append(node)
+            else:
+                message = "is a path, relative to this file, or `neuropbr:NAME`; or a list of these"
+                self._give_up((node.place or Place("", 1, 1)).problem((EXTENDS,), message))
+        return references
 
     def _extended(self, reference: Node, path: Path, shown: str, chain: tuple[tuple[Path, str], ...]) -> Node:
         """The tree of a file named in `extends`."""
@@ -180,6 +360,7 @@ class _Reader:
             return self._give_up(place.problem((EXTENDS,), str(error)))
         if not target.is_file():
             return self._give_up(place.problem((EXTENDS,), f"there is no file `{name}`{_alternative(target)}"))
+        # Links are followed only to recognise a circle; messages keep the user's way of writing.
         real = target.resolve()
         if real in (file for file, _ in chain):
             circle = " -> ".join([*(name for _, name in chain), name])
@@ -189,12 +370,10 @@ class _Reader:
         return self._file(target, name, chain)
 
     def _give_up(self, *problems: Problem) -> Node:
+        """Note problems that leave nothing to check, and go on with an empty tree to collect others."""
         self.problems += problems
         self.fatal = True
         return Node({})
-
-
-_EXTENDS_FORM = "is a path, relative to this file, or `neuropbr:NAME`; or a list of these"
 
 
 def _relative(reference: str, path: Path, shown: str) -> tuple[Path, str]:
@@ -207,61 +386,48 @@ def _relative(reference: str, path: Path, shown: str) -> tuple[Path, str]:
 
 
 def _shown(path: Path) -> str:
-    """How problems name a recipe that ships: relative to the current directory when it lies below."""
+    """How problems name a recipe that ships: relative to the current directory when it is below it."""
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    if path.is_relative_to(here):
+        return str(path.relative_to(here))
+    return str(path)
 
 
 def _alternative(path: Path) -> str:
     """A hint at a recipe that may have been meant instead of the missing `path`."""
-    if path.stem in recipe_names() and len(path.parts) == 1:
+    if len(path.parts) == 1 and path.stem in recipe_names():
         return f"; the recipe that ships is `{SCHEME}{path.stem}`"
-    near = path.parent.glob("*.y*ml") if path.parent.is_dir() else ()
-    matches = difflib.get_close_matches(path.name, [file.name for file in near], 1)
-    return f"; did you mean `{path.parent / matches[0]}`?" if matches else ""
-
-
-def _no_mapping(root: Node, shown: str) -> Problem:
-    place = root.place or Place(shown, 1, 1)
-    what = "is empty" if root.value is None else "is no mapping"
-    return place.problem((), f"the recipe {what}; it needs sections such as `model:` and `losses:`")
-
-
-def _inherited(root: Node) -> Node:
-    return Node({key: node for key, node in root.value.items() if key not in OWN}, root.place)
+    if not path.parent.is_dir():
+        return ""
+    near = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
+    if near is None:
+        return ""
+    return f"; did you mean `{path.parent / near}`?"
 
 
 def _with_defaults(base: Node, top: Node) -> Node:
     """`base` with the defaults of those sections that `top` has and `base` leaves out."""
-    missing = {
-        section: Node({name: Node({}) for name in names})
-        for section, names in SECTION_DEFAULTS.items()
-        if section in top.value and section not in base.value
-    }
-    return Node({**base.value, **missing}, base.place) if missing else base
-
-
-def _default_slots() -> Iterator[Node]:
-    """For each slot that has a default, a recipe that says only that."""
-    for kind in KINDS.values():
-        if kind.default is not None:
-            node = Node({USE: Node(kind.default)})
-            for key in reversed(kind.section):
-                node = Node({key: node})
-            yield node
+    merged = dict(base.value)
+    for section, names in SECTION_DEFAULTS.items():
+        if section in top.value and section not in base.value:
+            merged[section] = Node({name: Node({}) for name in names})
+    return Node(merged, base.place, base.key)
 
 
 def _removes(keys: Keys, node: Node) -> bool:
+    """Whether a value removes the inherited entry at `keys`."""
     kind = kind_at(keys)
     return node.value is None and kind is not None and kind.many
 
 
-def _idle_removals(root: Node) -> list[Problem]:
-    """Entries that are still null: there was nothing to remove."""
-    entries = [(*kind.section, name) for kind in KINDS.values() if kind.many for name in root.mapping(kind.section)]
-    return [_idle_removal(root, keys) for keys in entries if _removes(keys, root.mapping(keys[:-1])[keys[-1]])]
-
-
-def _idle_removal(root: Node, keys: Keys) -> Problem:
-    message = f"null removes an inherited entry, but none is inherited; for default options write `{keys[-1]}: {{}}`"
-    return root.place_of(keys, key=True).problem(keys, message)
+def _idle_removals(root: Node) -> Iterator[Problem]:
+    """Problems of entries that are still null: there was nothing to remove."""
+    for kind in KINDS.values():
+        if not kind.many:
+            continue
+        for name, node in root.mapping(kind.section).items():
+            keys = (*kind.section, name)
+            if _removes(keys, node):
+                message = "null removes an inherited entry, but none is inherited; "
+                message += f"for default options write `{name}: {{}}`"
+                yield root.place_of(keys, key=True).problem(keys, message)

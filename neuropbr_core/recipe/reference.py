@@ -1,12 +1,58 @@
-"""The reference tables of `docs/recipes.md`, made from the dataclasses that recipes are checked against."""
+"""What recipes can say here, for editors and people: the schema of all components, the recipes that ship, the tables.
+
+The tables of `docs/recipes.md` are made from the dataclasses that recipes are checked against.
+"""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from neuropbr_core.errors import PluginError
 from neuropbr_core.kinds import KINDS
-from neuropbr_core.recipe.explain import words
-from neuropbr_core.recipe.schema import Schema, compose, core_sections, entry_schema, section_order
-from neuropbr_core.recipe.text import flow
+from neuropbr_core.recipe.english import REF, Schema, words
+from neuropbr_core.recipe.schema import Choice, compose, core_sections, entry_schema, options_schema, section_order
+from neuropbr_core.recipe.yaml_tree import flow, parse, read_file
+from neuropbr_core.shipped import recipe_names, resolve
+
+if TYPE_CHECKING:
+    from neuropbr_core.registry import Registry
+
+
+def editor_schema(registry: "Registry") -> tuple[Schema, list[PluginError]]:
+    """The schema with every component that loads, by all the names that recipes may use for it.
+
+    Returns:
+        The schema, and the errors of components that do not load and are left out.
+    """
+    choices: list[Choice] = []
+    broken: list[PluginError] = []
+    for kind in KINDS.values():
+        for name in registry.names(kind.name):
+            try:
+                choice = Choice(kind.name, name, registry.options(kind.name, name))
+                options_schema(choice)
+            except PluginError as error:
+                broken.append(error)
+                continue
+            qualified = registry.find(kind.name, name).qualified
+            choices.append(choice)
+            if qualified != name:
+                choices.append(Choice(kind.name, qualified, choice.options))
+    return compose(choices, closed=True), broken
+
+
+def shipped_recipes() -> list[tuple[str, str]]:
+    """Names of the recipes that ship, as `neuropbr:NAME`, each with its description."""
+    recipes = []
+    for name in recipe_names():
+        reference = f"neuropbr:{name}"
+        path = resolve(reference)
+        root, _ = parse(read_file(path, str(path)), str(path))
+        description = ""
+        node = root.at(("description",))
+        if node is not None:
+            description = str(node.value)
+        recipes.append((reference, description))
+    return recipes
 
 
 def section_tables() -> str:
@@ -45,8 +91,8 @@ def _rows(section: Schema, schema: Schema, keys: tuple[str, ...]) -> Iterator[tu
         inner = _mapping(own, schema)
         if inner is None:
             default = _default(own, required=name in section.get("required", ()))
-            yield (f"`{'.'.join(here)}`", words(own, schema), default, own.get("description", ""))
-        elif own.get("$ref", "").removeprefix("#/$defs/") not in KINDS:
+            yield (f"`{'.'.join(here)}`", words(own, schema["$defs"]), default, own.get("description", ""))
+        elif own.get("$ref", "").removeprefix(REF) not in KINDS:
             if "anyOf" in own:
                 yield (
                     f"`{'.'.join(here)}`",
@@ -60,7 +106,7 @@ def _rows(section: Schema, schema: Schema, keys: tuple[str, ...]) -> Iterator[tu
 def _mapping(own: Schema, schema: Schema) -> Schema | None:
     """The schema of a mapping with keys of its own that `own` is or may be."""
     for choice in own.get("anyOf", [own]):
-        target = schema["$defs"].get(choice.get("$ref", "").removeprefix("#/$defs/"), choice)
+        target = schema["$defs"].get(choice.get("$ref", "").removeprefix(REF), choice)
         if target.get("type") == "object" and "properties" in target:
             return dict(target)
     return None

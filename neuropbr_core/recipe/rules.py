@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuropbr_core.plugin import Needs
-from neuropbr_core.recipe.node import Keys
 from neuropbr_core.recipe.sections import Data, ModelSection, Optimizer, Teacher
+from neuropbr_core.recipe.yaml_tree import Keys
 
 
 @dataclass(frozen=True)

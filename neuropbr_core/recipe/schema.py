@@ -5,7 +5,7 @@ mistakes of every component that was not meant. The same schema serves the check
 names, and editors, with all that are installed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args
@@ -14,12 +14,10 @@ import msgspec
 
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.recipe.merge import EXTENDS, SECTION_DEFAULTS
+from neuropbr_core.recipe.english import REF, Schema
+from neuropbr_core.recipe.merge import EXTENDS, SECTION_DEFAULTS, USE, entry_keys
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.recipe.slots import USE, entry_keys
-from neuropbr_core.registry import Chosen
-
-Schema = dict[str, Any]
+from neuropbr_core.registry.chosen import Chosen
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
@@ -33,7 +31,7 @@ class Choice:
     Attributes:
         kind: Name of its kind.
         use: How recipes name it: `name` or `distribution:name`.
-        options: Dataclass of its options; None for one that cannot be had, whose entry is then not looked into.
+        options: Dataclass of its options; None for one that cannot be loaded, whose entry is then not examined.
     """
 
     kind: str
@@ -47,22 +45,31 @@ def core_sections() -> dict[str, type]:
 
 
 def optional_sections() -> set[str]:
-    """The sections of the core that a recipe may leave out, which is None and not a section of defaults."""
+    """The sections of the core that are None, and not a section of defaults, when a recipe leaves them out."""
     return {field.name for field in fields(Recipe) if isinstance(field.type, UnionType)}
 
 
 def _dataclasses() -> dict[str, type]:
-    """The dataclass of each field of `Recipe` that is one, or one or None."""
-    types = {field.name: next(iter(get_args(field.type)), field.type) for field in fields(Recipe)}
-    return {name: cls for name, cls in types.items() if isinstance(cls, type) and is_dataclass(cls)}
+    """The dataclass of each field of `Recipe` whose type is a dataclass, or a dataclass or None."""
+    types = {}
+    for field in fields(Recipe):
+        cls = next(iter(get_args(field.type)), field.type)
+        if isinstance(cls, type) and is_dataclass(cls):
+            types[field.name] = cls
+    return types
 
 
 def section_order() -> list[str]:
     """All sections, in the order in which a resolved recipe is written: that of the fields of `Recipe`."""
-    kinds = {kind.section[-1]: kind.section[0] for kind in KINDS.values() if kind.section}
+    # A component of `Recipe` such as `encoder` is written inside a section, here `model`.
+    section_of = {kind.section[-1]: kind.section[0] for kind in KINDS.values() if kind.section}
     core = core_sections()
-    names = (kinds.get(field.name, field.name) for field in fields(Recipe))
-    return list(dict.fromkeys(name for name in names if name in core or name in kinds.values()))
+    order = []
+    for field in fields(Recipe):
+        name = section_of.get(field.name, field.name)
+        if name not in order and (name in core or name in section_of.values()):
+            order.append(name)
+    return order
 
 
 def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
@@ -74,11 +81,15 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
             registry, which knows why it cannot have them.
 
     Returns:
-        The schema. A file that extends another need not have what the other may bring.
+        The schema.
     """
     defs: Schema = {}
     for choice in choices:
-        defs |= _component(choice)
+        if choice.options is None:
+            defs[_key(choice)] = {}
+        else:
+            own, inner = options_schema(choice)
+            defs |= {_key(choice): own, **inner}
     sections = _core(defs)
     for kind in KINDS.values():
         if kind.section:
@@ -86,7 +97,10 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
             _place(sections, kind, choices)
     text: Schema = {"type": "string"}
     properties = {
-        EXTENDS: {**_EXTENDS, "description": "Recipes that this one starts from; relative to this file."},
+        EXTENDS: {
+            "anyOf": [text, {"type": "array", "items": text}],
+            "description": "Recipes that this one starts from; relative to this file.",
+        },
         "name": {**text, "pattern": NAME_PATTERN, "description": "Name of its runs; default: the file's name."},
         "description": {**text, "description": "One line for people."},
         **{name: sections[name] for name in section_order()},
@@ -97,6 +111,7 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
+        # A file that extends another may leave out what the other has; the checker sees the merged tree, without it.
         "if": {"required": [EXTENDS]},
         "else": _requirements(choices),
         "$defs": defs,
@@ -109,16 +124,25 @@ def options_schema(choice: Choice) -> tuple[Schema, Schema]:
     Raises:
         PluginBroken: The options are no dataclass, cannot be described, or take a name that recipes reserve.
     """
-    kind, label = KINDS[choice.kind], f"{choice.kind}/{choice.use}"
+    kind = KINDS[choice.kind]
+    label = f"{choice.kind}/{choice.use}"
     if not is_dataclass(choice.options):
         raise PluginBroken(f"{label}: `{kind.options_hook}` must return a dataclass, not {choice.options!r}")
     own, defs = _describe(choice.options, f"{choice.kind}.{choice.use}.", label)
     core, core_defs = _describe(kind.entry_options, f"{choice.kind}.", label)
-    if clash := sorted(set(own["properties"]) & set(entry_keys(kind))):
+    clash = sorted(set(own["properties"]) & set(entry_keys(kind)))
+    if clash:
         raise PluginBroken(f"{label}: option `{clash[0]}` has a name that recipes reserve; its author must rename it")
     use = {"type": "string", "description": f"Component of kind {choice.kind}."}
     own = {**own, "properties": {USE: use, **core["properties"], **own["properties"]}}
     return own, {**core_defs, **defs}
+
+
+def key_schema(section: type, key: str) -> Schema:
+    """Schema of one key of a section, with its description and default."""
+    own, _ = _describe(section, "", section.__name__)
+    schema: Schema = own["properties"][key]
+    return schema
 
 
 def entry_schema(kind: Kind) -> Schema:
@@ -127,38 +151,27 @@ def entry_schema(kind: Kind) -> Schema:
     return own
 
 
-_EXTENDS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-
-
 def _describe(options: type, prefix: str, label: str) -> tuple[Schema, Schema]:
-    """Schema of a dataclass, closed, apart from the definitions that it refers to."""
+    """Schema of a dataclass, and apart from it the definitions that it refers to; both forbid unknown keys."""
     try:
-        (ref,), defs = msgspec.json.schema_components([options], ref_template=f"#/$defs/{prefix}{{name}}")
+        (ref,), defs = msgspec.json.schema_components([options], ref_template=f"{REF}{prefix}{{name}}")
     except (TypeError, RuntimeError) as error:
         raise PluginBroken(f"{label}: its options cannot be described as JSON Schema: {error}") from error
-    close(defs)
-    own = defs.pop(ref["$ref"].removeprefix(f"#/$defs/{prefix}"))
+    _close(defs)
+    own = defs.pop(ref["$ref"].removeprefix(REF + prefix))
     return own, {prefix + name: schema for name, schema in defs.items()}
 
 
-def close(schema: Any) -> None:
+def _close(schema: Any) -> None:
     """Forbid, everywhere in `schema`, keys that a mapping does not list."""
     if isinstance(schema, dict):
         if schema.get("type") == "object" and "properties" in schema:
             schema.setdefault("additionalProperties", False)
         for value in schema.values():
-            close(value)
+            _close(value)
     elif isinstance(schema, list):
         for value in schema:
-            close(value)
-
-
-def _component(choice: Choice) -> Schema:
-    """Definitions of one component: its entry, under `kind/use`, and what that refers to."""
-    if choice.options is None:
-        return {_key(choice): {}}
-    own, defs = options_schema(choice)
-    return {_key(choice): own, **defs}
+            _close(value)
 
 
 def _key(choice: Choice) -> str:
@@ -166,47 +179,53 @@ def _key(choice: Choice) -> str:
 
 
 def _ref(key: str) -> Schema:
-    return {"$ref": f"#/$defs/{key}"}
+    return {"$ref": REF + key}
 
 
 def _core(defs: Schema) -> dict[str, Schema]:
-    """Schemas of all sections, without their components."""
+    """Schemas of all sections, without their components; adds to `defs` what they refer to."""
     types = core_sections()
-    _, found = msgspec.json.schema_components(list(types.values()), ref_template="#/$defs/{name}")
-    close(found)
-    optional = optional_sections()
-    sections = {name: found.pop(cls.__name__) for name, cls in types.items() if name not in optional}
-    sections |= {name: _or_null(types[name].__name__, found) for name in optional}
-    defs.update(found)
+    _, inner = msgspec.json.schema_components(list(types.values()), ref_template=REF + "{name}")
+    _close(inner)
+    sections: dict[str, Schema] = {}
+    for name, cls in types.items():
+        if name not in optional_sections():
+            sections[name] = inner.pop(cls.__name__)
+    # A section that may be null stays a definition, so that its description is beside the alternatives.
+    for name in optional_sections():
+        definition = types[name].__name__
+        description = inner[definition].get("description", "")
+        alternatives = [{"type": "null"}, _ref(definition)]
+        sections[name] = {"anyOf": alternatives, "default": None, "description": description}
+    defs.update(inner)
     return sections
-
-
-def _or_null(definition: str, defs: Schema) -> Schema:
-    """Schema of a section that may be null, with the description of its dataclass."""
-    description = defs[definition].get("description", "")
-    return {"anyOf": [{"type": "null"}, _ref(definition)], "default": None, "description": description}
 
 
 def _entry(kind: Kind, choices: list[Choice], *, closed: bool) -> Schema:
     """Schema of an entry that says `use`."""
-    own = [choice for choice in choices if choice.kind == kind.name]
     use: Schema = {"type": "string", "description": f"Component of kind {kind.name}."}
+    entry: Schema = {"type": "object", "properties": {USE: use}}
+    if kind.many:
+        entry["type"] = ["object", "null"]  # null removes an inherited entry
     if closed:
-        use["enum"] = [choice.use for choice in own]
-    rules = [
-        {
-            "if": {"type": "object", "required": [USE], "properties": {USE: {"const": choice.use}}},
-            "then": _ref(_key(choice)),
-        }
-        for choice in own
-    ]
-    rules += [{"if": _unsaid(), "then": _ref(_key(choice))} for choice in own if choice.use == kind.default]
-    types = ["object", "null"] if kind.many else "object"
-    return {"type": types, "properties": {USE: use}, **({"allOf": rules} if rules else {})}
+        use["enum"] = []
+    rules = []
+    for choice in choices:
+        if choice.kind != kind.name:
+            continue
+        named = {"type": "object", "required": [USE], "properties": {USE: {"const": choice.use}}}
+        rules.append({"if": named, "then": _ref(_key(choice))})
+        if choice.use == kind.default:
+            rules.append({"if": _without_use(), "then": _ref(_key(choice))})
+        if closed:
+            use["enum"].append(choice.use)
+    if rules:
+        entry["allOf"] = rules
+    return entry
 
 
-def _unsaid() -> Schema:
-    """Matches an entry that does not say `use`."""
+def _without_use() -> Schema:
+    """Matches an entry that does not have `use`."""
     return {"type": "object", "not": {"required": [USE]}}
 
 
@@ -221,11 +240,11 @@ def _place(sections: dict[str, Schema], kind: Kind, choices: list[Choice]) -> No
     section["propertyNames"] = {"pattern": NAME_PATTERN}
     for choice in choices:
         if choice.kind == kind.name and ":" not in choice.use:
-            section["properties"][choice.use] = {**_ref(kind.name), "if": _unsaid(), "then": _ref(_key(choice))}
+            section["properties"][choice.use] = {**_ref(kind.name), "if": _without_use(), "then": _ref(_key(choice))}
 
 
 def _section(sections: dict[str, Schema], keys: tuple[str, ...]) -> Schema:
-    """The mapping at `keys`, made when it is not there yet."""
+    """The schema of the mapping at `keys`, added when there is none yet."""
     inner = sections.setdefault(keys[0], _mapping())
     for key in keys[1:]:
         inner = inner["properties"].setdefault(key, _mapping())
@@ -237,11 +256,12 @@ def _mapping() -> Schema:
 
 
 def _requirements(choices: list[Choice]) -> Schema:
-    """What a recipe that extends nothing must have."""
+    """The keys that a recipe must have when it extends nothing."""
     top: Schema = {"properties": {}, "required": []}
     for kind in KINDS.values():
         if kind.many:
-            _require_entries(top, kind, [choice.use for choice in choices if choice.kind == kind.name])
+            names = [choice.use for choice in choices if choice.kind == kind.name]
+            _require_entries(top, kind, names)
         elif kind.section and kind.default is None:
             _require_slot(top, kind)
     return top
@@ -256,8 +276,8 @@ def _require_slot(top: Schema, kind: Kind) -> None:
     schema["required"] = [USE]
 
 
-def _require_entries(top: Schema, kind: Kind, known: Mapping[str, Any] | list[str]) -> None:
-    """Entries of other names than the known components' must say `use`; a section without a default must be there."""
+def _require_entries(top: Schema, kind: Kind, known: Sequence[str]) -> None:
+    """Require `use` in entries that no known component is named like, and the section if it has no default."""
     section = kind.section[0]
     entries: Schema = {"properties": dict.fromkeys(known, True), "additionalProperties": {"required": [USE]}}
     if section not in SECTION_DEFAULTS:

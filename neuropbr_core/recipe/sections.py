@@ -1,6 +1,6 @@
 """The sections of a recipe that the core itself reads, and the recipe they make up.
 
-These dataclasses are the source of the JSON Schema: types, ranges, defaults and descriptions stand here only.
+These dataclasses are the source of the JSON Schema: types, ranges, defaults and descriptions are written here only.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from neuropbr_core.registry import Chosen
+from neuropbr_core.registry.chosen import Chosen
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]

@@ -10,11 +10,10 @@ import msgspec
 from neuropbr_core.errors import PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.plugin import Needs
-from neuropbr_core.registry.blocking import VARIABLE, Block, requested
 from neuropbr_core.registry.chosen import Chosen
-from neuropbr_core.registry.conformance import DefectError
-from neuropbr_core.registry.entries import Entry, normalized, scan
-from neuropbr_core.registry.loading import Component, load
+from neuropbr_core.registry.component import Component, DefectError, load
+from neuropbr_core.registry.installed import BLOCK_VARIABLE, Block, Entry, normalized, requested_blocks, scan
+from neuropbr_core.suggestions import did_you_mean
 
 
 class Registry:
@@ -29,7 +28,7 @@ class Registry:
     """
 
     def __init__(self, block: Iterable[str] = ()) -> None:
-        self._blocks = requested(block)
+        self._blocks = requested_blocks(block)
         self._loaded: dict[Entry, Component] = {}
 
     @cached_property
@@ -47,17 +46,30 @@ class Registry:
         """
         if kind is None:
             return self._all
-        _check_kind(kind)
+        if kind not in KINDS:
+            kinds = list(KINDS)
+            near = did_you_mean(kind, kinds)
+            raise PluginNotFound(f"there is no kind {kind!r} of component.{near} Kinds: {', '.join(kinds)}")
         return tuple(entry for entry in self._all if entry.kind == kind)
 
     def names(self, kind: str) -> list[str]:
         """What a recipe may write for a kind: names, and `distribution:name` where a bare name is ambiguous."""
-        usable = [entry for entry in self.entries(kind) if not self.blocked_by(entry)]
-        return sorted(entry.qualified if self.rivals(entry) else entry.name for entry in usable)
+        names = []
+        for entry in self.entries(kind):
+            if self.blocked_by(entry):
+                continue
+            if self.rivals(entry):
+                names.append(entry.qualified)
+            else:
+                names.append(entry.name)
+        return sorted(names)
 
     def blocked_by(self, entry: Entry) -> Block | None:
         """The block that keeps a component out, if any."""
-        return next((block for block in self._blocks if block.matches(entry)), None)
+        for block in self._blocks:
+            if block.matches(entry):
+                return block
+        return None
 
     def idle_blocks(self) -> tuple[Block, ...]:
         """Blocks that match no component: a misspelt name, most likely."""
@@ -65,16 +77,15 @@ class Registry:
 
     def rivals(self, entry: Entry) -> tuple[Entry, ...]:
         """Components of other distributions with the same kind and name that are not blocked."""
-        return tuple(
-            other
-            for other in self._all
-            if (other.kind, other.name) == (entry.kind, entry.name)
-            and other.distribution != entry.distribution
-            and not self.blocked_by(other)
-        )
+        rivals = []
+        for other in self._all:
+            same_name = (other.kind, other.name) == (entry.kind, entry.name)
+            if same_name and other.distribution != entry.distribution and not self.blocked_by(other):
+                rivals.append(other)
+        return tuple(rivals)
 
     def find(self, kind: str, use: str) -> Entry:
-        """Say which component a name means; imports nothing.
+        """Find the component that a name means; import nothing.
 
         Args:
             kind: Kind of component.
@@ -86,16 +97,16 @@ class Registry:
             PluginBlocked: It is blocked.
         """
         distribution, _, name = use.rpartition(":")
-        offers = [
-            entry
-            for entry in self.entries(kind)
-            if entry.name == name and normalized(distribution) in ("", entry.distribution)
-        ]
+        offers = []
+        for entry in self.entries(kind):
+            if entry.name == name and normalized(distribution) in ("", entry.distribution):
+                offers.append(entry)
         usable = [entry for entry in offers if not self.blocked_by(entry)]
         if not offers:
             raise PluginNotFound(self._not_found(kind, use))
         if not usable:
-            raise PluginBlocked(self._blocked(offers))
+            reasons = "; ".join(f"{entry} is blocked by {self.blocked_by(entry)}" for entry in offers)
+            raise PluginBlocked(f"{reasons}. Remove the block, or use another component")
         if len(usable) > 1:
             raise PluginCollision(_collision(usable))
         return usable[0]
@@ -111,7 +122,7 @@ class Registry:
             return self._load(entry).options
 
     def needs(self, kind: str, use: str, options: Any) -> Needs:
-        """Say what a component with these options must be given beside what all of its kind are.
+        """What a component with these options must be given, beyond what every component of its kind receives.
 
         Raises:
             PluginError: As `options`.
@@ -135,7 +146,7 @@ class Registry:
         Raises:
             PluginError: As `find`; or `PluginBroken` when the component does not load, does not build, or what it
                 builds breaks the contract.
-            NeuroPBRError: The component refuses for a reason of the user's.
+            NeuroPBRError: The component refuses for a reason that the user can mend.
             TypeError: `options` or `context` are not what the component takes.
         """
         entry = self.find(kind, use)
@@ -157,6 +168,7 @@ class Registry:
             msgspec.ValidationError: Plain options do not fit the component.
         """
         cls = self.options(kind, use)
+        # An instance of the component's own dataclass is taken as it is; plain data are checked.
         if not isinstance(options, cls):
             options = msgspec.convert(options or {}, cls)
         if entry is None:
@@ -178,22 +190,18 @@ class Registry:
 
     def _not_found(self, kind: str, use: str) -> str:
         distribution, _, name = use.rpartition(":")
-        known = [entry.qualified for entry in self.entries(kind)] if distribution else self.names(kind)
-        elsewhere = [
-            f"{entry.kind}/{entry.qualified}"
-            for entry in self._all
-            if entry.name == name and not self.blocked_by(entry)
-        ]
-        return (
-            f"no installed distribution offers {kind}/{use}.{_did_you_mean(use, known)} "
-            + (f"There is {', '.join(elsewhere)}. " if elsewhere else "")
-            + f"Known: {', '.join(self.names(kind)) or 'none'} (`neuropbr list-plugins --kind {kind}`)"
-        )
-
-    def _blocked(self, offers: list[Entry]) -> str:
-        return "; ".join(f"{entry} is blocked by {self.blocked_by(entry)}" for entry in offers) + (
-            ". Remove the block, or use another component"
-        )
+        known = self.names(kind)
+        candidates = known
+        if distribution:
+            candidates = [entry.qualified for entry in self.entries(kind)]
+        message = f"no installed distribution offers {kind}/{use}.{did_you_mean(use, candidates)} "
+        elsewhere = []
+        for entry in self._all:
+            if entry.name == name and not self.blocked_by(entry):
+                elsewhere.append(f"{entry.kind}/{entry.qualified}")
+        if elsewhere:
+            message += f"There is {', '.join(elsewhere)}. "
+        return message + f"Known: {', '.join(known) or 'none'} (`neuropbr list-plugins --kind {kind}`)"
 
 
 _default: Registry | None = None
@@ -208,23 +216,9 @@ def default_registry() -> Registry:
 
 
 def set_default_registry(registry: Registry | None) -> None:
-    """Replace the registry of this process; None has a new one made on next use."""
+    """Replace the registry of this process; None makes the next use create a new one."""
     global _default  # noqa: PLW0603
     _default = registry
-
-
-def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise PluginNotFound(
-            f"there is no kind {kind!r} of component.{_did_you_mean(kind, list(KINDS))} Kinds: {', '.join(KINDS)}"
-        )
-
-
-def _did_you_mean(found: str, known: list[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(found, known, 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _collision(entries: list[Entry]) -> str:
@@ -233,7 +227,7 @@ def _collision(entries: list[Entry]) -> str:
     first = entries[0]
     return (
         f"{first.kind}/{first.name} is offered by {offered}. Write {ways} in the recipe, or block one, "
-        f"as with `--block {first.qualified}` or in {VARIABLE}"
+        f"as with `--block {first.qualified}` or in {BLOCK_VARIABLE}"
     )
 
 
@@ -246,6 +240,6 @@ def _blaming(entry: Entry) -> Iterator[None]:
         raise PluginBroken(
             f"{entry} is broken: {error}. It is the entry point `{entry.name} = {entry.value}` in group "
             f"{entry.group}. Upgrade or uninstall {entry.distribution}, or block the component with `--block "
-            f"{entry.qualified}` or in {VARIABLE}; `neuropbr plugin show {entry.kind}/{entry.qualified}` shows what it "
-            f"declares"
+            f"{entry.qualified}` or in {BLOCK_VARIABLE}; `neuropbr plugin show {entry.kind}/{entry.qualified}` shows "
+            f"what it declares"
         ) from error

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from neuropbr_core.plugin import Needs
-from neuropbr_core.registry.entries import provenance
 
 if TYPE_CHECKING:
     from neuropbr_core.registry.catalog import Registry
@@ -56,4 +55,4 @@ class Chosen:
     @property
     def provenance(self) -> dict[str, str]:
         """Kind, name, distribution and version, as plain data for the records of a run."""
-        return provenance(self.registry.find(self.kind, self.use))
+        return self.registry.find(self.kind, self.use).provenance

@@ -13,9 +13,9 @@ from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.model.weights import read_spec
+from neuropbr_core.recipe import teachers_recipe
 from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.sections import Recipe, Teacher
-from neuropbr_core.recipe.teaching import teachers_recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import PROVENANCE, RECIPE, RunFolder
 from neuropbr_core.runs.preflight import check_networks

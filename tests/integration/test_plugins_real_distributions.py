@@ -16,7 +16,6 @@ import pytest
 
 from neuropbr_core.errors import PluginBlocked, PluginBroken, PluginCollision
 from neuropbr_core.registry import Registry
-from neuropbr_core.registry.entries import provenance
 
 OPTIONS = """
     from dataclasses import dataclass
@@ -215,7 +214,7 @@ def test_a_good_one_trains_beside_broken_ones(path: Path) -> None:
 
 
 def test_provenance_of_a_good_one(path: Path) -> None:
-    assert provenance(Registry().find("encoder", "good")) == {
+    assert Registry().find("encoder", "good").provenance == {
         "kind": "encoder",
         "name": "good",
         "distribution": "nbr-good",

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import summary as summaries
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.observers.tensorboard.event_file import EventFile
-from neuropbr_core.recipe.text import dump
+from neuropbr_core.recipe.yaml_tree import dump
 
 FOLDER = "tensorboard"
 

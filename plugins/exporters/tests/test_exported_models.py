@@ -23,7 +23,7 @@ from neuropbr_core.inference import load_generator
 from neuropbr_core.inference.verification import RealViews, real_views
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.model import ModelSpec
-from neuropbr_core.recipe.entries import load_entries
+from neuropbr_core.recipe import load_entries
 
 TARGETS = {
     "coreml": ("coreml",),

@@ -183,9 +183,9 @@ class TestShow:
             Width doubles at each level.
 
             Options
-              NAME   TYPE           RANGE        DEFAULT  DESCRIPTION
-              width  whole number   >= 1, <= 64  4        Channels of the first level.
-              norm   batch or none  -            batch    -
+              NAME   TYPE         RANGE         DEFAULT  DESCRIPTION
+              width  an integer   from 1 to 64  4        Channels of the first level.
+              norm   batch, none  -             batch    -
             """)
 
     def test_entry_keys_of_a_loss(self):
@@ -209,8 +209,8 @@ class TestShow:
         assert shown["entry_keys"] == []
         assert shown["options"][0] == {
             "name": "width",
-            "type": "whole number",
-            "range": ">= 1, <= 64",
+            "type": "an integer",
+            "range": "from 1 to 64",
             "required": False,
             "default": 4,
             "description": "Channels of the first level.",
@@ -274,17 +274,17 @@ class TestOptionRows:
         ("name", "type_", "range_", "default"),
         [
             ("flag", "true or false", "", False),
-            ("size", "whole number or null", ">= 8, a multiple of 8", None),
-            ("pair", "list of 2: number, number", "<= 1", (0.0, 1.0)),
-            ("names", "list of text", "at most 4 items, at least 1 characters", ()),
-            ("table", "mapping to whole number", "", {"a": 1}),
-            ("inner", "group of keys", "", {"depth": 7, "rate": 0.5}),
-            ("inner.depth", "whole number", ">= 1", 7),
-            ("maybe", "group of keys or null", "", None),
-            ("maybe.depth", "whole number", ">= 1", 2),
-            ("several", "list of group of keys", "", ()),
-            ("several[].rate", "number", "> 0, < 1", 0.5),
-            ("anything", "anything", "", None),
+            ("size", "an integer or null", "at least 8 and a multiple of 8", None),
+            ("pair", "a list of 2 values, each a number", "at most 1", (0.0, 1.0)),
+            ("names", "a list of values, each text", "at most 4 values, at least 1 characters", ()),
+            ("table", "a mapping, each value an integer", "", {"a": 1}),
+            ("inner", "a mapping", "", {"depth": 7, "rate": 0.5}),
+            ("inner.depth", "an integer", "at least 1", 7),
+            ("maybe", "a mapping or null", "", None),
+            ("maybe.depth", "an integer", "at least 1", 2),
+            ("several", "a list of values, each a mapping", "", ()),
+            ("several[].rate", "a number", "above 0 and below 1", 0.5),
+            ("anything", "any value", "", None),
         ],
     )
     def test_types_ranges_and_defaults(self, name, type_, range_, default):

@@ -234,7 +234,7 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
     assert problems(load, text, "losses.l2={}", "data.augment=on") == [
         "--set:1:1 losses.l2: no loss `l2` (from `--set losses.l2={}`)",
         '--set:2:1 data.augment: found "on"; allowed: true or false; write `true` (from `--set data.augment=on`)',
-        "r.yaml:1:24 data.image_size: is given twice, first in line 1; keep one",
+        "r.yaml:1:24 data.image_size: appears more than once, first in line 1; keep one",
         "r.yaml:1:51 data.crop_size: found 8; allowed: an integer from 16 to 8192 or null",
         (
             "r.yaml:2:1 modle: unknown key; allowed: extends, name, description, data, model, teacher, losses, "
@@ -527,7 +527,7 @@ def test_no_kind_is_named_by_the_recipe_code(load: Load, monkeypatch: pytest.Mon
     row = replace(KINDS["exporter"], name="packager")
     kinds = {name: kind for name, kind in KINDS.items() if name != "exporter"}
     monkeypatch.setitem(OPTIONS, ("packager", "zip"), Nothing)
-    for module in ("slots", "merge", "schema", "check", "loading"):
+    for module in ("merge", "schema", "check", "loading"):
         monkeypatch.setattr(f"neuropbr_core.recipe.{module}.KINDS", {**kinds, "packager": row})
     export = load(GOOD + "export: {zip: {}}\n").recipe.export
     assert export["zip"].kind == "packager"

@@ -8,9 +8,8 @@ import pytest
 
 from neuropbr_core.errors import RecipeError
 from neuropbr_core.kinds import Kind
-from neuropbr_core.recipe.merge import read_tree
-from neuropbr_core.recipe.node import Node
-from neuropbr_core.recipe.overrides import Override
+from neuropbr_core.recipe.merge import Override, read_tree
+from neuropbr_core.recipe.yaml_tree import Node
 
 
 def qualify(kind: Kind, use: str) -> str:
@@ -168,7 +167,10 @@ def test_an_override_keeps_the_words_of_its_flag_also_when_pickled(folder: Path)
         ("training..epochs=1", "--set:1:1: write KEY=VALUE"),
         ("=1", "--set:1:1: write KEY=VALUE"),
         ("a.b=[1", "--set:1:7 a.b: is not YAML: expected ',' or ']', but got '<stream end>' (from `--set a.b=[1`)"),
-        ("extends=other.yaml", "--set:1:1 extends: can only stand in a recipe file (from `--set extends=other.yaml`)"),
+        (
+            "extends=other.yaml",
+            "--set:1:1 extends: can only be written in a recipe file (from `--set extends=other.yaml`)",
+        ),
     ],
 )
 def test_overrides_of_another_form_are_refused(folder: Path, text: str, message: str) -> None:

@@ -9,9 +9,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from neuropbr_core.kinds import KINDS
-from neuropbr_core.recipe.installed import editor_schema
+from neuropbr_core.recipe.reference import editor_schema
 from neuropbr_core.recipe.schema import Schema, compose, section_order
-from neuropbr_core.recipe.source import parse
+from neuropbr_core.recipe.yaml_tree import parse
 from neuropbr_core.registry import Registry
 from neuropbr_core.shipped import recipe_names, resolve
 

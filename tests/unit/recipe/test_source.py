@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from neuropbr_core.errors import RecipeError
-from neuropbr_core.recipe.node import Place
-from neuropbr_core.recipe.source import parse, plain_scalar, read_file
+from neuropbr_core.recipe.yaml_tree import Place, parse, plain_scalar, read_file
 
 
 @pytest.mark.parametrize(
@@ -79,7 +78,9 @@ def test_aliases_repeat_values() -> None:
 
 def test_a_key_given_twice_is_a_problem_and_the_first_one_counts() -> None:
     root, problems = parse("a:\n  b: 1\n  b: 2\n", "r.yaml")
-    assert [str(problem) for problem in problems] == ["r.yaml:3:3 a.b: is given twice, first in line 2; keep one"]
+    assert [str(problem) for problem in problems] == [
+        "r.yaml:3:3 a.b: appears more than once, first in line 2; keep one"
+    ]
     assert root.plain() == {"a": {"b": 1}}
 
 

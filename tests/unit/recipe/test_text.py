@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from neuropbr_core.recipe.compare import differences
-from neuropbr_core.recipe.source import parse
-from neuropbr_core.recipe.text import dump, scalar
+from neuropbr_core.recipe.yaml_tree import dump, parse, scalar
 
 VALUES: list[Any] = [
     *("", " ", "a b", "yes", "No", "null", "~", "true", "1e-4", "0o17", "12", ".inf", "-", "- a", "a: b", "a #b", "#"),

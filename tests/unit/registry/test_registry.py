@@ -10,7 +10,6 @@ import pytest
 from neuropbr_core.errors import ModelError, PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.plugin import Needs
 from neuropbr_core.registry import Entry, Registry, default_registry, set_default_registry
-from neuropbr_core.registry.entries import provenance
 
 ENCODERS = "neuropbr.encoders"
 FUSION = "neuropbr.fusion"
@@ -116,7 +115,7 @@ class TestEntries:
 
     def test_provenance(self, declare):
         declare("acme", ENCODERS, "tiny = nbr_tiny")
-        assert provenance(Registry().find("encoder", "tiny")) == {
+        assert Registry().find("encoder", "tiny").provenance == {
             "kind": "encoder",
             "name": "tiny",
             "distribution": "acme",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neuropbr_core.registry import Registry
-from neuropbr_core.registry.source import locate, read_thin_module
+from neuropbr_core.registry.installed import locate, read_thin_module
 
 
 @pytest.fixture

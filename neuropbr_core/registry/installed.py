@@ -1,0 +1,292 @@
+"""What is installed: the components that the metadata of distributions declares. Nothing is imported.
+
+Docstrings and API versions are read from the source files of thin modules. `importlib.util.find_spec` would import
+their parent packages; the search of this file does not.
+"""
+
+import ast
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from neuropbr_core.kinds import KINDS
+
+BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
+"""Environment variable with names of components to block, separated by commas."""
+
+
+@dataclass(frozen=True)
+class ThinModule:
+    """What the source of a thin module states.
+
+    Attributes:
+        path: The source file.
+        docstring: The module's docstring, indentation cleaned.
+        api: The literal assigned to `NEUROPBR_API`; None when there is none.
+    """
+
+    path: Path
+    docstring: str | None
+    api: object
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One component that an installed distribution declares.
+
+    Attributes:
+        kind: Kind of component, a key of `KINDS`.
+        name: Entry point's name: what recipes write.
+        distribution: Name of the distribution, normalised.
+        version: Version of the distribution.
+        group: Entry-point group.
+        value: Entry point's value: the thin module, as in `acme_convnext`.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    group: str
+    value: str
+
+    @property
+    def qualified(self) -> str:
+        """The name that stays unique when another distribution offers the same one: `distribution:name`."""
+        return f"{self.distribution}:{self.name}"
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the thin module."""
+        # The value of an entry point may go on with `:attribute` and ` [extra]`.
+        return re.split(r"[:\[\s]", self.value, maxsplit=1)[0]
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What a run records about a component that it used, as plain data."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "distribution": self.distribution,
+            "version": self.version,
+            "entry_point": self.value,
+        }
+
+    def thin_module(self) -> ThinModule | None:
+        """What the thin module's source states; None when there is no source or it does not parse."""
+        return read_thin_module(self.module)
+
+    def docstring(self) -> str | None:
+        """Docstring of the thin module, read from its source; None when there is no source or no docstring."""
+        thin = self.thin_module()
+        if thin is None:
+            return None
+        return thin.docstring
+
+    def summary(self) -> str | None:
+        """First line of the thin module's docstring, read without importing anything."""
+        lines = (self.docstring() or "").strip().splitlines()
+        if not lines:
+            return None
+        return lines[0].strip()
+
+    def __str__(self) -> str:
+        """How messages name it."""
+        return f"{self.kind}/{self.name} of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A request to keep components out by name, before anything is imported.
+
+    Attributes:
+        text: `name`, `kind/name`, `distribution:name` or `kind/distribution:name`, as the user wrote it; compared
+            after normalisation (case, `-`, `_` and `.` do not matter).
+        origin: Where the user wrote it, for messages.
+    """
+
+    text: str
+    origin: str
+
+    def matches(self, entry: Entry) -> bool:
+        """Whether the block keeps `entry` out."""
+        kind, _, rest = self.text.rpartition("/")
+        distribution, _, name = rest.rpartition(":")
+        return (
+            normalized(name) == normalized(entry.name)
+            and normalized(kind) in ("", entry.kind)
+            and normalized(distribution) in ("", entry.distribution)
+        )
+
+    def __str__(self) -> str:
+        """How messages name it."""
+        return f"{self.text!r} in {self.origin}"
+
+
+def requested_blocks(block: Iterable[str]) -> tuple[Block, ...]:
+    """Join the blocks of the command line (or caller) and of the environment.
+
+    Args:
+        block: Names to block beside those in `NEUROPBR_BLOCK_PLUGINS`; each may hold several, separated by commas.
+    """
+    requests = [(text, "--block") for text in block]
+    requests.append((os.environ.get(BLOCK_VARIABLE, ""), BLOCK_VARIABLE))
+    blocks = []
+    for text, origin in requests:
+        for name in text.split(","):
+            if name.strip():
+                blocks.append(Block(name.strip(), origin))
+    return tuple(blocks)
+
+
+def normalized(name: str) -> str:
+    """Normalise a distribution's name.
+
+    Source: the name normalisation of PEP 503.
+    """
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def scan() -> tuple[Entry, ...]:
+    """Read the components that the distributions on `sys.path` declare.
+
+    A distribution that is on the path twice counts once, as the copy that an import would take. One with damaged
+    metadata is passed over.
+
+    Returns:
+        The entries, sorted by kind, name and distribution.
+    """
+    names = set()
+    for distribution in metadata.distributions():
+        name = _name_of_provider(distribution)
+        if name:
+            names.add(name)
+    entries: set[Entry] = set()
+    for name in names:
+        entries.update(_entries_of(name))
+    return tuple(sorted(entries))
+
+
+_KIND_OF_GROUP = {kind.group: kind.name for kind in KINDS.values()}
+
+
+def _name_of_provider(distribution: metadata.Distribution) -> str | None:
+    """Name of a distribution that declares components, None for any other."""
+    try:
+        text = distribution.read_text("entry_points.txt") or ""
+        # The name comes second because it parses all metadata, which is slow.
+        if any(group in text for group in _KIND_OF_GROUP):
+            return str(distribution.metadata["Name"])
+    except Exception:  # noqa: S110 - somebody else's damaged metadata must not break a listing
+        pass
+    return None
+
+
+def _entries_of(name: str) -> Iterator[Entry]:
+    """Entries of the first distribution of that name on the path: a later copy is shadowed."""
+    try:
+        distribution = metadata.distribution(name)
+        version = str(distribution.version)
+        points = tuple(distribution.entry_points)
+    except Exception:
+        return
+    for point in points:
+        kind = _KIND_OF_GROUP.get(point.group)
+        if kind:
+            yield Entry(kind, point.name, normalized(name), version, point.group, point.value)
+
+
+def read_thin_module(module: str) -> ThinModule | None:
+    """Parse a module's source without importing it or its parents.
+
+    Args:
+        module: Dotted name.
+
+    Returns:
+        What it states, or None when no source exists or it does not parse.
+    """
+    path = locate(module)
+    if path is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    return ThinModule(path, ast.get_docstring(tree), _api_literal(tree))
+
+
+def locate(module: str) -> Path | None:
+    """Find a module's source file on `sys.path`, or through the import finders of editable installs.
+
+    Args:
+        module: Dotted name.
+    """
+    first, *rest = module.split(".")
+    path = _descend([Path(folder) for folder in sys.path], [first, *rest])
+    if path is not None:
+        return path
+    source, folders = _ask_finders(first)
+    if not rest:
+        return source
+    return _descend(folders, rest)
+
+
+def _descend(folders: Iterable[Path], parts: list[str]) -> Path | None:
+    """Follow a dotted name down from `folders`."""
+    source: Path | None = None
+    for part in parts:
+        source, folders = _step(folders, part)
+    return source
+
+
+def _step(folders: Iterable[Path], part: str) -> tuple[Path | None, list[Path]]:
+    """Source file of one part of a dotted name, and the folders that hold its children.
+
+    A package or module wins over namespace portions, which lack a source file but add up.
+    """
+    portions: list[Path] = []
+    for folder in folders:
+        package = folder / part
+        if (source := package / "__init__.py").is_file():
+            return source, [package]
+        if (source := folder / f"{part}.py").is_file():
+            return source, []
+        if package.is_dir():
+            portions.append(package)
+    return None, portions
+
+
+def _ask_finders(name: str) -> tuple[Path | None, list[Path]]:
+    """Source file and folders of a top-level module that only an import finder knows."""
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, None)
+        except Exception:  # noqa: S112 - a finder of somebody else's must not break a listing
+            continue
+        if spec is None:
+            continue
+        source = None
+        if spec.has_location and spec.origin:
+            source = Path(spec.origin)
+        return source, [Path(folder) for folder in spec.submodule_search_locations or ()]
+    return None, []
+
+
+def _api_literal(tree: ast.Module) -> object:
+    for statement in tree.body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id="NEUROPBR_API")], value=ast.Constant(value=value))
+                | ast.AnnAssign(target=ast.Name(id="NEUROPBR_API"), value=ast.Constant(value=value))
+            ):
+                return value
+            case _:
+                pass
+    return None
