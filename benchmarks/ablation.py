@@ -21,7 +21,8 @@ from neuropbr_core.evaluation.baselines import ALWAYS_DIELECTRIC, BEST_CONSTANT,
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, load_record
 from neuropbr_core.files import write_text
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.runs.run import SUMMARY, run
+from neuropbr_core.runs.folder import SUMMARY
+from neuropbr_core.runs.run import run
 
 ROWS: dict[str, tuple[str, ...]] = {
     "the recipe": (),

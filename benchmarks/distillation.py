@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord
-from neuropbr_core.inference.evaluate import evaluate_run
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.folder import PROVENANCE, RunFolder, recorded_split
+from neuropbr_core.runs.evaluate import evaluate_run
+from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.run import run
-from neuropbr_core.runs.student import plan_teacher
-from neuropbr_core.training.checkpoints.state import Progress
-from neuropbr_core.training.checkpoints.store import LATEST
+from neuropbr_core.runs.teacher import plan_teacher
+from neuropbr_core.training.provenance import recorded_split
 
 ERRORS = (
     ("albedo", "mae"),
@@ -38,7 +37,7 @@ Errors = dict[str, float]
 def trained(recipe: Recipe, name: str) -> Path:
     """The folder of a run: finished before, continued, or made now."""
     folder = RunFolder(Path(recipe.training.runs_dir) / name)
-    if folder.checkpoints.pointed(LATEST) != Progress(epoch=recipe.training.epochs).name:
+    if not folder.is_trained(recipe.training.epochs):
         started = bool(folder.checkpoints.names())
         run(recipe, run_name=name, resume=started, overwrite=not started and folder.path.exists())
     return folder.path
@@ -71,7 +70,7 @@ def measure(recipe: str, overrides: Sequence[str], seeds: Sequence[int]) -> dict
         taught = load_recipe(recipe, settings)
         folder = trained(taught, f"taught-{seed}")
         taught_errors.append(errors(folder))
-        held_back = recorded_split(folder / PROVENANCE)["val"]
+        held_back = recorded_split(RunFolder(folder).provenance)["val"]
         alone_errors.append(errors(trained(alone(recipe, settings, held_back), f"alone-{seed}")))
     plan = plan_teacher(load_recipe(recipe, overrides))
     teacher = {} if plan is None else errors(plan.place)

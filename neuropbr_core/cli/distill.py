@@ -41,10 +41,10 @@ def shards(  # noqa: PLR0913 - options of a command
     A run of a student does the same for what is missing. --set changes the recipe of the teacher's run: `--set
     data.render_curriculum=2` predicts from dirty captures. Materials that were held back from the teacher are left out.
     """
-    from neuropbr_core.training.distillation.predict_logits import make_shards_of_run
+    from neuropbr_core.runs.teacher import predict_logits_of_run
 
     overrides = collect_overrides(set_values=set_values, data=data, device=device)
-    report = make_shards_of_run(
+    report = predict_logits_of_run(
         teacher,
         out,
         checkpoint=checkpoint,
@@ -53,6 +53,9 @@ def shards(  # noqa: PLR0913 - options of a command
         shard_size=shard_size,
         resume=resume,
     )
-    kept = f"; kept {report.kept}" if report.kept else ""
-    left = f"; {report.left} are left to other processes" if report.left else ""
-    result(f"Predicted {report.predicted} samples into {report.folder}{kept}{left}")
+    text = f"Predicted {report.predicted} samples into {report.folder}"
+    if report.kept:
+        text += f"; kept {report.kept}"
+    if report.left:
+        text += f"; {report.left} are left to other processes"
+    result(text)

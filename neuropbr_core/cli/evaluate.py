@@ -41,19 +41,23 @@ def evaluate(  # noqa: PLR0913
     from typing import cast
 
     from neuropbr_core.devices import choose_device
-    from neuropbr_core.inference.evaluate import Curriculum, describe, evaluate_run
+    from neuropbr_core.evaluation.results import describe
+    from neuropbr_core.runs.evaluate import Curriculum, evaluate_run
 
-    found = evaluate_run(
+    chosen: object = curriculum
+    if curriculum is not None and curriculum.isdigit():
+        chosen = int(curriculum)
+    evaluation = evaluate_run(
         Path(run_folder),
         checkpoint=checkpoint,
         data=data,
-        curriculum=cast("Curriculum | None", int(curriculum) if curriculum and curriculum.isdigit() else curriculum),
+        curriculum=cast("Curriculum | None", chosen),
         output=output,
         worst=worst,
         device=choose_device(device),
     )
     if as_json:
-        result(json.dumps(found.record.to_dict(), indent=2, allow_nan=False))
+        result(json.dumps(evaluation.record.to_dict(), indent=2, allow_nan=False))
         return
-    result(describe(found.record, found.trained_on))
-    result(f"Results: {found.folder}")
+    result(describe(evaluation.record, evaluation.trained_on))
+    result(f"Results: {evaluation.folder}")

@@ -1,7 +1,6 @@
 """`neuropbr export`: a run's model for deployment targets."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ import click
 from neuropbr_core.cli.output import command
 
 if TYPE_CHECKING:
-    from neuropbr_core.exporting import Exported
     from neuropbr_core.registry import Chosen
     from neuropbr_core.runs.folder import RunFolder
 
@@ -49,33 +47,24 @@ def export(  # noqa: PLR0913 - one parameter an option
     stands in NAME.verify.json beside it. `neuropbr list-plugins --kind exporter --check` lists the targets,
     `neuropbr plugin show exporter/NAME` their options.
     """
-    from neuropbr_core.exporting import create_exporter, export_each, export_subject, make_subject, origin
-    from neuropbr_core.inference import load_generator
+    from neuropbr_core.exporting import Signature
     from neuropbr_core.inference.verification import real_views
+    from neuropbr_core.model.weights import read_spec
+    from neuropbr_core.runs.context import Context
+    from neuropbr_core.runs.export import Export
     from neuropbr_core.runs.folder import RunFolder
+    from neuropbr_core.training.checkpoints.store import find_checkpoint
 
-    run = RunFolder.around(Path(run_folder))
-    folder = Path(out) if out else _exports(run, run_folder)
-    parts = _entries(run, targets.split(","), _words(options, resolution))
-    exporters = {name: create_exporter(part) for name, part in parts.items()}
-    loaded = load_generator(run_folder, checkpoint)
-    source = origin(run.name if run else "", run.recipe_name() if run else "", loaded.checkpoint)
-    subjects = {
-        name: make_subject(loaded.generator, loaded.spec, part.entry, f"export.{name}") for name, part in parts.items()
-    }
-    real = real_views(input_folder, cameras, loaded.signature)
-
-    def one(name: str) -> "Exported":
-        subject, views = subjects[name], real.prepare(subjects[name].signature)
-        return export_subject(subject, parts[name], exporters[name], folder, origin=source, views=views)
-
-    export_each({name: partial(one, name) for name in parts})
-
-
-def _exports(run: "RunFolder | None", given: str) -> Path:
-    if run is None:
-        raise click.UsageError(f"{given} is in no run's folder; say where the files shall be with --out DIR")
-    return run.exports
+    source = Path(run_folder)
+    run = RunFolder.around(source)
+    if out is None and run is None:
+        raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --out DIR")
+    folder = Path(out) if out else run.exports  # type: ignore[union-attr]
+    entries = _entries(run, targets.split(","), _words(options, resolution))
+    place = find_checkpoint(source, checkpoint)
+    signature = Signature.of(read_spec(place))
+    stage = Export(place, run, entries, folder, views=lambda: real_views(input_folder, cameras, signature).prepare)
+    stage.export_all(Context())
 
 
 def _words(options: Sequence[str], resolution: str | None) -> list[tuple[str, str]]:
@@ -92,10 +81,14 @@ def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tupl
 
     names = [name.strip() for name in names]
     overrides = []
-    for text, said in words:
-        head = text.partition("=")[0].partition(".")[0].strip()
-        keys = [text] if head in names and "." in text.partition("=")[0] else [f"{name}.{text}" for name in names]
-        overrides += [Override(f"export.{key}", said) for key in keys]
+    for text, argument in words:
+        key = text.partition("=")[0]
+        entry = key.partition(".")[0].strip()
+        if "." in key and entry in names:
+            overrides.append(Override(f"export.{text}", argument))
+            continue
+        for name in names:  # an option without a name is one of each exporter
+            overrides.append(Override(f"export.{name}.{text}", argument))
     named = {name: f"--to {name}" for name in names}
     base = run.recipe_file if run else None
     return load_entries(KINDS["exporter"], named, overrides, base=base)

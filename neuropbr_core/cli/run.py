@@ -1,22 +1,16 @@
 """`neuropbr run`: do what a recipe says."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, override_options
-
-if TYPE_CHECKING:
-    from neuropbr_core.recipe import Recipe
 
 
 @command()
 @click.argument("recipe")
 @override_options
 @click.option("--run-name", metavar="NAME", help="Name of the run's folder; default: the recipe's name.")
-@click.option("--resume", is_flag=True, help="Continue the run from its newest sound checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue the run from its newest sound checkpoint; skip what is done.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing run of that name.")
 @click.option("--dry-run", is_flag=True, help="Say what is there and what would be made, and do nothing.")
 def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_run: bool, **overrides: object) -> None:
@@ -29,17 +23,14 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     checked = load_recipe(recipe, collect_overrides(**overrides))
-    if dry_run:
-        _say_plan(checked, run_name or checked.name, resume=resume, overwrite=overwrite)
+    # Imported when the recipe is known to be sound: these bring in PyTorch, which takes seconds.
+    from neuropbr_core.runs.plan import plan
+    from neuropbr_core.runs.run import run_path
+    from neuropbr_core.runs.stage import carry_out
+
+    planned = plan(checked, run_path(checked, run_name), resume=resume, overwrite=overwrite)
+    if not dry_run:
+        carry_out(planned)
         return
-    from neuropbr_core.runs.run import run as run_recipe
-
-    run_recipe(checked, run_name=run_name, resume=resume, overwrite=overwrite)
-
-
-def _say_plan(checked: "Recipe", name: str, *, resume: bool, overwrite: bool) -> None:
-    from neuropbr_core.runs.plan import plan_run
-
-    path = Path(checked.training.runs_dir) / name
-    for line in plan_run(checked, path, resume=resume, overwrite=overwrite):
+    for line in planned.lines():
         result(line)

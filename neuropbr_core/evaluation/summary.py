@@ -46,6 +46,7 @@ class EvaluationRecord:
         bumpier: Normal metrics over the bumpier half, of `model` and of the flat normal; empty without normals.
         per_material: The model's mean metrics of each material, as `<map>/<metric>`.
         per_sample: The model's metrics of each sample.
+        weights: SHA-256 of the weights that were scored, in hexadecimal; empty when they are not on disk.
     """
 
     samples: int
@@ -56,6 +57,7 @@ class EvaluationRecord:
     bumpier: dict[str, dict[str, float]]
     per_material: dict[str, dict[str, float]]
     per_sample: tuple[Row, ...]
+    weights: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; values that are not finite become None."""
@@ -86,6 +88,7 @@ def load_record(path: Path) -> EvaluationRecord:
             bumpier=_nested(plain["bumpier"]),
             per_material=_nested(plain["per_material"]),
             per_sample=rows,
+            weights=plain["weights"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

@@ -1,75 +1,89 @@
-"""What a run would do, in words: what is there already, what is made, and where."""
+"""From a recipe to the stages of its run, with the checks that can be made before anything is written."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from neuropbr_core.data.batches.teacher_logits import differences, read_logits
-from neuropbr_core.data.opening import captures_missing
-from neuropbr_core.errors import DataError
-from neuropbr_core.recipe.sections import Data, Recipe
-from neuropbr_core.runs.folder import check_resumable, find_run
-from neuropbr_core.runs.preflight import check_networks
-from neuropbr_core.runs.student import TeacherPlan, plan_teacher, shards_folder
-from neuropbr_core.training.checkpoints.store import find_checkpoint
-from neuropbr_core.training.distillation.teacher import open_teacher
+from neuropbr_core.errors import RunError
+from neuropbr_core.exporting import check_entries
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.runs.context import Context
+from neuropbr_core.runs.evaluate import Evaluate
+from neuropbr_core.runs.export import Export
+from neuropbr_core.runs.folder import RunFolder, check_start
+from neuropbr_core.runs.stage import Plan, Stage
+from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
+from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable
+from neuropbr_core.training.distillation.online import is_online
+from neuropbr_core.training.loop.networks import check_networks
 
 
-def plan_run(recipe: Recipe, path: Path, *, resume: bool, overwrite: bool) -> list[str]:
-    """Say what a run would do; does nothing.
+def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = False) -> Plan:
+    """Plan a run; reads files, and changes nothing.
 
     Args:
         recipe: The recipe.
         path: The run's folder.
-        resume: As for `training.run.run`.
-        overwrite: Likewise.
+        resume: Whether to continue the run that is there.
+        overwrite: Whether to replace the run that is there.
 
     Returns:
-        A line for each thing that is there or will be made, in the order of their making.
+        The stages in order: data, teacher, the teacher's predictions, training, evaluation, exports. Stages that only
+        prepare the training are left out where the run is trained.
 
     Raises:
         NeuroPBRError: What would stop the run before its first step, as far as that can be known.
     """
-    folder = find_run(path, resume=resume, overwrite=overwrite)
+    run = RunFolder(path)
+    check_start(run, resume=resume, overwrite=overwrite)
     if resume:
-        check_resumable(folder.recipe(), recipe)
-    teacher = plan_teacher(recipe)
-    check_networks(recipe, None if teacher is None else teacher.spec())
-    lines = list(_data(recipe.data))
-    if teacher is not None:
-        lines += _teacher(teacher, recipe)
-    epochs = f"{recipe.training.epochs} epochs"
-    how = "continued" if resume else "trained, in the place of the run that is there," if overwrite else "trained"
-    lines.append(f"run       {path}: {how} to the end of {epochs}")
-    return [*lines, *(f"export    {path / 'exports' / name}: {part.use}" for name, part in recipe.export.items())]
+        check_resumable(run.recipe(), recipe)
+    check_entries(recipe)
+    # Made before anything else, so that an exporter that cannot work here is known before a run trains for a day.
+    train = Train(recipe, run, resume=resume, overwrite=overwrite)
+    evaluate = Evaluate(run, recipe, after=train)
+    stages: list[Stage] = [train, evaluate]
+    if recipe.export:
+        stages.append(Export(path, run, recipe.export, run.exports, recipe=recipe, after=train))
+    if resume and all(stage.done() for stage in stages):
+        return Plan(recipe, run, resume, overwrite, stages)
+    preparation: list[Stage] = [RenderCaptures(recipe)]
+    if not train.done():
+        teacher = plan_teacher(recipe)
+        check_networks(recipe, None if teacher is None else teacher.spec())
+        if teacher is not None:
+            train.teacher = teacher
+            preparation.extend(_teacher_stages(recipe, teacher))
+    return Plan(recipe, run, resume, overwrite, [*preparation, *stages])
 
 
-def _data(data: Data) -> Iterator[str]:
-    missing = captures_missing(data)
-    for place in filter(None, (data.root, data.input_dir, data.output_dir)):
-        there = "is there" if Path(place).exists() else "is missing"
-        yield f"data      {place}: {f'{missing} captures are rendered' if missing else there}"
+def _teacher_stages(recipe: Recipe, teacher: TeacherPlan) -> list[Stage]:
+    """The stages that give a student its teacher."""
+    teacher_run = None
+    if teacher.recipe is not None and teacher.state != "there":
+        _check_processes(recipe, teacher)
+        folder = RunFolder(teacher.place)
+        # A run that was interrupted before its first checkpoint starts over.
+        resume = bool(folder.checkpoints.names())
+        teacher_run = plan(teacher.recipe, teacher.place, resume=resume, overwrite=not resume and not folder.is_free)
+    stages: list[Stage] = [TrainTeacher(teacher, teacher_run)]
+    if not is_online(recipe):
+        predict = PredictLogits(teacher, recipe)
+        predict.check()
+        stages.append(predict)
+    return stages
 
 
-def _teacher(plan: TeacherPlan, recipe: Recipe) -> Iterator[str]:
-    yield from (f"note      {note}" for note in plan.notes)
-    if plan.recipe is not None and plan.state != "there":
-        how = "is trained first" if plan.state == "missing" else "was interrupted and is continued first"
-        yield f"teacher   {plan.place}: {how}, {plan.recipe.training.epochs} epochs of {plan.section.recipe}"
-        if plan.section.mode == "shards":
-            shards = plan.section.shards or plan.place / f"shards-{recipe.data.output_size}"
-            yield f"shards    {shards}: the training samples are predicted"
-        return
-    checkpoint = find_checkpoint(plan.place)
-    yield f"teacher   {checkpoint}: is there"
-    if plan.section.mode == "shards":
-        yield _shards(checkpoint, recipe)
+def _check_processes(recipe: Recipe, teacher: TeacherPlan) -> None:
+    """Refuse to train a teacher and its student by one command of several processes.
 
+    Fabric starts the other processes with the same command, so they would have to find the teacher half trained.
 
-def _shards(checkpoint: Path, recipe: Recipe) -> str:
-    teacher = open_teacher(checkpoint)
-    folder = shards_folder(recipe, teacher)
-    shards = read_logits(folder)
-    if lines := differences(shards, teacher.mark, recipe.data.output_size, []):
-        raise DataError("\n".join(f"{folder}: {line}" for line in lines) + "\nremove the folder, or name another")
-    there = f"{len(shards.samples)} samples are there, others" if shards.samples else "the training samples"
-    return f"shards    {folder}: {there} are predicted"
+    Raises:
+        RunError: There are several.
+    """
+    for each in (recipe, teacher.recipe):
+        processes = 1 if each is None else Context(each.training).processes
+        if processes > 1:
+            raise RunError(
+                f"{teacher.place}: the teacher must be trained first, which {processes} processes of its student "
+                f"cannot do; train it with `neuropbr run {teacher.section.recipe}`, or start the student in one process"
+            )

@@ -28,6 +28,7 @@ def make_fabric(training: Training) -> Fabric:
     """
     device = choose_device(training.device)
     processes, nodes = _processes(training)
+    # All that can be known to fail is refused here: Fabric's own errors name no key of the recipe.
     _check(training, device, processes)
     return Fabric(
         accelerator=device.type,
@@ -45,16 +46,17 @@ def is_sharded(fabric: Fabric) -> bool:
 
 def synchronise_batch_norm(module: nn.Module) -> None:
     """Let batch norms that are trained take their statistics over all processes; frozen ones stay as they are."""
-    module.train()
+    module.train()  # a batch norm that is frozen stays in eval mode, which tells it from the others
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm) and child.training:
+                # One by one, because PyTorch's own conversion would take frozen ones too.
                 setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
 
 
 def _processes(training: Training) -> tuple[int, int]:
     """Processes on this machine, and machines: torchrun's, where it started this one, else the recipe's on one."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # which torchrun sets in every process that it starts
         return training.devices, 1
     processes, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
     if training.devices not in (1, processes):
@@ -87,6 +89,7 @@ def _strategy(training: Training, processes: int) -> Any:
         from lightning_fabric.strategies.fsdp import FSDPStrategy
         from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
+        # The state is gathered whole on saving (`sharded_state`), so checkpoints look alike for any strategy.
         policy = partial(size_based_auto_wrap_policy, min_num_params=_SHARD)
         return FSDPStrategy(auto_wrap_policy=policy, state_dict_type="full")
     return "ddp" if processes > 1 else "auto"

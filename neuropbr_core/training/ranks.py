@@ -29,6 +29,7 @@ def first(fabric: Fabric, work: Callable[[], T]) -> T:
     """
     if fabric.world_size == 1:
         return work()
+    # What failed in the first process is broadcast like a result: the others would wait for it forever.
     result: Any = None
     error: Exception | None = None
     if fabric.is_global_zero:
@@ -47,13 +48,16 @@ def first(fabric: Fabric, work: Callable[[], T]) -> T:
 
 def first_then_others(fabric: Fabric, work: Callable[[], T]) -> T:
     """Do something in the first process, and then, when it is sure to find its files, in the others."""
-    found: list[T] = []
-    first(fabric, lambda: found.append(work()))
-    return found[0] if found else work()
+    results: list[T] = []  # stays here: what `work` makes need not pickle, as the result of `first` must
+    first(fabric, lambda: results.append(work()))
+    if results:
+        return results[0]
+    return work()
 
 
 def blame(fabric: Fabric, error: BaseException) -> BaseException:
     """The error to report: another process's failure, when that is why talking to it failed here."""
+    # A lost connection is a bare RuntimeError; an error of our own classes, or of CUDA's, is this process's.
     if fabric.world_size == 1 or not fabric.is_global_zero or type(error) is not RuntimeError:
         return error
     for rank, child in enumerate(_children(fabric), 1):
@@ -62,8 +66,8 @@ def blame(fabric: Fabric, error: BaseException) -> BaseException:
         except subprocess.TimeoutExpired:
             continue
         if code:
-            message = f"process {rank + 1} of {fabric.world_size} failed with exit code {code}; what it said is above"
-            return RunError(f"{message}. What checkpoints the run has are from before")
+            message = f"process {rank + 1} of {fabric.world_size} failed with exit code {code}; its message is above"
+            return RunError(f"{message}. Checkpoints saved before this point are intact")
     return error
 
 

@@ -77,7 +77,13 @@ def test_a_dry_run_prints_the_plan(module_recipe: MakeRecipe, teacher: Path, tmp
     recipe.write_text(dump_recipe(changed))
     result = CliRunner().invoke(run_command, [str(recipe), "--dry-run", "--run-name", "s"])
     assert result.exit_code == 0, result.output
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["data", "teacher", "shards", "run"]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        "data",
+        "teacher",
+        "logits",
+        "train",
+        "evaluate",
+    ]
     assert f"{teacher / 'shards-32'}: the training samples are predicted" in result.stdout
     assert not (teacher / "shards-32").exists()
     assert not (teacher.parent / "s").exists()

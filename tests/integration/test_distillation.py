@@ -14,20 +14,22 @@ import torch
 from neuropbr_core.data.batches.batch import collate
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.batches.teacher_logits import read_logits
-from neuropbr_core.data.opening import open_dataset
+from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeError, RunError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.reporting import RecordingReporter, reporting_to
+from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.runs.plan import plan_run
+from neuropbr_core.runs.plan import plan
 from neuropbr_core.runs.run import run
-from neuropbr_core.runs.student import check_same_teacher, open_taught, plan_teacher
+from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, attach_logits, open_data, plan_teacher
+from neuropbr_core.runs.train import check_same_teacher
 from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.distillation.online import OnlineTeacher, load_online
-from neuropbr_core.training.distillation.predict_logits import make_shards
-from neuropbr_core.training.distillation.teacher import open_teacher
+from neuropbr_core.training.distillation.predict_logits import store_logits
+from neuropbr_core.training.distillation.teacher import TrainedTeacher, open_teacher
 from neuropbr_core.training.loop.feed import Feed
 from neuropbr_core.training.loop.trainer import Trainer
 
@@ -85,6 +87,16 @@ def taught_by(place: Path, recipe: Recipe, kind: str = "run", **changes: Any) ->
     return replace(recipe, teacher=Teacher(**{kind: str(place)}, **changes))
 
 
+def student_data(recipe: Recipe, teacher: TrainedTeacher) -> OpenedDataset:
+    """The dataset that a student is trained on, as the stages of its run open it."""
+    context = Context(recipe.training)
+    dataset = open_data(recipe, teacher, context)
+    if recipe.teacher is not None and recipe.teacher.mode == "shards":
+        place = TeacherPlan(recipe.teacher, teacher.checkpoint, None)
+        PredictLogits(place, recipe).execute(context)
+    return attach_logits(dataset, recipe, teacher)
+
+
 def test_one_command_makes_the_teacher_its_shards_and_the_student(first: tuple[Path, list[str]], teacher: Path) -> None:
     folder, said = first
     assert said[0] == f"Teacher: {teacher} is missing and is trained first, from neuropbr:quickstart"
@@ -132,7 +144,7 @@ def test_a_sample_that_an_epoch_repeats_is_predicted_once(
     found = open_teacher(teacher / "checkpoints" / "epoch_0001")
     repeated = open_dataset(often).train.samples
     assert len(repeated) > len({sample.id for sample in repeated}) == 6
-    done = make_shards(found, often, tmp_path / "s", size=32, fabric=fabric, shard_size=2)
+    done = store_logits(found, often, tmp_path / "s", size=32, fabric=fabric, shard_size=2)
     assert (done.predicted, done.kept) == (6, 0)
     assert len(list((tmp_path / "s").iterdir())) == 3
 
@@ -145,7 +157,7 @@ def test_a_prediction_that_is_not_a_number_is_refused(make_student: MakeRecipe, 
     recipe = make_student()
     found = open_teacher(tmp_path)
     with pytest.raises(DataError, match=rf"{tmp_path}, clean/sample_\d+: the teacher predicts metallic that is not a "):
-        make_shards(found, recipe, tmp_path / "s", size=32, fabric=make_fabric(recipe.training))
+        store_logits(found, recipe, tmp_path / "s", size=32, fabric=make_fabric(recipe.training))
     assert not (tmp_path / "s").exists()
 
 
@@ -154,7 +166,7 @@ def test_stored_and_live_predictions_agree(make_student: MakeRecipe, teacher: Pa
     towards an orientation, which leaves the untouched visits to compare."""
     recipe = taught_by(teacher, make_student("data.crop_size=null", "data.augment=false"))
     found = open_teacher(teacher / "checkpoints" / "epoch_0001")
-    stored = open_taught(recipe, found, make_fabric(recipe.training))
+    stored = student_data(recipe, found)
     online = OnlineTeacher(*load_model(found.checkpoint), recipe.data, make_fabric(recipe.training))
     for index in range(3):
         batch = collate([stored.train[index]])
@@ -202,7 +214,7 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
         shutil.copy(teacher / "provenance.json", place)
         recipe = taught_by(place, make_student("model.reflectance_profile=false"), mode="online")
         found = open_teacher(place / "checkpoints" / "epoch_0001")
-        dataset = open_taught(recipe, found, make_fabric(recipe.training))
+        dataset = student_data(recipe, found)
         prepared = prepare(collate([dataset.train[0]]), recipe.data, "cpu")
         assert prepared.views.shape[-1] == 16
         assert (prepared.overview is not None) == wanted
@@ -224,7 +236,7 @@ def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student:
     assert online is not None
     shown: list[int] = []
     online.generator.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[1]))
-    dataset = open_taught(recipe, found, fabric)
+    dataset = student_data(recipe, found)
     batches = [each for group in Feed(recipe, dataset.train, fabric, online).groups(0, 0) for each in group.batches]
     assert {each.views.shape[1] for each in batches} > {3}
     assert shown == [3] * len(batches)
@@ -260,8 +272,8 @@ def test_an_interrupted_teacher_is_continued(make_student: MakeRecipe, monkeypat
         patch.setattr(Trainer, "_train_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(recipe, run_name="student")
-    plan = plan_run(recipe, Path("s"), resume=False, overwrite=False)
-    assert any("was interrupted and is continued first, 2 epochs of neuropbr:quickstart" in line for line in plan)
+    lines = plan(recipe, Path("s")).lines()
+    assert any("was interrupted and is continued first, 2 epochs of neuropbr:quickstart" in line for line in lines)
     with reporting_to(RecordingReporter()) as told:
         run(recipe, run_name="student")
     said = told.lines
@@ -274,38 +286,39 @@ def test_a_plan_says_what_is_there_and_does_nothing(
 ) -> None:
     recipe = make_student("export.torchscript={}")
     runs = Path(recipe.training.runs_dir)
-    lines = plan_run(recipe, runs / "student", resume=False, overwrite=False)
+    lines = plan(recipe, runs / "student").lines()
     assert lines == [
         f"data      {pool}: is there",
-        f"teacher   {runs / 'quickstart'}: is trained first, 1 epochs of neuropbr:quickstart",
-        f"shards    {runs / 'quickstart' / 'shards-32'}: the training samples are predicted",
-        f"run       {runs / 'student'}: trained to the end of 1 epochs",
-        f"export    {runs / 'student' / 'exports' / 'torchscript'}: neuropbr:torchscript",
+        f"teacher   {runs / 'quickstart'}: is missing and is trained first, 1 epochs of neuropbr:quickstart",
+        f"logits    {runs / 'quickstart' / 'shards-32'}: the training samples are predicted",
+        f"train     {runs / 'student'}: is trained to the end of 1 epochs",
+        f"evaluate  {runs / 'student' / 'summary.json'}: the best checkpoint is scored on what was held back",
+        f"export    {runs / 'student' / 'exports' / 'torchscript'}: neuropbr:torchscript, is exported",
     ]
     assert not runs.exists()
     made = student_of(module_recipe)
-    lines = plan_run(made, teacher.parent / "third", resume=False, overwrite=False)
+    lines = plan(made, teacher.parent / "third").lines()
     assert lines[1:3] == [
         f"teacher   {teacher / 'checkpoints' / 'epoch_0001'}: is there",
-        f"shards    {teacher / 'shards-32'}: 6 samples are there, others are predicted",
+        f"logits    {teacher / 'shards-32'}: 6 samples are there, others are predicted",
     ]
     with pytest.raises(RunError, match="there is a run of that name already"):
-        plan_run(made, teacher.parent / "first", resume=False, overwrite=False)
+        plan(made, teacher.parent / "first")
 
 
 def test_a_teacher_made_otherwise_is_used_and_said(module_recipe: MakeRecipe, teacher: Path) -> None:
     recipe = student_of(module_recipe, f"teacher.overrides={json.dumps([*TEACHER, 'optimizer.lr=1e-3'])}")
-    plan = plan_teacher(recipe)
-    assert plan is not None
-    assert plan.state == "there"
-    (note,) = plan.notes
+    teacher_plan = plan_teacher(recipe)
+    assert teacher_plan is not None
+    assert teacher_plan.state == "there"
+    (note,) = teacher_plan.notes()
     assert "made with another recipe (1 values, such as optimizer.lr: 0.003 -> 0.001); remove it to have it" in note
 
 
 def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: Path) -> None:
     own = taught_by(teacher, make_student("data.val_materials=[]", "data.val_ratio=0.9", "training.seed=7"))
     found = open_teacher(teacher / "checkpoints" / "epoch_0001")
-    dataset = open_taught(own, found, make_fabric(own.training))
+    dataset = student_data(own, found)
     assert set(dataset.split["val"]) == HELD_BACK
     cheat = taught_by(teacher, make_student("data.val_materials=[t3_Pebbles_025]"))
     with pytest.raises(DataError, match=r"contradicts the teacher's split: it holds back 't3_Pebbles_025', which the "):
@@ -316,7 +329,7 @@ def test_the_students_split_is_the_teachers(make_student: MakeRecipe, teacher: P
 def test_a_checkpoint_can_be_the_teacher(teacher: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     inside = open_teacher(teacher / "checkpoints" / "epoch_0001")
-    assert inside.shards(32) == teacher / "shards-32"
+    assert inside.logits_folder(32) == teacher / "shards-32"
     shutil.copytree(inside.checkpoint, alone)
     with pytest.raises(DataError, match=r"nothing says what this teacher was trained on.*copy the run's provenance"):
         open_teacher(alone)
@@ -324,7 +337,7 @@ def test_a_checkpoint_can_be_the_teacher(teacher: Path, tmp_path: Path) -> None:
     copied = open_teacher(alone)
     assert (copied.mark, copied.trained, copied.held_back) == (inside.mark, inside.trained, inside.held_back)
     assert set(copied.held_back) == HELD_BACK
-    assert copied.shards(32) == alone / "shards-32"
+    assert copied.logits_folder(32) == alone / "shards-32"
 
 
 def test_shards_that_do_not_fit_are_refused(make_student: MakeRecipe, teacher: Path) -> None:
@@ -333,7 +346,7 @@ def test_shards_that_do_not_fit_are_refused(make_student: MakeRecipe, teacher: P
     with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
         run(recipe, run_name="large")
     with pytest.raises(DataError, match="maps of 32 px there, 64 px wanted"):
-        plan_run(recipe, Path("large"), resume=False, overwrite=False)
+        plan(recipe, Path("large"))
 
 
 def test_teachers_that_are_not_there_are_refused(make_student: MakeRecipe, tmp_path: Path) -> None:

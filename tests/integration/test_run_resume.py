@@ -86,6 +86,9 @@ def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(
     with reporting_to(RecordingReporter()) as told:
         resumed = run(recipe, run_name="killed", resume=True)
     said = told.lines
+    assert any("takes over the lock of process" in line and line.endswith("that process is gone") for line in said), (
+        said
+    )
     saved = (last - 1) // 2 * 2 if (last - 1) % 3 else last - 1  # every two steps, and at the end of each epoch
     assert any(line.startswith(f"Resuming after epoch {saved // 3}") for line in said), said
     assert_same(whole, resumed, "epoch_0003")

@@ -1,7 +1,7 @@
 """What a checkpoint of a run holds, and which ones are kept."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from neuropbr_core.training.checkpoints.sharded_state import (
     optimizer_state,
 )
 from neuropbr_core.training.checkpoints.state import (
-    Progress,
+    Position,
     random_state,
     read_state,
     restore_random_state,
@@ -40,14 +40,14 @@ class Resumed:
     """What a checkpoint brought back beside weights and optimisers.
 
     Attributes:
-        progress: How far the run was.
-        layout: What the order of samples depended on (`Saver.layout`).
-        log: State of the epoch's log, when the checkpoint lies within an epoch.
+        position: How far the run was.
+        resume_counts: What the order of samples depended on (`Feed.resume_counts`).
+        log: State of the epoch's log, when the checkpoint is within an epoch.
         problems: What was wrong with newer checkpoints, and with the best one.
     """
 
-    progress: Progress
-    layout: dict[str, int]
+    position: Position
+    resume_counts: dict[str, int]
     log: dict[str, Any] | None
     problems: list[str]
 
@@ -63,7 +63,8 @@ class Saver:
         average: The average of its weights, when the recipe has one: what a checkpoint is used for then.
         stepper: Holds optimisers, losses and critics.
         rates: Learning rates.
-        layout: What the order of samples depends on; a run that resumes with another one starts its epoch over.
+        resume_counts: What the order of samples depends on; a run that resumes with others starts its epoch over.
+        before_save: Called in the first process before anything is written; may raise to refuse it.
     """
 
     store: CheckpointStore
@@ -72,18 +73,20 @@ class Saver:
     average: WeightAverage | None
     stepper: Stepper
     rates: LearningRates
-    layout: dict[str, int]
+    resume_counts: dict[str, int]
+    before_save: Callable[[], None] | None = None
 
-    def save(self, progress: Progress, *, best: bool, log: dict[str, Any] | None = None) -> Path:
+    def save(self, position: Position, *, best: bool, log: dict[str, Any] | None = None) -> Path:
         """Save a checkpoint, let the pointers name it, and remove those that are not kept.
 
         Raises:
-            RunStopped: A weight is not finite; nothing is saved.
+            RunStopped: A weight is not finite, or the run is another process's now; nothing is saved.
             CheckpointError: Writing failed; earlier checkpoints are untouched.
         """
+        # Every process takes part in gathering the state; the first one alone has it whole, and writes.
         weights = module_state(self.stepper.fabric, self.stepper.generator)
-        state = self._state(progress, log, weights)
-        return first(self.stepper.fabric, lambda: self._keep(progress, weights, state, best=best))
+        state = self._state(position, log, weights)
+        return first(self.stepper.fabric, lambda: self._write(position, weights, state, best=best))
 
     def load(self) -> Resumed:
         """Take back the newest sound checkpoint.
@@ -91,13 +94,17 @@ class Saver:
         Raises:
             CheckpointError: There is none.
         """
-        stepper, fabric = self.stepper, self.stepper.fabric
+        stepper = self.stepper
+        fabric = stepper.fabric
         checkpoint, problems = first(fabric, self.store.newest_sound)
-        state, weights = read_state(checkpoint), read_weights(checkpoint)
+        state = read_state(checkpoint)
+        weights = read_weights(checkpoint)
+        # With an average, the model on disk is the average, and the state has the weights that are trained.
         load_module_state(fabric, stepper.generator, state["weights"] or weights)
         load_optimizer_state(fabric, stepper.generator, stepper.optimizer, state["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(weights)
+            # A run that is continued with an average, and had none, has made an update in every step.
             self.average.load_state_dict(state["average"] or {"updates": state["progress"]["global_step"]})
         for term in stepper.objective.terms:
             term.loss.load_state_dict(state["losses"][term.name])
@@ -107,83 +114,108 @@ class Saver:
                 load_optimizer_state(fabric, term.critic, optimizer, state["critic_optimizers"][term.name])
         fabric.strategy.precision.load_state_dict(state["scaler"])
         self.rates.load_state_dict(state["rates"])
+        # Last: everything before may draw random numbers.
         restore_random_state(fabric, state["random"])
-        progress = Progress(**state["progress"])
-        if lost := first(fabric, lambda: self._settle_best(progress, checkpoint.name)):
-            progress.forget_best()
-        return Resumed(progress, state["layout"], state["log"], [*problems, *lost])
+        position = Position(**state["progress"])
+        lost = first(fabric, lambda: self._settle_pointers(position, checkpoint.name))
+        if lost:
+            position.forget_best()
+            problems = [*problems, *lost]
+        return Resumed(position, state["layout"], state["log"], problems)
 
-    def _settle_best(self, progress: Progress, resumed: str) -> list[str]:
-        """Let `best` name the checkpoint that it should; returns why that cannot be.
+    def _settle_pointers(self, position: Position, resumed: str) -> list[str]:
+        """Let `best` and `latest` name the checkpoints that they should; returns why `best` cannot.
 
-        The pointer may be older than the checkpoint that is resumed, when the run was killed between writing the two;
+        The pointers may be older than the checkpoint that is resumed, when the run was killed while it wrote them;
         and the best checkpoint may be damaged while the newest is sound. Then the resumed one stands in for it.
         """
-        name = progress.best_name or self.store.pointed(BEST)
-        if name is None:
-            return []
-        sound = self.store.is_sound(name)
-        self.store.point(BEST, name if sound else resumed)
-        lost = f"the best checkpoint {name} is damaged or gone; the best of the epochs from here on takes its place"
-        return [] if sound else [lost]
+        problems = []
+        name = position.best_name or self.store.pointed(BEST)
+        if name is not None and self.store.is_sound(name):
+            self.store.point(BEST, name)
+        elif name is not None:
+            self.store.point(BEST, resumed)
+            problems.append(
+                f"the best checkpoint {name} is damaged or gone; the best of the epochs from here on takes its place"
+            )
+        self.store.point(LATEST, resumed)
+        return problems
 
-    def _keep(self, progress: Progress, weights: dict[str, Any], state: dict[str, Any], *, best: bool) -> Path:
+    def _write(self, position: Position, weights: dict[str, Any], state: dict[str, Any], *, best: bool) -> Path:
         """Write a checkpoint; the first process alone does it."""
-        refuse_nonfinite([weights, *state["critics"].values()], progress)
+        if self.before_save is not None:
+            self.before_save()
+        refuse_nonfinite([weights, *state["critics"].values()], position)
 
         def write(folder: Path) -> None:
-            save_model(weights if self.average is None else self.average.module, self.spec, folder)
+            model = weights if self.average is None else self.average.module
+            save_model(model, self.spec, folder)
             write_state(folder, state)
 
-        path = self.store.save(progress.name, write)
-        self.store.point(LATEST, progress.name)
+        path = self.store.save(position.name, write)
         if best:
-            self.store.point(BEST, progress.name)
-        self.store.keep_only({progress.name, self.store.pointed(BEST) or progress.name, *self._periodic()})
+            self.store.point(BEST, position.name)
+        # After `best`: where `latest` names the last epoch, a run is trained and its pointers are settled.
+        self.store.point(LATEST, position.name)
+        self.store.keep_only({position.name, self.store.pointed(BEST) or position.name, *self._periodic()})
         return path
 
     def _periodic(self) -> set[str]:
         """Names of whole epochs that are kept because their time has come."""
+        names: set[str] = set()
         if self.options.save_best_only:
-            return set()
-        epochs = {name: match for name in self.store.names() if (match := _WHOLE_EPOCH.fullmatch(name))}
-        return {name for name, match in epochs.items() if int(match[1]) % self.options.save_every_n_epochs == 0}
+            return names
+        for name in self.store.names():
+            match = _WHOLE_EPOCH.fullmatch(name)
+            if match and int(match[1]) % self.options.save_every_n_epochs == 0:
+                names.add(name)
+        return names
 
-    def _state(self, progress: Progress, log: dict[str, Any] | None, weights: dict[str, Any]) -> dict[str, Any]:
-        """What a resumed run needs; every process must ask for it."""
-        stepper, fabric, average = self.stepper, self.stepper.fabric, self.average
-        terms = stepper.objective.terms
-        critics = {term.name: term.critic for term in terms if term.critic is not None}
-        optimizers = stepper.critic_optimizers
+    def _state(self, position: Position, log: dict[str, Any] | None, weights: dict[str, Any]) -> dict[str, Any]:
+        """What a resumed run needs; every process must ask for it.
+
+        The keys are those of the file: a run of an earlier version can be continued.
+        """
+        stepper = self.stepper
+        fabric = stepper.fabric
+        losses = {}
+        critics = {}
+        critic_optimizers = {}
+        for term in stepper.objective.terms:
+            losses[term.name] = term.loss.state_dict()
+            if term.critic is not None:
+                optimizer = stepper.critic_optimizers[term.name]
+                critics[term.name] = module_state(fabric, term.critic)
+                critic_optimizers[term.name] = optimizer_state(fabric, term.critic, optimizer)
         return {
-            "progress": progress.to_dict(),
-            "layout": self.layout,
+            "progress": position.to_dict(),
+            "layout": self.resume_counts,
             "log": log,
-            "weights": None if average is None else weights,
-            "average": None if average is None else average.state_dict(),
+            "weights": None if self.average is None else weights,
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": optimizer_state(fabric, stepper.generator, stepper.optimizer),
-            "losses": {term.name: term.loss.state_dict() for term in terms},
-            "critics": {name: module_state(fabric, critic) for name, critic in critics.items()},
-            "critic_optimizers": {
-                name: optimizer_state(fabric, critic, optimizers[name]) for name, critic in critics.items()
-            },
+            "losses": losses,
+            "critics": critics,
+            "critic_optimizers": critic_optimizers,
             "scaler": fabric.strategy.precision.state_dict(),
             "rates": self.rates.state_dict(),
             "random": random_state(fabric),
         }
 
 
-def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], progress: Progress) -> None:
+def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], position: Position) -> None:
     """Refuse to save weights that no run could continue from.
 
     Raises:
         RunStopped: A parameter or buffer is not finite.
     """
-    tensors = [tensor for state in states for tensor in state.values() if tensor.is_floating_point()]
-    finite: list[Tensor] = [tensor.isfinite().all() for tensor in tensors]
+    finite: list[Tensor] = []
+    for state in states:
+        finite.extend(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
+    # One answer for all tensors, so that one waits once for the device.
     if finite and not torch.stack(finite).all():
         raise RunStopped(
-            f"the weights are no longer finite after {progress.global_step} steps, so they are not saved; lower "
+            f"the weights are no longer finite after {position.global_step} steps, so they are not saved; lower "
             f"optimizer.lr or training.grad_clip_norm, or set training.precision: fp32. The last checkpoint is from "
             f"before it"
         )

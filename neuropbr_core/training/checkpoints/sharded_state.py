@@ -33,6 +33,7 @@ def optimizer_state(fabric: Fabric, module: nn.Module, optimizer: Optimizer) -> 
     """State of a module's optimiser; the same holds for it."""
     if not is_sharded(fabric):
         return optimizer.state_dict()
+    # Keyed by parameter name: indices of parameters mean nothing to another number of processes.
     return get_optimizer_state_dict(module.get_submodule(_WRAPPED), _bare(optimizer), options=_gathered())
 
 
@@ -56,6 +57,7 @@ def load_optimizer_state(fabric: Fabric, module: nn.Module, optimizer: Optimizer
 
 
 def _gathered() -> StateDictOptions:
+    # To the CPU, because the whole state need not fit beside a share of it on the device.
     return StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 

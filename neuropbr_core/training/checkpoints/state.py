@@ -14,7 +14,7 @@ STATE = "training_state.pt"
 
 
 @dataclass
-class Progress:
+class Position:
     """How far a run is.
 
     Attributes:
@@ -35,16 +35,19 @@ class Progress:
 
     @property
     def name(self) -> str:
-        """Name of the checkpoint that is saved here; names sort by progress."""
-        within = f"_step_{self.step:06d}" if self.step else ""
-        return f"epoch_{self.epoch:04d}{within}"
+        """Name of the checkpoint that is saved here; names sort by position."""
+        if self.step:
+            return f"epoch_{self.epoch:04d}_step_{self.step:06d}"
+        return f"epoch_{self.epoch:04d}"
 
     def forget_best(self) -> None:
         """Let the next score be the best, whatever it is."""
-        self.best, self.best_metrics, self.best_name = math.inf, {}, ""
+        self.best = math.inf
+        self.best_metrics = {}
+        self.best_name = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data; `Progress(**data)` takes it back."""
+        """As plain data; `Position(**data)` takes it back."""
         return asdict(self)
 
 
@@ -60,16 +63,20 @@ def random_state(fabric: Fabric) -> list[dict[str, torch.Tensor]]:
         state["mps"] = torch.mps.get_rng_state()
     if fabric.world_size == 1:
         return [state]
+    # Fabric stacks each tensor over processes; they are taken apart again, one dictionary a process.
     gathered: Any = fabric.all_gather(state)
-    return [
-        {name: values[rank].cpu().clone() for name, values in gathered.items()} for rank in range(fabric.world_size)
-    ]
+    states = []
+    for rank in range(fabric.world_size):
+        states.append({name: values[rank].cpu().clone() for name, values in gathered.items()})
+    return states
 
 
 def restore_random_state(fabric: Fabric, states: list[dict[str, torch.Tensor]]) -> None:
     """Take back what `random_state` gave; a process or device that was not there keeps its fresh seed."""
-    given = states[fabric.global_rank] if fabric.global_rank < len(states) else {}
-    state = {name: value.clone() for name, value in given.items()}  # torch crashes on a part of a larger tensor
+    if fabric.global_rank >= len(states):
+        return
+    # Copies, because torch crashes on a part of a larger tensor.
+    state = {name: value.clone() for name, value in states[fabric.global_rank].items()}
     if "cpu" in state:
         torch.set_rng_state(state["cpu"])
     if "cuda" in state and fabric.device.type == "cuda":
@@ -90,6 +97,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         CheckpointError: The file is missing or is not such a tree.
     """
     try:
+        # `weights_only`: a checkpoint from elsewhere must not run code.
         state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{folder / STATE}: cannot be read ({error}); use another checkpoint") from error

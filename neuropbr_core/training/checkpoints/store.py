@@ -14,7 +14,8 @@ from neuropbr_core.errors import CheckpointError
 from neuropbr_core.files import write_text
 
 MANIFEST = "manifest.json"
-BEST, LATEST = "best", "latest"
+BEST = "best"
+LATEST = "latest"
 
 
 class CheckpointStore:
@@ -27,6 +28,11 @@ class CheckpointStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @classmethod
+    def of_run(cls, run: Path) -> "CheckpointStore":
+        """The checkpoints of the run in a folder."""
+        return cls(run / "checkpoints")
+
     def save(self, name: str, write: Callable[[Path], None]) -> Path:
         """Save a checkpoint so that it is there whole or not at all.
 
@@ -37,13 +43,14 @@ class CheckpointStore:
         Raises:
             CheckpointError: Writing failed (a full disk, for example); earlier checkpoints are untouched.
         """
-        aside, final = self.folder / f".writing-{name}", self.folder / name
+        aside = self.folder / f".writing-{name}"
+        final = self.folder / name
         for left in self.folder.glob(".writing-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
             write(aside)
-            _seal(aside)
+            _seal(aside)  # before the renaming: after it, a crash of the machine must find the files on the disk
             self._swap(aside, final)
         except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             shutil.rmtree(aside, ignore_errors=True)
@@ -54,6 +61,8 @@ class CheckpointStore:
 
     def _swap(self, new: Path, final: Path) -> None:
         """Put `new` in the place of `final`; what was there is removed last."""
+        # A folder cannot be replaced in one move, so the old one steps aside first. A process that is killed in
+        # between leaves no checkpoint of that name, and the one before it is resumed.
         old = self.folder / f".replaced-{final.name}"
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
@@ -95,10 +104,22 @@ class CheckpointStore:
             return False
         return True
 
+    def is_complete(self, epochs: int) -> bool:
+        """Whether training has come to the end of `epochs` epochs, and `latest` and `best` are sound.
+
+        `latest` is written last when a checkpoint is saved. So where it names the last epoch, `best` is settled too.
+        """
+        latest = self.pointed(LATEST)
+        best = self.pointed(BEST)
+        if latest is None or best is None or _age(latest) < [epochs]:
+            return False
+        return self.is_sound(latest) and self.is_sound(best)
+
     def keep_only(self, names: set[str]) -> None:
         """Remove every checkpoint that is not named."""
         for name in self.names():
             if name not in names:
+                # Half of a checkpoint that a killed process leaves fails its checksums and is not used.
                 shutil.rmtree(self.folder / name)
 
     def open(self, name: str) -> Path:
@@ -110,9 +131,13 @@ class CheckpointStore:
         Raises:
             CheckpointError: There is none, or it is damaged.
         """
-        pointed = self.pointed(name) if name in (BEST, LATEST) else name
+        pointed: str | None = name
+        if name in (BEST, LATEST):
+            pointed = self.pointed(name)
         if pointed not in self.names():
-            known = ", ".join([BEST, LATEST, *self.names()]) if self.names() else "none; did the run finish an epoch?"
+            known = "none; did the run finish an epoch?"
+            if self.names():
+                known = ", ".join([BEST, LATEST, *self.names()])
             raise CheckpointError(f"{self.folder}: there is no checkpoint {name!r}; there are: {known}")
         verify(self.folder / pointed)
         return self.folder / pointed
@@ -148,7 +173,7 @@ def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
         verify(run)
     if (run / MANIFEST).is_file() or (run / "model.json").is_file():
         return run
-    store = CheckpointStore(run / "checkpoints")
+    store = CheckpointStore.of_run(run)
     if not store.names():
         raise CheckpointError(f"{run}: is no run with a checkpoint; name a folder below runs/ or a checkpoint's folder")
     return store.open(checkpoint)
@@ -192,7 +217,7 @@ def _digest(file: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)  # a folder can be synced too: then its names are on the disk
     try:
         os.fsync(descriptor)
     finally:

@@ -13,7 +13,7 @@ from neuropbr_core.errors import RunError
 from neuropbr_core.model import Generator, ModelSpec, load_model
 from neuropbr_core.model.sizes import unsuitable
 from neuropbr_core.recipe.sections import Data, Recipe
-from neuropbr_core.training.distillation.teacher import FoundTeacher
+from neuropbr_core.training.distillation.teacher import TrainedTeacher
 from neuropbr_core.training.loop.objective import features_needed
 
 _WHOLE = 1 - 1e-3
@@ -44,7 +44,8 @@ class OnlineTeacher:
     ) -> None:
         check_crops(spec, generator.encoder.strides[-1], data)
         self.generator = generator.eval().requires_grad_(False).to(fabric.device)
-        self._ratio = (spec.image_size, data.image_size)
+        self._teacher_size = spec.image_size
+        self._student_size = data.image_size
         self._fabric = fabric
         self._features = features
 
@@ -54,18 +55,18 @@ class OnlineTeacher:
 
         The views are resized to the share of the teacher's own input that the crop is of the student's.
         """
-        wanted, own = self._ratio
-        side = prepared.views.shape[-1] * wanted // own
+        side = prepared.views.shape[-1] * self._teacher_size // self._student_size
         resized = resize_views(prepared, side)
         with self._fabric.autocast():
             prediction: Prediction = self.generator(*resized.inputs, features=self._features)
         size = prepared.valid.shape[-1]
+        # Logits and not maps are resized, as where they are stored: the mean of maps would blur their edges.
         logits = {name: resize(value.float(), size) for name, value in prediction.logits.items()}
         features = {name: value.float() for name, value in prediction.features.items()}
         return replace(prepared, teacher=predicted(logits)._replace(features=features))
 
 
-def load_online(recipe: Recipe, teacher: FoundTeacher | None, fabric: Fabric) -> OnlineTeacher | None:
+def load_online(recipe: Recipe, teacher: TrainedTeacher | None, fabric: Fabric) -> OnlineTeacher | None:
     """Load a recipe's teacher to run beside the student; None for a recipe without one, or with shards.
 
     Raises:
@@ -93,7 +94,8 @@ def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
         )
     crop = data.crop_side
     scaled = crop * spec.image_size / data.image_size
-    if reason := unsuitable(scaled, stride):
+    reason = unsuitable(scaled, stride)
+    if reason:
         raise RunError(
             f"teacher: a crop of {crop} px is {scaled:g} px at the teacher's image_size of {spec.image_size}, but its "
             f"encoder {reason}; change data.crop_size, or take teacher.mode: shards"
@@ -110,12 +112,15 @@ def resize_views(prepared: Prepared, side: int) -> Prepared:
     Returns:
         Visibility is 1 where only what a view sees went into a pixel, else 0; directions are unit vectors.
     """
-    views, visible, directions = prepared.views, prepared.visible, prepared.directions
+    views = prepared.views
+    visible = prepared.visible
+    directions = prepared.directions
     if views.shape[-1] == side:
         return prepared
     visible = (_resize_views(visible, side) > _WHOLE).to(views.dtype)
-    views = _resize_views(views, side) * visible
+    views = _resize_views(views, side) * visible  # as in training, what a view does not see is black
     if directions is not None:
+        # The mean of unit vectors is shorter than one.
         directions = F.normalize(_resize_views(directions, side), dim=2)
     return replace(prepared, views=views, visible=visible, directions=directions)
 

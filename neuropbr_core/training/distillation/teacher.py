@@ -14,13 +14,13 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.model.weights import SPEC, WEIGHTS, read_spec
 from neuropbr_core.recipe.sections import Data, Jitter
-from neuropbr_core.runs.folder import PROVENANCE, recorded_split
+from neuropbr_core.training.provenance import PROVENANCE, recorded_split
 
 Alignment = Literal["none", "recorded", "estimated"]
 
 
 @dataclass(frozen=True)
-class FoundTeacher:
+class TrainedTeacher:
     """A trained teacher.
 
     Attributes:
@@ -50,8 +50,8 @@ class FoundTeacher:
         """What a student's run keeps of its teacher."""
         return {"checkpoint": str(self.checkpoint), "weights": self.mark.weights, "model": self.mark.model}
 
-    def shards(self, size: int) -> Path:
-        """Where its predictions of this size lie when a recipe does not say."""
+    def logits_folder(self, size: int) -> Path:
+        """Where its predictions of this size are stored when a recipe does not say."""
         return self.home / f"shards-{size}"
 
     def splitter(self, data: Data, seed: int) -> Callable[[Iterable[str]], Split]:
@@ -67,7 +67,7 @@ class FoundTeacher:
         )
 
 
-def open_teacher(checkpoint: Path) -> FoundTeacher:
+def open_teacher(checkpoint: Path) -> TrainedTeacher:
     """Read what a teacher's checkpoint and its run say of it; the weights are not loaded.
 
     Args:
@@ -79,6 +79,7 @@ def open_teacher(checkpoint: Path) -> FoundTeacher:
         PluginError: A component of it is not installed.
     """
     spec = read_spec(checkpoint)
+    # `RUN/checkpoints/NAME`: the run is two folders up, also when the path is relative and short.
     around = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
     homes = [folder for folder in (checkpoint, around.parents[1]) if (folder / PROVENANCE).is_file()]
     if not homes:
@@ -87,7 +88,7 @@ def open_teacher(checkpoint: Path) -> FoundTeacher:
             f"same materials; name a checkpoint in its run's folder, or copy the run's {PROVENANCE} into this one"
         )
     split = recorded_split(homes[0] / PROVENANCE)
-    return FoundTeacher(checkpoint, homes[0], spec, tuple(split["train"]), tuple(split["val"]))
+    return TrainedTeacher(checkpoint, homes[0], spec, tuple(split["train"]), tuple(split["val"]))
 
 
 def teachers_data(data: Data, spec: ModelSpec) -> Data:

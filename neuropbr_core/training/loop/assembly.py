@@ -3,6 +3,7 @@
 from typing import Any
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from neuropbr_core.errors import RunError
 from neuropbr_core.model.generator import Generator
@@ -22,13 +23,18 @@ def make_stepper(fabric: Fabric, recipe: Recipe, generator: Generator, objective
     Raises:
         RunError: A loss has parameters, and weights are sharded.
     """
-    options, training = recipe.optimizer, recipe.training
-    losses = [term.loss.to(fabric.device) for term in objective.terms]
-    extra = [p for loss in losses for p in loss.parameters() if p.requires_grad]
+    options = recipe.optimizer
+    training = recipe.training
+    extra: list[nn.Parameter] = []
+    for term in objective.terms:
+        term.loss.to(fabric.device)
+        extra.extend(p for p in term.loss.parameters() if p.requires_grad)
+    # FSDP shards what it wraps, and its optimiser takes nothing else.
     if extra and is_sharded(fabric):
         raise RunError("training.strategy: fsdp cannot train losses that have weights of their own; write ddp")
     trainable = [p for p in generator.parameters() if p.requires_grad]
     wrapped, optimizer = fabric.setup(generator, make_optimizer(options, [*trainable, *extra], options.lr))
+    # A critic has an optimiser of its own: generator and critic pull the same weights in opposite directions.
     critic_optimizers = {}
     for term in objective.terms:
         if term.critic is not None:
@@ -42,5 +48,6 @@ def make_rates(recipe: Recipe, stepper: Stepper) -> LearningRates:
     """The learning rates of the generator's and the critics' optimisers."""
     options = recipe.optimizer
     bases: list[tuple[Any, float]] = [(stepper.optimizer, options.lr)]
-    bases += [(optimizer, options.critic_lr) for optimizer in stepper.critic_optimizers.values()]
+    for optimizer in stepper.critic_optimizers.values():
+        bases.append((optimizer, options.critic_lr))
     return LearningRates(options, recipe.training.epochs, bases)

@@ -52,4 +52,5 @@ class WeightAverage:
     def _average(self, averages: Any, weights: Any, _: Tensor | int) -> None:
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         for average, weight in zip(averages, weights, strict=True):
+            # In place, so that the average keeps its memory; the same as decay * average + (1 - decay) * weight.
             average.lerp_(weight, 1 - decay)

@@ -49,11 +49,12 @@ class Feed:
     @property
     def steps(self) -> int:
         """Steps in an epoch: updates of the generator."""
+        # Rounded up: what is left of the batches at the end of an epoch makes a step, too.
         return -(-len(self._loader(0, 0)) // self.recipe.training.accumulate)
 
     @property
-    def layout(self) -> dict[str, int]:
-        """What the order of samples within an epoch depends on."""
+    def resume_counts(self) -> dict[str, int]:
+        """What the order of samples within an epoch depends on; a run that resumes with others starts it over."""
         training = self.recipe.training
         return {
             "visits": len(self.dataset),
@@ -70,30 +71,34 @@ class Feed:
         sizes = [len(visits) for visits in loader.batches]
         batches = iter(loader)
         for first in range(0, len(sizes), accumulate):
-            group, ids = sizes[first : first + accumulate], list[str]()
+            group = sizes[first : first + accumulate]  # the last group of an epoch may be smaller
+            weights = [size / sum(group) for size in group]
             views = self._views(epoch, start + first // accumulate)
-            yield Group(
-                self._prepared(islice(batches, len(group)), views, ids), [size / sum(group) for size in group], ids
-            )
+            ids: list[str] = []
+            yield Group(self._prepared(islice(batches, len(group)), views, ids), weights, ids)
 
     def _views(self, epoch: int, step: int) -> Sequence[int]:
+        """The views of a step: all batches of a step have the same ones, as if they were one batch."""
         views = self.recipe.data.views
-        return (
-            draw_views(self.recipe.training.seed, epoch, step, views) if self.recipe.data.random_views else range(views)
-        )
+        if self.recipe.data.random_views:
+            return draw_views(self.recipe.training.seed, epoch, step, views)
+        return range(views)
 
     def _prepared(self, batches: Iterator[Batch], views: Sequence[int], ids: list[str]) -> Iterator[Prepared]:
+        """Prepare batches on the device, one at a time, so that one at a time takes memory there."""
         for batch in batches:
-            ids += batch.ids
+            ids.extend(batch.ids)
             prepared = prepare(batch.with_views(views), self.recipe.data, self.fabric.device)
-            if self.teacher is not None:  # which sees all views, as it did where its predictions are stored
-                fewer = prepared.views.shape[1] < batch.views.shape[1]
-                full = prepare(batch, self.recipe.data, self.fabric.device) if fewer else prepared
+            if self.teacher is not None:
+                # The teacher sees all views, whatever the student sees, as it does where predictions are stored.
+                full = prepared
+                if prepared.views.shape[1] < batch.views.shape[1]:
+                    full = prepare(batch, self.recipe.data, self.fabric.device)
                 prepared = replace(prepared, teacher=self.teacher(full).teacher)
                 del full
             del batch  # the loader may have its memory back
             yield prepared
-            del prepared
+            del prepared  # before the next batch is prepared
 
     def _loader(self, epoch: int, skip: int) -> Loader:
         training = self.recipe.training

@@ -26,21 +26,22 @@ def step_metrics(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]
         `<map>/mae` and `<map>/ssim` of each map and `normal/angle` (degrees), as scalars on the device: means over the
         images that have a valid pixel, NaN when none has.
     """
+    metrics = {}
     with torch.no_grad():
         counted = (valid > 0.5).flatten(1).any(dim=1)
-        rows = measure(prediction, target, valid)
-        return {
-            name: torch.where(counted, row, 0.0).sum() / counted.sum()
-            for name, row in rows.items()
-            if name.rpartition("/")[2] in STEP_METRICS
-        }
+        for name, row in measure(prediction, target, valid).items():
+            if name.rpartition("/")[2] in STEP_METRICS:
+                # An image without a valid pixel has NaN for its error, which `where` keeps out of the sum.
+                metrics[name] = torch.where(counted, row, 0.0).sum() / counted.sum()
+    return metrics
 
 
 def with_overall(metrics: Mapping[str, float]) -> dict[str, float]:
     """Add `overall/psnr`, `overall/ssim` and `overall/mae`: the means of that metric over the maps that have it."""
-    found = {name: [metrics[key] for key in _keys(name) if key in metrics] for name in OVERALL_METRICS}
-    return {**metrics, **{f"overall/{name}": sum(values) / len(values) for name, values in found.items() if values}}
-
-
-def _keys(metric: str) -> list[str]:
-    return [f"{name}/{metric}" for name in MAP_NAMES]
+    overall = dict(metrics)
+    for metric in OVERALL_METRICS:
+        keys = [f"{name}/{metric}" for name in MAP_NAMES]
+        values = [metrics[key] for key in keys if key in metrics]
+        if values:
+            overall[f"overall/{metric}"] = sum(values) / len(values)
+    return overall

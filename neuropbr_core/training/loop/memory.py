@@ -12,7 +12,7 @@ from neuropbr_core.model.build import unfilled
 from neuropbr_core.model.cost import saved_bytes
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.preflight import check_networks
+from neuropbr_core.training.loop.networks import check_networks
 
 _SHOWN = 3
 _PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
@@ -49,16 +49,16 @@ def reason(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def out_of_memory(error: BaseException, where: str, found: Iterable[Advice], device: torch.device) -> str:
+def out_of_memory(error: BaseException, where: str, settings: Iterable[Advice], device: torch.device) -> str:
     """The message for a run whose memory ran out.
 
     Args:
         error: What was raised.
         where: What the run was doing.
-        found: Settings that need less memory; the best are named.
+        settings: Settings that need less memory; the best are named.
         device: Where memory ran out.
     """
-    lines = [f"  {best}" for best in sorted(found, key=lambda one: one.left)[:_SHOWN]]
+    lines = [f"  {best}" for best in sorted(settings, key=lambda setting: setting.left)[:_SHOWN]]
     if device.type == "cuda":
         lines.append(
             "If much of the memory is reserved but unused (fragmentation), set the environment variable "
@@ -70,12 +70,14 @@ def out_of_memory(error: BaseException, where: str, found: Iterable[Advice], dev
 
 def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     """Settings that the recipe can take and with which a step needs less memory, in no order."""
-    training, data = recipe.training, recipe.data
+    training = recipe.training
+    data = recipe.data
     kept = _kept(recipe)
     whole = sum(kept.values())
-    if (batch := training.batch_size) > 1:
-        yield _smaller_batch(batch, training.accumulate)
-    if crop := _smaller_crop(recipe):
+    if training.batch_size > 1:
+        yield _smaller_batch(training.batch_size, training.accumulate)
+    crop = _smaller_crop(recipe)
+    if crop is not None:
         left = sum(_kept(crop).values()) / whole
         now = data.crop_size or f"none, so {data.image_size}"
         yield Advice(left, f"data.crop_size={crop.data.crop_size} (now {now}): a part of the frame in each step")
@@ -87,16 +89,19 @@ def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     yield from _half_precision(recipe, device)
     part = max(("encoder", "fusion"), key=lambda name: kept[name])
     now = getattr(recipe, part).use
+    # Half of what the heavier of the two keeps would be left.
     yield Advice(1 - kept[part] / whole / 2, f"a model.{part} half as heavy (now {now})")
 
 
 def validation_advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     """Settings with which validation needs less memory, in no order: it predicts whole frames, and keeps nothing."""
-    data, stride = recipe.data, _generator(recipe).encoder.strides[-1]
+    data = recipe.data
+    stride = _generator(recipe).encoder.strides[-1]
     if recipe.training.batch_size > 1:
         yield _smaller_batch(recipe.training.batch_size, recipe.training.accumulate)
     yield from _half_precision(recipe, device)
-    if (side := data.image_size // (2 * stride) * stride) >= _SMALLEST_CROP:
+    side = data.image_size // (2 * stride) * stride  # about half, and a multiple of the stride
+    if side >= _SMALLEST_CROP:
         sizes = f"data.image_size={side} with data.output_size={side * data.scale}"
         yield Advice(
             (side / data.image_size) ** 2, f"{sizes} (now {data.image_size} and {data.output_size}): smaller maps"
@@ -105,11 +110,13 @@ def validation_advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
 
 def _half_precision(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     if recipe.training.precision == "fp32" and device.type == "cuda":
+        # Not half: losses, statistics and the weights themselves stay in float32.
         yield Advice(0.55, "training.precision=bf16 (now fp32): half the bytes of most activations")
 
 
 def _smaller_batch(batch: int, accumulate: int) -> Advice:
     half = batch // 2
+    # Rounded up, so that a step sees at least as many samples as before.
     steps = accumulate * -(-batch // half)
     return Advice(
         half / batch,

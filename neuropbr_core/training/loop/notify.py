@@ -22,6 +22,7 @@ class Observers:
             try:
                 getattr(observer, event)(*details)
             except Exception as error:  # an observer must not stop a run, whatever it does
+                # Left out, because it would fail in every step, and a warning each time would hide all others.
                 del self._observers[name]
                 reporter().warning(
                     f"observer {name} failed in {event} and is left out from here on: {type(error).__name__}: {error}"

@@ -1,6 +1,5 @@
 """The weighted sum of a recipe's losses, and their critics."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,10 @@ def features_needed(recipe: Recipe) -> bool:
 @contextmanager
 def frozen(module: nn.Module | None) -> Iterator[None]:
     """Context in which a module's parameters take no gradient (gradients still flow through it)."""
-    parameters = [p for p in module.parameters() if p.requires_grad] if module is not None else []
+    parameters = []
+    if module is not None:
+        # Only those that take gradients now are given back afterwards: others stay frozen.
+        parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
@@ -86,13 +88,20 @@ class Objective:
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:
         """Losses that count in this epoch, with their weights."""
-        weighted = [(term, loss_weight(term.entry, epoch)) for term in self.terms]
-        return [(term, weight) for term, weight in weighted if weight > 0]
+        active = []
+        for term in self.terms:
+            weight = loss_weight(term.entry, epoch)
+            if weight > 0:
+                active.append((term, weight))
+        return active
 
     def unclaimed(self, epoch: int) -> float:
         """Factor of the reconstruction losses in this epoch: what other losses' shares leave of them."""
-        claims = (term.loss.share * weight / term.entry.weight for term, weight in self.active(epoch))
-        return math.prod(1.0 - claim for claim in claims)
+        left = 1.0
+        for term, weight in self.active(epoch):
+            # A share grows with the loss's weight, so a ramp hands over slowly.
+            left *= 1.0 - term.loss.share * weight / term.entry.weight
+        return left
 
     def generator_loss(self, x: LossInput, freeze: Freeze = frozen) -> LossResult:
         """The generator's objective in `x.epoch`.
@@ -111,10 +120,13 @@ class Objective:
         for term, weight in self.active(x.epoch):
             with freeze(term.critic):
                 result = term.loss(x, term.critic)
-            total = total + weight * (unclaimed if term.loss.reconstruction else 1.0) * result.total
+            factor = unclaimed if term.loss.reconstruction else 1.0
+            total = total + weight * factor * result.total
             if term.loss.reconstruction:
+                # At its full weight, so that the numbers of two epochs compare while losses fade in and out.
                 reconstruction = reconstruction + term.entry.weight * result.total.detach()
-            terms |= {f"{term.name}/{key}": value for key, value in result.terms.items()}
+            for key, value in result.terms.items():
+                terms[f"{term.name}/{key}"] = value
         return LossResult(total, {"total": total.detach(), "reconstruction": reconstruction, **terms})
 
     def reconstruction(self, x: LossInput) -> Tensor:

@@ -28,9 +28,10 @@ def learning_rate(options: Optimizer, base: float, epoch: float, epochs: int) ->
     """
     warmup = min(options.warmup_epochs, epochs)
     if epoch < warmup:
-        return base * (epoch + 1e-3) / (warmup + 1e-3)
+        return base * (epoch + 1e-3) / (warmup + 1e-3)  # not 0 in the first step, which would be wasted
     if options.scheduler == "cosine":
         floor = min(options.min_lr, base)
+        # The denominator is not 0 when the warm-up fills the whole run.
         done = min((epoch - warmup) / max(epochs - warmup, 1e-9), 1.0)
         return floor + 0.5 * (base - floor) * (1 + math.cos(math.pi * done))
     if options.scheduler == "step":
@@ -48,8 +49,12 @@ class LearningRates:
     """
 
     def __init__(self, options: Optimizer, epochs: int, bases: list[tuple[TorchOptimizer, float]]) -> None:
-        self.options, self.epochs, self.bases = options, epochs, bases
-        self.factor, self.best, self.bad_epochs = 1.0, math.inf, 0
+        self.options = options
+        self.epochs = epochs
+        self.bases = bases
+        self.factor = 1.0  # what plateaus have made of the learning rate
+        self.best = math.inf
+        self.bad_epochs = 0
 
     def set(self, epoch: float) -> dict[str, float]:
         """Set all learning rates for this point of the run.
@@ -63,6 +68,7 @@ class LearningRates:
                 rate = max(rate * self.factor, min(self.options.min_lr, base))
             for group in optimizer.param_groups:
                 group["lr"] = rate
+        # The first optimiser is the generator's; critics all have the same rate.
         rates = [float(optimizer.param_groups[0]["lr"]) for optimizer, _ in self.bases[:2]]
         return dict(zip(("lr", "critic_lr"), rates, strict=False))
 
@@ -75,11 +81,14 @@ class LearningRates:
             since: Epochs since it was told one.
         """
         if loss < self.best:
-            self.best, self.bad_epochs = loss, 0
+            self.best = loss
+            self.bad_epochs = 0
             return
-        self.bad_epochs += since if epoch > self.options.warmup_epochs else 0
+        if epoch > self.options.warmup_epochs:  # a low rate makes little progress, which is no plateau
+            self.bad_epochs += since
         if self.bad_epochs > self.options.patience:
-            self.factor, self.bad_epochs = self.factor * self.options.gamma, 0
+            self.factor *= self.options.gamma
+            self.bad_epochs = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
@@ -87,4 +96,6 @@ class LearningRates:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.factor, self.best, self.bad_epochs = state["factor"], state["best"], state["bad_epochs"]
+        self.factor = state["factor"]
+        self.best = state["best"]
+        self.bad_epochs = state["bad_epochs"]

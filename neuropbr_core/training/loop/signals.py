@@ -52,7 +52,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._received = number
-        self._release()
+        self._release()  # so that the next signal ends the process, in case this step never ends
         if self._fabric.is_global_zero:
             os.write(sys.stderr.fileno(), _NOTE.encode())  # a signal may interrupt a print, so this is none
 

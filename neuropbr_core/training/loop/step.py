@@ -1,8 +1,8 @@
 """One training step: the generator's update over a group of batches, then the critics' on what it predicted."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ _NO_LIMIT = torch.finfo(torch.float32).max
 def make_optimizer(options: Optimizer, parameters: list[nn.Parameter], lr: float) -> TorchOptimizer:
     """The recipe's optimiser over `parameters`."""
     match options.name:
+        # The learning rate is set anew in every step (`LearningRates`); the one given here is a start.
         case "adamw":
             return AdamW(parameters, lr=lr, betas=options.betas, weight_decay=options.weight_decay)
         case "adam":
@@ -105,7 +106,7 @@ class Stepper:
 
     def observe(self, prepared: Prepared, epoch: int) -> LossInput:
         """Predict a batch and gather what the losses see of it."""
-        features = {"features": True} if self.objective.needs_features else {}
+        features = {"features": True} if self.objective.needs_features else {}  # keeping them costs memory
         prediction = self.generator(*prepared.inputs, **features)
         return loss_input(prediction, prepared, epoch)
 
@@ -123,26 +124,16 @@ class Stepper:
             epoch: Decides which losses count.
             measured: Also measure the predictions; that may wait for the device.
         """
-        buffers = self._buffers() if self.skip_nonfinite else []
+        # Running statistics are copied, because a forward pass over something that is not finite spoils them.
+        buffers: list[tuple[Tensor, Tensor]] = []
+        if self.skip_nonfinite:
+            buffers = [(buffer, buffer.clone()) for buffer in self.generator.buffers()]
         scalars = Sums()
-        seen = self._backward(group, weights, epoch, scalars, measured=measured)
-        self._share_extra()
-        norm = self._update(self.generator, self.optimizer, scalars.values["loss/total"])
-        if norm is None:
-            for buffer, before in buffers:
-                buffer.copy_(before)
-            return Stepped({}, skipped=True)
-        scalars.values[GRAD_NORM] = norm
-        skipped = self._critic_steps(seen, epoch, scalars)
-        return Stepped(scalars.values, skipped)
 
-    def _backward(
-        self, group: Iterable[Prepared], weights: Sequence[float], epoch: int, scalars: "Sums", *, measured: bool
-    ) -> list[Share]:
-        """Add up the generator's gradients; returns what critics will need, without the generator's activations."""
+        # The generator's gradients, one batch at a time.
         self.optimizer.zero_grad(set_to_none=True)
-        keep = any(term.critic is not None for term, _ in self.objective.active(epoch))
-        seen: list[Share] = []
+        critics_learn = any(term.critic is not None for term, _ in self.objective.active(epoch))
+        shares: list[Share] = []
         for index, (prepared, weight) in enumerate(zip(group, weights, strict=True)):
             with self._synced(self.generator, index, weights):
                 x = self.observe(prepared, epoch)
@@ -151,36 +142,48 @@ class Stepper:
             scalars.add({f"loss/{name}": value for name, value in result.terms.items()}, weight)
             if measured:
                 scalars.add(step_metrics(x.prediction.maps, x.target, x.valid), weight)
-            if keep:
-                seen.append(Share(replace(x, prediction=_detach(x.prediction)), weight))
-        return seen
+            if critics_learn:
+                # Without the graph behind it: critics learn from the predictions, and activations are freed here.
+                shares.append(Share(replace(x, prediction=change_tensors(x.prediction, Tensor.detach)), weight))
 
-    def _critic_steps(self, seen: Sequence[Share], epoch: int, scalars: "Sums") -> bool:
-        """Update the critics on what the generator predicted; returns whether an update was dropped."""
-        dropped = False
+        # Parameters of losses are in no network that Fabric wraps, so their gradients are averaged here.
+        for parameter in self.extra:
+            if self.fabric.world_size > 1 and parameter.grad is not None:
+                self.fabric.all_reduce(parameter.grad, reduce_op="mean")
+
+        norm = self._update(self.generator, self.optimizer, scalars.values["loss/total"])
+        if norm is None:
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            return Stepped({}, skipped=True)  # the critics would learn from a prediction that is not finite
+        scalars.values[GRAD_NORM] = norm
+
+        skipped = False
         for term, _ in self.objective.active(epoch):
             if term.critic is None:
                 continue
             for _ in range(term.loss.critic_steps):
-                found = self._critic_step(term, term.critic, seen)
-                dropped |= found is None
-            if found is not None:
-                prefix = f"critic/{term.name}/"
-                scalars.add({"critic/total": found.pop("total")}, 1.0)
-                scalars.add({f"{prefix}{key}": value for key, value in found.items()}, 1.0)
-        return dropped
+                critic_scalars = self._critic_step(term, term.critic, shares)
+                skipped |= critic_scalars is None
+            if critic_scalars is not None:  # of the last of its steps
+                scalars.add({"critic/total": critic_scalars.pop("total")}, 1.0)
+                scalars.add({f"critic/{term.name}/{key}": value for key, value in critic_scalars.items()}, 1.0)
+        return Stepped(scalars.values, skipped)
 
-    def _critic_step(self, term: Term, critic: nn.Module, seen: Sequence[Share]) -> dict[str, Tensor] | None:
+    def _critic_step(self, term: Term, critic: nn.Module, shares: Sequence[Share]) -> dict[str, Tensor] | None:
+        """Update a critic once on what the generator predicted; returns its scalars, or None when it was dropped."""
         optimizer = self.critic_optimizers[term.name]
         optimizer.zero_grad(set_to_none=True)
         sums = Sums()
-        for index, (x, weight) in enumerate(seen):
-            with self._synced(critic, index, seen):
+        for index, (x, weight) in enumerate(shares):
+            with self._synced(critic, index, shares):
                 result = term.loss.critic_loss(x, critic)
                 self.fabric.backward(weight * result.total)
             sums.add({"total": result.total.detach(), **result.terms}, weight)
         norm = self._update(critic, optimizer, sums.values["total"])
-        return None if norm is None else {**sums.values, GRAD_NORM: norm}
+        if norm is None:
+            return None
+        return {**sums.values, GRAD_NORM: norm}
 
     def _synced(self, module: nn.Module, index: int, group: Sequence[Any]) -> AbstractContextManager[None]:
         """Context of a forward and backward pass: processes exchange gradients after the last batch of a group."""
@@ -189,8 +192,12 @@ class Stepper:
     @contextmanager
     def _frozen(self, critic: nn.Module | None) -> Iterator[None]:
         """Context in which a critic judges: it takes no gradient, so processes must not wait for any."""
-        with frozen(critic), nullcontext() if critic is None else self.fabric.no_backward_sync(critic):  # type: ignore[arg-type]
-            yield
+        with frozen(critic):
+            if critic is None:
+                yield
+                return
+            with self.fabric.no_backward_sync(critic):  # type: ignore[arg-type]
+                yield
 
     def _touch(self, x: LossInput) -> Tensor | float:
         """Zero, with a gradient of zero for every map, for losses that do not look at all maps.
@@ -201,18 +208,13 @@ class Stepper:
             return 0.0
         return torch.stack([0.0 * value.sum() for value in x.prediction.maps.values()]).sum()
 
-    def _share_extra(self) -> None:
-        """Average the gradients of the losses' parameters over processes; Fabric does it for networks."""
-        for parameter in self.extra:
-            if self.fabric.world_size > 1 and parameter.grad is not None:
-                self.fabric.all_reduce(parameter.grad, reduce_op="mean")
-
     def _update(self, module: nn.Module, optimizer: TorchOptimizer, loss: Tensor) -> Tensor | None:
         """Clip and apply gradients; returns their norm, or None when they were dropped."""
         if self.skip_nonfinite and not self._finite(loss):
             return None
         limit = self.grad_clip_norm or _NO_LIMIT
         norm: Tensor = self.fabric.clip_gradients(module, optimizer, max_norm=limit, error_if_nonfinite=False)  # type: ignore[assignment]
+        # With a gradient scaler a norm may be infinite: the scaler then drops the update and lowers its scale.
         if self.skip_nonfinite and not self.scaled and not self._finite(norm):
             return None
         optimizer.step()
@@ -221,10 +223,6 @@ class Stepper:
     def _finite(self, value: Tensor) -> bool:
         """Whether a scalar is finite in every process."""
         return self.fabric.strategy.reduce_boolean_decision(math.isfinite(value.item()))
-
-    def _buffers(self) -> list[tuple[Tensor, Tensor]]:
-        """The running statistics, with copies: a forward pass over something that is not finite spoils them."""
-        return [(buffer, buffer.clone()) for buffer in self.generator.buffers()]
 
 
 class Sums:
@@ -237,9 +235,14 @@ class Sums:
         """Add `weight` times each value."""
         for name, value in values.items():
             part = weight * value
-            self.values[name] = self.values[name] + part if name in self.values else part
+            if name in self.values:
+                part = self.values[name] + part
+            self.values[name] = part
 
 
-def _detach(prediction: Prediction) -> Prediction:
-    parts = ({name: value.detach() for name, value in part.items()} for part in prediction)
+def change_tensors(prediction: Prediction, change: Callable[[Tensor], Tensor]) -> Prediction:
+    """The prediction with every map, logit and feature changed alike."""
+    parts = []
+    for part in prediction:
+        parts.append({name: change(value) for name, value in part.items()})
     return Prediction(*parts)

@@ -41,7 +41,10 @@ class StepLog:
     """
 
     def __init__(self, fabric: Fabric, every: int, *, max_skips: int = 1, overflows: bool = False) -> None:
-        self._fabric, self._every, self._max_skips, self._overflows = fabric, every, max_skips, overflows
+        self._fabric = fabric
+        self._every = every
+        self._max_skips = max_skips
+        self._overflows = overflows
         self._pending: list[_Pending] = []
         self._recent: dict[str, list[float]] = {}
         self._epoch: dict[str, list[float]] = {}
@@ -85,8 +88,11 @@ class StepLog:
         """
         if not self._pending:
             return
-        pending, self._pending = self._pending, []
-        table = self._all_processes(torch.cat([row.values for row in pending]))
+        pending = self._pending
+        self._pending = []
+        # One transfer from the device for all steps since the last log, as `(processes, scalars)`.
+        gathered = torch.as_tensor(self._fabric.all_gather(torch.cat([row.values for row in pending])))
+        table = gathered.view(self._fabric.world_size, -1).double().cpu()
         start = 0
         for row in pending:
             part = table[:, start : start + len(row.names)]
@@ -103,7 +109,8 @@ class StepLog:
             RunStopped: Something is not finite.
         """
         self.check(epoch)
-        recent, self._recent = self._recent, {}
+        recent = self._recent
+        self._recent = {}
         for name, values in recent.items():
             self._epoch.setdefault(name, []).extend(values)
         return _summaries(recent)
@@ -119,34 +126,36 @@ class StepLog:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._recent, self._epoch = state["recent"], state["epoch"]
+        self._recent = state["recent"]
+        self._epoch = state["epoch"]
         self._skips_in_a_row = state["skips_in_a_row"]
 
-    def _all_processes(self, values: Tensor) -> Tensor:
-        """Values of all processes `(P, n)`, on the CPU, float64."""
-        gathered = self._fabric.all_gather(values)
-        return torch.as_tensor(gathered).view(self._fabric.world_size, -1).double().cpu()
-
-    def _refuse(self, row: _Pending, found: Tensor, epoch: int) -> None:
-        checked = [
-            name.startswith(_CHECKED) and not (self._overflows and name.endswith(GRAD_NORM)) for name in row.names
-        ]
-        broken = ~found.isfinite() & torch.tensor(checked)
+    def _refuse(self, row: _Pending, values: Tensor, epoch: int) -> None:
+        """Stop the run when a scalar of a step is not finite in any process."""
+        checked = []
+        for name in row.names:
+            may_overflow = self._overflows and name.endswith(GRAD_NORM)
+            checked.append(name.startswith(_CHECKED) and not may_overflow)
+        broken = ~values.isfinite() & torch.tensor(checked)
         if not broken.any():
             return
         rank = int(broken.any(dim=1).nonzero()[0])
-        names = [name for name, bad in zip(row.names, broken[rank].tolist(), strict=True) if bad]
-        name = next((name for name in names if name not in _SUMS and not name.endswith(GRAD_NORM)), names[0])
+        names = [row.names[index] for index in broken[rank].nonzero().flatten().tolist()]
+        # A sum is broken because one of its terms is; the term tells more.
+        terms = [name for name in names if name not in _SUMS and not name.endswith(GRAD_NORM)]
+        name = (terms or names)[0]
         ids = self._fabric.broadcast(row.ids, src=rank)
         raise RunStopped(
             f"{name} is not finite in step {row.step + 1} of epoch {epoch + 1} (samples "
             f"{', '.join(dict.fromkeys(ids))}); lower optimizer.lr or training.grad_clip_norm, set training.precision: "
-            "fp32, or drop such steps with training.on_nonfinite: skip. What checkpoints the run has are from before"
+            "fp32, or drop such steps with training.on_nonfinite: skip. Checkpoints saved before this point are intact"
         )
 
 
 def _summaries(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Means, except that dropped steps are counted."""
-    return {
-        name: math.fsum(found) if name == SKIPPED else math.fsum(found) / len(found) for name, found in values.items()
-    }
+    summaries = {}
+    for name, numbers in values.items():
+        total = math.fsum(numbers)  # exact, so that a resumed epoch has the mean of one that was not interrupted
+        summaries[name] = total if name == SKIPPED else total / len(numbers)
+    return summaries

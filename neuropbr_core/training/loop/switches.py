@@ -16,6 +16,7 @@ def apply_switches(generator: Generator, training: Training, device: torch.devic
     Returns:
         Lines for people: a switch that cannot be had here, and why.
     """
+    # Recomputed in the backward pass instead of kept: less memory for more time, and the same numbers.
     generator.recomputed = frozenset(training.activation_checkpointing)
     if not training.compile:
         return []
@@ -29,6 +30,7 @@ def apply_switches(generator: Generator, training: Training, device: torch.devic
 def compiler_fault(device: torch.device) -> str | None:
     """Why `torch.compile` does not work on this machine, or None when it does."""
     try:
+        # A function of two operations: a compiler that is missing or broken fails on it in a second.
         torch.compile(_probe)(torch.ones(8, device=device))
     except Exception as error:  # back ends raise what they like
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

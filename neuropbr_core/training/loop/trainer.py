@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from neuropbr_core.data.opening import OpenedDataset
 from neuropbr_core.errors import RunError, RunInterrupted
 from neuropbr_core.model import ModelSpec, build_generator, parameter_count
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.saving import Saver
-from neuropbr_core.training.checkpoints.state import Progress
+from neuropbr_core.training.checkpoints.state import Position
+from neuropbr_core.training.checkpoints.store import CheckpointStore
 from neuropbr_core.training.device import synchronise_batch_norm
 from neuropbr_core.training.distillation.online import load_online
-from neuropbr_core.training.distillation.teacher import FoundTeacher
+from neuropbr_core.training.distillation.teacher import TrainedTeacher
 from neuropbr_core.training.loop.assembly import make_rates, make_stepper
 from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.feed import Feed
@@ -37,52 +39,67 @@ class Trainer:
     Args:
         recipe: The recipe.
         dataset: The opened dataset.
-        folder: The run.
-        observers: Who is told.
+        run_dir: The run's folder, into which checkpoints go.
+        observers: Receive metrics, pictures and events.
         fabric: Device and processes, launched.
         teacher: The recipe's teacher, when it has one.
+        before_save: Called in the first process before a checkpoint is written; may raise to refuse it.
+
+    Attributes:
+        position: How far the run is.
+        notes: Lines for people: a switch of the recipe that cannot be had here, and why.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         dataset: OpenedDataset,
-        folder: RunFolder,
+        run_dir: Path,
         observers: Observers,
         fabric: Fabric,
-        teacher: FoundTeacher | None = None,
+        teacher: TrainedTeacher | None = None,
+        *,
+        before_save: Callable[[], None] | None = None,
     ) -> None:
-        self.recipe, self.dataset = recipe, dataset
-        self.folder, self.observers, self.fabric = folder, observers, fabric
+        self.recipe = recipe
+        self.dataset = dataset
+        self.run_dir = run_dir
+        self.observers = observers
+        self.fabric = fabric
         training = recipe.training
+        # All processes build the same weights, so the seed is the same; it changes at the end of this function.
         lightning.seed_everything(training.seed, verbose=False)
         spec = ModelSpec.from_recipe(recipe)
-        self.raw_generator = generator = build_generator(spec)
+        generator = build_generator(spec)
+        self.raw_generator = generator
         self.parameters = parameter_count(generator)
         if training.sync_batch_norm and fabric.world_size > 1:
             synchronise_batch_norm(generator)
         online = load_online(recipe, teacher, fabric)
-        taught = {} if online is None else online.generator.feature_channels
-        objective = Objective.from_recipe(recipe, generator.feature_channels, taught)
+        teacher_features = {} if online is None else online.generator.feature_channels
+        objective = Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
         self.stepper = make_stepper(fabric, recipe, generator, objective)
+        # After Fabric moved the weights: what is compiled is bound to their device.
         self.notes = apply_switches(generator, training, fabric.device)
         self.average = None if training.ema is None else WeightAverage(generator, training.ema)
         self.rates = make_rates(recipe, self.stepper)
         self.feed = Feed(recipe, dataset.train, fabric, online)
         self.saver = Saver(
-            folder.checkpoints,
+            CheckpointStore.of_run(run_dir),
             spec,
             training,
             self.average,
             self.stepper,
             self.rates,
-            self.feed.layout,
+            self.feed.resume_counts,
+            before_save,
         )
         self.signals = StopSignals(fabric)
-        self.progress = Progress()
-        self._log_state: dict[str, Any] | None = None
+        self.position = Position()
+        self._log_state: dict[str, Any] | None = None  # of the epoch that a resumed run is in the middle of
         self._validating = False
-        if fabric.world_size > 1:  # dropout must differ between processes
+        if fabric.world_size > 1:
+            # From here on, random numbers are dropout's, which must differ between processes.
             lightning.seed_everything(training.seed + fabric.global_rank, verbose=False)
 
     def fit(self) -> dict[str, float]:
@@ -99,168 +116,171 @@ class Trainer:
         self.observers.tell("run_started", self._info())
         try:
             with self.signals:
-                self._train_epochs()
-        except (RuntimeError, MemoryError) as error:
+                while self.position.epoch < self.recipe.training.epochs:
+                    epoch = self.position.epoch
+                    summary = self._train_epoch(epoch)
+                    score = self._validate(epoch, summary)
+                    checkpoint = self._save_epoch(score)
+                    # A signal that came in the epoch's last step or in validation; both are saved now.
+                    number = self.signals.received()
+                    if number:
+                        raise self._interrupted(number, checkpoint)
+        except (RuntimeError, MemoryError) as error:  # CUDA's out-of-memory error is a RuntimeError
             if not is_out_of_memory(error):
                 raise
             raise RunError(self._out_of_memory(error)) from error
-        self.observers.tell("run_finished", self.progress.best_metrics)
-        return self.progress.best_metrics
+        self.observers.tell("run_finished", self.position.best_metrics)
+        return self.position.best_metrics
 
-    def _out_of_memory(self, error: BaseException) -> str:
-        device, progress = self.fabric.device, self.progress
-        if self._validating:
-            where = f"in the validation of epoch {progress.epoch}, which predicts whole frames"
-            return out_of_memory(error, where, validation_advice(self.recipe, device), device)
-        where = f"in step {progress.step + 1} of epoch {progress.epoch + 1}"
-        return out_of_memory(error, where, advice(self.recipe, device), device)
-
-    def _train_epochs(self) -> None:
-        while self.progress.epoch < self.recipe.training.epochs:
-            epoch = self.progress.epoch
-            summary = self._train_epoch(epoch)
-            score = self._validate(epoch, summary)
-            path = self._finish_epoch(score)
-            if number := self.signals.received():
-                raise self._interrupted(number, path)
-
-    def resume(self) -> list[str]:
-        """Continue from the newest sound checkpoint; returns lines about what is not as it was.
+    def resume(self) -> None:
+        """Continue from the newest sound checkpoint, and report what is not as it was.
 
         Raises:
             CheckpointError: There is none.
         """
         resumed = self.saver.load()
-        self.progress, self._log_state = resumed.progress, resumed.log
-        said = [f"warning: {problem}" for problem in resumed.problems]
-        if self.progress.step and resumed.layout != self.feed.layout:
-            said.append(
-                f"warning: the checkpoint lies {self.progress.step} steps into an epoch, but batches or samples are "
-                f"not those it was trained with, so the epoch starts over"
+        self.position = resumed.position
+        self._log_state = resumed.log
+        for problem in resumed.problems:
+            reporter().warning(problem)
+        if self.position.step and resumed.resume_counts != self.feed.resume_counts:
+            reporter().warning(
+                f"the checkpoint is {self.position.step} steps into an epoch, but batches or samples are not those it "
+                f"was trained with, so the epoch starts over"
             )
-            self.progress.step, self._log_state = 0, None
-        within = f" and {self.progress.step} steps" if self.progress.step else ""
-        return [*said, f"Resuming after epoch {self.progress.epoch}{within} of {self.recipe.training.epochs}"]
-
-    def _info(self) -> RunInfo:
-        facts = {
-            "device": str(self.fabric.device),
-            **({"processes": str(self.fabric.world_size)} if self.fabric.world_size > 1 else {}),
-            "parameters": f"{self.parameters:,}",
-            "training samples": str(len(self.dataset.train.samples)),
-            "held-back samples": str(len(self.dataset.val.samples)),
-        }
-        return RunInfo(
-            self.folder.name,
-            self.folder.path,
-            self.recipe.training.epochs,
-            self.feed.steps,
-            self.progress.epoch,
-            self.progress.global_step,
-            self.recipe.tree,
-            facts,
-        )
+            self.position.step = 0
+            self._log_state = None
+        within = f" and {self.position.step} steps" if self.position.step else ""
+        reporter().line(f"Resuming after epoch {self.position.epoch}{within} of {self.recipe.training.epochs}")
 
     def _train_epoch(self, epoch: int) -> EpochSummary:
+        """Train for one epoch, or for what is left of it."""
         self.stepper.generator.train()
-        steps = self.feed.steps
-        log = self._new_log()
-        groups = self.feed.groups(epoch, self.progress.step)
-        started = time.monotonic()
-        for step, group in enumerate(groups, self.progress.step):
-            rates = self.rates.set(epoch + step / steps)
-            due = log.due(step, steps)
-            stepped = self.stepper.step(group.batches, group.weights, epoch, measured=due)
-            if self.average is not None and stepped.updated:
-                self.average.update(self.raw_generator)
-            log.add(step, epoch, stepped, group.ids)
-            self.progress.step, self.progress.global_step = step + 1, self.progress.global_step + 1
-            info = StepInfo(epoch, step, steps, self.progress.global_step)
-            self.observers.tell("step_finished", info)
-            if due:
-                self.observers.tell("metrics_logged", info, {**log.flush(epoch), **rates})
-            if self._save_due(step, steps):
-                self._save_within(epoch, log)
-            self._stop_if_asked(step, steps, log)
-        metrics = {**log.epoch_means(), "seconds": time.monotonic() - started}
-        self.progress.epoch, self.progress.step = epoch + 1, 0
-        summary = EpochSummary(epoch, self.progress.global_step, metrics)
-        self.observers.tell("epoch_finished", summary)
-        return summary
-
-    def _new_log(self) -> StepLog:
-        """The log of an epoch, continued when a resumed run is within one."""
         training = self.recipe.training
         log = StepLog(
             self.fabric, training.log_every_n_steps, max_skips=training.max_skips, overflows=self.stepper.scaled
         )
-        if self._log_state is not None:
+        if self._log_state is not None:  # the run was resumed within this epoch, whose means go on
             log.load_state_dict(self._log_state)
             self._log_state = None
-        return log
+        steps = self.feed.steps
+        start = self.position.step
+        started = time.monotonic()
+        for step, group in enumerate(self.feed.groups(epoch, start), start):
+            # Learning rates follow the position alone, so a resumed run is on the same curve.
+            rates = self.rates.set(epoch + step / steps)
+            log_due = log.due(step, steps)
+            outcome = self.stepper.step(group.batches, group.weights, epoch, measured=log_due)
+            if self.average is not None and outcome.updated:
+                self.average.update(self.raw_generator)
+            log.add(step, epoch, outcome, group.ids)
+            self.position.step = step + 1
+            self.position.global_step += 1
+            info = StepInfo(epoch, step, steps, self.position.global_step)
+            self.observers.tell("step_finished", info)
+            if log_due:
+                # Reading the scalars waits for the device; this is the one place in a step that does.
+                self.observers.tell("metrics_logged", info, {**log.flush(epoch), **rates})
+            is_last = step + 1 == steps  # the end of the epoch has a checkpoint of its own, after validation
+            every = training.save_every_n_steps
+            if every is not None and self.position.global_step % every == 0 and not is_last:
+                self._save_within(epoch, log)
+            # Several processes agree on a signal when a log is due: asking each other waits for the device.
+            may_stop = self.fabric.world_size == 1 or log_due
+            if may_stop and not is_last:
+                number = self.signals.received()
+                if number:
+                    raise self._interrupted(number, self._save_within(epoch, log))
+        metrics = {**log.epoch_means(), "seconds": time.monotonic() - started}
+        self.position.epoch = epoch + 1
+        self.position.step = 0
+        summary = EpochSummary(epoch, self.position.global_step, metrics)
+        self.observers.tell("epoch_finished", summary)
+        return summary
 
     def _validate(self, epoch: int, summary: EpochSummary) -> float | None:
-        """Returns the score that decides which epoch is best (lower is better), or None when none is due."""
+        """Validate, when it is due.
+
+        Returns:
+            The score that decides which epoch is best (lower is better), or None when none is due. Without held-back
+            samples it is the training's reconstruction loss, which a loss that joins late does not change.
+        """
         training = self.recipe.training
-        last = epoch + 1 == training.epochs
+        done = epoch + 1
+        is_last = done == training.epochs
         if not self.dataset.val.samples:
             score = summary.metrics.get("loss/reconstruction")
             if score is not None:
-                self.rates.validated(score, epoch + 1)
+                self.rates.validated(score, done)
             return score
-        if (epoch + 1) % training.validate_every_n_epochs and not last:
+        if done % training.validate_every_n_epochs and not is_last:
             return None
-        images_due = self.fabric.is_global_zero and ((epoch + 1) % training.log_images_every_n_epochs == 0 or last)
-        generator = self.stepper.generator if self.average is None else self.average.module
-        self._validating = True
-        result = validate(generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=images_due)
+        images_due = done % training.log_images_every_n_epochs == 0 or is_last
+        with_images = self.fabric.is_global_zero and images_due
+        generator = self.stepper.generator
+        if self.average is not None:
+            generator = self.average.module
+        self._validating = True  # for the message, should memory run out
+        result = validate(generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=with_images)
         self._validating = False
-        self.rates.validated(result.metrics["loss"], epoch + 1, training.validate_every_n_epochs)
+        score = result.metrics["loss"]
+        self.rates.validated(score, done, training.validate_every_n_epochs)
         self.observers.tell(
             "validation_finished",
-            ValidationSummary(epoch, self.progress.global_step, result.metrics, result.images, result.details),
+            ValidationSummary(epoch, self.position.global_step, result.metrics, result.images, result.details),
         )
-        if result.metrics["loss"] < self.progress.best:
-            self.progress.best_metrics = result.metrics
-        return result.metrics["loss"]
+        if score < self.position.best:
+            self.position.best_metrics = result.metrics
+        return score
 
-    def _finish_epoch(self, score: float | None) -> Path:
-        best = score is not None and score < self.progress.best
-        if best and score is not None:
-            self.progress.best, self.progress.best_name = score, self.progress.name
-        path = self.saver.save(self.progress, best=best)
-        self.observers.tell("checkpoint_saved", path, best)
-        return path
-
-    def _save_due(self, step: int, steps: int) -> bool:
-        """Whether a checkpoint within the epoch is due; the one at its end comes by itself."""
-        every = self.recipe.training.save_every_n_steps
-        return every is not None and self.progress.global_step % every == 0 and step + 1 < steps
+    def _save_epoch(self, score: float | None) -> Path:
+        """Save the checkpoint at the end of an epoch."""
+        is_best = score is not None and score < self.position.best
+        if score is not None and is_best:
+            self.position.best = score
+            self.position.best_name = self.position.name
+        checkpoint = self.saver.save(self.position, best=is_best)
+        self.observers.tell("checkpoint_saved", checkpoint, is_best)
+        return checkpoint
 
     def _save_within(self, epoch: int, log: StepLog) -> Path:
-        log.check(epoch)
-        path = self.saver.save(self.progress, best=False, log=log.state_dict())
-        self.observers.tell("checkpoint_saved", path, False)
-        return path
+        """Save a checkpoint in the middle of an epoch."""
+        log.check(epoch)  # nothing is saved after a step that was not finite
+        checkpoint = self.saver.save(self.position, best=False, log=log.state_dict())
+        self.observers.tell("checkpoint_saved", checkpoint, False)
+        return checkpoint
 
-    def _stop_if_asked(self, step: int, steps: int, log: StepLog) -> None:
-        """End the run after a step, if a signal asked for it; at the end of an epoch that waits for its checkpoint.
+    def _info(self) -> RunInfo:
+        facts = {"device": str(self.fabric.device)}
+        if self.fabric.world_size > 1:
+            facts["processes"] = str(self.fabric.world_size)
+        facts["parameters"] = f"{self.parameters:,}"
+        facts["training samples"] = str(len(self.dataset.train.samples))
+        facts["held-back samples"] = str(len(self.dataset.val.samples))
+        return RunInfo(
+            self.run_dir.name,
+            self.run_dir,
+            self.recipe.training.epochs,
+            self.feed.steps,
+            self.position.epoch,
+            self.position.global_step,
+            self.recipe.tree,
+            facts,
+        )
 
-        Several processes agree on it when a log is due, because asking each other waits for the device.
-
-        Raises:
-            RunInterrupted: It is so; the run has saved.
-        """
-        if step + 1 == steps or (self.fabric.world_size > 1 and not log.due(step, steps)):
-            return
-        if number := self.signals.received():
-            raise self._interrupted(number, self._save_within(self.progress.epoch, log))
-
-    def _interrupted(self, number: int, path: Path) -> RunInterrupted:
+    def _interrupted(self, number: int, checkpoint: Path) -> RunInterrupted:
         cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        within = f" and {self.progress.step} steps" if self.progress.step else ""
+        within = f" and {self.position.step} steps" if self.position.step else ""
         return RunInterrupted(
-            f"Stopped by {cause} after {self.progress.epoch} epochs{within}; saved {path}. The same command with "
+            f"Stopped by {cause} after {self.position.epoch} epochs{within}; saved {checkpoint}. The same command with "
             f"--resume goes on from there",
             number,
         )
+
+    def _out_of_memory(self, error: BaseException) -> str:
+        device = self.fabric.device
+        if self._validating:
+            where = f"in the validation of epoch {self.position.epoch}, which predicts whole frames"
+            return out_of_memory(error, where, validation_advice(self.recipe, device), device)
+        where = f"in step {self.position.step + 1} of epoch {self.position.epoch + 1}"
+        return out_of_memory(error, where, advice(self.recipe, device), device)

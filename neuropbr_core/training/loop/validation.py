@@ -1,12 +1,11 @@
 """Validation: whole frames of the held-back materials, metrics averaged over images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import LossInput, Prediction
@@ -21,7 +20,7 @@ from neuropbr_core.evaluation.tiles import Picture
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.loop.measuring import with_overall
 from neuropbr_core.training.loop.objective import Objective
-from neuropbr_core.training.loop.step import Stepper, loss_input
+from neuropbr_core.training.loop.step import Stepper, change_tensors, loss_input
 
 GRIDS = 4
 """Samples of which a comparison grid is drawn, each of another material where there are enough."""
@@ -29,7 +28,13 @@ GRIDS = 4
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a `contracts.ValidationSummary` has of these names."""
+    """The result of a validation.
+
+    Attributes:
+        metrics: `loss`, `<map>/<metric>` and `overall/<metric>`: means over images.
+        images: Comparison grids by material.
+        details: The single pictures of the same samples, by `<material>/<part>`.
+    """
 
     metrics: dict[str, float]
     images: dict[str, np.ndarray]
@@ -50,13 +55,14 @@ def validate(
         epoch: The epoch, from 0.
         with_images: Whether to draw comparison grids.
     """
+    fabric = stepper.fabric
     was_training = generator.training
     generator.eval()
+    # Rows of this process, one table a batch: they stay on the device until all batches are predicted.
     tables: list[Tensor] = []
     names: list[str] = []
     images: dict[str, np.ndarray] = {}
     details: dict[str, np.ndarray] = {}
-    fabric = stepper.fabric
     frames = predict_frames(
         generator,
         dataset,
@@ -70,50 +76,45 @@ def validate(
         losses = image_losses(stepper.objective, loss_input(prediction, prepared, epoch))
         rows = {"loss": losses, **measure(prediction.maps, prepared.targets, prepared.valid)}
         names = list(rows)
+        # An image without a valid pixel has no errors; the last column says so.
         counted = (prepared.valid > 0.5).flatten(1).any(dim=1)
         tables.append(torch.stack([*rows.values(), counted], dim=1))
         for index, (name, material) in enumerate(zip(prepared.ids, prepared.materials, strict=True)):
             if with_images and material not in images and len(images) < GRIDS:
                 images[material] = draw_sample(prepared, prediction, index, f"{name} · {material}")
-                parts = draw_parts(prepared, prediction, index)
-                details |= {f"{material}/{part}": picture for part, picture in parts.items()}
+                for part, picture in draw_parts(prepared, prediction, index).items():
+                    details[f"{material}/{part}"] = picture
     generator.train(was_training)
-    means = _gather(fabric, torch.cat(tables), names, dataset)
+
+    # Process r has samples r, r + P, r + 2 P, …, and then repeats the last one, so that all have equally many.
+    table = torch.cat(tables)
+    gathered = torch.as_tensor(fabric.all_gather(table)).view(fabric.world_size, *table.shape)
+    in_order = gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)].cpu()
+    means = RunningMeans()
+    means.add(
+        [sample.id for sample in dataset.samples],
+        [sample.material for sample in dataset.samples],
+        dict(zip(names, in_order.T, strict=False)),
+        in_order[:, -1].view(-1, 1, 1, 1),
+    )
     return ValidationResult(with_overall(means.means()), images, details)
 
 
 def image_losses(objective: Objective, x: LossInput) -> Float[Tensor, " B"]:
     """The reconstruction total of each image by itself, whatever batch it came in."""
-    return torch.stack([objective.reconstruction(_image(x, index)) for index in range(len(x.valid))])
-
-
-def _image(x: LossInput, index: int) -> LossInput:
-    """What the losses see of one image of a batch."""
-    one = slice(index, index + 1)
-    maps, logits, features = ({name: value[one] for name, value in part.items()} for part in x.prediction)
-    target = {name: value[one] for name, value in x.target.items()}
-    return LossInput(
-        Prediction(maps, logits, features), target, x.views[one], x.visible[one], x.valid[one], epoch=x.epoch
-    )
-
-
-def _gather(fabric: Fabric, table: Tensor, names: Sequence[str], dataset: MaterialDataset) -> RunningMeans:
-    """Join the rows of all processes: process r has samples r, r + P, …, and then repeats the last one."""
-    gathered = torch.as_tensor(fabric.all_gather(table)).view(fabric.world_size, *table.shape)
-    rows = gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)].cpu()
-    means = RunningMeans()
-    means.add(
-        [sample.id for sample in dataset.samples],
-        [sample.material for sample in dataset.samples],
-        dict(zip(names, rows.T, strict=False)),
-        rows[:, -1].view(-1, 1, 1, 1),
-    )
-    return means
+    totals = []
+    for index in range(len(x.valid)):
+        image = slice(index, index + 1)
+        prediction = change_tensors(x.prediction, itemgetter(image))
+        target = {name: value[image] for name, value in x.target.items()}
+        # Without the teacher: reconstruction losses compare with the truth.
+        alone = LossInput(prediction, target, x.views[image], x.visible[image], x.valid[image], epoch=x.epoch)
+        totals.append(objective.reconstruction(alone))
+    return torch.stack(totals)
 
 
 def draw_parts(prepared: Prepared, prediction: Prediction, index: int) -> dict[str, Picture]:
     """The single pictures of one sample of a batch."""
-    predicted, target = (
-        {name: value[index] for name, value in maps.items()} for maps in (prediction.maps, prepared.targets)
-    )
+    predicted = {name: value[index] for name, value in prediction.maps.items()}
+    target = {name: value[index] for name, value in prepared.targets.items()}
     return sample_pictures(prepared.views[index], predicted, target, prepared.valid[index], prepared.visible[index])

@@ -5,9 +5,9 @@ import torch
 
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.preflight import check_networks
 from neuropbr_core.training.loop import memory
 from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, validation_advice
+from neuropbr_core.training.loop.networks import check_networks
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""What can be known to fail before anything is written or removed."""
+"""Checks a recipe's networks and sizes before a run starts, without memory for their weights."""
 
 import torch
 
@@ -20,24 +20,20 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
     Raises:
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
-        RunError: The encoder cannot take `data.image_size` or `data.crop_size`, or a live teacher not the crops.
+        RunError: The encoder cannot take `data.image_size` or `data.crop_size`, or an online teacher the crops.
     """
-    with torch.device("meta"):
+    with torch.device("meta"):  # tensors have shapes but no memory
         generator = build_generator(ModelSpec.from_recipe(recipe))
-        live = None if teacher is None or not is_online(recipe) else build_generator(teacher)
-        Objective.from_recipe(recipe, generator.feature_channels, {} if live is None else live.feature_channels)
-    check_sizes(recipe, generator.encoder.strides[-1])
-    if live is not None and teacher is not None:
-        check_crops(teacher, live.encoder.strides[-1], recipe.data)
-
-
-def check_sizes(recipe: Recipe, stride: int) -> None:
-    """Refuse input sizes that the encoder cannot take.
-
-    Raises:
-        RunError: `data.image_size` or `data.crop_size` is no multiple of the encoder's coarsest stride.
-    """
+        teacher_features: dict[str, int] = {}
+        if teacher is not None and is_online(recipe):
+            teacher_generator = build_generator(teacher)
+            teacher_features = teacher_generator.feature_channels
+        Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
+    stride = generator.encoder.strides[-1]
     for key in ("image_size", "crop_size"):
         size = getattr(recipe.data, key)
-        if size is not None and (reason := unsuitable(size, stride)):
+        reason = "" if size is None else unsuitable(size, stride)
+        if reason:
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
+    if teacher is not None and is_online(recipe):
+        check_crops(teacher, teacher_generator.encoder.strides[-1], recipe.data)

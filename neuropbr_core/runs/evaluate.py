@@ -1,0 +1,210 @@
+"""The stage that scores a run's model on samples with known maps."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal, cast
+
+import torch
+
+from neuropbr_core.data.opening import open_dataset
+from neuropbr_core.devices import choose_device
+from neuropbr_core.errors import DataError, NeuroPBRError
+from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean
+from neuropbr_core.evaluation.results import worst_samples, write_evaluation
+from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
+from neuropbr_core.model import load_model, weights_digest
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry import default_registry
+from neuropbr_core.reporting import reporter
+from neuropbr_core.runs.context import Context
+from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.runs.stage import Stage
+from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
+from neuropbr_core.training.provenance import recorded_split
+
+Curriculum = Literal[0, 1, 2, "clean", "mixed", "dirty"]
+
+HELD_BACK = "held-back"
+"""Name of the evaluation of a run's own held-back samples."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate_run`.
+
+    Attributes:
+        record: Metrics of the model and of the baselines.
+        folder: Where `evaluation.json`, `evaluation.txt` and `worst/` are.
+        trained_on: Materials among them that the run trained on, so that their numbers measure memory.
+    """
+
+    record: EvaluationRecord
+    folder: Path
+    trained_on: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Evaluate(Stage):
+    """Scores a checkpoint of a run on whole frames.
+
+    Attributes:
+        run: The run.
+        recipe: Its recipe.
+        device: Where to compute; default: the recipe's.
+        checkpoint: `best`, `latest` or a checkpoint's name.
+        data: A dataset folder with `input/` and `output/`, all of whose samples are scored; default: the samples of
+            the materials that the run held back.
+        curriculum: `data.render_curriculum` of what is scored; default: the run's.
+        output: Folder for record, table and pictures; default: only the record is written, as the run's summary.
+        worst: How many of the worst samples, by re-rendering error, are drawn.
+        after: The stage that trains the model, when it is one of the same run.
+        evaluation: The result, once it is written into the folder `output`.
+    """
+
+    name: ClassVar[str] = "evaluate"
+    alone: ClassVar[bool] = True
+
+    run: RunFolder
+    recipe: Recipe
+    device: torch.device | None = None
+    checkpoint: str = BEST
+    data: Path | None = None
+    curriculum: Curriculum | None = None
+    output: Path | None = None
+    worst: int = 0
+    after: Stage | None = None
+    evaluation: Evaluation | None = None
+
+    def done(self) -> bool:
+        """Whether the run's summary is there and is that of its best checkpoint, or nothing was held back."""
+        if self.after is not None and not self.after.done():
+            return False
+        try:
+            if not recorded_split(self.run.provenance)["val"]:
+                return True
+            return load_record(self.run.summary).weights == weights_digest(self.run.checkpoints.open(self.checkpoint))
+        except NeuroPBRError:  # a file is missing or damaged
+            return False
+
+    def describe(self) -> list[str]:
+        """Where the scores are or will be."""
+        place = self.output or self.run.summary
+        if self.done():
+            return [f"{place}: is there, or nothing was held back"]
+        return [f"{place}: the {self.checkpoint} checkpoint is scored on what was held back"]
+
+    def execute(self, context: Context) -> None:
+        """Score the samples and write the results.
+
+        Raises:
+            RunError: The folder is no run.
+            CheckpointError: There is no such checkpoint, or it is damaged.
+            DataError: The dataset cannot be used, or nothing was held back.
+            OSError: The results could not be written.
+        """
+        device = self.device or choose_device(self.recipe.training.device)
+        checkpoint = find_checkpoint(self.run.path, self.checkpoint)
+        generator, _ = load_model(checkpoint)
+        generator.to(device)
+        dataset = context.dataset
+        if dataset is None or self.data is not None or self.curriculum is not None:
+            dataset = open_dataset(self._recipe_of_samples())
+        samples = dataset.val
+        if self.data is not None:
+            samples = dataset.all
+        if not samples.samples:
+            if self.output is None:  # a run that holds nothing back has no summary
+                return
+            raise DataError(f"{self.run.path}: the run held back no material; name samples to score with --data DIR")
+        # The baseline of the training targets' mean: measured, or for other data as the run's summary has it.
+        mean: dict[str, tuple[float, ...]] = {}
+        if self.data is None:
+            mean = training_mean(dataset.train, device)
+        else:
+            with suppress(DataError):  # a run without a summary; the baseline is left out
+                mean = load_record(self.run.summary).training_mean
+        record = evaluate_samples(generator, samples, mean, device)
+        record = replace(record, weights=weights_digest(checkpoint))
+        if self.output is None:
+            save_record(record, self.run.summary)
+            reporter().line(format_summary(record))
+            return
+        trained = recorded_split(self.run.provenance)["train"]
+        trained_on = tuple(name for name in record.materials if name in trained)
+        pictures = draw_samples(generator, samples, worst_samples(record, self.worst), device)
+        write_evaluation(self.output, record, trained_on, pictures)
+        self.evaluation = Evaluation(record, self.output, trained_on)
+
+    def _recipe_of_samples(self) -> Recipe:
+        """The run's recipe, its data replaced by what is to be scored."""
+        recipe = self.recipe
+        data = recipe.data
+        if self.data is None:
+            # The split as it was: a student's is its teacher's, whatever the recipe says.
+            data = replace(data, val_materials=tuple(recorded_split(self.run.provenance)["val"]))
+        else:
+            if not (self.data / "input").is_dir():
+                raise DataError(
+                    f"{self.data}: is no dataset; it needs input/ with the views and output/ with the true maps"
+                )
+            data = replace(
+                data,
+                root=str(self.data),
+                input_dir=None,
+                output_dir=None,
+                metadata=None,
+                synthesize=None,
+                groups={},
+                val_materials=(),
+                val_ratio=0.0,
+            )
+            # Folders of the layout are read by `layout`, whatever component the run read its own samples through.
+            recipe = replace(recipe, source=default_registry().choose("dataset", "layout", name="source"))
+        if self.curriculum is not None:
+            data = replace(data, render_curriculum=self.curriculum, use_dirty=False)
+        return replace(recipe, data=data)
+
+
+def evaluate_run(
+    run: str | Path,
+    *,
+    checkpoint: str = BEST,
+    data: str | Path | None = None,
+    curriculum: Curriculum | None = None,
+    output: str | Path | None = None,
+    worst: int = 4,
+    device: torch.device | None = None,
+) -> Evaluation:
+    """Score a run's model on whole frames and write the results into a folder.
+
+    Args:
+        run: The run's folder.
+        checkpoint: `best`, `latest` or a checkpoint's name.
+        data: As for `Evaluate`.
+        curriculum: As for `Evaluate`.
+        output: Where to write; default `RUN/evaluations/held-back` or `RUN/evaluations/NAME-OF-DATA`. What an
+            earlier evaluation left there is replaced when the new one is complete.
+        worst: How many of the worst samples, by re-rendering error, are drawn.
+        device: Where to compute; default: the CPU.
+
+    Raises:
+        NeuroPBRError: As `Evaluate.execute`.
+        OSError: The results could not be written.
+    """
+    folder = RunFolder(Path(run))
+    if output is None:
+        name = HELD_BACK if data is None else Path(data).name
+        output = folder.path / "evaluations" / name
+    stage = Evaluate(
+        folder,
+        folder.recipe(),
+        device=device or torch.device("cpu"),
+        checkpoint=checkpoint,
+        data=None if data is None else Path(data),
+        curriculum=curriculum,
+        output=Path(output),
+        worst=worst,
+    )
+    stage.execute(Context())
+    return cast("Evaluation", stage.evaluation)

@@ -1,0 +1,122 @@
+"""The stages of a run: what each one has in common, and how stages are carried out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from neuropbr_core.errors import RunStopped
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
+from neuropbr_core.runs.context import Context
+from neuropbr_core.runs.folder import RunFolder, check_start
+from neuropbr_core.runs.lock import RunLock
+
+
+class Stage(ABC):
+    """One part of a run, such as training or an export.
+
+    Attributes:
+        name: A word for listings.
+        alone: Whether the first process executes it alone, after the others have ended.
+    """
+
+    name: ClassVar[str]
+    alone: ClassVar[bool] = False
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether nothing is left to do; reads files, and changes nothing."""
+
+    @abstractmethod
+    def describe(self) -> list[str]:
+        """Lines for people: each a place, and what is there or will be made."""
+
+    @abstractmethod
+    def execute(self, context: Context) -> None:
+        """Do it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        recipe: The recipe.
+        folder: Where the run lives.
+        resume: Whether a run that is there is continued.
+        overwrite: Whether a run that is there is replaced.
+        stages: The parts of the run, in order.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    resume: bool
+    overwrite: bool
+    stages: Sequence[Stage]
+
+    def lines(self) -> list[str]:
+        """The descriptions of the stages, each behind the stage's name."""
+        lines: list[str] = []
+        for stage in self.stages:
+            lines.extend(f"{stage.name:<10}{text}" for text in stage.describe())
+        return lines
+
+    def is_done(self) -> bool:
+        """Whether a resumed run has nothing left to do."""
+        return self.resume and all(stage.done() for stage in self.stages)
+
+
+def carry_out(plan: Plan) -> Path:
+    """Execute the stages of a plan that are not done, and let no other process write the run meanwhile.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        RunError: Another process writes the run, or the run cannot start, continue or finish.
+        NeuroPBRError: As the stages.
+    """
+    context = Context(plan.recipe.training)
+    # The first process speaks for all. Several processes are started here, before anything is written.
+    speaker = reporter() if context.is_first else SilentReporter()
+    lock = RunLock(plan.folder.path)
+    context.require_lock = lock.require
+    with reporting_to(speaker):
+        try:
+            context.first(lock.acquire)
+            # The folder was looked at when the plan was made; another process may have written a run into it since.
+            context.first(lambda: check_start(plan.folder, resume=plan.resume, overwrite=plan.overwrite))
+            _execute(plan, context)
+        except RunStopped:
+            if context.is_first:
+                raise  # the first process reports the error; the others end in silence
+        except BaseException:
+            context.end_others()
+            raise
+        finally:
+            lock.release()
+    return plan.folder.path
+
+
+def _execute(plan: Plan, context: Context) -> None:
+    if plan.resume:
+        if context.first(plan.is_done):
+            for line in plan.lines():
+                reporter().line(line)
+            reporter().line(f"Nothing is left to do: {plan.folder.path}")
+            return
+        # The recipe may have changed in what a run can be continued with, such as the epochs or the exports.
+        context.first(lambda: plan.folder.write_recipe(plan.recipe))
+    for stage in plan.stages:
+        if stage.alone and not context.is_first:
+            return
+        done = stage.done() if stage.alone else context.first(stage.done)
+        if not done:
+            stage.execute(context)
+        elif plan.resume:
+            for text in stage.describe():
+                reporter().line(f"Skipping {stage.name}: {text}")
+    if context.is_first:
+        reporter().line(f"Run finished: {plan.folder.path}")

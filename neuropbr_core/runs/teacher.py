@@ -1,0 +1,361 @@
+"""The stages that give a student its teacher: the teacher's own run, and its predictions of the training samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+from neuropbr_core.data.batches.teacher_logits import SUFFIX, differences, read_logits, require
+from neuropbr_core.data.opening import OpenedDataset, open_dataset
+from neuropbr_core.errors import DataError, RunError
+from neuropbr_core.model import ModelSpec
+from neuropbr_core.model.weights import read_spec
+from neuropbr_core.recipe import load_recipe, teachers_recipe
+from neuropbr_core.recipe.compare import differences as recipe_differences
+from neuropbr_core.recipe.sections import Recipe, Teacher
+from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
+from neuropbr_core.runs.context import Context
+from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.runs.stage import Plan, Stage, carry_out
+from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
+from neuropbr_core.training.distillation.online import is_online
+from neuropbr_core.training.distillation.predict_logits import SHARD_SIZE, LogitsReport, marks_of, store_logits
+from neuropbr_core.training.distillation.teacher import TrainedTeacher, open_teacher
+from neuropbr_core.training.ranks import first_then_others
+
+_DECISIVE_SECTIONS = ("data", "model", "losses", "optimizer", "training")
+"""Sections of a recipe that decide what a teacher becomes."""
+
+_INCIDENTAL_KEYS = (
+    ("training", "runs_dir"),
+    ("training", "device"),
+    ("training", "devices"),
+    ("data", "pack"),
+    ("data", "num_workers"),
+)
+"""Keys in these sections that do not."""
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """How a recipe's teacher is had.
+
+    Attributes:
+        section: Section `teacher` of the student's recipe.
+        place: Folder of the teacher's run, or of its checkpoint.
+        recipe: What makes the run; None for a teacher that must be there.
+    """
+
+    section: Teacher
+    place: Path
+    recipe: Recipe | None
+
+    @property
+    def state(self) -> Literal["there", "interrupted", "missing"]:
+        """Whether the teacher is trained, was interrupted, or has not been started."""
+        if self.recipe is None:
+            return "there"
+        run = RunFolder(self.place)
+        if not run.is_run:
+            return "missing"
+        if run.is_trained(run.recipe().training.epochs):
+            return "there"
+        return "interrupted"
+
+    def spec(self) -> ModelSpec:
+        """What its generator is built from, whether it is there or not."""
+        if self.recipe is not None and self.state != "there":
+            return ModelSpec.from_recipe(self.recipe)
+        return read_spec(find_checkpoint(self.place))
+
+    def open(self) -> TrainedTeacher:
+        """The trained teacher: the best checkpoint of its run, or the checkpoint that is named."""
+        return open_teacher(find_checkpoint(self.place))
+
+    def notes(self) -> list[str]:
+        """What a person should know about a teacher that is there: that it was made from another recipe."""
+        run = RunFolder(self.place)
+        if self.recipe is None or not run.is_run:
+            return []
+        changes = []
+        for change in recipe_differences(run.recipe().tree, self.recipe.tree):
+            if change.keys[0] in _DECISIVE_SECTIONS and change.keys not in _INCIDENTAL_KEYS:
+                changes.append(change)
+        if not changes:
+            return []
+        some = f"{len(changes)} values, such as {changes[0]}"
+        return [f"the run that is there was made with another recipe ({some}); remove it to have it made again"]
+
+
+def plan_teacher(recipe: Recipe) -> TeacherPlan | None:
+    """Find out how a recipe's teacher is had; makes nothing.
+
+    Returns:
+        None for a recipe without a teacher.
+
+    Raises:
+        RecipeError: The teacher's recipe is wrong.
+        CheckpointError: A teacher that must be there is not, or is damaged.
+        RunError: The place of its run is taken by something else.
+    """
+    section = recipe.teacher
+    if section is None:
+        return None
+    teacher_recipe = teachers_recipe(recipe)
+    if teacher_recipe is None:
+        place = Path(section.run or section.checkpoint or "")
+        find_checkpoint(place)
+        return TeacherPlan(section, place, None)
+    run = RunFolder(Path(recipe.training.runs_dir) / teacher_recipe.name)
+    if not run.is_run and not run.is_free:
+        raise RunError(
+            f"{run.path}: the teacher's run belongs there, but it is not empty and no run; set another "
+            f"training.runs_dir, or name teacher.run"
+        )
+    return TeacherPlan(section, run.path, teacher_recipe)
+
+
+class TrainTeacher(Stage):
+    """Makes the run of a student's teacher: a run of its own, with its own processes, before those of the student.
+
+    Args:
+        teacher: How the teacher is had.
+        plan: The stages of its run; None for a teacher that is there.
+    """
+
+    name = "teacher"
+
+    def __init__(self, teacher: TeacherPlan, plan: Plan | None) -> None:
+        self.teacher = teacher
+        self.plan = plan
+
+    def done(self) -> bool:
+        """Whether the teacher is trained."""
+        return self.teacher.state == "there"
+
+    def describe(self) -> list[str]:
+        """The teacher, and how it is had."""
+        lines = self.teacher.notes()
+        if self.done() or self.plan is None:
+            return [*lines, f"{find_checkpoint(self.teacher.place)}: is there"]
+        epochs = f"{self.plan.recipe.training.epochs} epochs of {self.teacher.section.recipe}"
+        return [*lines, f"{self.teacher.place}: {self._how()} first, {epochs}"]
+
+    def execute(self, context: Context) -> None:
+        """Train, evaluate and export the teacher.
+
+        Raises:
+            NeuroPBRError: As the stages of the teacher's run.
+        """
+        del context  # the teacher's run has a context of its own
+        if self.plan is None:
+            return
+        reporter().line(f"Teacher: {self.teacher.place} {self._how()} first, from {self.teacher.section.recipe}")
+        carry_out(self.plan)
+
+    def _how(self) -> str:
+        if self.teacher.state == "interrupted":
+            return "was interrupted and is continued"
+        return "is missing and is trained"
+
+
+class PredictLogits(Stage):
+    """Stores a teacher's predictions of training samples, as many as are missing.
+
+    Args:
+        teacher: How the teacher is had.
+        recipe: The recipe whose training samples are predicted: a student's, or that of the teacher's own run.
+        folder: Where the predictions go; default: where the student's recipe says, or in the teacher's run.
+        size: Side of the maps in pixels; default: the recipe's `data.output_size`.
+        shard_size: Samples in a file.
+        resume: Whether predictions may be there already.
+
+    Attributes:
+        report: What was predicted, once the stage was executed; None when nothing was missing.
+    """
+
+    name = "logits"
+
+    def __init__(
+        self,
+        teacher: TeacherPlan,
+        recipe: Recipe,
+        *,
+        folder: Path | None = None,
+        size: int | None = None,
+        shard_size: int = SHARD_SIZE,
+        resume: bool = True,
+    ) -> None:
+        self.teacher = teacher
+        self.recipe = recipe
+        self.size = size or recipe.data.output_size
+        self.shard_size = shard_size
+        self.resume = resume
+        self.report: LogitsReport | None = None
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the predictions go."""
+        if self._folder is not None:
+            return self._folder
+        if self.teacher.state == "there":
+            return logits_folder(self.recipe, self.teacher.open())
+        named = self.teacher.section.shards
+        return Path(named) if named else self.teacher.place / f"shards-{self.size}"
+
+    def check(self) -> None:
+        """Refuse predictions that do not fit, as far as that can be known before the data are open.
+
+        Raises:
+            DataError: The predictions are of another teacher or size.
+        """
+        if self.teacher.state != "there":
+            return
+        lines = differences(read_logits(self.folder), self.teacher.open().mark, self.size, [])
+        if lines:
+            places = [f"{self.folder}: {line}" for line in lines]
+            raise DataError("\n".join([*places, "remove the folder, or name another"]))
+
+    def done(self) -> bool:
+        """Always False: which samples are wanted is known once the data are open."""
+        return False
+
+    def describe(self) -> list[str]:
+        """The folder of the predictions, and how many are there."""
+        stored = 0
+        if self.teacher.state == "there":
+            stored = len(read_logits(self.folder).samples)
+        if stored:
+            return [f"{self.folder}: {stored} samples are there, others are predicted"]
+        return [f"{self.folder}: the training samples are predicted"]
+
+    def execute(self, context: Context) -> None:
+        """Predict what is missing, each process its share.
+
+        Raises:
+            DataError: There are predictions and `resume` is not set, or they do not fit teacher or data; or one cannot
+                be written, or is not a number.
+        """
+        teacher = self.teacher.open()
+        folder = self.folder
+        if not self.resume:
+            context.first(lambda: refuse_stored(folder))
+        if self.recipe.teacher is not None:
+            # Looked up before predicting, which opens the data once more, at the teacher's size.
+            samples = open_data(self.recipe, teacher, context).train.samples
+            stored = context.first(lambda: read_logits(folder)).samples
+            if all(sample.id in stored for sample in samples):
+                return
+        self.report = store_logits(
+            teacher, self.recipe, folder, size=self.size, fabric=context.fabric, shard_size=self.shard_size
+        )
+        context.fabric.barrier()  # the files of all processes are there from here on
+
+
+def refuse_stored(folder: Path) -> None:
+    """Refuse a folder that holds predictions.
+
+    Raises:
+        DataError: It does.
+    """
+    if any(folder.glob(f"*{SUFFIX}")):
+        raise DataError(f"{folder}: holds shards already; add what they lack with --resume, or remove the folder")
+
+
+def predict_logits_of_run(
+    run: Path,
+    folder: Path,
+    *,
+    checkpoint: str = BEST,
+    overrides: Sequence[str] = (),
+    size: int | None = None,
+    shard_size: int = SHARD_SIZE,
+    resume: bool = False,
+) -> LogitsReport:
+    """Predict the training samples of a run with its own generator.
+
+    Args:
+        run: The teacher's run.
+        folder: Where the predictions go.
+        checkpoint: `best`, `latest` or a checkpoint's name.
+        overrides: `key=value` settings on top of the run's recipe, such as another `data.root`.
+        size: Side of the maps in pixels; default: the teacher's `data.output_size`.
+        shard_size: Samples in a file.
+        resume: Keep what is in the folder and predict what it lacks.
+
+    Returns:
+        What this process did.
+
+    Raises:
+        RunError: The folder is no run.
+        DataError: There are predictions and `resume` is not set, or they are of another teacher, size or data.
+    """
+    run_folder = RunFolder(run)
+    run_folder.recipe()
+    # The run's own teacher, when it is a student itself, has no part in this.
+    recipe = replace(load_recipe(run_folder.recipe_file, overrides), teacher=None)
+    place = find_checkpoint(run, checkpoint)
+    teacher = TeacherPlan(Teacher(run=str(run)), place, None)
+    stage = PredictLogits(
+        teacher,
+        recipe,
+        folder=folder,
+        size=size or teacher.spec().output_size,
+        shard_size=shard_size,
+        resume=resume,
+    )
+    context = Context(recipe.training)
+    speaker = reporter() if context.is_first else SilentReporter()
+    try:
+        with reporting_to(speaker):  # one process speaks for all
+            stage.execute(context)
+    except BaseException:
+        context.end_others()
+        raise
+    return cast("LogitsReport", stage.report)
+
+
+def logits_folder(recipe: Recipe, teacher: TrainedTeacher) -> Path:
+    """Where a teacher's predictions for a recipe are stored."""
+    if recipe.teacher is None or recipe.teacher.shards is None:
+        return teacher.logits_folder(recipe.data.output_size)
+    return Path(recipe.teacher.shards)
+
+
+def open_data(recipe: Recipe, teacher: TrainedTeacher | None, context: Context) -> OpenedDataset:
+    """The run's dataset, opened once; a student's is split as its teacher's was.
+
+    Raises:
+        DataError: The data cannot be used, or the recipe's own split contradicts the teacher's.
+    """
+    if context.dataset is not None:
+        return context.dataset
+    choose_split = None
+    overviews = False
+    if teacher is not None:
+        choose_split = teacher.splitter(recipe.data, recipe.training.seed)
+        # An online teacher may want the whole frame beside each crop, although the student does not.
+        overviews = is_online(recipe) and teacher.spec.section.reflectance_profile
+
+    def open_it() -> OpenedDataset:
+        return open_dataset(recipe, choose_split=choose_split, overviews=overviews)
+
+    if context.processes == 1:
+        context.dataset = open_it()
+    else:
+        context.dataset = first_then_others(context.fabric, open_it)
+    return context.dataset
+
+
+def attach_logits(dataset: OpenedDataset, recipe: Recipe, teacher: TrainedTeacher | None) -> OpenedDataset:
+    """The dataset with the teacher's stored predictions; as it is where there are none to read.
+
+    Raises:
+        DataError: The predictions do not fit teacher or data, or a sample has none.
+    """
+    if teacher is None or is_online(recipe):
+        return dataset
+    stored = read_logits(logits_folder(recipe, teacher))
+    require(stored, teacher.mark, recipe.data.output_size, marks_of(dataset, dataset.train.samples))
+    return replace(dataset, train=dataset.train.with_teacher(stored))

@@ -1,0 +1,146 @@
+"""Stages in order: what is done is skipped, what fails leaves no lock, and who may not write is told before it does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import small_run
+
+from neuropbr_core.errors import RunError
+from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.reporting import RecordingReporter, reporting_to
+from neuropbr_core.runs.context import Context
+from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.runs.lock import LOCK
+from neuropbr_core.runs.plan import plan
+from neuropbr_core.runs.stage import Plan, Stage, carry_out
+
+
+class FakeStage(Stage):
+    """Writes a file into the run; fails first where it is told to."""
+
+    def __init__(self, name: str, place: Path, failure: BaseException | None = None, *, alone: bool = False) -> None:
+        self.name = name  # type: ignore[misc]
+        self.alone = alone  # type: ignore[misc]
+        self.file = place / name
+        self.failure = failure
+
+    def done(self) -> bool:
+        return self.file.exists()
+
+    def describe(self) -> list[str]:
+        return [f"{self.file.name} is {'there' if self.done() else 'made'}"]
+
+    def execute(self, context: Context) -> None:
+        assert (self.file.parent / LOCK).exists()
+        assert context.require_lock is not None
+        context.require_lock()
+        if self.failure is not None:
+            raise self.failure
+        self.file.touch()
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return small_run.small_recipe("training.device=cpu")
+
+
+MakePlan = Callable[..., Plan]
+
+
+@pytest.fixture
+def make_plan(recipe: Recipe, tmp_path: Path) -> MakePlan:
+    folder = RunFolder(tmp_path / "run")
+
+    def make(*stages: FakeStage, resume: bool = False, overwrite: bool = False) -> Plan:
+        return Plan(recipe, folder, resume, overwrite, stages)
+
+    return make
+
+
+def told(planned: Plan) -> list[str]:
+    with reporting_to(RecordingReporter()) as reporter:
+        carry_out(planned)
+    return reporter.lines
+
+
+def test_stages_are_executed_in_order_and_skipped_when_done(make_plan: MakePlan, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first, second = FakeStage("one", folder), FakeStage("two", folder, alone=True)
+    assert make_plan(first, second).lines() == ["one       one is made", "two       two is made"]
+    assert told(make_plan(first, second)) == [f"Run finished: {folder}"]
+    assert sorted(path.name for path in folder.iterdir()) == ["one", "two"]
+    (folder / "recipe.yaml").touch()
+    second.file.unlink()
+    assert told(make_plan(first, second, resume=True)) == [
+        "Skipping one: one is there",
+        f"Run finished: {folder}",
+    ]
+    assert told(make_plan(first, second, resume=True)) == [
+        "one       one is there",
+        "two       two is there",
+        f"Nothing is left to do: {folder}",
+    ]
+
+
+@pytest.mark.parametrize("failure", [RunError("no"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_a_stage_that_fails_leaves_no_lock_and_no_empty_folder(
+    make_plan: MakePlan, tmp_path: Path, failure: BaseException
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(type(failure)):
+        carry_out(make_plan(FakeStage("one", folder, failure), FakeStage("two", folder)))
+    assert not folder.exists()
+    with pytest.raises(type(failure)):
+        carry_out(make_plan(FakeStage("one", folder), FakeStage("two", folder, failure)))
+    assert [path.name for path in folder.iterdir()] == ["one"]
+
+
+def test_a_plan_has_the_stages_of_its_recipe_and_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    planned = plan(recipe, tmp_path / "run")
+    assert [stage.name for stage in planned.stages] == ["data", "train", "evaluate", "export"]
+    without = plan(small_run.small_recipe("export.torchscript=null"), tmp_path / "run")
+    assert [stage.name for stage in without.stages] == ["data", "train", "evaluate"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_for_a_taken_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(RunError, match="no run to resume"):
+        plan(recipe, folder, resume=True)
+    folder.mkdir()
+    (folder / LOCK).touch()  # of a process that was killed before it wrote anything
+    plan(recipe, folder)
+    (folder / "photo.jpg").touch()
+    with pytest.raises(RunError, match="no run, so --overwrite will not remove it"):
+        plan(recipe, folder, overwrite=True)
+    (folder / "recipe.yaml").touch()
+    with pytest.raises(RunError, match="a run of that name already"):
+        plan(recipe, folder)
+    with pytest.raises(RunError, match="resumed or overwritten, not both"):
+        plan(recipe, folder, resume=True, overwrite=True)
+
+
+def test_a_run_whose_removal_was_cut_short_can_still_be_overwritten(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for name in (LOCK, "recipe.yaml", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "images").mkdir()
+    removed: list[str] = []
+    unlink = Path.unlink
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(self.name)
+        unlink(self, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.clear()
+    assert removed == ["metrics.jsonl"]
+    assert folder.is_run
+    folder.clear()
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    assert folder.is_free

@@ -1,0 +1,91 @@
+"""How a student's teacher is had: trained before, interrupted, or still to be trained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import small_run
+
+from neuropbr_core.errors import RunError
+from neuropbr_core.model import ModelSpec
+from neuropbr_core.recipe.sections import Recipe, Teacher
+from neuropbr_core.runs.plan import plan
+from neuropbr_core.runs.teacher import TeacherPlan, TrainTeacher, plan_teacher
+from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
+
+TEACHER = ("training.epochs=1", "training.device=cpu")
+
+
+def make_student(tmp_path: Path, *overrides: str, mode: str = "online") -> Recipe:
+    """A small student of the quickstart, which `TEACHER` makes small too."""
+    recipe = small_run.small_recipe(f"training.runs_dir={tmp_path / 'runs'}", "training.device=cpu", *overrides)
+    section = Teacher(recipe="neuropbr:quickstart", overrides=(*small_run.SMALL, *TEACHER), mode=mode)  # type: ignore[arg-type]
+    return replace(recipe, teacher=section)
+
+
+def planned(recipe: Recipe) -> TeacherPlan:
+    teacher = plan_teacher(recipe)
+    assert teacher is not None
+    return teacher
+
+
+def test_a_recipe_without_a_teacher_has_no_plan_for_one() -> None:
+    assert plan_teacher(small_run.small_recipe()) is None
+
+
+def test_the_state_follows_the_folder(tmp_path: Path) -> None:
+    recipe = make_student(tmp_path)
+    teacher = planned(recipe)
+    assert teacher.recipe is not None
+    assert (teacher.place, teacher.state) == (tmp_path / "runs" / "quickstart", "missing")
+    assert teacher.spec() == ModelSpec.from_recipe(teacher.recipe)
+    assert teacher.notes() == []
+    small_run.save_run(teacher.place, teacher.recipe)
+    assert teacher.state == "there"
+    store = CheckpointStore.of_run(teacher.place)
+    store.point(LATEST, "epoch_0000_step_000005")
+    assert teacher.state == "interrupted"
+    store.point(LATEST, "epoch_0001")
+    (teacher.place / "checkpoints" / BEST).unlink()
+    assert teacher.state == "interrupted"
+
+
+def test_a_teacher_of_another_recipe_is_used_with_a_note(tmp_path: Path) -> None:
+    teacher = planned(make_student(tmp_path))
+    assert teacher.recipe is not None
+    small_run.save_run(teacher.place, replace_rate(teacher.recipe))
+    (note,) = teacher.notes()
+    assert "made with another recipe (1 values, such as optimizer.lr: 0.5 -> " in note
+
+
+def replace_rate(recipe: Recipe) -> Recipe:
+    """The recipe with another learning rate, as its run would record it."""
+    tree = {**recipe.tree, "optimizer": {**recipe.tree["optimizer"], "lr": 0.5}}
+    return replace(recipe, tree=tree)
+
+
+def test_the_stages_of_a_student_begin_with_its_teachers(tmp_path: Path) -> None:
+    online = plan(make_student(tmp_path), tmp_path / "runs" / "student")
+    assert [stage.name for stage in online.stages] == ["data", "teacher", "train", "evaluate", "export"]
+    stored = plan(make_student(tmp_path, mode="shards"), tmp_path / "runs" / "student")
+    assert [stage.name for stage in stored.stages] == ["data", "teacher", "logits", "train", "evaluate", "export"]
+    teacher = stored.stages[1]
+    assert isinstance(teacher, TrainTeacher)
+    assert teacher.plan is not None
+    assert [stage.name for stage in teacher.plan.stages] == ["data", "train", "evaluate", "export"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_several_processes_do_not_train_a_teacher_first(tmp_path: Path) -> None:
+    for recipe in (
+        make_student(tmp_path, "training.devices=2"),
+        replace(make_student(tmp_path), teacher=with_processes(make_student(tmp_path))),
+    ):
+        with pytest.raises(RunError, match=r"the teacher must be trained first, which 2 processes of its student cann"):
+            plan(recipe, tmp_path / "runs" / "student")
+
+
+def with_processes(recipe: Recipe) -> Teacher:
+    """Section `teacher` whose own recipe asks for two processes."""
+    assert recipe.teacher is not None
+    return replace(recipe.teacher, overrides=(*recipe.teacher.overrides, "training.devices=2"))
