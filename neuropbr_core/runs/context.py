@@ -73,5 +73,5 @@ class Context:
     def first(self, work: Callable[[], T]) -> T:
         """Do something in the first process while the others wait; see `ranks.first`."""
         if self.processes == 1:
-            return work()
+            return work()  # without a launch: a teacher's run may come first
         return first(self.fabric, work)

@@ -107,6 +107,7 @@ class Evaluate(Stage):
         checkpoint = find_checkpoint(self.run.path, self.checkpoint)
         generator, _ = load_model(checkpoint)
         generator.to(device)
+        # Within a run the data are open; alone, or after a resume, they are opened with the split of the record.
         dataset = context.dataset
         if dataset is None or self.data is not None or self.curriculum is not None:
             dataset = open_dataset(self._recipe_of_samples())
@@ -126,6 +127,7 @@ class Evaluate(Stage):
                 mean = load_record(self.run.summary).training_mean
         record = evaluate_samples(generator, samples, mean, device)
         record = replace(record, weights=weights_digest(checkpoint))
+        # The weights' digest is what tells later whether the summary is that of the best checkpoint.
         if self.output is None:
             save_record(record, self.run.summary)
             reporter().line(format_summary(record))

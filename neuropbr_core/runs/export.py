@@ -182,6 +182,7 @@ def is_exported(folder: Path, entry: Chosen, weights: str) -> bool:
             continue
         if record.metadata.get("weights") != weights or not file.exists():
             continue
+        # Both through JSON, which turns tuples into lists.
         if json.loads(record.metadata.get("options", "{}")) == json.loads(json.dumps(options)):
             return True
     return False

@@ -141,7 +141,7 @@ class RunLock:
         if self._heart is None:
             return
         self._released.set()
-        self._heart.join()
+        self._heart.join()  # so that no heartbeat touches a lock that another process takes next
         if self._is_ours():
             self._file.unlink(missing_ok=True)
         with suppress(OSError):
@@ -180,6 +180,7 @@ class RunLock:
             return False
         except FileNotFoundError:  # another process released its lock and removed the folder between the two calls
             return False
+        # Another process may look between the two lines and finds an empty file, which counts as held.
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(self._owner), file)
         return True
@@ -204,6 +205,7 @@ class RunLock:
             now = read_lock(self._folder)
             if now is None or now.owner != stale.owner or now.staleness() is None:
                 return False
+            # Moved into place, so that nobody sees the run without a lock or with half of one.
             aside = self._folder / f"{LOCK}.{self._owner.token}"
             aside.write_text(json.dumps(asdict(self._owner)), encoding="utf-8")
             aside.replace(self._file)
@@ -244,6 +246,7 @@ def _is_alive(owner: LockOwner) -> bool:
         return False
     except PermissionError:  # it exists, and is another user's
         return True
+    # An id is used again after a while, so the process that has it need not be the one that took the lock.
     start = _process_start(owner.pid)
     return start is None or start == owner.process_start
 

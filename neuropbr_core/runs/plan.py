@@ -43,10 +43,12 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
     stages: list[Stage] = [train, evaluate]
     if recipe.export:
         stages.append(Export(path, run, recipe.export, run.exports, recipe=recipe, after=train))
+    # A run that is done needs neither its captures nor its teacher any more; they may have been removed.
     if resume and all(stage.done() for stage in stages):
         return Plan(recipe, run, resume, overwrite, stages)
     preparation: list[Stage] = [RenderCaptures(recipe)]
     if not train.done():
+        # Before the data are looked at: sizes and parts that do not fit are found without reading an image.
         teacher = plan_teacher(recipe)
         check_networks(recipe, None if teacher is None else teacher.spec())
         if teacher is not None:

@@ -96,7 +96,7 @@ def carry_out(plan: Plan) -> Path:
             context.end_others()
             raise
         finally:
-            lock.release()
+            lock.release()  # last, when nothing is written any more
     return plan.folder.path
 
 
@@ -111,7 +111,7 @@ def _execute(plan: Plan, context: Context) -> None:
         context.first(lambda: plan.folder.write_recipe(plan.recipe))
     for stage in plan.stages:
         if stage.alone and not context.is_first:
-            return
+            return  # evaluation and exports may take longer than other processes can wait for a message
         done = stage.done() if stage.alone else context.first(stage.done)
         if not done:
             stage.execute(context)

@@ -292,7 +292,7 @@ def predict_logits_of_run(
         DataError: There are predictions and `resume` is not set, or they are of another teacher, size or data.
     """
     run_folder = RunFolder(run)
-    run_folder.recipe()
+    run_folder.recipe()  # which explains a folder that is no run better than a missing file does
     # The run's own teacher, when it is a student itself, has no part in this.
     recipe = replace(load_recipe(run_folder.recipe_file, overrides), teacher=None)
     place = find_checkpoint(run, checkpoint)

@@ -112,6 +112,7 @@ class Train(Stage):
         # Observers first: one that cannot work says so before data are opened or an older run is removed.
         observers = self._create_observers(context)
         dataset = attach_logits(open_data(self.recipe, teacher, context), self.recipe, teacher)
+        # Only now is an older run removed: everything that can be wrong with the recipe and the data is checked.
         context.first(lambda: self._write_records(dataset, teacher))
         trainer = Trainer(
             self.recipe,

@@ -92,12 +92,14 @@ def _strategy(training: Training, processes: int) -> Any:
         # The state is gathered whole on saving (`sharded_state`), so checkpoints look alike for any strategy.
         policy = partial(size_based_auto_wrap_policy, min_num_params=_SHARD)
         return FSDPStrategy(auto_wrap_policy=policy, state_dict_type="full")
+    # One process needs no strategy, and none that waits for other processes.
     return "ddp" if processes > 1 else "auto"
 
 
 def _precision(training: Training, device: torch.device) -> Precision:
     name = training.precision
     if name == "auto":
+        # bfloat16 has float32's range, so it needs no gradient scaler.
         name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")

@@ -27,6 +27,7 @@ def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> No
         recipe: The resolved recipe.
         facts: What is known once the data are open: `data` (fingerprint), `split`, and `teacher` when there is one.
     """
+    # With distribution and version, so that a run can be repeated with the components that it had.
     components = [recipe.source, recipe.encoder, recipe.fusion]
     for section in (recipe.losses, recipe.observers, recipe.export):
         components.extend(section.values())

@@ -62,6 +62,7 @@ def blame(fabric: Fabric, error: BaseException) -> BaseException:
         return error
     for rank, child in enumerate(_children(fabric), 1):
         try:
+            # It may still be writing its message, or waiting for this process.
             code = child.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             continue

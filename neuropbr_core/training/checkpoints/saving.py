@@ -106,6 +106,7 @@ class Saver:
             self.average.module.load_state_dict(weights)
             # A run that is continued with an average, and had none, has made an update in every step.
             self.average.load_state_dict(state["average"] or {"updates": state["progress"]["global_step"]})
+        # Losses and critics by name: their order in the recipe may have changed.
         for term in stepper.objective.terms:
             term.loss.load_state_dict(state["losses"][term.name])
             if term.critic is not None:

@@ -67,6 +67,7 @@ class Feed:
     def groups(self, epoch: int, start: int) -> Iterator[Group]:
         """The batches of each step of an epoch, from step `start` on."""
         accumulate = self.recipe.training.accumulate
+        # A resumed epoch skips the batches of the steps that are done, without reading them.
         loader = self._loader(epoch, start * accumulate)
         sizes = [len(visits) for visits in loader.batches]
         batches = iter(loader)

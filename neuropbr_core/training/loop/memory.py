@@ -39,6 +39,7 @@ class Advice:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out; only CUDA's has a type of its own."""
+    # CPU allocators and MPS raise a plain RuntimeError, so its text decides.
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _PHRASES)
@@ -131,6 +132,7 @@ def _smaller_crop(recipe: Recipe) -> Recipe | None:
     side = recipe.data.crop_side // (2 * stride) * stride
     if side < _SMALLEST_CROP:
         return None
+    # A critic may need a larger crop than the encoder, which building it tells.
     smaller = replace(recipe, data=replace(recipe.data, crop_size=side))
     try:
         check_networks(smaller)

@@ -147,7 +147,7 @@ class Objective:
 def same_draws() -> Iterator[None]:
     """Seed the global CPU generator, and put its state back afterwards; generators of devices are left alone."""
     state = torch.get_rng_state()
-    torch.default_generator.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # and not torch.manual_seed, which seeds every device too
     try:
         yield
     finally:

@@ -151,6 +151,7 @@ class Stepper:
             if self.fabric.world_size > 1 and parameter.grad is not None:
                 self.fabric.all_reduce(parameter.grad, reduce_op="mean")
 
+        # Losses of the group as one large batch would have had them: sums that are weighted by share.
         norm = self._update(self.generator, self.optimizer, scalars.values["loss/total"])
         if norm is None:
             for buffer, before in buffers:
@@ -206,6 +207,7 @@ class Stepper:
         """
         if self.fabric.world_size == 1:
             return 0.0
+        # Times zero, so that losses stay as they are, and gradients are there all the same.
         return torch.stack([0.0 * value.sum() for value in x.prediction.maps.values()]).sum()
 
     def _update(self, module: nn.Module, optimizer: TorchOptimizer, loss: Tensor) -> Tensor | None:

@@ -63,11 +63,13 @@ class StepLog:
             RunStopped: Too many steps in a row were dropped.
         """
         if stepped.scalars:
+            # One tensor a step: reading many small ones would wait for the device each time.
             values = torch.stack([value.float() for value in stepped.scalars.values()])
             self._pending.append(_Pending(step, tuple(stepped.scalars), values, tuple(ids)))
         self._skips_in_a_row = self._skips_in_a_row + 1 if stepped.skipped else 0
         if stepped.skipped:
             self._recent.setdefault(SKIPPED, []).append(1.0)
+        # A run that drops every step looks alive and learns nothing.
         if self._skips_in_a_row >= self._max_skips > 0 and stepped.skipped:
             raise RunStopped(
                 f"{self._skips_in_a_row} steps in a row were not finite, the last one step {step + 1} of epoch "
@@ -98,6 +100,7 @@ class StepLog:
             part = table[:, start : start + len(row.names)]
             start += len(row.names)
             self._refuse(row, part, epoch)
+            # What is not finite and was not refused has no error in this step, and no place in the mean.
             for name, value in zip(row.names, part.mean(dim=0).tolist(), strict=True):
                 if math.isfinite(value):
                     self._recent.setdefault(name, []).append(value)

@@ -171,6 +171,7 @@ class Trainer:
             rates = self.rates.set(epoch + step / steps)
             log_due = log.due(step, steps)
             outcome = self.stepper.step(group.batches, group.weights, epoch, measured=log_due)
+            # A dropped update leaves the weights, and so their average, as they were.
             if self.average is not None and outcome.updated:
                 self.average.update(self.raw_generator)
             log.add(step, epoch, outcome, group.ids)
@@ -191,6 +192,7 @@ class Trainer:
                 number = self.signals.received()
                 if number:
                     raise self._interrupted(number, self._save_within(epoch, log))
+        # An interrupted epoch counts the seconds since it was resumed only.
         metrics = {**log.epoch_means(), "seconds": time.monotonic() - started}
         self.position.epoch = epoch + 1
         self.position.step = 0
@@ -224,6 +226,7 @@ class Trainer:
         result = validate(generator, self.stepper, self.dataset.val, self.recipe, epoch, with_images=with_images)
         self._validating = False
         score = result.metrics["loss"]
+        # The interval counts, so that patience is in epochs whatever the interval.
         self.rates.validated(score, done, training.validate_every_n_epochs)
         self.observers.tell(
             "validation_finished",

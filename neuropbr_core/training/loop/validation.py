@@ -73,6 +73,7 @@ def validate(
         world_size=fabric.world_size,
     )
     for prepared, prediction in frames:
+        # Image by image, so that the score does not depend on which images share a batch.
         losses = image_losses(stepper.objective, loss_input(prediction, prepared, epoch))
         rows = {"loss": losses, **measure(prediction.maps, prepared.targets, prepared.valid)}
         names = list(rows)
@@ -84,7 +85,7 @@ def validate(
                 images[material] = draw_sample(prepared, prediction, index, f"{name} · {material}")
                 for part, picture in draw_parts(prepared, prediction, index).items():
                     details[f"{material}/{part}"] = picture
-    generator.train(was_training)
+    generator.train(was_training)  # an average stays in eval mode, in which it was found
 
     # Process r has samples r, r + P, r + 2 P, …, and then repeats the last one, so that all have equally many.
     table = torch.cat(tables)
