@@ -123,8 +123,10 @@ class Generator(nn.Module):
 
     def _check(self, views: Tensor, directions: Tensor | None) -> None:
         height, width = views.shape[-2:]
+        stride = self.encoder.strides[-1]
         for side in (width, height):
-            if reason := unsuitable(side, self.encoder.strides[-1]):
+            if side % stride:  # while the model is traced, a side is a tensor, so the words are made only for an error
+                reason = unsuitable(int(side), stride)
                 raise ModelError(f"views are {width}×{height} pixels, but this encoder {reason}; resize or pad them")
         if self.directed and directions is None:
             raise ModelError(
