@@ -24,10 +24,16 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
     from neuropbr_core.errors import DataError
 
     dataset = is_dataset(target)
-    file = target / "input" / CAMERAS_NAME if dataset else target / CAMERAS_NAME
+    if dataset:
+        file = target / "input" / CAMERAS_NAME
+    else:
+        file = target / CAMERAS_NAME
     if file.exists() and not overwrite:
         raise DataError(f"{file}: is there already; keep it, or replace it with --overwrite")
-    aligned = align_dataset(target) if dataset else align_folder(target)
+    if dataset:
+        aligned = align_dataset(target)
+    else:
+        aligned = align_folder(target)
     for name, found in aligned.registrations.items():
         shares = " ".join(f"{share:.2f}" for share in found.confidence)
         result(f"{name}: confidence {shares}, focal length {found.focal:.2f}")

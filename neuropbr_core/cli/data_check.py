@@ -100,7 +100,10 @@ def check(  # noqa: PLR0913
     for text in unfitting:
         reporter().line(f"--allow {text}: fits no warning")
     home = root or Path(section.input_dir or "")
-    moved = [] if aside is None else quarantine(section, report.findings, Path(aside or home / "quarantine"))
+    if aside is None:
+        moved = []
+    else:
+        moved = quarantine(section, report.findings, Path(aside or home / "quarantine"))
     left = _left(report, moved)
     ok = not any(finding.level == "error" or (strict and finding.level == "warning") for finding in left)
     if as_json:
@@ -129,14 +132,21 @@ def _section(root: Path | None, input_dir: str | None, output_dir: str | None, *
 
     if root is None and (input_dir is None or output_dir is None):
         raise click.UsageError("name a ROOT, or both --input-dir and --output-dir")
-    home = None if root is None else str(root)
+    if root is None:
+        home = None
+    else:
+        home = str(root)
     section = Data(root=home, input_dir=input_dir, output_dir=output_dir, alignment="none", **keys)
-    return dataclasses.replace(section, alignment="recorded") if locate(section).cameras.exists() else section
+    if locate(section).cameras.exists():
+        return dataclasses.replace(section, alignment="recorded")
+    return section
 
 
 def _left(report: "CheckReport", moved: "list[Move]") -> "list[Finding]":
     """Findings that moving did not settle."""
-    gone = {Path(move.source) for move in moved}
+    gone = set()
+    for move in moved:
+        gone.add(Path(move.source))
     return [finding for finding in report.findings if not moved or not _is_settled(finding, gone)]
 
 
@@ -170,7 +180,9 @@ def _lines(report: "CheckReport", moved: "list[Move]") -> Iterator[str]:
     kinds = Counter(finding.code for finding in report.findings if finding.level == "info")
     for code, count in kinds.items():
         first = next(finding for finding in report.findings if finding.code == code and finding.level == "info")
-        more = f" (and {count - 1} more; --json lists all)" if count > 1 else ""
+        more = ""
+        if count > 1:
+            more = f" (and {count - 1} more; --json lists all)"
         yield f"info: {first}{more}"
     for move in moved:
         yield f"moved: {move.source} to {move.target}"
@@ -178,7 +190,8 @@ def _lines(report: "CheckReport", moved: "list[Move]") -> Iterator[str]:
 
 
 def _seen(report: "CheckReport") -> str:
-    samples, materials = _counted(report.samples, "sample"), _counted(report.materials, "material")
+    samples = _counted(report.samples, "sample")
+    materials = _counted(report.materials, "material")
     return f"{samples} of {materials}, {_counted(report.files, 'image')}"
 
 

@@ -82,6 +82,8 @@ def _lines(report: "ImportReport", out: Path) -> Iterator[str]:
         yield from (f"    {note}" for note in one.notes)
     counts = [(report.count("exists"), "there already"), (report.count("refused"), "refused")]
     rest = "".join(f", {count} {what}" for count, what in counts if count)
-    unused = f"; {len(report.ignored)} other images were ignored" if report.ignored else ""
+    unused = ""
+    if report.ignored:
+        unused = f"; {len(report.ignored)} other images were ignored"
     done = f"{report.count('imported')} of {len(report.materials)} materials"
     yield f"Imported {done} into {out / 'output'}{rest}{unused}"

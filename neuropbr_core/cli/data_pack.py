@@ -53,7 +53,9 @@ def pack(
     if as_json:
         result(json.dumps(dataclasses.asdict(done) | {"folder": str(done.folder)}, indent=2))
         return
-    cost = f": {amount(done.nbytes)} in {done.seconds:.1f} s" if done.packed else ""
+    cost = ""
+    if done.packed:
+        cost = f": {amount(done.nbytes)} in {done.seconds:.1f} s"
     result(f"Packed {done.packed} images of {done.samples} samples into {done.folder}{cost}; kept {done.kept}")
     if done.freed:
         result(f"Removed {amount(done.freed)} that the dataset does not use")
@@ -66,7 +68,9 @@ def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, An
 
     if recipe is None:
         return _layout(changes)
-    texts = [f"data.{key}={scalar(str(value) if isinstance(value, Path) else value)}" for key, value in changes.items()]
+    texts = []
+    for key, value in changes.items():
+        texts.append(f"data.{key}={scalar(str(value) if isinstance(value, Path) else value)}")
     checked = load_recipe(recipe, [*collect_overrides(**overrides), *texts])
     return checked.source, checked.data
 

@@ -69,8 +69,12 @@ def export(  # noqa: PLR0913 - one parameter an option
 
 def _words(options: Sequence[str], resolution: str | None) -> list[tuple[str, str]]:
     """Each option as `[NAME.]KEY=VALUE`, with what the user wrote."""
-    words = [(text, f"--option {text}") for text in options]
-    return words if resolution is None else [*words, (f"resolution={resolution}", f"--resolution {resolution}")]
+    words = []
+    for text in options:
+        words.append((text, f"--option {text}"))
+    if resolution is None:
+        return words
+    return [*words, (f"resolution={resolution}", f"--resolution {resolution}")]
 
 
 def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tuple[str, str]]) -> "dict[str, Chosen]":
@@ -90,5 +94,8 @@ def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tupl
         for name in names:  # an option without a name is one of each exporter
             overrides.append(Override(f"export.{name}.{text}", argument))
     named = {name: f"--to {name}" for name in names}
-    base = run.recipe_file if run else None
+    if run:
+        base = run.recipe_file
+    else:
+        base = None
     return load_entries(KINDS["exporter"], named, overrides, base=base)

@@ -47,7 +47,9 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
         error.show()
         return error.exit_code
     except click.Abort as error:
-        return INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILURE
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return INTERRUPTED
+        return FAILURE
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -55,8 +57,12 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
         return FAILURE
     except Exception as error:
         _report(session, error)
-        return SIGNALLED + error.signal if isinstance(error, RunInterrupted) else FAILURE
-    return code if isinstance(code, int) else 0
+        if isinstance(error, RunInterrupted):
+            return SIGNALLED + error.signal
+        return FAILURE
+    if isinstance(code, int):
+        return code
+    return 0
 
 
 def _report(session: Session, error: Exception) -> None:

@@ -56,7 +56,11 @@ def infer(  # noqa: PLR0913 - one parameter an option
         raise click.UsageError("give either --input DIR or --sample-idx N")
     if model_file and not input_folder:
         raise click.UsageError("an exported file knows no dataset; give --input DIR")
-    model, shown = _run(run_folder, checkpoint, device) if run_folder else _file(str(model_file), exporter)
+    model: LoadedGenerator | ExportedGenerator
+    if run_folder:
+        model, shown = _run(run_folder, checkpoint, device)
+    else:
+        model, shown = _file(str(model_file), exporter)
     if input_folder:
         views = _folder(input_folder, cameras, register=model.needs_cameras)
     else:
@@ -81,7 +85,10 @@ def _sample(run: str, index: int) -> "ViewSet":
     from neuropbr_core.inference import read_sample
 
     sample = read_sample(run, index)
-    side = "held back" if sample.held_back else "trained on"
+    if sample.held_back:
+        side = "held back"
+    else:
+        side = "trained on"
     result(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
     return sample.views
 

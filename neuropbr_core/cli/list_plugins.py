@@ -51,7 +51,9 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     those whose name several distributions offer are listed too, and never fail the command.
     """
     registry = default_registry()
-    listing = [_listed(registry, entry, check) for entry in registry.entries(kind)]
+    listing = []
+    for entry in registry.entries(kind):
+        listing.append(_listed(registry, entry, check))
     result(json.dumps([asdict(one) for one in listing], indent=2) if as_json else _text(listing))
     if any(one.status == "broken" for one in listing):
         context.exit(1)
@@ -66,7 +68,11 @@ def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str 
     """Status of a component, loaded only with `check`; a defect counts for more than a collision."""
     if block := registry.blocked_by(entry):
         return "blocked", str(block)
-    found: tuple[Status, str | None] = _check(registry, entry) if check else ("unchecked", None)
+    found: tuple[Status, str | None]
+    if check:
+        found = _check(registry, entry)
+    else:
+        found = ("unchecked", None)
     rivals = registry.rivals(entry)
     if rivals and found[0] != "broken":
         others = ", ".join(f"{rival.distribution} {rival.version}" for rival in rivals)
@@ -77,7 +83,9 @@ def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str 
 def _check(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
     if defect := registry.defect(entry):
         return "broken", defect
-    return _check_exporter(registry, entry) if entry.kind == "exporter" else ("ok", None)
+    if entry.kind == "exporter":
+        return _check_exporter(registry, entry)
+    return ("ok", None)
 
 
 def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
@@ -94,7 +102,9 @@ def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | Non
         return "unavailable", str(error)
     except Exception as error:
         return "broken", f"requirements raised {type(error).__name__}: {error}"
-    return ("ok", None) if availability.ok else ("unavailable", availability.reason)
+    if availability.ok:
+        return ("ok", None)
+    return ("unavailable", availability.reason)
 
 
 def _text(listing: list[Listed]) -> str:

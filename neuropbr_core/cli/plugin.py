@@ -73,7 +73,10 @@ def _resolve(registry: Registry, component: str) -> Entry:
     kinds = sorted({entry.kind for entry in registry.entries() if use in (entry.name, entry.qualified)})
     if len(kinds) == 1:
         return registry.find(kinds[0], use)
-    found = f"there are {' and '.join(f'{kind}/{use}' for kind in kinds)}" if kinds else "nothing has that name"
+    if kinds:
+        found = f"there are {' and '.join(f'{kind}/{use}' for kind in kinds)}"
+    else:
+        found = "nothing has that name"
     raise PluginNotFound(f"{component}: {found}. Write KIND/NAME; `neuropbr list-plugins` shows all")
 
 
@@ -113,14 +116,18 @@ def _text(description: Description) -> str:
 
 def _place(kind: Kind, name: str) -> str:
     path = ".".join(kind.section)
-    return f"{path}.<instance>.use: {name} (or {path}.{name})" if kind.many else f"{path}.use: {name}"
+    if kind.many:
+        return f"{path}.<instance>.use: {name} (or {path}.{name})"
+    return f"{path}.use: {name}"
 
 
 def _options(title: str, rows: list[OptionRow]) -> str:
     if not rows:
         return f"{title}: none"
     header = ("NAME", "TYPE", "RANGE", "DEFAULT", "DESCRIPTION")
-    cells = [(row.name, row.type, row.range or "-", _default(row), row.description or "-") for row in rows]
+    cells = []
+    for row in rows:
+        cells.append((row.name, row.type, row.range or "-", _default(row), row.description or "-"))
     return f"{title}\n{aligned([header, *cells], indent='  ')}"
 
 
@@ -130,4 +137,6 @@ def _default(row: OptionRow) -> str:
         return "required"
     if row.default and isinstance(row.default, dict):
         return "below"
-    return row.default if row.default and isinstance(row.default, str) else json.dumps(row.default)
+    if row.default and isinstance(row.default, str):
+        return row.default
+    return json.dumps(row.default)

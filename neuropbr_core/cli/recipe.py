@@ -109,7 +109,9 @@ def diff(old: str, new: str) -> None:
     from neuropbr_core.recipe import load_recipe
     from neuropbr_core.recipe.compare import differences
 
-    lines = [str(difference) for difference in differences(load_recipe(old).tree, load_recipe(new).tree)]
+    lines = []
+    for difference in differences(load_recipe(old).tree, load_recipe(new).tree):
+        lines.append(str(difference))
     for line in lines or ["no differences"]:
         result(line)
 
@@ -139,14 +141,18 @@ def _annotated(resolved: "Resolved") -> Iterable[str]:
 def _cost_table(path: str, counted: "Cost") -> str:
     """What a recipe's networks cost: a row a part, and their sum."""
     sizes = f"{counted.views} views of {counted.image_size}×{counted.image_size}"
-    crops = "" if counted.train_size == counted.image_size else f", trained on crops of {counted.train_size}"
-    rows = [
-        (part.name, f"{part.parameters:,}", f"{part.flops / 1e9:,.1f}", _megabytes(part.saved_bytes))
-        for part in (*counted.parts, counted.total)
-    ]
+    if counted.train_size == counted.image_size:
+        crops = ""
+    else:
+        crops = f", trained on crops of {counted.train_size}"
+    rows = []
+    for part in (*counted.parts, counted.total):
+        rows.append((part.name, f"{part.parameters:,}", f"{part.flops / 1e9:,.1f}", _megabytes(part.saved_bytes)))
     table = numbers([("part", "parameters", "GFLOP", "activations MB"), *rows], indent="  ")
     return f"{path}: {sizes} to maps of {counted.output_size}×{counted.output_size}{crops}\n{table}"
 
 
 def _megabytes(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e6:,.1f}"
+    if count is None:
+        return "-"
+    return f"{count / 1e6:,.1f}"

@@ -11,7 +11,9 @@ def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> str:
         indent: What each line starts with.
     """
     cells = [tuple(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = []
+    for column in zip(*cells, strict=True):
+        widths.append(max(map(len, column)))
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
     return "\n".join((indent + line).rstrip() for line in lines)
 

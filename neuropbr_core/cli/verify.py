@@ -55,7 +55,9 @@ def verify(  # noqa: PLR0913 - one parameter an option
     result(_table(verification))
     for reason in verification.reasons():
         reporter().line(f"failed: {reason}")
-    found = opened.exporter.report(file) if report else {}
+    found = {}
+    if report:
+        found = opened.exporter.report(file)
     if report:
         result(f"\n{json.dumps(found, indent=2, ensure_ascii=False)}" if found else "\nno report for this format")
     if trace:
@@ -69,11 +71,23 @@ def _table(verification: "Verification") -> str:
     from neuropbr_core.exporting import PASS_MARKS
 
     mark = PASS_MARKS[verification.precision]
-    rows = [
-        (name, f"{found.max_difference:.3g}", f"{found.mean_difference:.3g}", f"{found.psnr:.1f}", found.note or "-")
-        for name, found in verification.comparisons.items()
-    ]
-    word = "passed" if verification.passed else "FAILED"
-    limit = f", largest difference at most {mark.difference:.3g}" if mark.difference < 1 else ""
+    rows = []
+    for name, found in verification.comparisons.items():
+        rows.append(
+            (
+                name,
+                f"{found.max_difference:.3g}",
+                f"{found.mean_difference:.3g}",
+                f"{found.psnr:.1f}",
+                found.note or "-",
+            )
+        )
+    if verification.passed:
+        word = "passed"
+    else:
+        word = "FAILED"
+    limit = ""
+    if mark.difference < 1:
+        limit = f", largest difference at most {mark.difference:.3g}"
     table = aligned([("MAP", "LARGEST", "MEAN", "PSNR (dB)", "WHERE"), *rows])
     return f"{table}\n\n{word}: {verification.precision} needs at least {mark.psnr:.0f} dB{limit}"

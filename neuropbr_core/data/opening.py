@@ -184,10 +184,9 @@ def pack_dataset(
     source, samples = open_source(component, data)
     digests = digest_images(source, samples)
     report = pack_images(source, samples, data, digests, folder)
+    freed = 0
     if prune:
         freed = prune_pack(folder, set(digests.values()))
-    else:
-        freed = 0
     return PackedDataset(folder, len(samples), **asdict(report), freed=freed)
 
 
@@ -245,10 +244,9 @@ def ensure_captures(data: Data, *, device: str = "cpu") -> None:
     if data.synthesize is not None and missing:
         root = _require_root(data)
         plan = data.synthesize
+        beside = ""
         if plan.procedural:
             beside = f" and {plan.procedural} procedural ones"
-        else:
-            beside = ""
         reporter().line(
             f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}"
         )

@@ -100,7 +100,8 @@ def export_subject(
         ExportError: The exporter failed, or the file does not equal the model; nothing is left under the final name.
     """
     stem = "-".join([part.name, *(change.tag for change in subject.changes)])
-    target, scratch = folder / f"{stem}{exporter.suffix}", folder / f".writing-{stem}"
+    target = folder / f"{stem}{exporter.suffix}"
+    scratch = folder / f".writing-{stem}"
     metadata = describe(subject, part, exporter, origin)
     spec = ExportSpec(random_inputs(subject.signature, seed=1), MAP_NAMES, metadata, subject.multiple)
     try:
@@ -139,10 +140,9 @@ def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> None:
 def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:
     """What is stored in the file, where its format can: origin, options, signature, and what each map is."""
     options = {**plain(part.entry), **plain(part.options)}
-    maps = {
-        name: f"{spec.description}; {spec.color_space}, {spec.value_range[0]:g} to {spec.value_range[1]:g}"
-        for name, spec in MAPS.items()
-    }
+    maps = {}
+    for name, spec in MAPS.items():
+        maps[name] = f"{spec.description}; {spec.color_space}, {spec.value_range[0]:g} to {spec.value_range[1]:g}"
     return {
         "neuropbr": __version__,
         **origin,

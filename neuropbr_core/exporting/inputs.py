@@ -68,7 +68,9 @@ def prepare_inputs(
         homographies = photos.homographies[None].float()
         positions = photos.positions[None].float()
     # Training reads photos as 8-bit images of this size, and what it loses by that has to be lost here too.
-    fitted = [torch.from_numpy(fit_photo(_stored(image), signature.photo_size)) for image in photos.images]
+    fitted = []
+    for image in photos.images:
+        fitted.append(torch.from_numpy(fit_photo(_stored(image), signature.photo_size)))
     batch = Batch(
         ids=[where],
         materials=[where],
@@ -97,7 +99,8 @@ def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:
     """
     random = torch.Generator().manual_seed(seed)
     shape = (1, signature.views, 3, signature.image_size, signature.image_size)
-    views, visible = torch.rand(shape, generator=random), (torch.rand(shape, generator=random)[:, :, :1] > 0.1).float()
+    views = torch.rand(shape, generator=random)
+    visible = (torch.rand(shape, generator=random)[:, :, :1] > 0.1).float()
     towards = torch.randn(shape, generator=random) + torch.tensor([0, 0, 4.0]).view(3, 1, 1)
     if "visible" in signature.inputs:
         views = views * visible

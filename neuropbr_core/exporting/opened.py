@@ -127,7 +127,9 @@ def _read_options(path: Path, text: str) -> dict[str, Any]:
 
 def _fitting(stored: dict[str, Any], cls: type) -> Any:
     """Those of the stored options that are fields of `cls`."""
-    names = {field.name for field in fields(cls)}
+    names = set()
+    for field in fields(cls):
+        names.add(field.name)
     return msgspec.convert({name: value for name, value in stored.items() if name in names}, cls)
 
 
@@ -140,7 +142,10 @@ def _by_suffix(path: Path) -> str:
         except (PluginError, ExportError):
             continue
     if len(found) != 1:
-        among = f"{' and '.join(found)} write" if found else "no installed exporter writes"
+        if found:
+            among = f"{' and '.join(found)} write"
+        else:
+            among = "no installed exporter writes"
         raise ExportError(
             f"{path}: {among} files that end with {path.suffix or 'no suffix'}; name the file's exporter with "
             f"--exporter"

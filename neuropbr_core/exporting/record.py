@@ -70,7 +70,9 @@ def read_record(file: Path) -> Record | None:
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        own = {name: document.pop(name) for name in ("exporter", "metadata", "details")}
+        own = {}
+        for name in ("exporter", "metadata", "details"):
+            own[name] = document.pop(name)
         return Record(**own, verification=document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(

@@ -40,7 +40,9 @@ class Signature:
     @classmethod
     def of(cls, spec: ModelSpec) -> "Signature":
         """The signature of a model as it was trained."""
-        facts = {name: getattr(spec, name) for name in SIZES}
+        facts = {}
+        for name in SIZES:
+            facts[name] = getattr(spec, name)
         return cls(**facts, directed=spec.section.directed)
 
     @classmethod
@@ -93,7 +95,8 @@ def plan(spec: ModelSpec, entry: ExporterEntryOptions, multiple: int, where: str
     Raises:
         ExportError: The model cannot be changed so.
     """
-    trained, scale = Signature.of(spec), spec.section.decoder.super_resolution or 1
+    trained = Signature.of(spec)
+    scale = spec.section.decoder.super_resolution or 1
     if entry.super_resolution == "bypass" and scale == 1:
         raise ExportError(f"{where}.super_resolution: this model has no super-resolution to bypass; write `keep`")
     if entry.geometry == "nominal" and not trained.aligned:
@@ -127,6 +130,9 @@ def changes(trained: Signature, exported: Signature) -> tuple[Change, ...]:
     if exported.super_resolution == "bypass":
         found.append(Change("no-sr", "super-resolution bypassed"))
     if exported.geometry == "nominal":
-        built_in = "nominal directions built in, everything visible" if trained.directed else "everything visible"
+        if trained.directed:
+            built_in = "nominal directions built in, everything visible"
+        else:
+            built_in = "everything visible"
         found.append(Change("nominal", built_in))
     return tuple(found)

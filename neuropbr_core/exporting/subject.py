@@ -98,7 +98,10 @@ class NominalGeometry(nn.Module):
     def __init__(self, generator: nn.Module, signature: Signature) -> None:
         super().__init__()
         self.generator = generator
-        directions = nominal_directions(signature.views, signature.image_size) if signature.directed else None
+        if signature.directed:
+            directions = nominal_directions(signature.views, signature.image_size)
+        else:
+            directions = None
         self.register_buffer("directions", directions)
 
     def forward(self, views: Tensor, *given: Any, features: bool = False, **named: Any) -> Prediction:

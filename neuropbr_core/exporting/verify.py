@@ -92,10 +92,13 @@ class Verification:
 
     def plain(self) -> dict[str, Any]:
         """As data for JSON; numbers that are not finite become null."""
-        maps = {
-            name: {key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in row}
-            for name, row in ((name, asdict(found).items()) for name, found in self.comparisons.items())
-        }
+        maps = {}
+        for name, comparison in self.comparisons.items():
+            row = asdict(comparison)
+            for key, value in row.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    row[key] = None  # JSON has no infinity
+            maps[name] = row
         facts = {"reference": self.reference, "views": self.views, "reasons": self.reasons(), "maps": maps}
         return {"precision": self.precision, "passed": self.passed, **facts}
 
@@ -116,8 +119,11 @@ def _compare(found: Tensor | None, expected: Tensor, name: str) -> Comparison:
     difference = (found.double() - expected.double()).abs()
     low, high = MAPS[name].value_range
     mse = difference.square().mean().item()
-    psnr = 10 * math.log10((high - low) ** 2 / mse) if mse > 0 else IDENTICAL_DB
-    note = _worst_place(difference, found, expected) if mse > 0 else ""
+    psnr = IDENTICAL_DB
+    note = ""
+    if mse > 0:
+        psnr = 10 * math.log10((high - low) ** 2 / mse)
+        note = _worst_place(difference, found, expected)
     return Comparison(difference.max().item(), difference.mean().item(), min(psnr, IDENTICAL_DB), note)
 
 
@@ -127,14 +133,17 @@ def _incomparable(note: str) -> Comparison:
 
 def _worst_place(difference: Tensor, found: Tensor, expected: Tensor) -> str:
     place = torch.unravel_index(difference.argmax(), difference.shape)
-    x, y = int(place[-1]), int(place[-2])
+    x = int(place[-1])
+    y = int(place[-2])
     return f"most at x {x}, y {y}: {float(found[place]):.4g} instead of {float(expected[place]):.4g}"
 
 
 def _reason(found: Comparison, mark: PassMark, precision: str) -> str:
     if not math.isfinite(found.psnr):
         return found.note
-    limit = f" (at most {mark.difference:.2g})" if math.isfinite(mark.difference) else ""
+    limit = ""
+    if math.isfinite(mark.difference):
+        limit = f" (at most {mark.difference:.2g})"
     return (
         f"differs from the model's: {found.psnr:.1f} dB (at least {mark.psnr:.0f} is needed for {precision}), largest "
         f"difference {found.max_difference:.2g}{limit}, {found.note}"

@@ -43,7 +43,8 @@ class ExportedGenerator:
         Raises:
             DataError: There are too few views, or cameras are missing.
         """
-        wanted, given = self.signature.views, len(views.paths)
+        wanted = self.signature.views
+        given = len(views.paths)
         if given < wanted:
             raise DataError(f"{views.folder}: has {given} views, but {self.opened.path} takes {wanted}; add some")
         photos = views.photos.repeated(wanted)

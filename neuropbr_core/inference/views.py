@@ -56,7 +56,8 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     Raises:
         DataError: The folder is missing or empty, an image is damaged, or the cameras do not fit the images.
     """
-    folder, cameras = Path(folder), Path(cameras) if cameras is not None else None
+    folder = Path(folder)
+    cameras = Path(cameras) if cameras is not None else None
     paths = list_photos(folder)
     images = tuple(torch.from_numpy(read_view(path)).float() / 255 for path in paths)
     records = _find_cameras(folder, cameras)
@@ -105,7 +106,9 @@ def register_views(views: ViewSet) -> ViewSet:
     """
     from neuropbr_core.data.registration.register import register_photos
 
-    photos = [(image * 255).round().to(torch.uint8).numpy() for image in views.images]
+    photos = []
+    for image in views.images:
+        photos.append((image * 255).round().to(torch.uint8).numpy())
     found = register_photos(photos, [str(path) for path in views.paths])
     return replace(_with_cameras(views, found.cameras), confidence=found.confidence)
 
@@ -117,7 +120,10 @@ def _with_cameras(views: ViewSet, records: tuple[CameraRecord, ...]) -> ViewSet:
 
 def _find_cameras(folder: Path, given: Path | None) -> tuple[CameraRecord, ...] | None:
     folder = folder.resolve()
-    candidates = [given] if given else [folder / CAMERAS_NAME, folder.parent.parent / CAMERAS_NAME]
+    if given:
+        candidates = [given]
+    else:
+        candidates = [folder / CAMERAS_NAME, folder.parent.parent / CAMERAS_NAME]
     file = next((path for path in candidates if path.is_file()), None)
     if given and file is None:
         raise DataError(f"{given}: no such file")

@@ -43,7 +43,9 @@ def write_views(views: Float[Tensor, "V 3 h w"], folder: str | Path) -> list[Pat
         OSError: A file could not be written.
     """
     pixels = (views.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    paths = [Path(folder) / f"{index}.png" for index in range(len(pixels))]
+    paths = []
+    for index in range(len(pixels)):
+        paths.append(Path(folder) / f"{index}.png")
     for path, view in zip(paths, pixels, strict=True):
         write_png(path, view)
     return paths

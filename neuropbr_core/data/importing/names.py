@@ -88,10 +88,9 @@ def _read_stem(stem: str) -> ImageName | None:
         role, channels = _role(phrase)
         if role is not None:
             named = _without_noise(words[:start])
+            name = ""
             if named:
                 name = stem[: tokens[named - 1].end()]
-            else:
-                name = ""
             return ImageName(name, role, channels, _resolution(words[named:]))
     return None
 

@@ -168,10 +168,9 @@ def _require_continuable(pool: Pool, settings: Settings, resume: bool) -> None:
         if pool.foreign():
             raise DataError(f"{pool.input}: holds a dataset that was not rendered here; choose another folder")
         if taken := sorted(name for name in settings.materials if (pool.output / name).exists()):
+            more = ""
             if len(taken) > 1:
                 more = f" and {len(taken) - 1} more"
-            else:
-                more = ""
             raise DataError(
                 f"{pool.output}: holds {taken[0]}{more}, which rendering would replace by maps of {settings.size} "
                 "pixels; choose another folder to render into"
