@@ -1,6 +1,5 @@
 """Writing files and folders so that a reader sees the old content or the new one, never half."""
 
-import glob
 import json
 import os
 import re
@@ -13,6 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+_SIBLING = re.compile(r"\.(.+)\.(writing|replaced)-(.+)-(\d+)")
+"""What `_sibling` makes of a name: the name, the state, the host and the number of the process."""
+
 _ABANDONED_SECONDS = 24 * 3600
 """Age from which what another host was writing counts as abandoned: its processes cannot be asked."""
 
@@ -22,7 +24,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Context that writes a file or a folder beside its place and moves it there at the end.
 
     The block writes a file or a folder at the path that it is given. After an exception, what was written is removed
-    and `path` is as it was. What a process that was killed left of an earlier attempt at `path` is cleared first.
+    and `path` is as it was. What processes that were killed left in the folder is cleared first.
 
     Args:
         path: The file's or folder's final place; what is there is replaced.
@@ -132,14 +134,18 @@ def _sibling(path: Path, state: str) -> Path:
 
 
 def _recover(path: Path) -> None:
-    """Clear away what killed writers of `path` left; bring back what one of them had moved aside."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(writing|replaced)-(.+)-(\d+)")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        match = pattern.fullmatch(left.name)
-        if match is None or not _is_abandoned(left, match[2], int(match[3])):
+    """Clear away what killed writers left in `path`'s folder; bring back what one of them had moved aside."""
+    for left in path.parent.glob(".*"):
+        match = _SIBLING.fullmatch(left.name)
+        if match is None:
             continue
-        if match[1] == "replaced" and not path.exists():
-            left.rename(path)  # the writer was killed between its two renames
+        name, state, host, pid = match.groups()
+        if int(pid) == os.getpid() and host == socket.gethostname() and name != path.name:
+            continue  # another thread of this process writes it
+        if not _is_abandoned(left, host, int(pid)):
+            continue
+        if state == "replaced" and not left.with_name(name).exists():
+            left.rename(left.with_name(name))  # the writer was killed between its two renames
         else:
             remove(left)
 

@@ -1,7 +1,6 @@
 """An evaluation in a folder: the record, the table, and the worst samples as pictures."""
 
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from neuropbr_core.data.images.write import write_png
 from neuropbr_core.evaluation.rerender import RERENDER
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, save_record
 from neuropbr_core.evaluation.tiles import Picture
-from neuropbr_core.files import file_name, write_text
+from neuropbr_core.files import file_name, replacing, write_text
 
 RECORD, TABLE, WORST = "evaluation.json", "evaluation.txt", "worst"
 
@@ -52,16 +51,8 @@ def write_evaluation(
     Raises:
         OSError: It could not be written.
     """
-    aside = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)  # of an evaluation that was killed
-    try:
-        aside.mkdir(parents=True)
+    with replacing(folder) as aside:
         save_record(record, aside / RECORD)
         write_text(aside / TABLE, describe(record, trained_on) + "\n")
         for rank, (name, material, picture) in enumerate(pictures, start=1):
             write_png(aside / WORST / f"{rank:02d}_{file_name(name)}_{file_name(material)}.png", picture)
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.means import Row
 from neuropbr_core.evaluation.metrics import METRICS, Metric
-from neuropbr_core.files import write_text
+from neuropbr_core.files import write_json
 
 MODEL = "model"
 """Name of the model's own row beside the baselines."""
@@ -67,7 +67,7 @@ class EvaluationRecord:
 
 def save_record(record: EvaluationRecord, path: Path) -> None:
     """Write a record as JSON, atomically."""
-    write_text(path, json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n")
+    write_json(path, record.to_dict())
 
 
 def load_record(path: Path) -> EvaluationRecord:

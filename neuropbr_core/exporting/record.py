@@ -7,7 +7,7 @@ from typing import Any
 
 from neuropbr_core.errors import ExportError
 from neuropbr_core.exporting.verify import Verification
-from neuropbr_core.files import write_text
+from neuropbr_core.files import write_json
 
 SUFFIX = ".verify.json"
 
@@ -55,7 +55,7 @@ def write_record(
     if report:
         facts["report"] = report
     document = {"file": file.name, **verification.plain(), **facts}
-    write_text(record_path(file), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_json(record_path(file), document)
     return record_path(file)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuropbr_core.errors import CheckpointError, PluginError
-from neuropbr_core.files import usual_mode
+from neuropbr_core.files import usual_mode, write_json
 from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
@@ -36,7 +36,7 @@ def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, fol
         save_file(state, folder / WEIGHTS)
     components = [part.provenance for part in (spec.encoder, spec.fusion)]
     document = {"format": FORMAT, "model": spec.to_dict(), "components": components}
-    (folder / SPEC).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / SPEC, document)
 
 
 def load_model(folder: Path) -> tuple[Generator, ModelSpec]:

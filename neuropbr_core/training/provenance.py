@@ -13,7 +13,7 @@ import torch
 
 from neuropbr_core import __version__
 from neuropbr_core.errors import DataError
-from neuropbr_core.files import write_text
+from neuropbr_core.files import write_json
 from neuropbr_core.recipe.sections import Recipe
 
 PROVENANCE = "provenance.json"
@@ -41,7 +41,7 @@ def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> No
         "components": [component.provenance for component in components],
         **facts,
     }
-    write_text(run_dir / PROVENANCE, json.dumps(document, indent=2) + "\n")
+    write_json(run_dir / PROVENANCE, document)
 
 
 def recorded_split(provenance: Path) -> dict[str, list[str]]:

@@ -7,10 +7,7 @@ whole or not at all and is never changed. A crop reads only its own pixels.
 """
 
 import hashlib
-import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,12 @@ from safetensors.numpy import save_file
 from neuropbr_core.data.batches.placement import Logits
 from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.errors import DataError
-from neuropbr_core.files import usual_mode
+from neuropbr_core.files import replacing, usual_mode
 from neuropbr_core.samples import CameraRecord, Sample
 
 SUFFIX = ".safetensors"
 FORMAT = 1
 _HEADER = "neuropbr"
-_ABANDONED = 3600.0  # seconds
 
 
 class TeacherMark(msgspec.Struct, frozen=True):
@@ -94,27 +90,12 @@ def write_logits(
     text = msgspec.json.encode(header)
     tensors = {_key(mark.id, name): logits for mark, maps in frames for name, logits in maps.items()}
     final = folder / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}{SUFFIX}"
-    aside = folder / f".{final.name}.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with usual_mode(aside):
+        with replacing(final, durable=True) as aside, usual_mode(aside):
             save_file(tensors, aside, metadata={_HEADER: text.decode()})
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(final)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise DataError(f"{final}: the shard cannot be written ({error}); shards before it are whole") from error
     return final
-
-
-def clear_abandoned(folder: Path) -> None:
-    """Remove what processes left that were killed while they wrote a shard; younger files may still be written."""
-    for path in folder.glob(f".*{SUFFIX}.*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.errors import PluginError
-from neuropbr_core.files import write_text
+from neuropbr_core.files import write_json
 from neuropbr_core.observers.wandb import Options
 
 STATE = "wandb.json"
@@ -170,7 +170,7 @@ class WandbObserver(Observer):
     def _remember(self) -> None:
         # Written after every row: a run that is killed can still be continued under its id.
         state = {"id": self._run.id, "rows": self._rows, "written": self._written}
-        write_text(self._run_dir / STATE, json.dumps(state) + "\n")
+        write_json(self._run_dir / STATE, state)
 
     def _finish(self, exit_code: int) -> None:
         if self._run is not None:

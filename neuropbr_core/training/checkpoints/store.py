@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from neuropbr_core.errors import CheckpointError
-from neuropbr_core.files import write_text
+from neuropbr_core.files import replacing, write_json, write_text
 
 MANIFEST = "manifest.json"
 BEST = "best"
@@ -43,33 +42,19 @@ class CheckpointStore:
         Raises:
             CheckpointError: Writing failed (a full disk, for example); earlier checkpoints are untouched.
         """
-        aside = self.folder / f".writing-{name}"
         final = self.folder / name
-        for left in self.folder.glob(".writing-*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
         try:
-            aside.mkdir(parents=True)
-            write(aside)
-            _seal(aside)  # before the renaming: after it, a crash of the machine must find the files on the disk
-            self._swap(aside, final)
+            # Durable: whatever has its final name must be whole, even after a crash of the machine.
+            with replacing(final, durable=True) as aside:
+                aside.mkdir()
+                write(aside)
+                digests = {file.name: _digest(file) for file in sorted(aside.iterdir())}
+                write_json(aside / MANIFEST, {"sha256": digests})
         except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            shutil.rmtree(aside, ignore_errors=True)
             raise CheckpointError(
                 f"{final}: could not be saved ({error}); earlier checkpoints are untouched"
             ) from error
         return final
-
-    def _swap(self, new: Path, final: Path) -> None:
-        """Put `new` in the place of `final`; what was there is removed last."""
-        # A folder cannot be replaced in one move, so the old one steps aside first. A process that is killed in
-        # between leaves no checkpoint of that name, and the one before it is resumed.
-        old = self.folder / f".replaced-{final.name}"
-        shutil.rmtree(old, ignore_errors=True)
-        if final.exists():
-            final.rename(old)
-        new.rename(final)
-        _sync(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
 
     def point(self, pointer: str, name: str) -> None:
         """Let `best` or `latest` name a checkpoint.
@@ -200,25 +185,6 @@ def _age(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", name)]
 
 
-def _seal(folder: Path) -> None:
-    digests = {}
-    for file in sorted(folder.iterdir()):
-        _sync(file)
-        digests[file.name] = _digest(file)
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"sha256": digests}, indent=2) + "\n", encoding="utf-8")
-    _sync(manifest)
-    _sync(folder)
-
-
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)  # a folder can be synced too: then its names are on the disk
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,6 @@ from neuropbr_core.data.batches.frames import predict_frames
 from neuropbr_core.data.batches.placement import Logits
 from neuropbr_core.data.batches.teacher_logits import (
     SampleMark,
-    clear_abandoned,
     differences,
     read_logits,
     write_logits,
@@ -103,7 +102,6 @@ def store_logits(
     # Every second, third, … sample, so that the processes of any number of devices end at about the same time.
     share = missing[fabric.global_rank :: fabric.world_size]
     if share:
-        clear_abandoned(folder)
         reporter().line(
             f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}"
         )

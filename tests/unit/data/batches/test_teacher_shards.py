@@ -1,7 +1,6 @@
 """A teacher's predictions on disk, and their way through crops and turns into a batch."""
 
 import itertools
-import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +20,6 @@ from neuropbr_core.data.batches.teacher_logits import (
     SampleMark,
     TeacherLogits,
     TeacherMark,
-    clear_abandoned,
     differences,
     read_logits,
     require,
@@ -157,17 +155,6 @@ def test_others_may_read_a_shard_as_they_may_any_new_file(folder: Path) -> None:
     ordinary = folder / "ordinary"
     ordinary.touch()
     assert {path.stat().st_mode for path in folder.iterdir()} == {ordinary.stat().st_mode}
-
-
-def test_what_a_killed_process_left_is_removed_when_it_is_old(folder: Path) -> None:
-    old, young = (folder / f".{name}.safetensors.{pid}" for name, pid in (("a", 1), ("b", 2)))
-    for path in (old, young):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    clear_abandoned(folder)
-    assert not old.exists()
-    assert young.exists()
-    assert len(read_logits(folder).samples) == 4
 
 
 class Grey:
