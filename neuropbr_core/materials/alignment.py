@@ -11,8 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropbr_core.materials.vectors import unit
-
 # Pixels by which a tap may leave a view. Without slack, rounding would hide border pixels that coincide exactly.
 _PIXEL_SLACK = 1e-3
 # Bounds the cost of a warp: 8 × 8 taps a pixel.
@@ -127,7 +125,8 @@ def view_directions(
     u, v, _ = _transform(frame.float(), _pixel_centres(size, positions.device))
     # From texture coordinates to the world: v points down, y up.
     points = torch.stack((u - 0.5, 0.5 - v, torch.zeros_like(u)), dim=1)
-    towards = unit(positions.float()[..., None, None] - points[:, None])
+    # Not `vectors.unit`: crops are small, and its other rounding would change every run in its last digits.
+    towards = F.normalize(positions.float()[..., None, None] - points[:, None], dim=2)
     return vectors_in_crop(towards, frame)
 
 

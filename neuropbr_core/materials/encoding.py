@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
+from torch.nn import functional as F
 
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MapSpec
-from neuropbr_core.materials.vectors import length, unit
 
 _LEVELS = {torch.uint8: 255, torch.uint16: 65535}
 # A shorter stored normal has no direction worth keeping: middle grey in 8 bits has length 0.007, from rounding alone.
@@ -42,8 +42,9 @@ def decode_map(
         return values
     # Rounding to integers has changed the vectors' lengths.
     up = values.new_tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
-    short = length(values) < _SHORTEST_NORMAL
-    return torch.where(short, up, unit(values))
+    # Not `vectors.unit`: its other rounding would change the targets of every run in their last digits.
+    short = torch.linalg.vector_norm(values, dim=-3, keepdim=True) < _SHORTEST_NORMAL
+    return torch.where(short, up, F.normalize(values, dim=-3))
 
 
 def encode_map(
