@@ -346,8 +346,8 @@ class Teacher:
         str | None,
         Meta(
             description="The teacher's recipe: a path, relative to the file that contains it, or `neuropbr:NAME`. Its "
-            "run is in the student's `training.runs_dir` and is trained first when it is missing, on the student's data "
-            "and device."
+            "run is in the student's `training.runs_dir` and is trained first when it is missing, on the student's "
+            "data and device."
         ),
     ] = None
     overrides: Annotated[
