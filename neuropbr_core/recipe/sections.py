@@ -20,13 +20,13 @@ class Synthesize:
 
     materials: Annotated[
         str,
-        Meta(description="Folder of material folders; `neuropbr:examples/materials` names the ones that are shipped."),
+        Meta(description="Folder of material folders; `neuropbr:examples/materials` is the shipped one."),
     ]
     samples: Annotated[int, Meta(ge=1, description="Samples to render, spread evenly over the materials.")] = 64
     size: Annotated[int, Meta(ge=32, le=4096, description="Side of the stored maps, in pixels.")] = 256
     view_size: Annotated[
         Annotated[int, Meta(ge=32, le=8192)] | None,
-        Meta(description="Side of the rendered views, in pixels; default: that of the maps."),
+        Meta(description="Side of the rendered views, in pixels; default: the side of the maps."),
     ] = None
     seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light, exposure and artefacts.")] = 0
     environments: Annotated[
@@ -124,7 +124,7 @@ class Data:
     jitter: Jitter = field(default_factory=Jitter)
     render_curriculum: Annotated[
         Literal[0, 1, 2, "clean", "mixed", "dirty"],
-        Meta(description="0 clean only, 1 what is on disk (a sample in both counts once per source), 2 dirty only."),
+        Meta(description="0 clean only, 1 all on disk (a sample in both folders counts for each), 2 dirty only."),
     ] = 0
     use_dirty: Annotated[bool, Meta(description="Older name for `render_curriculum: 2`.")] = False
     val_ratio: Annotated[float, Meta(ge=0, lt=1, description="Share of the materials held back for validation.")] = 0.1
@@ -184,12 +184,14 @@ class Data:
 class Normalization:
     """Mean and deviation that the model subtracts from and divides views by (sRGB-encoded, in [0, 1])."""
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)]] = (
-        0.229,
-        0.224,
-        0.225,
-    )
+    mean: Annotated[
+        tuple[float, float, float],
+        Meta(description="Mean of each colour channel, which the model subtracts from the views in [0, 1]."),
+    ] = (0.485, 0.456, 0.406)
+    std: Annotated[
+        tuple[Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)]],
+        Meta(description="Standard deviation of each channel, by which the model then divides."),
+    ] = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,8 @@ class ModelSection:
     reflectance_profile: Annotated[
         bool,
         Meta(
-            description="Tell every pixel how much the whole frame reflects at each angle to the flash, which tells "
-            "metal from not and rough from smooth (needs `view_conditioning: direction`)."
+            description="Give every pixel how much the whole frame reflects at each angle to the flash, which "
+            "distinguishes metal from the rest and rough from smooth (needs `view_conditioning: direction`)."
         ),
     ] = False
     skip_merge: Annotated[
@@ -306,8 +308,8 @@ class Training:
     ema: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Meta(
-            description="Decay of a moving average of the weights, such as 0.999, which then is what validation, "
-            "checkpoints and exports use; null for none."
+            description="Decay of a moving average of the weights, such as 0.999; validation, checkpoints and "
+            "exports then use the average. No average by default."
         ),
     ] = None
     on_nonfinite: Annotated[
@@ -317,9 +319,7 @@ class Training:
             "waits for the device in every step)."
         ),
     ] = "stop"
-    max_skips: Annotated[
-        int, Meta(ge=1, description="`skip`: steps in a row after which the run stops all the same.")
-    ] = 10
+    max_skips: Annotated[int, Meta(ge=1, description="`skip`: skipped steps in a row after which the run stops.")] = 10
     runs_dir: Annotated[str, Meta(description="Folder of the run folders.")] = "runs"
     log_every_n_steps: Annotated[int, Meta(ge=1, description="Steps between two rows of training metrics.")] = 10
     log_images_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two comparison grids.")] = 5
@@ -336,18 +336,18 @@ class Training:
 class Teacher:
     """The trained generator that a student learns from; name it by exactly one of `run`, `checkpoint` and `recipe`."""
 
-    run: Annotated[
-        str | None, Meta(description="Folder of the teacher's run, of which the best checkpoint counts.")
-    ] = None
+    run: Annotated[str | None, Meta(description="Folder of the teacher's run; its best checkpoint is the teacher.")] = (
+        None
+    )
     checkpoint: Annotated[
-        str | None, Meta(description="Folder of one checkpoint; the record of its run says what it was trained on.")
+        str | None, Meta(description="Folder of one checkpoint; the record of its run lists its training materials.")
     ] = None
     recipe: Annotated[
         str | None,
         Meta(
-            description="The teacher's recipe: a path, relative to the file that says it, or `neuropbr:NAME`. Its run "
-            "lies in the student's `training.runs_dir` and is made first when it is missing, on the student's data and "
-            "device."
+            description="The teacher's recipe: a path, relative to the file that contains it, or `neuropbr:NAME`. Its "
+            "run is in the student's `training.runs_dir` and is trained first when it is missing, on the student's "
+            "data and device."
         ),
     ] = None
     overrides: Annotated[
@@ -356,14 +356,14 @@ class Teacher:
     mode: Annotated[
         Literal["shards", "online"],
         Meta(
-            description="`shards` reads predictions that were made once for whole frames; `online` runs the teacher in "
+            description="`shards` reads predictions of whole frames, stored once; `online` runs the teacher in "
             "every step, on the student's crop."
         ),
     ] = "shards"
     shards: Annotated[
         str | None,
         Meta(
-            description="Folder of the predictions; what it lacks is made first. Default: `shards-SIZE` in the "
+            description="Folder of the predictions; missing ones are predicted first. Default: `shards-SIZE` in the "
             "teacher's run, SIZE being `data.output_size`."
         ),
     ] = None

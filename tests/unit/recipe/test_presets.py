@@ -95,6 +95,6 @@ def test_what_the_guide_does_not_state_is_marked(name: str) -> None:
         written = rest.split("#")[0].strip()
         if not line.startswith(" ") or not written:
             continue
-        marked = "chosen" in line or f"as is {key}" in lines[number - 1]
+        marked = "chosen" in line or f"like {key}" in lines[number - 1]
         assert key in stated or marked, f"{name}: {line.strip()}"
     assert yaml.safe_load(text)["extends"] == "neuropbr:teacher_default"
