@@ -25,6 +25,7 @@ def full_batch(size: int = 2) -> Batch:
         gains=torch.rand(size, VIEWS, 3),
         overview_pixels=steps.byte().view(size, VIEWS, 1, 1, 1).expand(-1, -1, 4, 2, 2).contiguous(),
         teacher_logits={"roughness": torch.rand(size, 1, 8, 8).half()},
+        visible_pixels=steps.byte().view(size, VIEWS, 1, 1, 1).expand(-1, -1, 1, 4, 4).contiguous(),
     )
 
 
