@@ -115,7 +115,9 @@ class DrawnDataset(MaterialDataset):
     def placement(self, visit: Visit) -> Placement:
         """The window of a visit; drawn materials are turned before they are photographed, so their crops are not."""
         placement = super().placement(visit)
-        return placement._replace(turns=0, mirror=False) if self.is_drawn(visit) else placement
+        if self.is_drawn(visit):
+            return placement._replace(turns=0, mirror=False)
+        return placement
 
     def is_drawn(self, visit: Visit) -> bool:
         """Whether a visit is drawn; otherwise it shows a sample."""

@@ -41,7 +41,8 @@ class CropGrid(NamedTuple):
 
     def inner(self, values: np.ndarray) -> np.ndarray:
         """Cut the margin off shaded values: `(C, n · n)` to `(C, side · scale, side · scale)`."""
-        side, margin = (self.side + 2 * MARGIN) * self.scale, MARGIN * self.scale
+        side = (self.side + 2 * MARGIN) * self.scale
+        margin = MARGIN * self.scale
         square: np.ndarray = values.reshape(-1, side, side)
         return square[:, margin : side - margin, margin : side - margin]
 

@@ -128,20 +128,28 @@ def draw_cell(rng: np.random.Generator, cells: Cells) -> Cell:
     """Draw a kind of material by the weights of the recipe."""
     metal = bool(rng.random() < cells.metal)
     flat = bool(rng.random() < cells.flat)
-    smoothness = cells.metal_roughness if metal else cells.dielectric_roughness
+    smoothness = cells.dielectric_roughness
+    if metal:
+        smoothness = cells.metal_roughness
     roughness = RoughnessClass(_draw_class(rng, smoothness))
     brightness = BrightnessClass(_draw_class(rng, cells.brightness))
     if not metal and roughness <= RoughnessClass.POLISHED:
+        # Both numbers are always drawn, so that the share of dark ones changes nothing in the draws that follow.
         dark = rng.random() < cells.dark_when_smooth
-        lighter = BrightnessClass.MID if rng.random() < 0.5 else BrightnessClass.BRIGHT
-        brightness = BrightnessClass.DARK if dark else lighter
+        mid = rng.random() < 0.5
+        if dark:
+            brightness = BrightnessClass.DARK
+        elif mid:
+            brightness = BrightnessClass.MID
+        else:
+            brightness = BrightnessClass.BRIGHT
     return Cell(metal, flat, roughness, brightness)
 
 
 def cell_of(traits: Traits) -> Cell:
     """Find the cell that a material is in; a brightness between those of metals and dielectrics is that of its kind."""
     metal = traits.metallic > METAL
-    ranges = METAL_RANGES if metal else DIELECTRIC_RANGES
+    ranges = _brightness_ranges(metal=metal)
     roughness = sum(traits.roughness >= low for low, _ in ROUGHNESS_RANGES[1:])
     brightness = sum(traits.luma >= low for low, _ in ranges[1:])
     return Cell(metal, traits.slope < FLAT_SLOPE, RoughnessClass(roughness), BrightnessClass(brightness))
@@ -167,32 +175,48 @@ def draw_edit(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells
         what amplifies a nearly flat normal map amplifies the steps of its 8 bits.
     """
     exchanged = (traits.metallic > METAL) != cell.metal
-    level = rng.uniform(*(METAL_RANGES if cell.metal else DIELECTRIC_RANGES)[cell.brightness])
+    level = rng.uniform(*_brightness_ranges(metal=cell.metal)[cell.brightness])
     contrast = rng.uniform(0.3, 1.5)
     if exchanged:
         # The new substance has a colour of its own; of the old one only the pattern of light and dark is left.
-        colour = _metal_colour(rng) if cell.metal else _random_colour(rng, 0.8 * float(rng.random()) ** 2)
+        if cell.metal:
+            colour = _metal_colour(rng)
+        else:
+            # Squared, because most things are greyish; 0.8, because hardly any dielectric is one pure colour.
+            colour = _random_colour(rng, 0.8 * float(rng.random()) ** 2)
         detail = np.outer(np.ones(3), LUMA) * contrast
         metallic: float | None = float(cell.metal)
     else:
+        # Metals come in few hues, dielectrics in all.
+        furthest_hue = math.pi
+        most_saturated = 1.6
+        if cell.metal:
+            furthest_hue = 0.3
+            most_saturated = 1.3
         turn = np.eye(3)
         if rng.random() < materials.recolour:
-            # Metals come in few hues, dielectrics in all.
-            furthest = 0.3 if cell.metal else math.pi
-            turn = _hue_rotation(rng.uniform(-furthest, furthest))
-        saturation = rng.uniform(0.2, 1.3 if cell.metal else 1.6)
+            turn = _hue_rotation(rng.uniform(-furthest_hue, furthest_hue))
+        saturation = rng.uniform(0.2, most_saturated)
         grey = np.outer(np.ones(3), LUMA)
         recolouring = (grey + (np.eye(3) - grey) * saturation) @ turn
         colour = (recolouring @ traits.albedo).clip(0.02, None)
         detail = recolouring * contrast
-        metallic = None if not is_pure(traits) else float(cell.metal)
-    bounds = _METAL_ALBEDO if cell.metal else _DIELECTRIC_ALBEDO
+        metallic = None
+        if is_pure(traits):
+            metallic = float(cell.metal)
+    bounds = _DIELECTRIC_ALBEDO
+    if cell.metal:
+        bounds = _METAL_ALBEDO
     brightening = level / max(float(colour @ LUMA), 0.02)
     # Detail follows the brightness of its ground, as it does under other light; far brighter ground gains less.
     detail = detail * min(1.5, level / max(traits.luma, 0.05))
     mean_roughness = rng.uniform(*ROUGHNESS_RANGES[cell.roughness])
+    # Deviations stay below half the mean, or clipping at 0.02 would move a mirror's mean out of its class.
     gain = min(rng.uniform(0.2, 1.6), 0.5 * mean_roughness / max(traits.roughness_deviation, 1e-3))
-    by_luma = rng.uniform(-1.0, 1.0) * mean_roughness if rng.random() < 0.2 else 0.0
+    # In a fifth of the materials dark parts are smoother or rougher than light ones: wet, worn or painted.
+    by_luma = 0.0
+    if rng.random() < 0.2:
+        by_luma = rng.uniform(-1.0, 1.0) * mean_roughness
     return Edit(
         metallic=metallic,
         albedo_before=traits.albedo,
@@ -208,13 +232,23 @@ def draw_edit(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells
 
 
 def _draw_relief(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells, materials: Materials) -> float:
-    share, wanted = rng.random(), rng.random()
+    share = rng.random()
+    wanted = rng.random()
     if cell.flat:
-        slope = 0.0 if share < cells.perfectly_flat else wanted * FLAT_SLOPE
+        slope = wanted * FLAT_SLOPE
+        if share < cells.perfectly_flat:
+            slope = 0.0
         return min(1.0, slope / max(traits.slope, 1e-6))
     low, high = materials.relief
     factor = math.exp(math.log(low) + wanted * math.log(high / low))
     return max(factor, min(high, FLAT_SLOPE / max(traits.slope, 1e-6)))
+
+
+def _brightness_ranges(*, metal: bool) -> tuple[tuple[float, float], ...]:
+    """Ranges of the mean albedo's luma by `BrightnessClass`."""
+    if metal:
+        return METAL_RANGES
+    return DIELECTRIC_RANGES
 
 
 def _draw_class(rng: np.random.Generator, weights: Smoothness | Brightness) -> int:
@@ -240,7 +274,8 @@ def _random_colour(rng: np.random.Generator, saturation: float) -> npt.NDArray[n
 
 def _hue_rotation(angle: float) -> npt.NDArray[np.float64]:
     """Rotation about the grey axis. Source: Rodrigues' formula with axis (1, 1, 1) / √3."""
-    cosine, sine = math.cos(angle), math.sin(angle)
+    cosine = math.cos(angle)
+    sine = math.sin(angle)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
     rotation: npt.NDArray[np.float64] = cosine * np.eye(3) + (1 - cosine) / 3 + sine * cross
     return rotation

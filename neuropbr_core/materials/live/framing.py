@@ -64,12 +64,14 @@ def frame_tile(towards: Array, focal: float, fill: Array, roll: Array) -> Viewpo
         fill: Longer side of the tile's bounding box in sides of the photo, `(V,)`.
         roll: Turn about the optical axis in radians, `(V,)`.
     """
-    distance, aim = focal / fill, np.zeros((len(fill), 2))
+    distance = focal / fill
+    aim = np.zeros((len(fill), 2))
     for _ in range(_STEPS):
         homographies = _look_at(towards * distance[:, None], aim, focal, roll)
         shown = _CORNERS @ homographies.transpose(0, 2, 1)
         shown = shown[..., :2] / shown[..., 2:]
-        low, high = shown.min(1), shown.max(1)
+        low = shown.min(1)
+        high = shown.max(1)
         middle = np.concatenate(((low + high) / 2, np.ones((len(fill), 1))), axis=1)
         centre = np.linalg.solve(homographies, middle[..., None])[..., 0]
         centre = centre[:, :2] / centre[:, 2:]
@@ -86,7 +88,9 @@ def _look_at(positions: Array, aim: Array, focal: float, roll: Array) -> Array:
     y = aim[:, 1] - positions[:, 1]
     z = -positions[:, 2]
     length = np.sqrt(x * x + y * y + z * z)
-    x, y, z = x / length, y / length, z / length
+    x = x / length
+    y = y / length
+    z = z / length
     # right = forward × (0, 1, 0), made unit; up = right × forward.
     flat = np.sqrt(x * x + z * z)
     right = np.stack((-z / flat, np.zeros_like(z), x / flat), axis=1)

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from neuropbr_core.materials.live.textures import LUMA, SurfaceValues, Values
 
 _WAVES = 7
-_LONGEST, _SHORTEST = 0.5, 9.0  # waves along the frame's side
+# Waves along the frame's side.
+_LONGEST = 0.5
+_SHORTEST = 9.0
 _HARD = 30.0  # slope of a hard edge, per deviation of the field
 
 
@@ -58,16 +60,23 @@ def draw_mask(rng: np.random.Generator, *, hard: bool) -> Mask:
     """
     counts = _LONGEST * (_SHORTEST / _LONGEST) ** rng.random(_WAVES)
     headings = rng.uniform(0, 2 * math.pi, _WAVES)
+    # Long waves are the strongest, as in everything that grows or is spilt.
     strengths = counts**-0.7
     fades = rng.random() < 0.6 and not hard
-    slope, by_luma = rng.uniform(1.0, 4.0), rng.uniform(-8.0, 8.0)
+    slope = rng.uniform(1.0, 4.0)
+    by_luma = rng.uniform(-8.0, 8.0)
+    if not fades:
+        slope = _HARD
+    # The first material's own pattern decides in half of the masks, as moss follows joints.
+    if rng.random() < 0.5:
+        by_luma = 0.0
     return Mask(
         waves=counts[:, None] * np.stack((np.cos(headings), np.sin(headings)), axis=1),
         phases=rng.uniform(0, 2 * math.pi, _WAVES),
         strengths=strengths * math.sqrt(2 / (strengths * strengths).sum()),
-        by_luma=by_luma if rng.random() < 0.5 else 0.0,
+        by_luma=by_luma,
         threshold=rng.uniform(-1.0, 1.0),
-        slope=slope if fades else _HARD,
+        slope=slope,
     )
 
 

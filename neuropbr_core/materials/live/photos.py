@@ -69,7 +69,9 @@ def draw_errors(rng: np.random.Generator, views: int, photos: Photos, *, dirty: 
     shift = rng.uniform(-photos.registration, photos.registration, (views, 2))
     shift[0] = 0  # the first photo is the one that the others are registered to
     doublings = rng.uniform(*photos.iso_doublings)
-    lens, haze, vignette = rng.uniform(*photos.lens, (views, 2)), (0.0, 0.1), 0.0
+    lens = rng.uniform(*photos.lens, (views, 2))
+    haze = (0.0, 0.1)
+    vignette = 0.0
     if dirty:
         stops = stops + rng.uniform(-0.4, 0.4) + rng.uniform(-0.2, 0.2, views)
         warmth = warmth + rng.uniform(-0.3, 0.3) + rng.uniform(-0.1, 0.1, views)
@@ -77,7 +79,8 @@ def draw_errors(rng: np.random.Generator, views: int, photos: Photos, *, dirty: 
         # Shake and defocus of a third of the photos, up to 0.005 sides of 256 pixels.
         lens = lens + (rng.random((views, 1)) < 0.3) * rng.uniform(0, 1.0, (views, 2))
         doublings = rng.uniform(2.0, 6.0)
-        haze = (rng.uniform(0.03, 0.25) if rng.random() < 0.5 else 0.0, rng.uniform(0.03, 0.2))
+        if rng.random() < 0.5:
+            haze = (rng.uniform(0.03, 0.25), rng.uniform(0.03, 0.2))
         vignette = rng.uniform(0.0, 0.15)
     noise = Noise(1.5e-4 * 2**doublings, 5e-4 * 2 ** (doublings / 2))
     return Errors(automatic, stops, warmth, tint, lens, blur, shift, noise, haze, vignette)
@@ -120,7 +123,9 @@ def resampling(
     centres = (np.arange(side) + 0.5)[None, :, None] + shift[:, None, None]
     distance = np.abs(points - centres).astype(np.float32)
     # The box of a pixel joins the Gaussian where points are finer than pixels; its deviation is 1 / √12.
-    box = 1 / 12 if scale > 1 else 0.0
+    box = 0.0
+    if scale > 1:
+        box = 1 / 12
     deviation = np.sqrt(blur * blur + box)[:, None, None].astype(np.float32)
     weights = np.exp(-0.5 * (distance / np.maximum(deviation, 1e-3)) ** 2)
     # A kernel much narrower than the points' spacing would miss them all: it takes the nearest ones, interpolated.
@@ -150,7 +155,8 @@ def develop_crop(
     Returns:
         Views `(V, 3, side, side)` uint8, sRGB-encoded.
     """
-    light, still = crop, np.zeros(len(crop))
+    light = crop
+    still = np.zeros(len(crop))
     if errors.lens.any():
         fine = crop.shape[-1]
         down = resampling(errors.lens[:, 1] * grid.scale, still, fine, 1, margin=0)

@@ -51,14 +51,18 @@ def draw_light(
         dirty: Whether its taker stands in the light of a lit room.
     """
     count = len(views.positions)
-    usual = rng.random() < 0.5
-    ambient = rng.uniform(*(light.usual_ambient if usual else light.ambient))
+    # Half of the visits are lit as usual, so that a wide range does not make the usual rare.
+    ambient = rng.uniform(*light.ambient)
+    usual = rng.uniform(*light.usual_ambient)
+    if rng.random() < 0.5:
+        ambient = usual
     if dirty:
         ambient = rng.uniform(0.25, 0.5)
     if rng.random() < light.flashless:
         ambient = 1.0
     offset = None
-    length, heading = rng.uniform(*light.offset_length), rng.uniform(0, 2 * math.pi)
+    length = rng.uniform(*light.offset_length)
+    heading = rng.uniform(0, 2 * math.pi)
     if rng.random() < light.offset:
         # The flash sits beside the lens on the back of the phone, which is held alike in all photos.
         offset = torch.tensor([length * math.cos(heading), length * math.sin(heading), 0.0]).repeat(count, 1)
@@ -105,7 +109,8 @@ def photograph(
     visible = torch.from_numpy(shown).view(count, 1, grid.side, grid.side)
 
     gains = exposure_gains(errors, frame_light, frame_visible)
-    crop_light, frame_light = crop_light * gains, frame_light * gains
+    crop_light = crop_light * gains
+    frame_light = frame_light * gains
     recorded = develop_crop(rng, crop_light, frame_light, views, errors, grid)
     # A pixel that a photo does not show at all is black, as it is in an aligned photo.
     encoded = linear_to_srgb(tone_curve(frame_light)) * (frame_visible > 0)
@@ -116,7 +121,8 @@ def photograph(
 def _visible(views: Viewpoints, points: Array, photo: int) -> np.ndarray:
     """Whether each photo shows points, `(V, N)`: its outermost half pixels cannot be interpolated and do not count."""
     at, depth = project(views.homographies, points)
-    low, high = (0.5 - _SLACK) / photo, 1 - (0.5 - _SLACK) / photo
+    low = (0.5 - _SLACK) / photo
+    high = 1 - (0.5 - _SLACK) / photo
     inside = (at >= low) & (at <= high)
     shown: np.ndarray = inside.all(1) & (depth[:, 0] > 0)
     return shown

@@ -21,6 +21,7 @@ from neuropbr_core.materials.ggx import COUPLING, DIELECTRIC_F0, MIN_ROUGHNESS, 
 from neuropbr_core.materials.live.textures import SurfaceValues
 from neuropbr_core.materials.split_sum import LEVEL_ROUGHNESS, specular_scale_bias
 
+_Vector = tuple[Tensor, Tensor, Tensor]
 _MIN_COSINE = 1e-4
 
 
@@ -100,45 +101,47 @@ def radiance(
     roughness = alpha_squared.sqrt().sqrt()
     slope_x, slope_y = torch.from_numpy(values.slopes).unbind()
     nz = torch.rsqrt(1 + slope_x * slope_x + slope_y * slope_y)
-    nx, ny = slope_x * nz, slope_y * nz
+    nx = slope_x * nz
+    ny = slope_y * nz
 
     # Vectors to the lens.
     lens = torch.from_numpy(positions).float()
     u, v = torch.from_numpy(points.T.astype(np.float32)).unbind()
-    x, y, z = lens[:, 0:1] - (u - 0.5), lens[:, 1:2] - (0.5 - v), lens[:, 2:3]
+    x = lens[:, 0:1] - (u - 0.5)
+    y = lens[:, 1:2] - (0.5 - v)
+    z = lens[:, 2:3]
     squared = x * x + y * y + z * z
     scale = torch.rsqrt(squared)
-    vx, vy, vz = x * scale, y * scale, z * scale
+    vx = x * scale
+    vy = y * scale
+    vz = z * scale
     n_dot_v = nx * vx + ny * vy + nz * vz
 
     # The flash: base colours times three numbers for each camera and point.
     flash = math.pi * (1 - light.ambient) * float(lens[0].norm()) ** 3 / float(lens[0, 2])
-    tinted, white, scattered = torch.zeros_like(squared), torch.zeros_like(squared), torch.zeros_like(squared)
+    tinted = torch.zeros_like(squared)
+    white = torch.zeros_like(squared)
+    scattered = torch.zeros_like(squared)
     if flash > 0:
-        n_dot_l, l_dot_v, falloff = n_dot_v, torch.ones_like(n_dot_v), 1 / squared
+        n_dot_l = n_dot_v
+        l_dot_v = torch.ones_like(n_dot_v)
+        falloff = 1 / squared
         if light.offset is not None:
-            lx, ly, lz = x + light.offset[:, 0:1], y + light.offset[:, 1:2], z + light.offset[:, 2:3]
+            lx = x + light.offset[:, 0:1]
+            ly = y + light.offset[:, 1:2]
+            lz = z + light.offset[:, 2:3]
             falloff = 1 / (lx * lx + ly * ly + lz * lz)
             length = falloff.sqrt()
             n_dot_l = (nx * lx + ny * ly + nz * lz) * length
             l_dot_v = (vx * lx + vy * ly + vz * lz) * length
         tinted, white, scattered = _flash(n_dot_v, n_dot_l, l_dot_v, alpha_squared, flash * falloff)
 
-    # The surroundings: diffuse light depends on the normal alone, reflections on the camera too.
-    facing = n_dot_v.clamp(0, 1)
-    rx, ry, rz = 2 * facing * nx - vx, 2 * facing * ny - vy, 2 * facing * nz - vz
-    entering = _entering(light, nx, ny, nz)
-    table = specular_scale_bias(facing[None], roughness.expand_as(facing)[None])
-    mirrored = _mirrored(light, rx, ry, rz, roughness)
-    leaving = (1 - schlick(facing)) * ((1 - DIELECTRIC_F0) / math.pi)
-    if light.shadow is not None:
-        mirrored = mirrored * _unhidden(light.shadow, rx, ry, rz, roughness)
-        leaving = leaving * light.shadow.diffuse[:, None]
+    around = _surroundings(light, (nx, ny, nz), (vx, vy, vz), n_dot_v, roughness)
     channels = []
     for channel in range(3):
-        specular = mirrored[channel]
-        reflected = f0[channel] * (tinted + specular * table[0]) + white + specular * table[1]
-        channels.append(reflected + diffuse[channel] * (scattered + entering[channel] * leaving))
+        specular = around.mirrored[channel]
+        reflected = f0[channel] * (tinted + specular * around.scale) + white + specular * around.bias
+        channels.append(reflected + diffuse[channel] * (scattered + around.entering[channel] * around.leaving))
     return torch.stack(channels, dim=1)
 
 
@@ -147,10 +150,12 @@ def _flash(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Factors of F0, of white and of the diffuse colour in what a point light gives: `ggx.brdf` by cosines alone."""
     lit = irradiance * torch.where((n_dot_v > 0) & (n_dot_l > 0), n_dot_l, 0.0)
-    v, l = n_dot_v.clamp(_MIN_COSINE, 1), n_dot_l.clamp(_MIN_COSINE, 1)  # noqa: E741
+    v = n_dot_v.clamp(_MIN_COSINE, 1)
+    l = n_dot_l.clamp(_MIN_COSINE, 1)  # noqa: E741
     # h = (v + l) / |v + l|, and |v + l|² = 2 + 2 v·l.
     to_half = torch.rsqrt((2 + 2 * l_dot_v).clamp_min(1e-6))
-    n_dot_h, v_dot_h = ((n_dot_v + n_dot_l) * to_half).clamp(0, 1), ((1 + l_dot_v) * to_half).clamp(0, 1)
+    n_dot_h = ((n_dot_v + n_dot_l) * to_half).clamp(0, 1)
+    v_dot_h = ((1 + l_dot_v) * to_half).clamp(0, 1)
     denominator = n_dot_h * n_dot_h * (alpha_squared - 1) + 1
     density = alpha_squared / (math.pi * denominator * denominator)
     rest = 1 - alpha_squared
@@ -159,6 +164,33 @@ def _flash(
     white = lobe * schlick(v_dot_h)
     coupled = (1 - schlick(l)) * (1 - schlick(v)) * (COUPLING * (1 - DIELECTRIC_F0) / math.pi)
     return lobe - white, white, coupled * lit
+
+
+class _Around(NamedTuple):
+    """What the surroundings give: light that enters and its share that leaves, mirrored light and its factors."""
+
+    entering: Tensor
+    leaving: Tensor
+    mirrored: Tensor
+    scale: Tensor
+    bias: Tensor
+
+
+def _surroundings(light: LiveLight, normal: _Vector, view: _Vector, n_dot_v: Tensor, roughness: Tensor) -> _Around:
+    """Light from all around: diffuse light depends on the normal alone, reflections on the camera too."""
+    nx, ny, nz = normal
+    vx, vy, vz = view
+    facing = n_dot_v.clamp(0, 1)
+    rx = 2 * facing * nx - vx
+    ry = 2 * facing * ny - vy
+    rz = 2 * facing * nz - vz
+    scale, bias = specular_scale_bias(facing[None], roughness.expand_as(facing)[None])
+    mirrored = _mirrored(light, rx, ry, rz, roughness)
+    leaving = (1 - schlick(facing)) * ((1 - DIELECTRIC_F0) / math.pi)
+    if light.shadow is not None:
+        mirrored = mirrored * _unhidden(light.shadow, rx, ry, rz, roughness)
+        leaving = leaving * light.shadow.diffuse[:, None]
+    return _Around(_entering(light, nx, ny, nz), leaving, mirrored, scale, bias)
 
 
 def _azimuth(x: Tensor, y: Tensor, turned: float) -> Tensor:
@@ -200,7 +232,9 @@ def _mirrored(light: LiveLight, x: Tensor, y: Tensor, z: Tensor, roughness: Tens
 
 def _unhidden(shadow: Shadow, x: Tensor, y: Tensor, z: Tensor, roughness: Tensor) -> Tensor:
     """Share of the reflected light that is left; the disc is as soft as the roughness blurs reflections."""
-    to_x, to_y, to_z = shadow.towards[:, 0:1], shadow.towards[:, 1:2], shadow.towards[:, 2:3]
+    to_x = shadow.towards[:, 0:1]
+    to_y = shadow.towards[:, 1:2]
+    to_z = shadow.towards[:, 2:3]
     inside = x * to_x + y * to_y + z * to_z - shadow.cosine
     softness = 0.03 + roughness * roughness
     # A tenth comes back from what hides the rest, as in `occlusion`.

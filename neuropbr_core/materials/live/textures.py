@@ -115,7 +115,8 @@ class Texture:
         channels = _interpolate(self.levels[level], at)
         values = _unpack(channels)
         # Image axes have y down, slopes have y up.
-        x, y = values.slopes[0], -values.slopes[1]
+        x = values.slopes[0]
+        y = -values.slopes[1]
         turn = pose.turn.astype(np.float32)
         right = x * turn[0, 0] + y * turn[1, 0]
         down = x * turn[0, 1] + y * turn[1, 1]
@@ -137,7 +138,9 @@ def pack_texels(maps: Mapping[str, npt.NDArray[np.uint8]]) -> list[Texels]:
     squares = (slopes * slopes).sum(0, keepdims=True)
     levels = [_pack(flat, slopes, np.zeros_like(squares))]
     while levels[-1].shape[0] > SMALLEST:
-        flat, slopes, squares = _halve(flat), _halve(slopes), _halve(squares)
+        flat = _halve(flat)
+        slopes = _halve(slopes)
+        squares = _halve(squares)
         variance = (squares - (slopes * slopes).sum(0, keepdims=True)).clip(0) / 2
         levels.append(_pack(flat, slopes, np.sqrt(variance)))
     return levels
@@ -204,7 +207,8 @@ def _bytes(texels: Texels) -> Values:
 
 def _unpack(channels: npt.NDArray[np.float32]) -> SurfaceValues:
     scaled = channels[:5] * np.float32(1 / 255)
-    x, y = channels[5] * np.float32(1 / 127.5) - 1, channels[6] * np.float32(1 / 127.5) - 1
+    x = channels[5] * np.float32(1 / 127.5) - 1
+    y = channels[6] * np.float32(1 / 127.5) - 1
     # Middle grey is no byte: 127 and 128 both stand for a normal that does not lean.
     x[np.abs(x) < 0.005] = 0
     y[np.abs(y) < 0.005] = 0

@@ -32,8 +32,11 @@ class Surroundings:
 
     def draw(self, rng: np.random.Generator) -> Environment:
         """Draw one of them."""
-        kind, place = rng.random(), rng.random()
-        bank = self.photographed if self.photographed and kind < 0.5 else self.drawn
+        kind = rng.random()
+        place = rng.random()
+        bank = self.drawn
+        if self.photographed and kind < 0.5:
+            bank = self.photographed
         return bank[int(place * len(bank))]
 
 

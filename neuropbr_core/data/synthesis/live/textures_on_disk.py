@@ -97,14 +97,18 @@ def open_textures(materials: Sequence[MaterialFile], size: int, cache: Path | No
     Raises:
         DataError: Materials cannot be read, all of them at once; or the folder cannot be written.
     """
-    textures, problems = [], []
+    textures = []
+    problems = []
     if cache is not None:
         missing = sum(not _place(cache, material, size).is_file() for material in materials)
         if missing:
             reporter().line(f"Packing {missing} materials into {cache}, once")
     for material in track(materials, len(materials), "packing materials"):
         try:
-            textures.append(material.read(size) if cache is None else _mapped(cache, material, size))
+            if cache is None:
+                textures.append(material.read(size))
+            else:
+                textures.append(_mapped(cache, material, size))
         except DataError as error:
             problems.append(str(error))
     raise_problems(problems)
@@ -133,7 +137,8 @@ def _split(packed: Texels) -> list[Texels]:
     """The levels that lie one behind the other: S², (S / 2)², … down to `SMALLEST`²."""
     # Their sum is (4 S² - SMALLEST²) / 3.
     side = round(((3 * packed.size + SMALLEST * SMALLEST) / 4) ** 0.5)
-    levels, start = [], 0
+    levels = []
+    start = 0
     while side >= SMALLEST:
         levels.append(packed[start : start + side * side].reshape(side, side).view(np.ndarray))
         start += side * side

@@ -49,7 +49,9 @@ class Layer(NamedTuple):
     def look_up(self, points: Array, spacing: float) -> SurfaceValues:
         """The material at points of the frame."""
         values = self.texture.look_up(points, self.pose, spacing)
-        return values if self.edit is None else self.edit.apply(values)
+        if self.edit is None:
+            return values
+        return self.edit.apply(values)
 
     @property
     def metallic(self) -> float:
@@ -102,7 +104,8 @@ class TextureBank:
             self._natural[real].append(texture)
             # Mixed materials are shown as they are: exchanged as a whole they would lose what they consist of.
             if is_pure(texture.traits):
-                metal, bumpy = texture.traits.metallic > METAL, texture.traits.slope >= FLAT_SLOPE
+                metal = texture.traits.metallic > METAL
+                bumpy = texture.traits.slope >= FLAT_SLOPE
                 self._editable.setdefault((real, metal, bumpy), []).append(texture)
 
     def draw_natural(self, rng: np.random.Generator, *, real: bool) -> Texture:
@@ -169,8 +172,11 @@ class LiveVisits(VisitDrawer):
             share: Share of visits that are drawn, in [0, 1]; the others show listed samples.
             contents: Names of the contents of materials and surroundings.
         """
-        self.bank, self.surroundings, self.distributions = bank, surroundings, distributions
-        self.visits, self.share = visits, share
+        self.bank = bank
+        self.surroundings = surroundings
+        self.distributions = distributions
+        self.visits = visits
+        self.share = share
         described = msgspec.json.encode([distributions, visits, share, sorted(contents)])
         self.content = hashlib.blake2b(described, digest_size=16).hexdigest()
 
@@ -211,7 +217,8 @@ class LiveVisits(VisitDrawer):
         )
 
     def _draw_layer(self, rng: np.random.Generator) -> Layer:
-        cells, materials = self.distributions.cells, self.distributions.materials
+        cells = self.distributions.cells
+        materials = self.distributions.materials
         real = bool(rng.random() < materials.real)
         if rng.random() < materials.natural:
             return Layer(self.bank.draw_natural(rng, real=real), draw_pose(rng, materials), None)
