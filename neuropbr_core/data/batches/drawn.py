@@ -93,6 +93,7 @@ class DrawnDataset(MaterialDataset):
         count = len(visits)
         placements = [self.placement(visit) for visit in visits]
         side = placements[0].side
+        # As without cameras, views are as large as the crop.
         wanted = self._buffers(count, side, Photos((side, side)))
         wanted[_VISIBLE] = Buffer((count, self.data.views, 1, side, side))
         tensors = carve(self.buffers, wanted, pinned=pinned)
@@ -166,6 +167,7 @@ class DrawnDataset(MaterialDataset):
         batch, jobs = super().draft([visit])
         for fill in jobs:
             fill()
+        # Loader threads run beside training: torch must not start threads of its own in each of them.
         with single_thread():
             _, inputs = align(batch, self.data.crop_side, "cpu")
         item = batch[0]

@@ -18,10 +18,10 @@ FLAT_SLOPE = math.tan(math.radians(3))
 """Mean slope below which a material counts as flat."""
 METAL = 0.5
 """Mean of metallic above which a material counts as metal."""
-_PURE = 0.03
+_PURE = 0.03  # leaves room for dust and for the seams of 8-bit masks
 """How far the mean of metallic may be from 0 or 1 in a material that is all dielectric or all metal."""
 _ROUGHEST = 1.0
-_SMOOTHEST = 0.02
+_SMOOTHEST = 0.02  # what 8 bits still tell from 0, and glass and chrome have
 _DIELECTRIC_ALBEDO = (30 / 255, 240 / 255)
 """Charcoal to fresh snow, sRGB-encoded."""
 _METAL_ALBEDO = (0.25, 1.0)
@@ -197,6 +197,7 @@ def draw_edit(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells
         if rng.random() < materials.recolour:
             turn = _hue_rotation(rng.uniform(-furthest_hue, furthest_hue))
         saturation = rng.uniform(0.2, most_saturated)
+        # Saturation scales the distance to grey of the same luma.
         grey = np.outer(np.ones(3), LUMA)
         recolouring = (grey + (np.eye(3) - grey) * saturation) @ turn
         colour = (recolouring @ traits.albedo).clip(0.02, None)
@@ -207,6 +208,7 @@ def draw_edit(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells
     bounds = _DIELECTRIC_ALBEDO
     if cell.metal:
         bounds = _METAL_ALBEDO
+    # 0.02 keeps black from being multiplied into noise.
     brightening = level / max(float(colour @ LUMA), 0.02)
     # Detail follows the brightness of its ground, as it does under other light; far brighter ground gains less.
     detail = detail * min(1.5, level / max(traits.luma, 0.05))
@@ -239,6 +241,7 @@ def _draw_relief(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Ce
         if share < cells.perfectly_flat:
             slope = 0.0
         return min(1.0, slope / max(traits.slope, 1e-6))
+    # A texture that is barely bumpy is raised until it counts as bumpy, within the same limit.
     low, high = materials.relief
     factor = math.exp(math.log(low) + wanted * math.log(high / low))
     return max(factor, min(high, FLAT_SLOPE / max(traits.slope, 1e-6)))

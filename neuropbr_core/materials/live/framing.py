@@ -13,7 +13,7 @@ from neuropbr_core.materials.live.options import Cameras
 
 Array = npt.NDArray[np.float64]
 
-_STEPS = 6
+_STEPS = 6  # of a fixed-point iteration whose error shrinks about fivefold a step: 0.1 % of a side is left
 _CORNERS = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
 _CENTRE = np.array([0.5, 0.5, 1.0])
 # From (u, v, 1) to the point of the plane z = 0 in world units.
@@ -50,6 +50,7 @@ def draw_viewpoints(rng: np.random.Generator, views: int, cameras: Cameras) -> V
     # Sides a third of a circle apart, so that two tilted flashes never oppose each other, as in `sample_cameras`.
     step = 2 * math.pi / max(views - 1, 3)
     azimuth = rng.uniform(0, 2 * math.pi) + step * (np.arange(views) + rng.uniform(-0.25, 0.25, views))
+    # People hold phones about upright, whatever side they stand on.
     roll = np.radians(rng.uniform(-cameras.roll, cameras.roll, views))
     towards = np.stack((np.sin(tilt) * np.cos(azimuth), np.sin(tilt) * np.sin(azimuth), np.cos(tilt)), axis=1)
     return frame_tile(towards, focal, fill, roll)
@@ -64,6 +65,7 @@ def frame_tile(towards: Array, focal: float, fill: Array, roll: Array) -> Viewpo
         fill: Longer side of the tile's bounding box in sides of the photo, `(V,)`.
         roll: Turn about the optical axis in radians, `(V,)`.
     """
+    # A camera straight above is right at once; tilted ones move closer and aim nearer to the far edge.
     distance = focal / fill
     aim = np.zeros((len(fill), 2))
     for _ in range(_STEPS):
@@ -106,6 +108,7 @@ def _look_at(positions: Array, aim: Array, focal: float, roll: Array) -> Array:
     offset[:, :, 2] -= positions
     lens = np.array([[focal, 0.0, 0.5], [0.0, -focal, 0.5], [0.0, 0.0, 1.0]])
     homographies: Array = lens @ axes @ offset
+    # A homography is known up to a factor; w = 1 at the tile's centre is what `Camera` promises.
     depth = homographies[:, 2] @ _CENTRE
     homographies /= depth[:, None, None]
     return homographies
@@ -123,5 +126,6 @@ def project(homographies: Array, points: Array) -> tuple[Array, Array]:
     """
     across = homographies[:, :, :2] @ points.T + homographies[:, :, 2:]
     depth = across[:, 2:]
+    # Behind the camera the quotient means nothing; callers look at the depth.
     at: Array = across[:, :2] / np.where(depth > 0, depth, 1.0)
     return at, depth

@@ -58,6 +58,7 @@ def draw_errors(rng: np.random.Generator, views: int, photos: Photos, *, dirty: 
     """
     mode = rng.random()
     automatic = bool(mode < photos.automatic)
+    # Exposure is locked for all photos, unless each is metered for itself.
     stops = np.full(views, rng.uniform(-photos.stops, photos.stops))
     if automatic:
         stops = rng.uniform(-photos.stops, photos.stops, views)
@@ -68,6 +69,7 @@ def draw_errors(rng: np.random.Generator, views: int, photos: Photos, *, dirty: 
     blur = rng.uniform(*photos.blur, (views, 2))
     shift = rng.uniform(-photos.registration, photos.registration, (views, 2))
     shift[0] = 0  # the first photo is the one that the others are registered to
+    # A phone raises sensitivity in dim light; a flash keeps it low.
     doublings = rng.uniform(*photos.iso_doublings)
     lens = rng.uniform(*photos.lens, (views, 2))
     haze = (0.0, 0.1)
@@ -81,6 +83,7 @@ def draw_errors(rng: np.random.Generator, views: int, photos: Photos, *, dirty: 
         doublings = rng.uniform(2.0, 6.0)
         if rng.random() < 0.5:
             haze = (rng.uniform(0.03, 0.25), rng.uniform(0.03, 0.2))
+        # Phones correct most of the 0.24 that an uncorrected wide lens has in the corners.
         vignette = rng.uniform(0.0, 0.15)
     noise = Noise(1.5e-4 * 2**doublings, 5e-4 * 2 ** (doublings / 2))
     return Errors(automatic, stops, warmth, tint, lens, blur, shift, noise, haze, vignette)
@@ -100,6 +103,7 @@ def exposure_gains(errors: Errors, overview: Tensor, visible: Tensor) -> Tensor:
         shown = (luminance(overview).clamp_max(1) * visible).sum((1, 2, 3), keepdim=True)
         mean = shown / visible.sum((1, 2, 3), keepdim=True).clamp_min(1)
         gains = gains * (GREY / mean.clamp_min(_DARKEST))
+    # Balancing a white photo gives the gains themselves.
     white = torch.ones(len(errors.stops), 3, 1, 1)
     return balance(white, list(errors.warmth), list(errors.tint)) * gains
 

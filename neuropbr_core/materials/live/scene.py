@@ -66,6 +66,7 @@ def draw_light(
     if rng.random() < light.offset:
         # The flash sits beside the lens on the back of the phone, which is held alike in all photos.
         offset = torch.tensor([length * math.cos(heading), length * math.sin(heading), 0.0]).repeat(count, 1)
+    # Who takes a clean photo keeps out of the light.
     shadow = None
     if dirty:
         shadow = _draw_shadow(rng, count)
@@ -121,6 +122,7 @@ def photograph(
 def _visible(views: Viewpoints, points: Array, photo: int) -> np.ndarray:
     """Whether each photo shows points, `(V, N)`: its outermost half pixels cannot be interpolated and do not count."""
     at, depth = project(views.homographies, points)
+    # Interpolation needs four pixels, so a photo ends at the centres of its outermost ones.
     low = (0.5 - _SLACK) / photo
     high = 1 - (0.5 - _SLACK) / photo
     inside = (at >= low) & (at <= high)
@@ -136,5 +138,6 @@ def _draw_shadow(rng: np.random.Generator, views: int) -> Shadow:
         (np.cos(stand) * np.cos(elevation), np.sin(stand) * np.cos(elevation), np.sin(elevation)), axis=1
     )
     radius = math.radians(rng.uniform(15, 35))
+    # A body at arm's length takes a tenth to a half of the diffuse light.
     left = rng.uniform(0.4, 0.9, views)
     return Shadow(torch.from_numpy(towards).float(), math.cos(radius), torch.from_numpy(left).float())

@@ -97,6 +97,7 @@ def radiance(
     diffuse = base * (1 - metallic)
     spread = torch.from_numpy(values.spread)
     alpha_squared = torch.from_numpy(values.roughness).clamp_min(MIN_ROUGHNESS) ** 4 + 2 * spread * spread
+    # Beyond 1 the lobe has no meaning; a facet field cannot be rougher than that.
     alpha_squared = alpha_squared.clamp_max(1.0)
     roughness = alpha_squared.sqrt().sqrt()
     slope_x, slope_y = torch.from_numpy(values.slopes).unbind()
@@ -104,7 +105,7 @@ def radiance(
     nx = slope_x * nz
     ny = slope_y * nz
 
-    # Vectors to the lens.
+    # Vectors to the lens; the plane is z = 0, and v runs down where y runs up.
     lens = torch.from_numpy(positions).float()
     u, v = torch.from_numpy(points.T.astype(np.float32)).unbind()
     x = lens[:, 0:1] - (u - 0.5)
@@ -161,6 +162,7 @@ def _flash(
     rest = 1 - alpha_squared
     masking = l * torch.sqrt(v * v * rest + alpha_squared) + v * torch.sqrt(l * l * rest + alpha_squared)
     lobe = density * (0.5 / masking) * lit
+    # Schlick's F0 + (1 - F0) s, sorted by what F0 multiplies: F0 (1 - s) + s. With the flash at the lens s is 0.
     white = lobe * schlick(v_dot_h)
     coupled = (1 - schlick(l)) * (1 - schlick(v)) * (COUPLING * (1 - DIELECTRIC_F0) / math.pi)
     return lobe - white, white, coupled * lit
@@ -218,8 +220,10 @@ def _mirrored(light: LiveLight, x: Tensor, y: Tensor, z: Tensor, roughness: Tens
     count, height, width = levels.shape[1:]
     image = levels.reshape(1, 3, count * height, width)
     across = (_azimuth(x, y, light.turned) * (width - 2) + 1) / width * 2 - 1
+    # Clamped to the level, or interpolation would fetch the next level's zenith at the nadir.
     row = (torch.acos(z.clamp(-1, 1)) * (height / math.pi) - 0.5).clamp(0, height - 1)
     depth = roughness * (len(LEVEL_ROUGHNESS) - 1)
+    # Roughness 1 interpolates the last two levels with a share of 1.
     low = depth.floor().clamp_max(count - 2)
     between = depth - low
     sampled = []

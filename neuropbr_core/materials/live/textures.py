@@ -110,6 +110,7 @@ class Texture:
             Its values; slopes are turned with the material.
         """
         footprint = spacing * pose.zoom * self.levels[0].shape[0]
+        # Rounding keeps texels 0.7 to 1.4 spacings apart: hardly aliased, and not needlessly blurred.
         level = min(max(0, round(math.log2(footprint))), len(self.levels) - 1)
         at = (points - 0.5) @ (pose.turn.T * pose.zoom) + pose.offset
         channels = _interpolate(self.levels[level], at)
@@ -133,6 +134,7 @@ def pack_texels(maps: Mapping[str, npt.NDArray[np.uint8]]) -> list[Texels]:
         The levels, finest first, down to `SMALLEST`. Colour is averaged in sRGB, slopes as slopes.
     """
     normal = maps["normal"].astype(np.float32) / 127.5 - 1
+    # 0.15 bounds what a damaged or grazing texel can divide by.
     slopes = (normal[:2] / np.maximum(normal[2:], 0.15)).clip(-STEEPEST, STEEPEST)
     flat = np.concatenate([maps[name].astype(np.float32) for name in ("albedo", "roughness", "metallic")])
     squares = (slopes * slopes).sum(0, keepdims=True)
@@ -141,6 +143,7 @@ def pack_texels(maps: Mapping[str, npt.NDArray[np.uint8]]) -> list[Texels]:
         flat = _halve(flat)
         slopes = _halve(slopes)
         squares = _halve(squares)
+        # Mean of the squares minus square of the mean: what the texels below had beside their average.
         variance = (squares - (slopes * slopes).sum(0, keepdims=True)).clip(0) / 2
         levels.append(_pack(flat, slopes, np.sqrt(variance)))
     return levels
@@ -184,10 +187,12 @@ def _interpolate(texels: Texels, at: npt.NDArray[np.float64]) -> Values:
     """Channels `(8, N)`, still 0 to 255, at coordinates (u, v) that wrap."""
     side = texels.shape[0]
     position = at * side - 0.5
+    # The small number keeps a centre that rounding moved a hair to the left in its own texel.
     corner = np.floor(position + 1e-6)
     share = position - corner
     low = corner.astype(np.int64) % side
     flat = texels.reshape(-1)
+    # Points on texel centres, as shifted and quarter-turned materials have them, need one load instead of four.
     if np.abs(share).max() < 1e-4:
         return _bytes(flat.take(low[:, 1] * side + low[:, 0]))
     high = (low + 1) % side

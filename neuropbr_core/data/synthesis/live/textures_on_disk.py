@@ -121,6 +121,7 @@ def _mapped(cache: Path, material: MaterialFile, size: int) -> Texture:
     if not path.is_file():
         fresh = material.read(size)
         try:
+            # Several processes may pack at once: each writes aside, and the last rename wins with the same bytes.
             with replacing(path) as aside, aside.open("wb") as file:
                 np.save(file, np.concatenate([level.ravel() for level in fresh.levels]))
         except OSError as error:

@@ -177,6 +177,7 @@ class LiveVisits(VisitDrawer):
         self.distributions = distributions
         self.visits = visits
         self.share = share
+        # What a record of a run is compared by: anything that changes a visit changes it.
         described = msgspec.json.encode([distributions, visits, share, sorted(contents)])
         self.content = hashlib.blake2b(described, digest_size=16).hexdigest()
 
@@ -191,6 +192,7 @@ class LiveVisits(VisitDrawer):
         if rng.random() >= self.distributions.materials.mix:
             return LiveMaterial((first,), None)
         second = self._draw_layer(rng)
+        # 0.1: half a metal does not exist, but dust on one does.
         hard = abs(first.metallic - second.metallic) > 0.1
         return LiveMaterial((first, second), draw_mask(rng, hard=hard))
 
@@ -202,6 +204,7 @@ class LiveVisits(VisitDrawer):
         # What a crop's texels average away belongs to its maps' pixels, which have no such channel.
         near = near._replace(spread=np.zeros_like(near.spread))
         far = material.look_up(frame_points(OVERVIEW_SIDE), 1 / OVERVIEW_SIDE)
+        # The order of draws is part of a visit's identity: a new draw goes last, or all visits change.
         dirty = bool(rng.random() < drawn.photos.dirty)
         viewpoints = draw_viewpoints(rng, crop.views, drawn.cameras)
         light = draw_light(rng, viewpoints, self.surroundings.draw(rng), drawn.light, dirty=dirty)
