@@ -4,7 +4,7 @@ Colour, range and channels of every map are those of `neuropbr_core.maps`, for p
 Shapes are written in jaxtyping's notation and are checked in tests.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -415,6 +415,73 @@ class Observer:
         """The run ended early, by an error or by the user."""
 
 
+class Crop(NamedTuple):
+    """Which part of the texture frame a drawn visit shows, in pixels of the network's input.
+
+    Attributes:
+        x: Left edge.
+        y: Upper edge.
+        side: Side of the crop.
+        frame: Side of the whole frame.
+        scale: Map pixels along an input pixel.
+        photo: Side of the photos that are imitated.
+        views: Number of views.
+    """
+
+    x: int
+    y: int
+    side: int
+    frame: int
+    scale: int
+    photo: int
+    views: int
+
+
+class DrawnVisit(NamedTuple):
+    """A training visit that was drawn instead of read. Its views are aligned: they are in the crop's frame.
+
+    Attributes:
+        material: Name of what it shows, for people.
+        views: sRGB-encoded, 0 where a view does not see the crop.
+        visible: 255 where the view sees the crop, else 0.
+        overview: The whole frame in `OVERVIEW_SIDE` pixels; behind its colours the share of each pixel that the view
+            sees, as 0 to 255.
+        positions: Camera centres in tile sides, the tile's centre being the origin.
+        maps: The true maps of the crop by name, in stored form, uint8 `(C, side · scale, side · scale)`.
+    """
+
+    material: str
+    views: UInt8[np.ndarray, "V 3 side side"]
+    visible: UInt8[np.ndarray, "V 1 side side"]
+    overview: UInt8[np.ndarray, "V 4 o o"]
+    positions: Float[np.ndarray, "V 3"]
+    maps: dict[str, np.ndarray]
+
+
+class VisitDrawer:
+    """Draws training visits. Asked by several threads at once, for visits in any order.
+
+    Attributes:
+        visits: Visits in an epoch.
+        share: Share of the visits that are drawn, in [0, 1]; the others show the source's training samples.
+        content: Names what visits depend on beside their random numbers, in letters, digits and `-`; the record of a
+            run contains it.
+    """
+
+    visits: int
+    share: float = 1.0
+    content: str = ""
+
+    def draw(self, rng: np.random.Generator, crop: Crop) -> DrawnVisit:
+        """Draw a visit.
+
+        Args:
+            rng: Source of all randomness; a generator in the same state must give the same visit.
+            crop: Which part of the frame to show.
+        """
+        raise NotImplementedError
+
+
 class SampleSource:
     """A dataset: its samples, and their images by key.
 
@@ -442,6 +509,19 @@ class SampleSource:
             samples: What `samples` returned.
         """
         return {sample.material for sample in samples}
+
+    def drawer(self, held_back: Collection[str]) -> VisitDrawer | None:  # noqa: ARG002 - for sources that draw
+        """Return what draws training visits instead of reading samples; None, the default, when nothing does.
+
+        Validation always shows samples.
+
+        Args:
+            held_back: Materials that are held back for validation, which no visit may show.
+
+        Raises:
+            DataError: There is nothing to draw from.
+        """
+        return None
 
     def digests(self, keys: Sequence[Hashable]) -> Sequence[str]:
         """Name the content behind keys, such as by a hash of the stored bytes.

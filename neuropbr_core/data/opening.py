@@ -11,6 +11,7 @@ from typing import Any
 from neuropbr_core.contracts import SampleSource
 from neuropbr_core.data.batches.batch import Item
 from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.batches.drawn import DrawnDataset
 from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.oversampling import oversample, unmatched
 from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
@@ -107,25 +108,31 @@ def open_dataset(
     if held and not any(sample.material in held for sample in samples):
         reporter().line("split: no validation: the recipe reads no sample of the materials that are held back")
     whole = MaterialDataset(samples, data, images)
+    drawer = source.drawer(held)
     training = oversample([sample for sample in samples if sample.material not in held], data.oversample)
     for pattern in unmatched([sample.material for sample in samples], data.oversample):
         reporter().line(f"data.oversample: no material fits {pattern!r}")
     validation = [sample for sample in samples if sample.material in held]
     cropped = data.crop_side < data.image_size
+    train = MaterialDataset(
+        training,
+        data,
+        images,
+        train=True,
+        seed=seed,
+        buffers=whole.buffers,
+        overviews=cropped and (overviews or checked.model.reflectance_profile),
+    )
+    fingerprint = fingerprint_samples(samples, digests)
+    if drawer is not None:
+        train = DrawnDataset(train, drawer)
+        fingerprint = f"{fingerprint}-{drawer.content}"
     return OpenedDataset(
         all=whole,
-        train=MaterialDataset(
-            training,
-            data,
-            images,
-            train=True,
-            seed=seed,
-            buffers=whole.buffers,
-            overviews=cropped and (overviews or checked.model.reflectance_profile),
-        ),
+        train=train,
         val=MaterialDataset(validation, data, images, buffers=whole.buffers),
         split=asdict(split),
-        fingerprint=fingerprint_samples(samples, digests),
+        fingerprint=fingerprint,
         view_digests={sample.id: tuple(digests[key] for key in sample.views) for sample in samples},
     )
 

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-ORDER, PLACEMENT, CAPTURE, JITTER, VIEWS, DIRT = range(6)
+ORDER, PLACEMENT, CAPTURE, JITTER, VIEWS, DIRT, LIVE = range(7)
 """First part of a key: the order of an epoch, the window of a visit, the capture of a sample, the errors of a visit,
-the views of a step, what goes wrong in a sample's dirty rendering."""
+the views of a step, what goes wrong in a sample's dirty rendering, what is drawn instead of read."""
 
 
 def numpy_generator(*key: int) -> np.random.Generator:

@@ -37,6 +37,15 @@ STUDENT = [
 
 SMALL = {
     "fast_iteration": [*TEACHER, *GAN],
+    "flash_live": [
+        "data.synthesize=null",
+        "data.crop_size=16",
+        'data.oversample={"*": 1}',
+        "data.source.procedural=1",
+        "data.source.texture_size=64",
+        "data.source.visits=4",
+        "data.source.light.drawn_environments=1",
+    ],
     "high_quality": [*TEACHER, *GAN],
     "lightweight": TEACHER,
     "normal_focused": [*TEACHER, *GAN],

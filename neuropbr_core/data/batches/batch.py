@@ -27,15 +27,16 @@ class VisitRecord:
     Attributes:
         ids: Each visit's sample, such as `clean/sample_0000`.
         materials: Each visit's material.
-        views: sRGB-encoded uint8. With recorded alignment photos, for the device to warp; else cut and turned like the
-            maps.
+        views: sRGB-encoded uint8. With recorded alignment photos, for the device to warp, unless `visible_pixels` says
+            that they are aligned; else cut and turned like the maps.
         targets: The true maps of the crop in stored form, uint8 by name.
         crop_to_texture: Matrix from crop to texture coordinates, float32 (`placement.crop_matrix`).
-        homographies: Texture to view, float32; None unless alignment is recorded.
+        homographies: Texture to view, float32; None unless the device is to warp.
         positions: Camera centres in tile sides, float32; None unless alignment is recorded.
         gains: Factors of linear light for `jitter.apply_gains`, float32; None when colours stay.
         overview_pixels: The whole frame in few pixels (`overviews.Overviews.get`), uint8; None unless asked for.
         teacher_logits: A teacher's logits of the crop, float16 by name; None without stored predictions.
+        visible_pixels: 255 where an aligned view sees the crop, else 0; None for views that are not aligned yet.
     """
 
     ids: list[str]
@@ -48,6 +49,7 @@ class VisitRecord:
     gains: Float[Tensor, "*B V 3"] | None = field(default=None, metadata=_PER_VIEW)
     overview_pixels: UInt8[Tensor, "*B V 4 o o"] | None = field(default=None, metadata=_PER_VIEW)
     teacher_logits: dict[str, Float16[Tensor, "*B L S S"]] | None = None
+    visible_pixels: UInt8[Tensor, "*B V 1 h w"] | None = field(default=None, metadata=_PER_VIEW)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -34,8 +34,8 @@ from neuropbr_core.recipe.sections import Data
 from neuropbr_core.samples import Sample
 
 # Names of a batch's buffers beside the maps', which have the maps' names.
-_VIEWS = "views"
-_OVERVIEW = "overview"
+VIEWS = "views"
+OVERVIEW = "overview"
 _LOGITS = "logits of "
 
 
@@ -58,7 +58,7 @@ class Draft(NamedTuple):
     jobs: Sequence[Callable[[], None]]
 
 
-class _Photos(NamedTuple):
+class Photos(NamedTuple):
     """What is read of a batch's photos.
 
     Attributes:
@@ -124,6 +124,11 @@ class MaterialDataset(Dataset[Item]):
         self.teacher: TeacherLogits | None = None
         self.overviews = Overviews(images, data.views) if overviews else None
 
+    @property
+    def instant(self) -> bool:
+        """Whether a visit costs no more than copying its pixels."""
+        return self.images.instant
+
     def whole(self) -> "MaterialDataset":
         """Return the same samples, each once, whole and unturned."""
         return self.frames_of({sample.id: sample for sample in self.samples}.values())
@@ -185,13 +190,13 @@ class MaterialDataset(Dataset[Item]):
         batch = Batch(
             ids=[sample.id for sample in samples],
             materials=[sample.material for sample in samples],
-            views=tensors[_VIEWS],
+            views=tensors[VIEWS],
             targets={name: tensors[name] for name in MAPS},
             crop_to_texture=torch.from_numpy(matrices),
             homographies=photos.homographies,
             positions=photos.positions,
             gains=torch.from_numpy(np.stack(gains)) if gains else None,
-            overview_pixels=tensors.get(_OVERVIEW),
+            overview_pixels=tensors.get(OVERVIEW),
             teacher_logits=teacher or None,
         )
         jobs: list[Callable[[], None]] = []
@@ -227,10 +232,10 @@ class MaterialDataset(Dataset[Item]):
         side: int,
         *,
         whole: bool,
-    ) -> _Photos:
+    ) -> Photos:
         """Choose what to read of a batch's photos."""
         if samples[0].cameras is None:
-            return _Photos((side, side))
+            return Photos((side, side))
         recorded = []
         positions = []
         for sample, jitter in zip(samples, jitters, strict=True):
@@ -247,14 +252,14 @@ class MaterialDataset(Dataset[Item]):
             corners, sides = boxes(homographies, crops, size)
             homographies = into_boxes(homographies, corners, sides, size)
         # Adjusted in double precision, sent in single: warping composes them with the crop in float32.
-        return _Photos(sides, corners, torch.from_numpy(homographies).float(), torch.from_numpy(np.stack(positions)))
+        return Photos(sides, corners, torch.from_numpy(homographies).float(), torch.from_numpy(np.stack(positions)))
 
-    def _buffers(self, visits: int, side: int, photos: _Photos) -> dict[str, Buffer]:
+    def _buffers(self, visits: int, side: int, photos: Photos) -> dict[str, Buffer]:
         """The tensors that are filled for a batch of crops of this side."""
         width, height = photos.sides
-        wanted = {_VIEWS: Buffer((visits, self.data.views, 3, height, width))}
+        wanted = {VIEWS: Buffer((visits, self.data.views, 3, height, width))}
         if self.overviews is not None:
-            wanted[_OVERVIEW] = Buffer((visits, *self.overviews.shape))
+            wanted[OVERVIEW] = Buffer((visits, *self.overviews.shape))
         scaled = side * self.data.scale
         for name, spec in MAPS.items():
             wanted[name] = Buffer((visits, spec.channels, scaled, scaled))

@@ -168,7 +168,7 @@ def val_loader(
 
 def suitable_threads(dataset: MaterialDataset) -> int:
     """Return how many threads suit: none for a pack, where reading is copying, else one a core, up to eight."""
-    return 0 if dataset.images.instant else min(_MAX_THREADS, cores())
+    return 0 if dataset.instant else min(_MAX_THREADS, cores())
 
 
 def _loader(dataset: MaterialDataset, batches: Sequence[Sequence[Visit]], num_workers: int | None) -> Loader:

@@ -78,7 +78,7 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
     if batch.teacher_logits is not None:
         teacher = predicted({name: logits.float() for name, logits in batch.teacher_logits.items()})
     # The pixels are left behind, so that a loader may use their memory again.
-    kept = vars(replace(batch, overview_pixels=None, teacher_logits=None))
+    kept = vars(replace(batch, overview_pixels=None, teacher_logits=None, visible_pixels=None))
     values = {
         "views": views,
         "targets": {name: decode_map(MAPS[name], stored) for name, stored in batch.targets.items()},
@@ -110,6 +110,9 @@ def align(batch: Batch, size: int, device: torch.device | str) -> tuple[Batch, I
         taps = taps_needed(batch.homographies, batch.crop_to_texture, (height, width), size)
     batch = batch.to(device)
     views = batch.views.float() / 255.0
+    if batch.visible_pixels is not None and batch.positions is not None:
+        visible = batch.visible_pixels.float() / 255.0
+        return batch, Inputs(views, visible, view_directions(batch.positions, batch.crop_to_texture, size))
     if batch.homographies is None or batch.positions is None:
         return batch, Inputs(views, torch.ones_like(views[:, :, :1]), None)
     views, visible = warp_views(views, batch.homographies, batch.crop_to_texture, size, taps)

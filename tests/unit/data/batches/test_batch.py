@@ -25,6 +25,7 @@ def full_batch(size: int = 2) -> Batch:
         gains=torch.rand(size, VIEWS, 3),
         overview_pixels=steps.byte().view(size, VIEWS, 1, 1, 1).expand(-1, -1, 4, 2, 2).contiguous(),
         teacher_logits={"roughness": torch.rand(size, 1, 8, 8).half()},
+        visible_pixels=steps.byte().view(size, VIEWS, 1, 1, 1).expand(-1, -1, 1, 4, 4).contiguous(),
     )
 
 
@@ -66,7 +67,14 @@ def test_views_are_chosen_in_every_field_that_has_them(chosen: tuple[int, ...]) 
     batch = full_batch()
     fewer = tensors(batch.with_views(chosen))
     for name, tensor in tensors(batch).items():
-        per_view = name.split()[0] in ("views", "homographies", "positions", "gains", "overview_pixels")
+        per_view = name.split()[0] in (
+            "views",
+            "homographies",
+            "positions",
+            "gains",
+            "overview_pixels",
+            "visible_pixels",
+        )
         assert torch.equal(fewer[name], tensor[:, list(chosen)] if per_view else tensor), name
 
 

@@ -1,0 +1,267 @@
+"""Draws training visits: a material, a scene and cameras, shaded where the crop lies."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from neuropbr_core.contracts import OVERVIEW_SIDE, Crop, DrawnVisit, VisitDrawer
+from neuropbr_core.data.synthesis.live.surroundings import Surroundings
+from neuropbr_core.errors import DataError
+from neuropbr_core.materials.live.crop_grid import CropGrid, frame_points
+from neuropbr_core.materials.live.editing import FLAT_SLOPE, METAL, Cell, Edit, draw_cell, draw_edit, is_pure
+from neuropbr_core.materials.live.framing import Array, draw_viewpoints
+from neuropbr_core.materials.live.mixing import Mask, draw_mask, mix
+from neuropbr_core.materials.live.options import Cameras, Cells, Light, Materials, Photos
+from neuropbr_core.materials.live.photos import draw_errors
+from neuropbr_core.materials.live.scene import draw_light, photograph
+from neuropbr_core.materials.live.shading import single_thread
+from neuropbr_core.materials.live.textures import Pose, SurfaceValues, Texture, Values, slopes_to_normals
+from neuropbr_core.materials.procedural.naming import is_procedural
+
+
+class Distributions(NamedTuple):
+    """What visits are drawn from."""
+
+    cells: Cells
+    materials: Materials
+    cameras: Cameras
+    light: Light
+    photos: Photos
+
+
+class Layer(NamedTuple):
+    """One material of a visit.
+
+    Attributes:
+        texture: The material.
+        pose: Where it lies in the frame.
+        edit: What is changed about it; None leaves it as it is.
+    """
+
+    texture: Texture
+    pose: Pose
+    edit: Edit | None
+
+    def look_up(self, points: Array, spacing: float) -> SurfaceValues:
+        """The material at points of the frame."""
+        values = self.texture.look_up(points, self.pose, spacing)
+        if self.edit is None:
+            return values
+        return self.edit.apply(values)
+
+    @property
+    def metallic(self) -> float:
+        """Mean of metallic."""
+        if self.edit is None or self.edit.metallic is None:
+            return self.texture.traits.metallic
+        return self.edit.metallic
+
+
+class LiveMaterial(NamedTuple):
+    """The material of a visit: one layer, or two with a mask.
+
+    Attributes:
+        layers: One or two layers.
+        mask: Where the second one shows.
+    """
+
+    layers: tuple[Layer, ...]
+    mask: Mask | None
+
+    @property
+    def name(self) -> str:
+        """Names of its layers."""
+        return "+".join(layer.texture.name for layer in self.layers)
+
+    def look_up(self, points: Array, spacing: float) -> SurfaceValues:
+        """The material at points of the frame `(N, 2)` that lie `spacing` sides apart."""
+        first = self.layers[0].look_up(points, spacing)
+        if self.mask is None:
+            return first
+        return mix(first, self.layers[1].look_up(points, spacing), self.mask.share(points, first.albedo))
+
+
+class TextureBank:
+    """Textures by what they are good for: real or procedural, metal or not, bumpy or not."""
+
+    def __init__(self, textures: Sequence[Texture]) -> None:
+        """Sort textures.
+
+        Raises:
+            DataError: There is none.
+        """
+        if not textures:
+            raise DataError("data.source: there is no material to draw from; name folders, or set `procedural` above 0")
+        self.textures = list(textures)
+        self._natural: dict[bool, list[Texture]] = {True: [], False: []}
+        self._editable: dict[tuple[bool, bool, bool], list[Texture]] = {}
+        for texture in textures:
+            real = not is_procedural(texture.name)
+            self._natural[real].append(texture)
+            # Mixed materials are shown as they are: exchanged as a whole they would lose what they consist of.
+            if is_pure(texture.traits):
+                metal = texture.traits.metallic > METAL
+                bumpy = texture.traits.slope >= FLAT_SLOPE
+                self._editable.setdefault((real, metal, bumpy), []).append(texture)
+
+    def draw_natural(self, rng: np.random.Generator, *, real: bool) -> Texture:
+        """Draw any texture, of the other origin where the one asked for has none."""
+        textures = self._natural[real] or self._natural[not real]
+        return textures[rng.integers(len(textures))]
+
+    def draw_for(self, rng: np.random.Generator, cell: Cell, *, real: bool, exchange: bool) -> Texture:
+        """Draw a texture to edit into a cell.
+
+        Bumpy cells need a bumpy texture above all, since no edit adds relief; any texture can be flattened.
+
+        Args:
+            rng: Source of the draw.
+            cell: The cell.
+            real: Whether the texture should come from a folder.
+            exchange: Whether it may be metal for a dielectric cell, and dielectric for a metal one.
+        """
+        reliefs = (False, True) if cell.flat else (True,)
+        metals = (True, False) if exchange else (cell.metal,)
+        # From the narrowest to the widest choice; the first that has textures counts.
+        for origins, substances in (
+            ((real,), metals),
+            ((not real,), metals),
+            ((real,), (True, False)),
+            ((not real,), (True, False)),
+        ):
+            fitting: list[Texture] = []
+            for origin in origins:
+                for metal in substances:
+                    for bumpy in reliefs:
+                        fitting += self._editable.get((origin, metal, bumpy), [])
+            if fitting:
+                return fitting[rng.integers(len(fitting))]
+        return self.draw_natural(rng, real=real)
+
+
+class LiveVisits(VisitDrawer):
+    """Visits of drawn materials under drawn light.
+
+    Attributes:
+        visits: Visits in an epoch.
+        share: Share of visits that are drawn.
+        content: Names everything that visits depend on beside their seed.
+    """
+
+    def __init__(
+        self,
+        bank: TextureBank,
+        surroundings: Surroundings,
+        distributions: Distributions,
+        *,
+        visits: int,
+        share: float,
+        contents: Sequence[str] = (),
+    ) -> None:
+        """Draw nothing yet.
+
+        Args:
+            bank: The materials.
+            surroundings: The environments.
+            distributions: What to draw from.
+            visits: Visits in an epoch.
+            share: Share of visits that are drawn, in [0, 1]; the others show listed samples.
+            contents: Names of the contents of materials and surroundings.
+        """
+        self.bank = bank
+        self.surroundings = surroundings
+        self.distributions = distributions
+        self.visits = visits
+        self.share = share
+        # What a record of a run is compared by: anything that changes a visit changes it.
+        described = msgspec.json.encode([distributions, visits, share, sorted(contents)])
+        self.content = hashlib.blake2b(described, digest_size=16).hexdigest()
+
+    def draw(self, rng: np.random.Generator, crop: Crop) -> DrawnVisit:
+        """Draw a visit."""
+        with single_thread():
+            return self._draw(rng, crop)
+
+    def draw_material(self, rng: np.random.Generator) -> LiveMaterial:
+        """Draw the material of a visit."""
+        first = self._draw_layer(rng)
+        if rng.random() >= self.distributions.materials.mix:
+            return LiveMaterial((first,), None)
+        second = self._draw_layer(rng)
+        # 0.1: half a metal does not exist, but dust on one does.
+        hard = abs(first.metallic - second.metallic) > 0.1
+        return LiveMaterial((first, second), draw_mask(rng, hard=hard))
+
+    def _draw(self, rng: np.random.Generator, crop: Crop) -> DrawnVisit:
+        drawn = self.distributions
+        material = self.draw_material(rng)
+        grid = CropGrid(crop.x, crop.y, crop.side, crop.frame, crop.scale, crop.photo)
+        near = material.look_up(grid.shaded(), 1 / (crop.frame * crop.scale))
+        # What a crop's texels average away belongs to its maps' pixels, which have no such channel.
+        near = near._replace(spread=np.zeros_like(near.spread))
+        far = material.look_up(frame_points(OVERVIEW_SIDE), 1 / OVERVIEW_SIDE)
+        # The order of draws is part of a visit's identity: a new draw goes last, or all visits change.
+        dirty = bool(rng.random() < drawn.photos.dirty)
+        viewpoints = draw_viewpoints(rng, crop.views, drawn.cameras)
+        light = draw_light(rng, viewpoints, self.surroundings.draw(rng), drawn.light, dirty=dirty)
+        errors = draw_errors(rng, crop.views, drawn.photos, dirty=dirty)
+        photos = photograph(rng, (near, grid), far, viewpoints, light, errors)
+        return DrawnVisit(
+            material=material.name,
+            views=photos.views.numpy(),
+            visible=photos.visible.numpy(),
+            overview=photos.overview.numpy(),
+            positions=viewpoints.positions.astype(np.float32),
+            maps={name: grid.inner(values) for name, values in stored_maps(near).items()},
+        )
+
+    def _draw_layer(self, rng: np.random.Generator) -> Layer:
+        cells = self.distributions.cells
+        materials = self.distributions.materials
+        real = bool(rng.random() < materials.real)
+        if rng.random() < materials.natural:
+            return Layer(self.bank.draw_natural(rng, real=real), draw_pose(rng, materials), None)
+        cell = draw_cell(rng, cells)
+        texture = self.bank.draw_for(rng, cell, real=real, exchange=bool(rng.random() < materials.exchange))
+        edit = draw_edit(rng, cell, texture.traits, cells, materials)
+        return Layer(texture, draw_pose(rng, materials), edit)
+
+
+def draw_pose(rng: np.random.Generator, materials: Materials) -> Pose:
+    """Draw where a material lies in the frame: quarter-turned, flipped, shifted, and in part zoomed and turned further.
+
+    Args:
+        rng: Source of the draw.
+        materials: The distributions.
+    """
+    angle = float(rng.integers(4)) * math.pi / 2
+    further = rng.random() < materials.turned
+    beyond = rng.uniform(0, math.pi / 2)
+    if further:
+        angle += beyond
+    flip = float(rng.choice((-1.0, 1.0)))
+    cosine = math.cos(angle)
+    sine = math.sin(angle)
+    turn = np.array([[cosine * flip, -sine], [sine * flip, cosine]])
+    zoomed = rng.random() < materials.zoomed
+    zoom = math.exp(rng.uniform(*np.log(materials.zoom)))
+    if not zoomed:
+        zoom = 1.0
+    # Whole texels of the usual frame of 256 pixels: a material that is only shifted is not interpolated.
+    return Pose(turn, zoom, rng.integers(0, 256, 2) / 256)
+
+
+def stored_maps(values: SurfaceValues) -> dict[str, np.ndarray]:
+    """A material's values in stored form, uint8 `(C, N)` by map."""
+    directions = slopes_to_normals(values.slopes) * np.float32(0.5) + np.float32(0.5)
+    maps: dict[str, Values] = {
+        "albedo": values.albedo,
+        "roughness": values.roughness[None],
+        "metallic": values.metallic[None],
+        "normal": directions,
+    }
+    return {name: np.rint(each * 255).clip(0, 255).astype(np.uint8) for name, each in maps.items()}
