@@ -29,7 +29,7 @@ class Session:
     debug: bool = False
 
 
-def exit_code(session: Session, command: Callable[[], object]) -> int:  # noqa: PLR0911 - one for each way to end
+def exit_code(session: Session, command: Callable[[], object]) -> int:
     """Run a command and return the exit code of the program.
 
     Args:
