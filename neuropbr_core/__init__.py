@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from neuropbr_core.recipe import load_recipe
     from neuropbr_core.runs.run import run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "load_recipe": "neuropbr_core.recipe",

@@ -2,7 +2,7 @@
 
     NeuroPBRError
     ├── RecipeError             a recipe, or a `--set` on top of it, is wrong
-    ├── PluginError             a component cannot be had
+    ├── PluginError             a component cannot be used
     │   ├── PluginNotFound      no distribution offers that name
     │   ├── PluginCollision     several distributions offer it
     │   ├── PluginBlocked       it was blocked by name
@@ -48,7 +48,9 @@ class Problem:
     def __str__(self) -> str:
         """The form that editors and people can jump to."""
         place = f"{self.file}:{self.line}:{self.column}"
-        return f"{place} {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+        if not self.path:
+            return f"{place}: {self.message}"
+        return f"{place} {self.path}: {self.message}"
 
 
 class RecipeError(NeuroPBRError):
@@ -61,7 +63,7 @@ class RecipeError(NeuroPBRError):
 
 
 class PluginError(NeuroPBRError):
-    """A component cannot be had."""
+    """A component cannot be used."""
 
 
 class PluginNotFound(PluginError):

@@ -24,22 +24,21 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
     from neuropbr_core.errors import DataError
 
     dataset = is_dataset(target)
+    file = target / CAMERAS_NAME
     if dataset:
         file = target / "input" / CAMERAS_NAME
-    else:
-        file = target / CAMERAS_NAME
     if file.exists() and not overwrite:
         raise DataError(f"{file}: is there already; keep it, or replace it with --overwrite")
     if dataset:
         aligned = align_dataset(target)
     else:
         aligned = align_folder(target)
-    for name, found in aligned.registrations.items():
-        shares = " ".join(f"{share:.2f}" for share in found.confidence)
-        result(f"{name}: confidence {shares}, focal length {found.focal:.2f}")
+    for name, registration in aligned.registrations.items():
+        shares = " ".join(f"{share:.2f}" for share in registration.confidence)
+        result(f"{name}: confidence {shares}, focal length {registration.focal:.2f}")
     for problem in aligned.problems:
         result(problem)
     if aligned.registrations:
         write_cameras(file, aligned.cameras)
         result(f"wrote {file}")
-    ctx.exit(1 if aligned.problems else 0)
+    ctx.exit(int(bool(aligned.problems)))

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neuropbr_core.cli.output import command, result
-from neuropbr_core.cli.overrides import CURRICULUM, key_option
+from neuropbr_core.cli.overrides import CURRICULUM, key_option, number
+from neuropbr_core.cli.table import counted
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.reporting import reporter
 
@@ -85,14 +85,7 @@ def check(  # noqa: PLR0913
     from neuropbr_core.data.checking.quarantine import quarantine
     from neuropbr_core.data.layout.findings import allow
 
-    section = _section(
-        root,
-        input_dir,
-        output_dir,
-        metadata=metadata,
-        views=views,
-        render_curriculum=int(curriculum) if curriculum.isdigit() else curriculum,
-    )
+    section = _section(root, input_dir, output_dir, metadata, views, curriculum)
     processes = workers or os.cpu_count() or 1
     report = check_dataset(section, size=size, workers=processes)
     findings, unfitting = allow(report.findings, allowed)
@@ -100,57 +93,60 @@ def check(  # noqa: PLR0913
     for text in unfitting:
         reporter().line(f"--allow {text}: fits no warning")
     home = root or Path(section.input_dir or "")
-    if aside is None:
-        moved = []
-    else:
+    moved = []
+    if aside is not None:
+        # `--quarantine` without a folder gives an empty text.
         moved = quarantine(section, report.findings, Path(aside or home / "quarantine"))
-    left = _left(report, moved)
-    ok = not any(finding.level == "error" or (strict and finding.level == "warning") for finding in left)
+    levels = {finding.level for finding in _remaining(report, moved)}
+    ok = "error" not in levels and not (strict and "warning" in levels)
     if as_json:
         result(json.dumps(_as_json(report, moved, ok, strict), indent=2))
     else:
         for line in _lines(report, moved):
             result(line)
-    ctx.exit(0 if ok else 1)
+    ctx.exit(int(not ok))
 
 
 @command()
 @click.argument("quarantine", type=click.Path(path_type=Path, file_okay=False))
 def restore(quarantine: Path) -> None:
-    """Move what lies in a QUARANTINE folder back."""
+    """Move the contents of a QUARANTINE folder back."""
     from neuropbr_core.data.checking.quarantine import restore as move_back
 
     moved = move_back(quarantine)
     for move in moved:
         result(f"restored {move.source}")
-    result(f"Restored {_counted(len(moved), 'folder')} from {quarantine}")
+    result(f"Restored {counted(len(moved), 'folder')} from {quarantine}")
 
 
-def _section(root: Path | None, input_dir: str | None, output_dir: str | None, **keys: Any) -> Data:
+def _section(
+    root: Path | None, input_dir: str | None, output_dir: str | None, metadata: str | None, views: int, curriculum: str
+) -> Data:
     """The section `data` that the command line describes; cameras count where there are any."""
     from neuropbr_core.data.layout.paths import locate
 
     if root is None and (input_dir is None or output_dir is None):
         raise click.UsageError("name a ROOT, or both --input-dir and --output-dir")
-    if root is None:
-        home = None
-    else:
-        home = str(root)
-    section = Data(root=home, input_dir=input_dir, output_dir=output_dir, alignment="none", **keys)
+    section = Data(
+        input_dir=input_dir, output_dir=output_dir, metadata=metadata, views=views, render_curriculum=number(curriculum)
+    )
+    if root is not None:
+        section = dataclasses.replace(section, root=str(root))
     if locate(section).cameras.exists():
-        return dataclasses.replace(section, alignment="recorded")
+        section = dataclasses.replace(section, alignment="recorded")
     return section
 
 
-def _left(report: "CheckReport", moved: "list[Move]") -> "list[Finding]":
-    """Findings that moving did not settle."""
-    gone = set()
-    for move in moved:
-        gone.add(Path(move.source))
-    return [finding for finding in report.findings if not moved or not _is_settled(finding, gone)]
+def _remaining(report: "CheckReport", moved: "list[Move]") -> "list[Finding]":
+    """The findings that moving samples and materials away did not settle."""
+    if not moved:
+        return list(report.findings)
+    gone = {Path(move.source) for move in moved}
+    return [finding for finding in report.findings if not _is_settled(finding, gone)]
 
 
 def _is_settled(finding: "Finding", gone: set[Path]) -> bool:
+    # Errors about a sample or a material are the reason for moving it, whichever file they name.
     if finding.level == "error" and (finding.sample is not None or finding.material is not None):
         return True
     path = Path(finding.path).resolve()
@@ -173,32 +169,23 @@ def _as_json(report: "CheckReport", moved: "list[Move]", ok: bool, strict: bool)
 
 
 def _lines(report: "CheckReport", moved: "list[Move]") -> Iterator[str]:
-    """Errors and warnings one by one, what is good to know once a kind, and a summary."""
+    """Errors and warnings one by one, the first info of each code, and a summary."""
+    infos: dict[str, list[Finding]] = {}
     for finding in report.findings:
-        if finding.level != "info":
+        if finding.level == "info":
+            infos.setdefault(finding.code, []).append(finding)
+        else:
             yield f"{finding.level}: {finding}"
-    kinds = Counter(finding.code for finding in report.findings if finding.level == "info")
-    for code, count in kinds.items():
-        first = next(finding for finding in report.findings if finding.code == code and finding.level == "info")
-        more = ""
-        if count > 1:
-            more = f" (and {count - 1} more; --json lists all)"
-        yield f"info: {first}{more}"
+    for same in infos.values():
+        line = f"info: {same[0]}"
+        if len(same) > 1:
+            line += f" (and {len(same) - 1} more; --json lists all)"
+        yield line
     for move in moved:
         yield f"moved: {move.source} to {move.target}"
-    yield f"{_seen(report)}: {_verdict(report)}"
-
-
-def _seen(report: "CheckReport") -> str:
-    samples = _counted(report.samples, "sample")
-    materials = _counted(report.materials, "material")
-    return f"{samples} of {materials}, {_counted(report.files, 'image')}"
-
-
-def _verdict(report: "CheckReport") -> str:
-    counts = [(report.count("error"), "error"), (report.count("warning"), "warning")]
-    return ", ".join(_counted(count, noun) for count, noun in counts if count) or "no problems"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    verdicts = []
+    for level in ("error", "warning"):
+        if report.count(level):
+            verdicts.append(counted(report.count(level), level))
+    samples = f"{counted(report.samples, 'sample')} of {counted(report.materials, 'material')}"
+    yield f"{samples}, {counted(report.files, 'image')}: {', '.join(verdicts) or 'no problems'}"

@@ -69,21 +69,28 @@ def import_(  # noqa: PLR0913
     else:
         for line in _lines(report, out):
             result(line)
-    ctx.exit(0 if ok else 1)
+    ctx.exit(int(not ok))
 
 
 def _lines(report: "ImportReport", out: Path) -> Iterator[str]:
     """A row a material, its notes below it, and a summary."""
     from neuropbr_core.cli.table import aligned
 
-    rows = [(one.name, one.status, f"{one.size}×{one.size}" if one.size else "-") for one in report.materials]
-    for row, one in zip(aligned(rows).splitlines(), report.materials, strict=True):
+    rows = []
+    for material in report.materials:
+        side = "-"
+        if material.size:
+            side = f"{material.size}×{material.size}"
+        rows.append((material.name, material.status, side))
+    for row, material in zip(aligned(rows).splitlines(), report.materials, strict=True):
         yield row
-        yield from (f"    {note}" for note in one.notes)
-    counts = [(report.count("exists"), "there already"), (report.count("refused"), "refused")]
-    rest = "".join(f", {count} {what}" for count, what in counts if count)
-    unused = ""
+        for note in material.notes:
+            yield f"    {note}"
+    line = f"Imported {report.count('imported')} of {len(report.materials)} materials into {out / 'output'}"
+    if report.count("exists"):
+        line += f", {report.count('exists')} there already"
+    if report.count("refused"):
+        line += f", {report.count('refused')} refused"
     if report.ignored:
-        unused = f"; {len(report.ignored)} other images were ignored"
-    done = f"{report.count('imported')} of {len(report.materials)} materials"
-    yield f"Imported {done} into {out / 'output'}{rest}{unused}"
+        line += f"; {len(report.ignored)} other images were ignored"
+    yield line

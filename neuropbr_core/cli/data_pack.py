@@ -43,13 +43,18 @@ def pack(
     from neuropbr_core.data.opening import pack_dataset
     from neuropbr_core.data.pack.write import amount
 
-    changes = {"root": dataset, "image_size": size, "output_size": size, "views": views, "pack": out}
-    component, data = _chosen(recipe, {key: value for key, value in changes.items() if value is not None}, overrides)
-    done = pack_dataset(
-        component,
-        data,
-        prune=prune,
-    )
+    changes: dict[str, Any] = {}
+    if dataset is not None:
+        changes["root"] = str(dataset)
+    if size is not None:
+        # Views and maps are packed at one size; a recipe's super-resolution needs its own.
+        changes |= {"image_size": size, "output_size": size}
+    if views is not None:
+        changes["views"] = views
+    if out is not None:
+        changes["pack"] = out
+    component, data = _chosen(recipe, changes, overrides)
+    done = pack_dataset(component, data, prune=prune)
     if as_json:
         result(json.dumps(dataclasses.asdict(done) | {"folder": str(done.folder)}, indent=2))
         return
@@ -68,19 +73,17 @@ def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, An
 
     if recipe is None:
         return _layout(changes)
-    texts = []
-    for key, value in changes.items():
-        texts.append(f"data.{key}={scalar(str(value) if isinstance(value, Path) else value)}")
+    texts = [f"data.{key}={scalar(value)}" for key, value in changes.items()]
     checked = load_recipe(recipe, [*collect_overrides(**overrides), *texts])
     return checked.source, checked.data
 
 
 def _layout(changes: dict[str, Any]) -> "tuple[Chosen, Data]":
-    """The guide's layout, everything that is on the disk."""
+    """The source and the section `data` of a folder in the guide's layout, with all its samples."""
     from neuropbr_core.recipe.sections import Data
     from neuropbr_core.registry import default_registry
 
     if "root" not in changes:
         raise click.UsageError("name a DATASET, or a recipe with --recipe")
     component = default_registry().choose("dataset", "layout", name="source")
-    return component, Data(**{**changes, "root": str(changes["root"])}, render_curriculum="mixed")
+    return component, Data(**changes, render_curriculum="mixed")

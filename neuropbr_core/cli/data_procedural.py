@@ -29,10 +29,9 @@ def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | 
     from neuropbr_core.data.synthesis.sheet import contact_sheet
     from neuropbr_core.materials.procedural.catalog import KINDS
 
+    chosen = KINDS
     if kinds is not None:
-        chosen = tuple(kind.strip() for kind in kinds.split(","))
-    else:
-        chosen = KINDS
+        chosen = tuple(map(str.strip, kinds.split(",")))
     materials = procedural_materials(count, seed, chosen)
     if out is not None:
         write_materials(materials, out, size)

@@ -30,7 +30,7 @@ class Session:
 
 
 def exit_code(session: Session, command: Callable[[], object]) -> int:
-    """Run a command and say with which code the program must end.
+    """Run a command and return the exit code of the program.
 
     Args:
         session: Read when something goes wrong; the command's own option parsing fills it.
@@ -47,6 +47,7 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
         error.show()
         return error.exit_code
     except click.Abort as error:
+        # click turns both Ctrl-C and the end of its input into Abort.
         if isinstance(error.__cause__, KeyboardInterrupt):
             return INTERRUPTED
         return FAILURE
@@ -58,7 +59,7 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
     except Exception as error:
         _report(session, error)
         if isinstance(error, RunInterrupted):
-            return SIGNALLED + error.signal
+            return SIGNALLED + error.signal  # what a shell reports of a program that a signal ended
         return FAILURE
     if isinstance(code, int):
         return code
@@ -66,7 +67,7 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
 
 
 def _report(session: Session, error: Exception) -> None:
-    """Say what is wrong; a fault that is nobody's on this machine comes with its traceback."""
+    """Print what is wrong; a fault of the program itself comes with its traceback."""
     starved = not isinstance(error, NeuroPBRError) and _out_of_memory(error)
     full = isinstance(error, OSError) and error.errno in _MACHINE_FAULTS
     expected = starved or full or isinstance(error, NeuroPBRError)
@@ -82,7 +83,10 @@ def _report(session: Session, error: Exception) -> None:
         )
         return
     if expected:
-        click.echo(str(error) if isinstance(error, RunInterrupted) else f"error: {error}", err=True)
+        message = f"error: {error}"
+        if isinstance(error, RunInterrupted):
+            message = str(error)  # the user asked for it
+        click.echo(message, err=True)
         return
     click.echo(
         f"error: {type(error).__name__}: {error}\n"
@@ -93,7 +97,8 @@ def _report(session: Session, error: Exception) -> None:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether Python or torch says that memory ran out."""
+    """Whether Python or torch reports that memory ran out."""
+    # Only torch knows the errors of its devices, and where it is not imported it cannot have raised one.
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from neuropbr_core.training.loop.memory import is_out_of_memory

@@ -51,11 +51,12 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     those whose name several distributions offer are listed too, and never fail the command.
     """
     registry = default_registry()
-    listing = []
-    for entry in registry.entries(kind):
-        listing.append(_listed(registry, entry, check))
-    result(json.dumps([asdict(one) for one in listing], indent=2) if as_json else _text(listing))
-    if any(one.status == "broken" for one in listing):
+    listing = [_listed(registry, entry, check) for entry in registry.entries(kind)]
+    text = _text(listing)
+    if as_json:
+        text = json.dumps(list(map(asdict, listing)), indent=2)
+    result(text)
+    if any(listed.status == "broken" for listed in listing):
         context.exit(1)
 
 
@@ -66,33 +67,34 @@ def _listed(registry: Registry, entry: Entry, check: bool) -> Listed:
 
 def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str | None]:
     """Status of a component, loaded only with `check`; a defect counts for more than a collision."""
-    if block := registry.blocked_by(entry):
+    block = registry.blocked_by(entry)
+    if block:
         return "blocked", str(block)
-    found: tuple[Status, str | None]
+    status: Status = "unchecked"
+    reason = None
     if check:
-        found = _check(registry, entry)
-    else:
-        found = ("unchecked", None)
+        status, reason = _check(registry, entry)
     rivals = registry.rivals(entry)
-    if rivals and found[0] != "broken":
+    if rivals and status != "broken":
         others = ", ".join(f"{rival.distribution} {rival.version}" for rival in rivals)
         return "collision", f"{others} has it too; write {entry.qualified} in recipes, or block one"
-    return found
+    return status, reason
 
 
 def _check(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
-    if defect := registry.defect(entry):
+    defect = registry.defect(entry)
+    if defect:
         return "broken", defect
     if entry.kind == "exporter":
         return _check_exporter(registry, entry)
-    return ("ok", None)
+    return "ok", None
 
 
 def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
     """Ask an exporter whether it can work here, if it can be built without a recipe."""
     try:
         options = registry.options(entry.kind, entry.qualified)()
-    except TypeError:
+    except TypeError:  # an option without a default, which only a recipe can give
         return "ok", None
     try:
         availability = registry.create(entry.kind, entry.qualified, options).requirements()
@@ -102,17 +104,21 @@ def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | Non
         return "unavailable", str(error)
     except Exception as error:
         return "broken", f"requirements raised {type(error).__name__}: {error}"
-    if availability.ok:
-        return ("ok", None)
-    return ("unavailable", availability.reason)
+    if not availability.ok:
+        return "unavailable", availability.reason
+    return "ok", None
 
 
 def _text(listing: list[Listed]) -> str:
     if not listing:
         return "No components are installed."
-    header = ("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")
-    rows = [
-        (one.kind, one.name, f"{one.distribution} {one.version}", one.status, one.summary or "-") for one in listing
-    ]
-    notes = [f"{one.kind}/{one.distribution}:{one.name} {one.status}: {one.reason}" for one in listing if one.reason]
-    return "\n".join([aligned([header, *rows]), *([""] if notes else []), *notes])
+    rows = [("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")]
+    notes = []
+    for listed in listing:
+        distribution = f"{listed.distribution} {listed.version}"
+        rows.append((listed.kind, listed.name, distribution, listed.status, listed.summary or "-"))
+        if listed.reason:
+            notes.append(f"{listed.kind}/{listed.distribution}:{listed.name} {listed.status}: {listed.reason}")
+    if notes:
+        notes = ["", *notes]
+    return "\n".join([aligned(rows), *notes])

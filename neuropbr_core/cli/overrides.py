@@ -61,6 +61,13 @@ class Flag:
         return click.option(*names, type=self.type, metavar=self.metavar, help=help_text)
 
 
+def number(curriculum: str) -> Any:
+    """A render curriculum as recipes write it: `0`, `1` and `2` are numbers, names are text."""
+    if curriculum.isdigit():
+        return int(curriculum)
+    return curriculum
+
+
 CURRICULUM = click.Choice(("0", "1", "2", "clean", "mixed", "dirty"))
 
 FLAGS: tuple[Flag, ...] = (

@@ -11,7 +11,7 @@ from neuropbr_core.cli.option_rows import OptionRow, option_rows
 from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.table import aligned
 from neuropbr_core.errors import PluginNotFound
-from neuropbr_core.kinds import KINDS, Kind
+from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry import Entry, Registry, default_registry
 
 
@@ -61,7 +61,10 @@ def show(context: click.Context, component: str, as_json: bool) -> None:
     """
     registry = default_registry()
     description = _describe(registry, _resolve(registry, component))
-    result(json.dumps(asdict(description), indent=2) if as_json else _text(description))
+    text = _text(description)
+    if as_json:
+        text = json.dumps(asdict(description), indent=2)
+    result(text)
     if description.broken:
         context.exit(1)
 
@@ -70,18 +73,23 @@ def _resolve(registry: Registry, component: str) -> Entry:
     kind, slash, use = component.rpartition("/")
     if slash:
         return registry.find(kind, use)
-    kinds = sorted({entry.kind for entry in registry.entries() if use in (entry.name, entry.qualified)})
-    if len(kinds) == 1:
-        return registry.find(kinds[0], use)
-    if kinds:
-        found = f"there are {' and '.join(f'{kind}/{use}' for kind in kinds)}"
-    else:
-        found = "nothing has that name"
-    raise PluginNotFound(f"{component}: {found}. Write KIND/NAME; `neuropbr list-plugins` shows all")
+    candidates = {}
+    for entry in registry.entries():
+        if use in (entry.name, entry.qualified):
+            candidates[entry.kind] = f"{entry.kind}/{use}"
+    if len(candidates) == 1:
+        return registry.find(next(iter(candidates)), use)
+    state = "nothing has that name"
+    if candidates:
+        state = f"there are {' and '.join(candidates.values())}"
+    raise PluginNotFound(f"{component}: {state}. Write KIND/NAME; `neuropbr list-plugins` shows all")
 
 
 def _describe(registry: Registry, entry: Entry) -> Description:
     defect = registry.defect(entry)
+    options: list[OptionRow] = []
+    if not defect:
+        options = option_rows(registry.options(entry.kind, entry.qualified))
     return Description(
         kind=entry.kind,
         name=entry.name,
@@ -91,48 +99,45 @@ def _describe(registry: Registry, entry: Entry) -> Description:
         entry_point=entry.value,
         docstring=entry.docstring(),
         broken=defect,
-        options=[] if defect else option_rows(registry.options(entry.kind, entry.qualified)),
+        options=options,
         entry_keys=option_rows(KINDS[entry.kind].entry_options),
     )
 
 
 def _text(description: Description) -> str:
+    kind = KINDS[description.kind]
+    path = ".".join(kind.section)
+    place = f"{path}.use: {description.name}"
+    if kind.many:
+        place = f"{path}.<instance>.use: {description.name} (or {path}.{description.name})"
     facts = [
         ("distribution", f"{description.distribution} {description.version}"),
         ("entry point", f"{description.name} = {description.entry_point} (group {description.group})"),
-        ("in recipes", _place(KINDS[description.kind], description.name)),
+        ("in recipes", place),
     ]
-    parts = [
-        f"{description.kind}/{description.name}",
-        aligned(facts, indent="  "),
-        *(["", inspect.cleandoc(description.docstring)] if description.docstring else []),
-        "",
-        f"Broken: {description.broken}" if description.broken else _options("Options", description.options),
-    ]
+    parts = [f"{description.kind}/{description.name}", aligned(facts, indent="  ")]
+    if description.docstring:
+        parts += ["", inspect.cleandoc(description.docstring)]
+    if description.broken:
+        parts += ["", f"Broken: {description.broken}"]
+    else:
+        parts += ["", _options("Options", description.options)]
     if description.entry_keys:
         parts += ["", _options(f"Keys of every {description.kind} entry", description.entry_keys)]
     return "\n".join(parts)
 
 
-def _place(kind: Kind, name: str) -> str:
-    path = ".".join(kind.section)
-    if kind.many:
-        return f"{path}.<instance>.use: {name} (or {path}.{name})"
-    return f"{path}.use: {name}"
-
-
 def _options(title: str, rows: list[OptionRow]) -> str:
     if not rows:
         return f"{title}: none"
-    header = ("NAME", "TYPE", "RANGE", "DEFAULT", "DESCRIPTION")
-    cells = []
+    cells = [("NAME", "TYPE", "RANGE", "DEFAULT", "DESCRIPTION")]
     for row in rows:
         cells.append((row.name, row.type, row.range or "-", _default(row), row.description or "-"))
-    return f"{title}\n{aligned([header, *cells], indent='  ')}"
+    return f"{title}\n{aligned(cells, indent='  ')}"
 
 
 def _default(row: OptionRow) -> str:
-    """A default on one line; that of a group stands with its keys."""
+    """A default on one line; the default of a nested mapping is shown with its keys, in the rows below."""
     if row.required:
         return "required"
     if row.default and isinstance(row.default, dict):

@@ -46,7 +46,7 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
             failed = True
         else:
             result(f"recipe ok: {path}")
-    context.exit(1 if failed else 0)
+    context.exit(int(failed))
 
 
 @recipe.command(cls=Command)
@@ -109,9 +109,7 @@ def diff(old: str, new: str) -> None:
     from neuropbr_core.recipe import load_recipe
     from neuropbr_core.recipe.compare import differences
 
-    lines = []
-    for difference in differences(load_recipe(old).tree, load_recipe(new).tree):
-        lines.append(str(difference))
+    lines = list(map(str, differences(load_recipe(old).tree, load_recipe(new).tree)))
     for line in lines or ["no differences"]:
         result(line)
 
@@ -140,15 +138,15 @@ def _annotated(resolved: "Resolved") -> Iterable[str]:
 
 def _cost_table(path: str, counted: "Cost") -> str:
     """What a recipe's networks cost: a row a part, and their sum."""
+    crops = ""
     sizes = f"{counted.views} views of {counted.image_size}×{counted.image_size}"
-    if counted.train_size == counted.image_size:
-        crops = ""
-    else:
+    if counted.train_size != counted.image_size:
         crops = f", trained on crops of {counted.train_size}"
-    rows = []
+    rows = [("part", "parameters", "GFLOP", "activations MB")]
     for part in (*counted.parts, counted.total):
-        rows.append((part.name, f"{part.parameters:,}", f"{part.flops / 1e9:,.1f}", _megabytes(part.saved_bytes)))
-    table = numbers([("part", "parameters", "GFLOP", "activations MB"), *rows], indent="  ")
+        flops = f"{part.flops / 1e9:,.1f}"
+        rows.append((part.name, f"{part.parameters:,}", flops, _megabytes(part.saved_bytes)))
+    table = numbers(rows, indent="  ")
     return f"{path}: {sizes} to maps of {counted.output_size}×{counted.output_size}{crops}\n{table}"
 
 

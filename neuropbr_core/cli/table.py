@@ -1,6 +1,6 @@
 """Plain text tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> str:
@@ -8,13 +8,9 @@ def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> str:
 
     Args:
         rows: Rows of equally many cells.
-        indent: What each line starts with.
+        indent: The start of each line.
     """
-    cells = [tuple(row) for row in rows]
-    widths = []
-    for column in zip(*cells, strict=True):
-        widths.append(max(map(len, column)))
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    lines = _lines(rows, lambda cell, width, _: cell.ljust(width))
     return "\n".join((indent + line).rstrip() for line in lines)
 
 
@@ -23,12 +19,32 @@ def numbers(rows: Iterable[Sequence[str]], indent: str = "") -> str:
 
     Args:
         rows: Rows of equally many cells.
-        indent: What each line starts with.
+        indent: The start of each line.
     """
-    cells = [tuple(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = (
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (zip(row, widths, strict=True) for row in cells)
-    )
-    return "\n".join(indent + line for line in lines)
+
+    def pad(cell: str, width: int, column: int) -> str:
+        if column == 0:
+            return cell.ljust(width)
+        return cell.rjust(width)
+
+    return "\n".join(indent + line for line in _lines(rows, pad))
+
+
+def _lines(rows: Iterable[Sequence[str]], pad: Callable[[str, int, int], str]) -> list[str]:
+    """The lines of a table; `pad` brings a cell to the width of its column."""
+    cells = [tuple(row) for row in rows]  # rows are needed twice, and may come from a generator
+    widths: list[int] = []
+    for column in zip(*cells, strict=True):
+        widths.append(max(map(len, column)))
+    lines = []
+    for row in cells:
+        padded = map(pad, row, widths, range(len(widths)))
+        lines.append("  ".join(padded))
+    return lines
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, such as `1 sample` or `3 samples`."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}s"

@@ -16,7 +16,7 @@ from neuropbr_core.errors import PluginError, Problem
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.english import Schema, words
-from neuropbr_core.recipe.merge import USE, Slot, kind_at, slots
+from neuropbr_core.recipe.merge import USE, Slot, entry_keys, kind_at, slots
 from neuropbr_core.recipe.rules import faults
 from neuropbr_core.recipe.schema import Choice, compose, core_sections, optional_sections, options_schema
 from neuropbr_core.recipe.yaml_tree import Keys, Node, plain_scalar, scalar
@@ -67,11 +67,17 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
     sections = parts.sections()
     components = parts.components(registry)
     # Rules between sections read, of each mapping of components, what its components need.
-    needs: dict[str, dict[str, Needs | None]] = {kind.section[-1]: {} for kind in KINDS.values() if kind.many}
+    needs: dict[str, dict[str, Needs | None]] = {}
+    for kind in KINDS.values():
+        if kind.many:
+            needs[kind.section[-1]] = {}
     for slot in slots(root):
         if slot.kind.many:
+            # None stands for a component with problems of its own: it may need anything.
+            needs[slot.kind.section[-1]][slot.name] = None
             component = components.get(slot.keys)
-            needs[slot.kind.section[-1]][slot.name] = None if component is None else component.needs
+            if component is not None:
+                needs[slot.kind.section[-1]][slot.name] = component.needs
     broken = []
     for fault in faults({**sections, **needs}):
         # Of the values that could be changed, the problem points at the one that the user wrote last.
@@ -104,8 +110,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return msgspec.to_builtins(value)
+        return list(map(plain, value))
+    return msgspec.to_builtins(value)  # enumerations, paths, dates and the like
 
 
 def _choices(root: Node, registry: "Registry") -> tuple[list[Choice], list[Problem]]:
@@ -139,6 +145,7 @@ def _violations(root: Node, schema: Schema, problems: list[Problem]) -> Iterator
     """Problems of a tree by a schema, except at places that have a problem already."""
     known = {(problem.file, problem.line, problem.column) for problem in problems}
     for problem in validate(root, schema):
+        # One mistake would otherwise be reported twice: a component that does not load has no schema for its options.
         if (problem.file, problem.line, problem.column) not in known:
             yield problem
 
@@ -241,10 +248,16 @@ def _hint(value: Any, schema: Schema) -> str:
     if not isinstance(value, str):
         return ""
     options = schema.get("enum", [])
-    suggestion = _suggestion(value, [option for option in options if isinstance(option, str)])
+    names = []
+    for option in options:
+        if isinstance(option, str):
+            names.append(option)
+    suggestion = _suggestion(value, names)
     if suggestion:
         return suggestion
-    types = {option.get("type") for option in schema.get("anyOf", [schema])}
+    types = set()
+    for option in schema.get("anyOf", [schema]):
+        types.add(option.get("type"))
     if "boolean" in types and value.lower() in _BOOLEANS:
         return f"; write `{_BOOLEANS[value.lower()]}`"
     try:
@@ -268,7 +281,7 @@ class _Parts:
         self.root = root
         self.known = problems
         self.refused: list[Problem] = []
-        self._faulty = [problem.path for problem in problems]
+        self._problems = problems
 
     def components(self, registry: "Registry") -> dict[Keys, Chosen]:
         """The components that are in order, by the path of their entry."""
@@ -287,10 +300,16 @@ class _Parts:
             if name in optional_sections() and (section is None or section.value is None):
                 sections[name] = None
                 continue
-            own = {field.name for field in fields(cls)}
-            raw = {key: node.plain() for key, node in self.root.mapping((name,)).items() if key in own}
+            written = self.root.mapping((name,))
+            raw = {}
+            for field in fields(cls):
+                if field.name in written:
+                    raw[field.name] = written[field.name].plain()
             # A faulty component inside a section, such as `model.encoder`, leaves the section's own keys in order.
-            components = [kind.section for kind in KINDS.values() if kind.section[:1] == (name,)]
+            components = []
+            for kind in KINDS.values():
+                if kind.section[:1] == (name,):
+                    components.append(kind.section)
             if self._is_sound((name,), components):
                 part = self._convert(raw, cls, (name,))
                 if part is not None:
@@ -302,14 +321,14 @@ class _Parts:
         if not self._is_sound(slot.keys):
             return None
         kind = slot.kind
-        core = {field.name for field in fields(kind.entry_options)}
+        core = entry_keys(kind)
         raw_entry = {}
         raw_options = {}
         for key, node in self.root.mapping(slot.keys).items():
-            if key in core:
-                raw_entry[key] = node.plain()
-            elif key != USE:
+            if key not in core:
                 raw_options[key] = node.plain()
+            elif key != USE:
+                raw_entry[key] = node.plain()
         entry = self._convert(raw_entry, kind.entry_options, slot.keys)
         options = self._convert(raw_options, registry.options(kind.name, slot.use), slot.keys)
         if entry is None or options is None:
@@ -318,8 +337,9 @@ class _Parts:
 
     def _is_sound(self, keys: Keys, skipped: Sequence[Keys] = ()) -> bool:
         """Whether no problem has a path at or under `keys`, those under `skipped` aside."""
-        for path in self._faulty:
-            if _is_under(path, keys) and not any(_is_under(path, inner) for inner in skipped):
+        for problem in self._problems:
+            excused = any(_is_under(problem.path, inner) for inner in skipped)
+            if _is_under(problem.path, keys) and not excused:
                 return False
         return True
 
@@ -339,6 +359,7 @@ class _Parts:
 
 
 def _is_under(path: str, keys: Keys) -> bool:
+    # Problems hold dotted paths: `model` covers `model.encoder` and `model[0]`, and not `models`.
     head = ".".join(map(str, keys))
     return path == head or path.startswith((f"{head}.", f"{head}["))
 
@@ -352,7 +373,7 @@ def _with_typed_defaults(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_typed_defaults(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_with_typed_defaults(item) for item in value)
+        return type(value)(map(_with_typed_defaults, value))
     if not is_dataclass(value):
         return value
     types = _declared_types(cast("Any", type(value)))

@@ -38,12 +38,18 @@ def differences(old: dict[str, Any], new: dict[str, Any], keys: Keys = ()) -> It
     """The differences between two resolved recipes, their names and descriptions aside, in the first one's order."""
     for key in dict.fromkeys([*old, *new]):
         here = (*keys, key)
-        before, after = old.get(key, ABSENT), new.get(key, ABSENT)
+        # Names and descriptions say nothing about what a recipe does.
+        if not keys and key in OWN:
+            continue
+        before = old.get(key, ABSENT)
+        after = new.get(key, ABSENT)
         if isinstance(before, dict) and isinstance(after, dict):
             yield from differences(before, after, here)
-        elif before != after and not (not keys and key in OWN):
+        elif before != after:
             yield Difference(here, before, after)
 
 
 def _shown(value: Any) -> str:
-    return "(absent)" if value is ABSENT else flow(value)
+    if value is ABSENT:
+        return "(absent)"
+    return flow(value)

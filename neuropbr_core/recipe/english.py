@@ -40,6 +40,7 @@ def words(schema: Mapping[str, Any], definitions: Mapping[str, Any], *, bounds: 
     """
     if "$ref" in schema:
         return words(definitions[schema["$ref"].removeprefix(REF)], definitions, bounds=bounds)
+    # A schema states its alternatives as `anyOf`, or as a list of types when nothing else tells them apart.
     kind = schema.get("type")
     alternatives = schema.get("anyOf", [])
     if isinstance(kind, list):
@@ -54,6 +55,7 @@ def words(schema: Mapping[str, Any], definitions: Mapping[str, Any], *, bounds: 
     if kind == "array":
         return _list_words(schema, definitions, bounds=bounds)
     phrase = _TYPES.get(str(kind), "any value")
+    # Mappings with keys of their own have rows, pages and errors of their own.
     values = schema.get("additionalProperties")
     if isinstance(values, Mapping) and "properties" not in schema:
         return f"{phrase}, each value {words(values, definitions, bounds=bounds)}"
@@ -90,8 +92,12 @@ def children(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The schemas inside a schema: its alternatives, and those of its items or values."""
     inner = [*schema.get("anyOf", ()), *schema.get("prefixItems", ())]
     inner += [schema.get("items"), schema.get("additionalProperties")]
-    # `items: false` and `additionalProperties: false` forbid, and describe nothing.
-    return [child for child in inner if isinstance(child, Mapping)]
+    schemas = []
+    for child in inner:
+        # `items: false` and `additionalProperties: false` forbid, and describe nothing.
+        if isinstance(child, Mapping):
+            schemas.append(child)
+    return schemas
 
 
 def choice(value: Any) -> str:

@@ -52,12 +52,15 @@ class Resolved:
 
     def origin(self, keys: Keys) -> str:
         """Where the value at `keys` of `recipe.tree` came from: `FILE:LINE`, a command-line flag, or `default`."""
+        place = None
         node = self.root.at(keys)
-        place = None if node is None else node.place
-        if node is None and keys[-1] == USE:
-            # The entry's key names its component.
+        if node is not None:
+            place = node.place
+        elif keys[-1] == USE:
+            # Where an entry has no `use`, its key names the component.
             entry = self.root.at(keys[:-1])
-            place = None if entry is None else entry.key
+            if entry is not None:
+                place = entry.key
         if place is None:
             return "default"
         return place.words or f"{self._names[place.file]}:{place.line}"
@@ -134,13 +137,21 @@ def teachers_recipe(recipe: Recipe) -> Recipe | None:
     section = recipe.teacher
     if section is None or section.recipe is None:
         return None
-    values = {f"data.{key}": recipe.tree["data"][key] for key in _SHARED}
+    values: dict[str, Any] = {}
+    for key in _SHARED:
+        values[f"data.{key}"] = recipe.tree["data"][key]
+    # A seeded share is drawn alike by both; materials that the student names must be named to the teacher too.
     if recipe.data.val_materials:
         values["data.val_materials"] = list(recipe.data.val_materials)
-    values |= {f"training.{key}": getattr(recipe.training, key) for key in _PLACES}
+    for key in _PLACES:
+        values[f"training.{key}"] = getattr(recipe.training, key)
     # Problems quote the student's key, or the override as the section `teacher` has it.
-    overrides = [Override(f"{key}={flow(value)}", f"student's {key}") for key, value in values.items()]
-    overrides += [Override(text, f"teacher.overrides {text}") for text in section.overrides]
+    overrides = []
+    for key, value in values.items():
+        overrides.append(Override(f"{key}={flow(value)}", f"student's {key}"))
+    # The overrides that the user wrote come last and win.
+    for text in section.overrides:
+        overrides.append(Override(text, f"teacher.overrides {text}"))
     teacher = load_recipe(section.recipe, overrides, recipe.source.registry)
     if teacher.teacher is not None:
         message = "has a teacher itself; train that first, and name teacher.run in its student's recipe"

@@ -169,6 +169,7 @@ def parse_override(text: str, position: int) -> tuple[Node, list[Problem]]:
         at = Place(place.file, place.line, len(path) + 1 + first.column, place.words)
         raise RecipeError([at.problem(keys, first.message)]) from None
     node = _placed(node, place)
+    # `a.b=1` becomes {a: {b: 1}}, built from the inside.
     for key in reversed(keys):
         node = Node({key: Node(node.value, node.place, place)}, place)
     return node, [place.problem(keys, problem.message) for problem in problems]
@@ -200,13 +201,13 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
     """
     reader = _Reader(qualify)
     root = reader.top(str(path))
-    layers = [reader.override(text, position) for position, text in enumerate(overrides, 1)]
+    layers = reader.overrides(overrides)
     if reader.fatal:
         raise RecipeError(list(dict.fromkeys(reader.problems)))
     for layer in layers:
         # The root keeps the recipe's place: `check` tells the user's own file from inherited ones by it.
         root = replace(reader.overlay(_with_defaults(root, layer), layer), place=root.place)
-    root = _with_defaults(root, Node({name: Node({}) for name in SECTION_DEFAULTS}))
+    root = _with_defaults(root, Node(dict.fromkeys(SECTION_DEFAULTS, Node({}))))
     for kind in KINDS.values():
         if kind.default is not None:
             slot = Node({USE: Node(kind.default)})
@@ -232,7 +233,7 @@ def merge_overrides(root: Node, overrides: Sequence[str], qualify: Qualify) -> t
         RecipeError: An override cannot be read.
     """
     reader = _Reader(qualify)
-    layers = [reader.override(text, position) for position, text in enumerate(overrides, 1)]
+    layers = reader.overrides(overrides)
     if reader.fatal:
         raise RecipeError(reader.problems)
     for layer in layers:
@@ -269,14 +270,18 @@ class _Reader:
             return self._give_up(Place(shown, 1, 1).problem((), f"there is no such file{_alternative(path)}"))
         return self._file(path, shown, ())
 
-    def override(self, text: str, position: int) -> Node:
-        """One override as a tree."""
-        try:
-            node, problems = parse_override(text, position)
-        except RecipeError as error:
-            return self._give_up(*error.problems)
-        self.problems += problems
-        return node
+    def overrides(self, texts: Sequence[str]) -> list[Node]:
+        """Each override as a tree."""
+        layers = []
+        for position, text in enumerate(texts, 1):
+            try:
+                node, problems = parse_override(text, position)
+            except RecipeError as error:
+                node = self._give_up(*error.problems)
+                problems = []
+            self.problems += problems
+            layers.append(node)
+        return layers
 
     def overlay(self, base: Node, top: Node, keys: Keys = ()) -> Node:
         """Lay `top` over `base`; both have the path `keys`."""
@@ -332,7 +337,10 @@ class _Reader:
                 merged = self.overlay(_with_defaults(merged, below), below)
         if merged is None:
             return root
-        inherited = Node({key: node for key, node in merged.value.items() if key not in OWN}, merged.place)
+        inherited_sections = dict(merged.value)
+        for key in OWN:
+            inherited_sections.pop(key, None)
+        inherited = Node(inherited_sections, merged.place)
         return self.overlay(_with_defaults(inherited, root), root)
 
     def _references(self, extends: Node | None) -> list[Node]:
@@ -362,8 +370,9 @@ class _Reader:
             return self._give_up(place.problem((EXTENDS,), f"there is no file `{name}`{_alternative(target)}"))
         # Links are followed only to recognise a circle; messages keep the user's way of writing.
         real = target.resolve()
-        if real in (file for file, _ in chain):
-            circle = " -> ".join([*(name for _, name in chain), name])
+        real_paths, names = zip(*chain, strict=True)
+        if real in real_paths:
+            circle = " -> ".join([*names, name])
             return self._give_up(place.problem((EXTENDS,), f"extends itself: {circle}"))
         if self.files >= MAX_FILES:
             return self._give_up(place.problem((EXTENDS,), f"more than {MAX_FILES} files are extended in all"))
@@ -399,7 +408,7 @@ def _alternative(path: Path) -> str:
         return f"; the recipe that ships is `{SCHEME}{path.stem}`"
     if not path.parent.is_dir():
         return ""
-    near = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
+    near = nearest(path.name, (file.name for file in path.parent.glob("*.y*ml")))
     if near is None:
         return ""
     return f"; did you mean `{path.parent / near}`?"
@@ -410,7 +419,7 @@ def _with_defaults(base: Node, top: Node) -> Node:
     merged = dict(base.value)
     for section, names in SECTION_DEFAULTS.items():
         if section in top.value and section not in base.value:
-            merged[section] = Node({name: Node({}) for name in names})
+            merged[section] = Node(dict.fromkeys(names, Node({})))
     return Node(merged, base.place, base.key)
 
 

@@ -58,30 +58,25 @@ def shipped_recipes() -> list[tuple[str, str]]:
 def section_tables() -> str:
     """Markdown: one table for each section that the core reads, and for the keys of entries that it reads."""
     schema = compose([])
-    sections = [_section(name, schema) for name in section_order() if name in core_sections()]
-    entries = [_entry_table(kind.name) for kind in KINDS.values() if kind.many]
-    return "\n".join([*sections, *filter(None, entries)])
-
-
-def _section(name: str, schema: Schema) -> str:
-    section = schema["properties"][name]
-    rows = list(_rows(_mapping(section, schema) or section, schema, ()))
-    return _table(f"### `{name}`", section.get("description", ""), rows)
-
-
-def _entry_table(kind: str) -> str:
-    """Keys that the core reads from every entry of a kind; empty when there are none."""
-    own = entry_schema(KINDS[kind])
-    rows = list(_rows(own, {"$defs": {}}, ()))
-    if not rows:
-        return ""
-    title = f"### Entries of `{'.'.join(KINDS[kind].section)}`"
-    return _table(title, "Beside `use` and the component's own options.", rows)
+    tables = []
+    for name in section_order():
+        if name in core_sections():
+            section = schema["properties"][name]
+            rows = list(_rows(_mapping(section, schema) or section, schema, ()))
+            tables.append(_table(f"### `{name}`", section.get("description", ""), rows))
+    for kind in KINDS.values():
+        if kind.many:
+            rows = list(_rows(entry_schema(kind), {"$defs": {}}, ()))
+            if rows:
+                title = f"### Entries of `{'.'.join(kind.section)}`"
+                tables.append(_table(title, "Beside `use` and the component's own options.", rows))
+    return "\n".join(tables)
 
 
 def _table(title: str, description: str, rows: list[tuple[str, ...]]) -> str:
     head = [title, "", description, "", "| key | value | default | meaning |", "| --- | --- | --- | --- |"]
-    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows), ""])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*head, *lines, ""])
 
 
 def _rows(section: Schema, schema: Schema, keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -94,12 +89,9 @@ def _rows(section: Schema, schema: Schema, keys: tuple[str, ...]) -> Iterator[tu
             yield (f"`{'.'.join(here)}`", words(own, schema["$defs"]), default, own.get("description", ""))
         elif own.get("$ref", "").removeprefix(REF) not in KINDS:
             if "anyOf" in own:
-                yield (
-                    f"`{'.'.join(here)}`",
-                    "a mapping or null",
-                    _default(own, required=False),
-                    inner.get("description", ""),
-                )
+                # A mapping that may be null has a row of its own, which says what null means.
+                default = _default(own, required=False)
+                yield (f"`{'.'.join(here)}`", "a mapping or null", default, inner.get("description", ""))
             yield from _rows(inner, schema, here)
 
 
@@ -113,5 +105,8 @@ def _mapping(own: Schema, schema: Schema) -> Schema | None:
 
 
 def _default(own: dict[str, Any], *, required: bool) -> str:
-    """A value's default; JSON Schema has none for what a factory makes, which is empty."""
-    return "required" if required else f"`{flow(own.get('default', {}))}`"
+    """A value's default."""
+    if required:
+        return "required"
+    # JSON Schema has no default for what a factory makes; those of the core's sections make empty mappings.
+    return f"`{flow(own.get('default', {}))}`"

@@ -280,7 +280,9 @@ class _Builder:
             self.fail(place, "a key must be text, not a list or a mapping")
         if len(self.stack) >= MAX_DEPTH:
             self.fail(place, f"is nested more than {MAX_DEPTH} deep")
-        items: Any = [] if isinstance(event, yaml.SequenceStartEvent) else {}
+        items: Any = {}
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
         self.stack.append(_Open(self._keys(), place, event.anchor, self.count, items))
 
     def _close(self) -> None:
@@ -303,6 +305,7 @@ class _Builder:
             self._take_key(event, place)
             return
         value: Any = event.value
+        # A scalar without a style is written plainly; one in quotes is text whatever it looks like.
         if event.style is None:
             try:
                 value = plain_scalar(event.value)
@@ -393,6 +396,7 @@ def scalar(value: str | float | bool | None) -> str:
     """Write one scalar."""
     if value is None:
         return "null"
+    # A bool is an int too, so it comes first.
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):

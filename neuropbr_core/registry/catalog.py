@@ -73,7 +73,11 @@ class Registry:
 
     def idle_blocks(self) -> tuple[Block, ...]:
         """Blocks that match no component: a misspelt name, most likely."""
-        return tuple(block for block in self._blocks if not any(map(block.matches, self._all)))
+        idle = []
+        for block in self._blocks:
+            if not any(map(block.matches, self._all)):
+                idle.append(block)
+        return tuple(idle)
 
     def rivals(self, entry: Entry) -> tuple[Entry, ...]:
         """Components of other distributions with the same kind and name that are not blocked."""
@@ -101,6 +105,7 @@ class Registry:
         for entry in self.entries(kind):
             if entry.name == name and normalized(distribution) in ("", entry.distribution):
                 offers.append(entry)
+        # An offer that is blocked is not counted as a collision, but its block is named when no other is left.
         usable = [entry for entry in offers if not self.blocked_by(entry)]
         if not offers:
             raise PluginNotFound(self._not_found(kind, use))
@@ -193,6 +198,7 @@ class Registry:
         known = self.names(kind)
         candidates = known
         if distribution:
+            # A qualified name is compared with qualified ones, even where a bare name would do.
             candidates = [entry.qualified for entry in self.entries(kind)]
         message = f"no installed distribution offers {kind}/{use}.{did_you_mean(use, candidates)} "
         elsewhere = []

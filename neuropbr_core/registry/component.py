@@ -182,13 +182,20 @@ def _checked_options(kind: Kind, options: object) -> type:
     name = options.__qualname__
     if not options.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise DefectError(f"{hook} returned {name}, which must be a frozen dataclass (frozen=True)")
-    reserved = {"use", *(field.name for field in dataclasses.fields(kind.entry_options))}
-    clashes = sorted(reserved & {field.name for field in dataclasses.fields(options)})
+    # An entry of a recipe mixes the component's options with keys that the core reads itself.
+    reserved = ["use"]
+    for field in dataclasses.fields(kind.entry_options):
+        reserved.append(field.name)
+    clashes = []
+    for field in dataclasses.fields(options):
+        if field.name in reserved:
+            clashes.append(field.name)
     if clashes:
         raise DefectError(
-            f"option {', '.join(map(repr, clashes))} of {name} must have another name: "
+            f"option {', '.join(map(repr, sorted(clashes)))} of {name} must have another name: "
             f"recipes reserve {', '.join(sorted(reserved))}"
         )
+    # Recipes are checked by a schema, so every type must have one; `Any` has, a class of the plugin's own has not.
     try:
         msgspec.json.schema(options)
     except Exception as error:
@@ -197,6 +204,7 @@ def _checked_options(kind: Kind, options: object) -> type:
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.init and not has_default:
             return options  # there is no instance of defaults alone that could be checked
+    # A dataclass does not check its defaults, and a recipe that leaves them out would pass with them.
     try:
         msgspec.convert(msgspec.to_builtins(options()), options)
     except Exception as error:

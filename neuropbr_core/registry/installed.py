@@ -214,6 +214,7 @@ def read_thin_module(module: str) -> ThinModule | None:
     if path is None:
         return None
     try:
+        # Parsing warns about invalid escapes in a plugin's source, which is not the reader's business.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(path.read_bytes())
@@ -270,6 +271,7 @@ def _ask_finders(name: str) -> tuple[Path | None, list[Path]]:
             spec = finder.find_spec(name, None)
         except Exception:  # noqa: S112 - a finder of somebody else's must not break a listing
             continue
+        # Finders of editable installs answer here; the path itself was searched before.
         if spec is None:
             continue
         source = None

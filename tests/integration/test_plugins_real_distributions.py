@@ -164,7 +164,7 @@ CAUSES = {
         "create_encoder(options, channels) Argument(s) {'channels'} are declared in the hookimpl but can not be found "
         "in the hookspec; hooks of this kind: encoder_options(), create_encoder(options, in_channels)"
     ),
-    "nbr-future": "it is written for plugin API 2, but this neuropbr supports 1; upgrade the one that is behind",
+    "nbr-future": "it is written for plugin API 2, but this neuropbr supports 1; upgrade whichever of the two is older",
     "nbr-undecorated": "its create_encoder is not a hook: put @hookimpl from neuropbr_core.plugin on it",
     "nbr-fusion": "unknown hook 'create_fusion'",
 }
@@ -284,7 +284,7 @@ def test_the_checked_listing_tells_who_is_broken(site: Path) -> None:
 def test_show_works_for_the_good_and_the_bad(site: Path) -> None:
     good = program(site, "plugin", "show", "encoder/good")
     assert good.returncode == 0
-    assert "width  whole number  >= 1, <= 64  4        Channels of the finest feature." in good.stdout
+    assert "width  an integer  from 1 to 64  4        Channels of the finest feature." in good.stdout
     bad = program(site, "plugin", "show", "encoder/nbr-signature:signature")
     assert bad.returncode == 1
     assert f"Wrong signature.\n\nBroken: {CAUSES['nbr-signature']}" in bad.stdout
