@@ -19,7 +19,7 @@ MODEL = "model"
 Scores = dict[str, dict[str, dict[str, float]]]
 """Metrics by map, then by the model or a baseline, then by metric."""
 
-# Characters: a name and six cells fill a terminal of 100 columns; a name and five wider cells, too.
+# In characters. A name with six cells, or with five wider ones, fills a terminal of 100 columns.
 _NAME_WIDTH = 40
 _CELL_WIDTH = 10
 _MATERIAL_CELL_WIDTH = 12
@@ -68,7 +68,15 @@ class EvaluationRecord:
 
 
 def save_record(record: EvaluationRecord, path: Path) -> None:
-    """Write a record as JSON, atomically."""
+    """Write a record as JSON, whole or not at all.
+
+    Args:
+        record: The record.
+        path: The file; an earlier one is replaced.
+
+    Raises:
+        OSError: It could not be written; `path` is as it was.
+    """
     write_json(path, record.to_dict())
 
 
@@ -86,9 +94,7 @@ def load_record(path: Path) -> EvaluationRecord:
     """
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        rows: list[Row] = []
-        for row in plain["per_sample"]:
-            rows.append(Row(row["sample"], row["material"], _numbers(row["values"])))
+        rows = tuple(Row(row["sample"], row["material"], _numbers(row["values"])) for row in plain["per_sample"])
         scores: Scores = {}
         for name, by_model in plain["scores"].items():
             scores[name] = _nested(by_model)
@@ -104,10 +110,10 @@ def load_record(path: Path) -> EvaluationRecord:
             bumpier_samples=plain["bumpier_samples"],
             bumpier=_nested(plain["bumpier"]),
             per_material=_nested(plain["per_material"]),
-            per_sample=tuple(rows),
+            per_sample=rows,
             weights=plain["weights"],
         )
-    # A file of another kind fails at any of these steps: no key, no number, no mapping.
+    # A file with other contents fails at any of these steps: it lacks a key, or has another type there.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: no evaluation record ({type(error).__name__}: {error}); evaluate the run again"
