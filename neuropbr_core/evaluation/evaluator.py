@@ -1,23 +1,28 @@
 """A model and its baselines over a held-back set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.evaluation.baselines import BEST_CONSTANT, CONSTANT_MAPS, FLAT_NORMAL, NAIVE, Baselines
-from neuropbr_core.evaluation.constants import BestConstant
-from neuropbr_core.evaluation.means import RunningMeans, mean_of
-from neuropbr_core.evaluation.metrics import measure
-from neuropbr_core.evaluation.ranking import RankStatistic
+from neuropbr_core.evaluation.baselines import (
+    BEST_CONSTANT,
+    CONSTANT_MAPS,
+    FLAT_NORMAL,
+    NAIVE,
+    Baselines,
+    BestConstant,
+)
+from neuropbr_core.evaluation.means import Row, RunningMeans, mean_of
+from neuropbr_core.evaluation.metrics import RankStatistic, measure
 from neuropbr_core.evaluation.rerender import RERENDER, measure_rerendering
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, Scores
 from neuropbr_core.maps import MAPS, METALLIC, NORMAL
 
 
 class Evaluator:
-    """Scores predictions beside the baselines, batch by batch, and sums up in a record.
+    """Scores predictions beside the baselines, batch by batch, and returns a record of all of them.
 
     Args:
         baselines: The baselines, built from the training targets.
@@ -29,7 +34,7 @@ class Evaluator:
     def __init__(self, baselines: Baselines) -> None:
         self.model = RunningMeans()
         self._baselines = baselines
-        self._named: dict[str, RunningMeans] = {}
+        self._baseline_means: dict[str, RunningMeans] = {}
         self._constants = {name: BestConstant(name) for name in CONSTANT_MAPS}
         self._ranking = RankStatistic()
 
@@ -49,91 +54,123 @@ class Evaluator:
         Args:
             ids: Sample of each image.
             materials: Material of each image.
-            prediction: The model's maps.
+            prediction: The model's maps, in the ranges of `neuropbr_core.maps`.
             target: The true maps, same names and shapes.
             valid: 1 where a pixel counts.
             views: Aligned views, sRGB-encoded in [0, 1].
-            visible: What each view sees, in [0, 1].
+            visible: Where each view sees the texture, in [0, 1].
 
         Returns:
-            The model's metrics, each `(B,)`, as `metrics.measure` gives them, and with all four maps
-            `rerender.measure_rerendering`'s.
+            The model's metrics, each `(B,)`: those of `metrics.measure`, and with all four maps also those of
+            `rerender.measure_rerendering`.
         """
-        known = {name: target[name] for name in prediction}
-        values = measure(prediction, known, valid)
-        if set(MAPS) <= set(known):
-            values |= measure_rerendering(prediction, known, valid)
-            naive = measure_rerendering(self._baselines.naive(views, visible, known), known, valid)
-            self._named.setdefault(NAIVE, RunningMeans()).add(ids, materials, naive, valid)
+        # Baselines predict the maps that the model predicts and no others.
+        target = {name: target[name] for name in prediction}
+        values = measure(prediction, target, valid)
+        # A rendering needs all four maps.
+        if set(MAPS) <= set(target):
+            values |= measure_rerendering(prediction, target, valid)
+            naive = measure_rerendering(self._baselines.naive(views, visible, target), target, valid)
+            self._baseline_means.setdefault(NAIVE, RunningMeans()).add(ids, materials, naive, valid)
         self.model.add(ids, materials, values, valid)
-        for name, maps in self._baselines.predictions(views, visible, known).items():
-            self._named.setdefault(name, RunningMeans()).add(ids, materials, measure(maps, known, valid), valid)
-        for name in known.keys() & self._constants.keys():
-            self._constants[name].add(known, valid)
-        if METALLIC.name in known:
-            self._ranking.add(prediction[METALLIC.name], known[METALLIC.name], valid)
+        for name, maps in self._baselines.predictions(views, visible, target).items():
+            means = self._baseline_means.setdefault(name, RunningMeans())
+            means.add(ids, materials, measure(maps, target, valid), valid)
+        for name, constant in self._constants.items():
+            if name in target:
+                constant.add(target, valid)
+        if METALLIC.name in target:
+            self._ranking.add(prediction[METALLIC.name], target[METALLIC.name], valid)
         return values
 
     def record(self) -> EvaluationRecord:
-        """Sum up all samples so far."""
+        """Return the metrics of all samples so far."""
         rows = self.model.rows
+        bumpier_samples: list[int] = []
+        bumpier: dict[str, dict[str, float]] = {}
+        flat = self._baseline_means.get(FLAT_NORMAL)
+        # Without normals there is no flat normal, and without samples no half of them.
+        if flat is not None:
+            bumpier_samples = bumpier_half([row.values[f"{NORMAL.name}/angle"] for row in flat.rows])
+        if flat is not None and bumpier_samples:
+            for name, means in ((MODEL, self.model), (FLAT_NORMAL, flat)):
+                chosen: list[Row] = []
+                # The rows of a baseline are in the order of the model's, because both leave out the same images.
+                for position in bumpier_samples:
+                    chosen.append(means.rows[position])
+                bumpier[name] = _of_map(NORMAL.name, mean_of(chosen))
+        per_material = self.model.by_material()
         return EvaluationRecord(
             samples=len(rows),
-            materials=tuple(sorted({row.material for row in rows})),
+            materials=tuple(per_material),
             scores=self._scores(),
             training_mean=self._baselines.training_mean,
-            bumpier_samples=len(self._bumpier()),
-            bumpier=self._bumpier_scores(),
-            per_material=self.model.by_material(),
+            bumpier_samples=len(bumpier_samples),
+            bumpier=bumpier,
+            per_material=per_material,
             per_sample=tuple(rows),
         )
 
     def _scores(self) -> Scores:
-        """Metrics by map (and of re-renderings), then by the model and each baseline, then by metric."""
-        named = {MODEL: self.model.means()} | {name: means.means() for name, means in self._named.items()}
+        """Return metrics by map (and of re-renderings), then by the model and each baseline, then by metric."""
+        # The model's row comes first in every table.
+        means_by_name = {MODEL: self.model.means()}
+        for name, means in self._baseline_means.items():
+            means_by_name[name] = means.means()
         scores: Scores = {}
         for map_name in (*MAPS, RERENDER):
-            rows = {name: _of_map(map_name, means) for name, means in named.items()}
+            rows: dict[str, dict[str, float]] = {}
+            for name, metrics in means_by_name.items():
+                row = _of_map(map_name, metrics)
+                # A baseline that does not predict the map has no row.
+                if row:
+                    rows[name] = row
+            # A map that the model does not predict has no table.
+            if MODEL not in rows:
+                continue
             if map_name in self._constants:
                 rows[BEST_CONSTANT] = self._constants[map_name].scores()
-            if rows[MODEL]:
-                scores[map_name] = {name: row for name, row in rows.items() if row}
-        if METALLIC.name in scores and (auc := self._ranking.auc()) is not None:
+            scores[map_name] = rows
+        auc = self._ranking.auc()
+        # The AUC belongs to the whole set and is no mean over images; a set without both classes has none.
+        if METALLIC.name in scores and auc is not None:
             scores[METALLIC.name][MODEL]["auc"] = auc
         return scores
 
-    def _bumpier(self) -> list[int]:
-        """Positions of the samples whose normals are bumpier than the median sample's."""
-        flat = self._named.get(FLAT_NORMAL)
-        return bumpier_half([row.values["normal/angle"] for row in flat.rows]) if flat else []
-
-    def _bumpier_scores(self) -> dict[str, dict[str, float]]:
-        chosen = self._bumpier()
-        if not chosen:
-            return {}
-        named = {MODEL: self.model, FLAT_NORMAL: self._named[FLAT_NORMAL]}
-        return {name: _of_map(NORMAL.name, mean_of([means.rows[i] for i in chosen])) for name, means in named.items()}
-
 
 def bumpier_half(flat_angles: Sequence[float]) -> list[int]:
-    """Positions of the samples whose angle between the true and the flat normal lies above the median.
+    """Find the samples whose angle between the true and the flat normal is above the median.
 
-    A nearly flat material is predicted well by flat normals; whether a model sees relief shows on the others. With an
-    odd number the middle sample is left out. Captures of one material are alike: where none is above the median, those
-    that are not below it are in.
+    A nearly flat material is predicted well by flat normals; the other materials show whether a model predicts relief.
 
     Args:
         flat_angles: The flat normal's mean angle of each sample, in degrees.
+
+    Returns:
+        Positions of the samples, growing. With an odd number the middle sample is left out. Captures of one material
+        have equal angles: when none is above the median, those that are not below it are returned.
     """
     ordered = sorted(flat_angles)
     count = len(ordered)
     if not count:
         return []
+    # The same element twice when the number is odd.
     median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-    above = [i for i, angle in enumerate(flat_angles) if angle > median]
-    return above or [i for i, angle in enumerate(flat_angles) if angle >= median]
+    above: list[int] = []
+    not_below: list[int] = []
+    for position, angle in enumerate(flat_angles):
+        if angle > median:
+            above.append(position)
+        if angle >= median:
+            not_below.append(position)
+    return above or not_below
 
 
-def _of_map(map_name: str, means: dict[str, float]) -> dict[str, float]:
-    prefix = f"{map_name}/"
-    return {name.removeprefix(prefix): value for name, value in means.items() if name.startswith(prefix)}
+def _of_map(map_name: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of one map by their names alone, such as `mae` for `albedo/mae`."""
+    chosen: dict[str, float] = {}
+    for key, value in metrics.items():
+        owner, _, metric = key.partition("/")
+        if owner == map_name:
+            chosen[metric] = value
+    return chosen

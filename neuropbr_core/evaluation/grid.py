@@ -11,11 +11,21 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.evaluation.heat import ERROR_LIMITS, error_map, heat_colors
 from neuropbr_core.evaluation.metrics import encode_unit
-from neuropbr_core.evaluation.tiles import Picture, error_tile, plain, seen_mask, tile, unit_tile
+from neuropbr_core.evaluation.tiles import (
+    ERROR_LIMITS,
+    Picture,
+    boolean_mask,
+    error_map,
+    error_tile,
+    heat_colors,
+    tile,
+    to_cpu,
+    unit_tile,
+)
 from neuropbr_core.maps import MAPS, NORMAL
 
+# Sizes in pixels. Three tiles, the label and the legend fit into 1100 pixels, and a sample of 256 pixels into a tile.
 _MAX_TILE = 296
 _GAP = 8
 _MARGIN = 12
@@ -26,6 +36,7 @@ _HEADER = 22
 _FONT_SIZE = 14
 _COLUMNS = ("prediction", "target", "error")
 _VIEWS_PER_LINE = 6
+# Dark and neutral, so that the colours of a material are judged as in an image editor.
 _BACKGROUND = (22, 22, 26)
 _TEXT = (232, 232, 236)
 _FAINT = (150, 150, 160)
@@ -61,55 +72,72 @@ def comparison_grid(
 ) -> Picture:
     """Draw a sample: its views on top, then one line a map with prediction, target and error.
 
-    The scale of the error is fixed for each map (`heat.ERROR_LIMITS`) and stands beside it. Pixels that do not count
-    are hatched; values that are not finite are magenta.
+    Each map has a fixed scale of errors (`tiles.ERROR_LIMITS`), which its line shows. Pixels that do not count are
+    hatched; values that are not finite are magenta.
 
     Args:
         views: Aligned views, sRGB-encoded in [0, 1].
         prediction: Predicted maps `(C, H, W)` in the ranges of `neuropbr_core.maps`; any subset of the maps.
         target: The true maps, same sizes.
         valid: 1 where a pixel counts.
-        visible: What each view sees, in [0, 1]; the rest is hatched. Default: everything.
+        visible: Where each view sees the texture, in [0, 1]; the rest is hatched. Default: everywhere.
         title: A line above the views, such as sample and material.
 
     Returns:
         The picture, at most 1100 pixels wide; a sample of 256 pixels is shown pixel for pixel.
     """
     layout = _Layout(*_tile_size(*valid.shape[-2:]))
-    rows = [_views_row(layout, views, visible, title)]
-    inside = seen_mask(valid)
-    rows += [
-        _map_row(layout, name, plain(prediction[name]), plain(target[name]), inside)
-        for name in MAPS
-        if name in prediction
-    ]
-    bottom = np.full((_MARGIN, layout.width, 3), _BACKGROUND, np.uint8)
-    return np.concatenate([*map(np.asarray, rows), bottom])
+    rows = [np.asarray(_views_row(layout, views, visible, title))]
+    inside = boolean_mask(valid)
+    # In the order of MAPS, so that pictures of all models are arranged alike.
+    for name in MAPS:
+        if name in prediction:
+            row = _map_row(layout, name, to_cpu(prediction[name]), to_cpu(target[name]), inside)
+            rows.append(np.asarray(row))
+    # Rows have no margin below them, so that the distance between two rows is not twice that at the border.
+    rows.append(np.asarray(_blank(layout, _MARGIN)))
+    return np.concatenate(rows)
 
 
 def stack_grids(grids: Sequence[Picture]) -> Picture:
-    """Join pictures of several samples, one under the other; narrower ones are filled up on the right.
+    """Join pictures of several samples, one below the other; narrower ones are filled up on the right.
+
+    Args:
+        grids: The pictures, from the top.
+
+    Returns:
+        One picture, with a faint line between samples.
 
     Raises:
         ValueError: There is no picture.
     """
     if not grids:
         raise ValueError("stack_grids: no pictures; give at least one")
-    width = max(grid.shape[1] for grid in grids)
-    canvas = np.full((sum(grid.shape[0] for grid in grids), width, 3), _BACKGROUND, np.uint8)
+    height = 0
+    width = 0
+    for grid in grids:
+        height += grid.shape[0]
+        width = max(width, grid.shape[1])
+    canvas = np.full((height, width, 3), _BACKGROUND, np.uint8)
     top = 0
     for grid in grids:
-        canvas[top : top + grid.shape[0], : grid.shape[1]] = grid
-        if top:
+        bottom = top + grid.shape[0]
+        canvas[top:bottom, : grid.shape[1]] = grid
+        # The line covers the upper margin of the grid, so it hides nothing and needs no room.
+        if top > 0:
             canvas[top : top + 2, _MARGIN : width - _MARGIN] = _FAINT
-        top += grid.shape[0]
+        top = bottom
     return canvas
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:
-    """Width and height of a tile: the largest whole multiple that fits, or the sample shrunk to fit."""
+    """Return width and height of a tile: the largest whole multiple that fits, or the sample shrunk to fit."""
     side = max(height, width)
-    scale = max(1, _MAX_TILE // side) if side <= _MAX_TILE else _MAX_TILE / side
+    scale: float = _MAX_TILE / side
+    # Whole multiples keep pixels square and equally large; a small sample can then be checked pixel by pixel.
+    if scale >= 1:
+        scale = _MAX_TILE // side
+    # A very long sample would shrink to nothing on its short side.
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -117,20 +145,26 @@ def _views_row(
     layout: _Layout, views: Float[Tensor, "V 3 h w"], visible: Float[Tensor, "V 1 h w"] | None, title: str
 ) -> Image.Image:
     count, _, height, width = views.shape
+    # One or two views are no larger than a map's tile; many views are wrapped.
     columns = min(max(count, len(_COLUMNS)), _VIEWS_PER_LINE)
     tile_width = (layout.tiles_width - (columns - 1) * _GAP) // columns
     tile_height = max(1, round(tile_width * height / width))
-    offset = _HEADER if title else 0
-    row = _blank(layout, offset + math.ceil(count / columns) * (tile_height + _HEADER + _GAP))
+    line_height = _HEADER + _GAP + tile_height
+    offset = 0
+    if title:
+        offset = _HEADER
+    row = _blank(layout, offset + math.ceil(count / columns) * line_height)
     if title:
         _write(row, (_MARGIN, _GAP), title)
-    for index, view in enumerate(plain(views)):
+    for index, view in enumerate(to_cpu(views)):
         line, column = divmod(index, columns)
         left = _MARGIN + _LABEL + column * (tile_width + _GAP)
-        top = offset + line * (tile_height + _HEADER + _GAP) + _HEADER + _GAP
-        seen = np.ones((height, width), bool) if visible is None else seen_mask(visible[index])
+        top = offset + line * line_height + _HEADER + _GAP
+        inside = np.ones((height, width), bool)
+        if visible is not None:
+            inside = boolean_mask(visible[index])
         _write(row, (left, top - _HEADER + 3), f"view {index + 1}", _FAINT)
-        row.paste(tile(unit_tile(view), seen, (tile_width, tile_height)), (left, top))
+        row.paste(tile(unit_tile(view), inside, (tile_width, tile_height)), (left, top))
     _write(row, (_MARGIN, offset + _HEADER + _GAP), "views")
     return row
 
@@ -159,28 +193,36 @@ def _map_row(
 
 
 def _draw_legend(row: Image.Image, layout: _Layout, name: str, top: int) -> None:
-    """The error's colours from 0 at the bottom to its limit at the top."""
+    """Draw the error's colours, from 0 at the bottom to the limit at the top, with both numbers."""
     left = layout.column(len(_COLUMNS) - 1) + layout.tile_width + _GAP
     ramp = np.linspace(1, 0, layout.tile_height)[:, None].repeat(_RAMP_WIDTH, axis=1)
     row.paste(Image.fromarray(heat_colors(ramp)), (left, top))
-    text = left + _RAMP_WIDTH + 4
     limit = ERROR_LIMITS[name]
-    more = "+" if limit != 1.0 else ""
-    _write(row, (text, top - 2), f"{_amount(name, limit)}{more}", _FAINT)
-    _write(row, (text, top + layout.tile_height - _FONT_SIZE - 3), _amount(name, 0.0), _FAINT)
+    hottest = _amount(name, limit)
+    # Larger errors have the same colour, except where none can be larger.
+    if limit != 1.0:
+        hottest += "+"
+    text_left = left + _RAMP_WIDTH + 4
+    _write(row, (text_left, top - 2), hottest, _FAINT)
+    _write(row, (text_left, top + layout.tile_height - _FONT_SIZE - 3), _amount(name, 0.0), _FAINT)
 
 
 def _mean_error(name: str, errors: npt.NDArray[np.float32]) -> str:
     if not errors.size:
         return "nothing valid"
     mean = errors.mean(dtype=np.float64)
+    # One broken pixel makes the mean NaN, which deserves a word.
     if not np.isfinite(mean):
         return "not finite"
-    return f"{mean:.1f}°" if name == NORMAL.name else f"{mean:.3f}"
+    if name == NORMAL.name:
+        return f"{mean:.1f}°"
+    return f"{mean:.3f}"
 
 
 def _amount(name: str, value: float) -> str:
-    return f"{value:g}°" if name == NORMAL.name else f"{value:g}"
+    if name == NORMAL.name:
+        return f"{value:g}°"
+    return f"{value:g}"
 
 
 def _blank(layout: _Layout, height: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""A generator on samples that it was not trained on, beside the baselines."""
+"""A generator's predictions of samples that it was not trained on: scored beside the baselines, or drawn."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuropbr_core.contracts import Prediction
+from neuropbr_core.contracts import Maps, Prediction
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.frames import predict_frames
 from neuropbr_core.data.batches.loader import val_loader
@@ -72,6 +72,7 @@ def evaluate_samples(
 def training_mean(train: MaterialDataset, device: torch.device, batch_size: int = 1) -> dict[str, tuple[float, ...]]:
     """Mean of each map over whole frames of the training samples, a value per channel."""
     mean = TargetMean()
+    # Whole frames, as in the evaluation: the mean of crops would depend on the epoch.
     for batch in val_loader(train.whole(), batch_size, num_workers=train.data.num_workers):
         prepared = prepare(batch, train.data, device)
         mean.add(prepared.targets, prepared.valid)
@@ -87,13 +88,15 @@ def draw_samples(
     Args:
         generator: On `device`, in eval mode.
         samples: Where the samples are.
-        names: Ids of the ones to draw, in the order wanted.
+        names: Ids of the samples to draw, in the order of the result.
         device: Where to compute.
 
     Yields:
         Id, material and picture.
     """
+    # One sample a batch, because grids are drawn one by one and the caller may stop early.
     by_name = {sample.id: sample for sample in samples.samples}
+    # In the order of `names`, in which the samples are predicted and drawn.
     chosen = samples.frames_of(by_name[name] for name in names)
     for prepared, prediction in predict_frames(generator, chosen, device):
         name = prepared.ids[0]
@@ -102,12 +105,26 @@ def draw_samples(
 
 
 def draw_sample(prepared: Prepared, prediction: Prediction, index: int, title: str) -> np.ndarray:
-    """The comparison grid of one sample of a batch."""
+    """Draw one sample of a batch.
+
+    Args:
+        prepared: The batch that was predicted.
+        prediction: The prediction of the whole batch.
+        index: Position of the sample in the batch.
+        title: A line above the views.
+
+    Returns:
+        The comparison grid.
+    """
     return comparison_grid(
-        prepared.views[index].cpu(),
-        {name: value[index].float().cpu() for name, value in prediction.maps.items()},
-        {name: value[index].cpu() for name, value in prepared.targets.items()},
-        prepared.valid[index].cpu(),
-        visible=prepared.visible[index].cpu(),
+        prepared.views[index],
+        _of_sample(prediction.maps, index),
+        _of_sample(prepared.targets, index),
+        prepared.valid[index],
+        visible=prepared.visible[index],
         title=title,
     )
+
+
+def _of_sample(maps: Maps, index: int) -> Maps:
+    return {name: value[index] for name, value in maps.items()}

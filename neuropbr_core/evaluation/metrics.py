@@ -1,4 +1,6 @@
-"""Errors of predicted maps against the truth, one value per image, over valid pixels only.
+"""Errors of predicted maps against the truth, over valid pixels only.
+
+`measure` gives one value an image; `RankStatistic` needs the pixels of a whole set.
 
 Every map is compared in [0, 1]: albedo as it is stored (sRGB-encoded), roughness and metallic as they are, normals
 encoded as (n + 1) / 2. So PSNR has a data range of 1 throughout, and a normal's MAE and RMSE are half those of its
@@ -17,14 +19,20 @@ from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAPS, NORMAL, MapSpec
 
 PSNR_CAP = 60.0
-"""Largest PSNR, in dB: that of a perfect image, so that means over images stay finite.
+"""Largest PSNR, in dB: the PSNR of a perfect image, so that means over images stay finite.
 
-Rounding to 8 bits alone costs 58.9 dB (10 log10(12 · 255²)), so more says nothing about maps that are stored in 8 bits.
-Higher caps let the images that are exact by nature (metallic 0 everywhere) drown all others in the mean.
+Rounding to 8 bits alone costs 58.9 dB (10 log10(12 · 255²)), so a higher value means nothing for maps that are stored
+in 8 bits. With a higher cap, images that are easily exact (metallic 0 everywhere) would dominate the mean.
 """
 
 SSIM_WINDOW = 11
 """Pixels across the Gaussian window of SSIM; images need a side of at least 6 for its reflected border."""
+
+_RANK_BINS = 8192
+"""Bins of logits between -`_RANK_LIMIT` and `_RANK_LIMIT`: 0.004 each."""
+
+_RANK_LIMIT = 16.0
+"""Largest logit that has a bin of its own. It belongs to scores within 1e-7 of 0 or 1, about the step of float32."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Metric:
         name: Its key, the part after `<map>/`.
         label: Heading of its column, with the unit.
         digits: Digits behind the point.
-        higher_is_better: Which direction is better.
+        higher_is_better: Whether a higher value is better.
     """
 
     name: str
@@ -62,7 +70,7 @@ METRICS: dict[str, Metric] = {
 """Every metric, in the order in which tables show them."""
 
 ANGLE_LIMITS = {"within_11": 11.25, "within_22": 22.5, "within_30": 30.0}
-"""Degrees below which a normal counts as found, by metric.
+"""Degrees below which a normal counts as correct, by metric.
 
 Source: D. Fouhey, A. Gupta and M. Hebert, "Data-Driven 3D Primitives for Single Image Understanding", 2013.
 """
@@ -86,29 +94,48 @@ def measure(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> 
     """
     mask = valid > 0.5
     values: dict[str, Tensor] = {}
+    # In the order of MAPS, so that the order of metrics does not depend on the model.
     for name, spec in MAPS.items():
         if name not in prediction:
             continue
-        _check_shapes(name, prediction, target)
+        if name not in target:
+            raise ModelError(
+                f"metrics: map {name!r} is predicted but has no target; targets: {', '.join(target) or 'none'}"
+            )
+        shape = tuple(prediction[name].shape)
+        target_shape = tuple(target[name].shape)
+        # Broadcasting would hide a wrong shape behind plausible numbers.
+        if shape != target_shape:
+            raise ModelError(
+                f"metrics: map {name!r} is predicted as {shape}, its target is {target_shape}; they must be equal"
+            )
         errors = unit_errors(encode_unit(spec, prediction[name]), encode_unit(spec, target[name]), mask)
-        values |= {f"{name}/{key}": value for key, value in errors.items()}
+        for metric, value in errors.items():
+            values[f"{name}/{metric}"] = value
     if NORMAL.name in prediction:
         angle = normal_angle(prediction[NORMAL.name], target[NORMAL.name])
-        values |= {f"{NORMAL.name}/{key}": value for key, value in _angle_statistics(angle, mask).items()}
+        for metric, value in _angle_statistics(angle, mask).items():
+            values[f"{NORMAL.name}/{metric}"] = value
     return values
 
 
 def encode_unit(spec: MapSpec, values: Tensor) -> Tensor:
-    """Map a PBR map from its range to [0, 1], as float32: the form in which maps are compared."""
+    """Convert a map from its own range to [0, 1], as float32: the form in which maps are compared.
+
+    Args:
+        spec: Which map it is.
+        values: The map, any shape, in `spec.value_range`.
+    """
     low, high = spec.value_range
+    # float32 first: bfloat16 would lose digits in the subtraction.
     return (values.float() - low) / (high - low)
 
 
 def normal_angle(a: Float[Tensor, "B 3 H W"], b: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 H W"]:
-    """Angle between two fields of vectors, in degrees, in [0, 180].
+    """Compute the angle between two fields of vectors, in degrees, in [0, 180].
 
-    atan2(|a × b|, a · b) is exact for equal vectors and well-conditioned everywhere, where arccos loses half its digits
-    near 0. The cross product is spelled out because a fused multiply-add leaves a residue in a × a.
+    atan2(|a × b|, a · b) is exact for equal vectors and well-conditioned everywhere, whereas arccos loses half its
+    digits near 0.
 
     Args:
         a: Vectors of any length above 0.
@@ -117,25 +144,19 @@ def normal_angle(a: Float[Tensor, "B 3 H W"], b: Float[Tensor, "B 3 H W"]) -> Fl
     Source: W. Kahan, "How Futile are Mindless Assessments of Roundoff in Floating-Point Computation?", 2006, on angles
         between vectors.
     """
-    a, b = a.float(), b.float()
+    a = a.float()
+    b = b.float()
+    # The cross product is written as two products: a fused multiply-add would leave a residue in a × a.
     cross = a[:, [1, 2, 0]] * b[:, [2, 0, 1]] - a[:, [2, 0, 1]] * b[:, [1, 2, 0]]
+    # Sine and cosine have the same factor |a| |b|, which atan2 cancels; no vector needs normalising.
     sine = torch.linalg.vector_norm(cross, dim=1, keepdim=True)
-    return torch.rad2deg(torch.atan2(sine, (a * b).sum(dim=1, keepdim=True)))
+    cosine = (a * b).sum(dim=1, keepdim=True)
+    return torch.rad2deg(torch.atan2(sine, cosine))
 
 
 def psnr_from_mse(mse: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB for a peak of 1: -10 log10(mse), at most `PSNR_CAP`."""
+    """Compute the peak signal-to-noise ratio in dB for a peak of 1: -10 log10(mse), at most `PSNR_CAP`."""
     return -10.0 * torch.log10(mse.clamp_min(10.0 ** (-PSNR_CAP / 10.0)))
-
-
-def _check_shapes(name: str, prediction: Maps, target: Maps) -> None:
-    if name not in target:
-        raise ModelError(
-            f"metrics: map {name!r} is predicted but has no target; targets: {', '.join(target) or 'none'}"
-        )
-    found, expected = tuple(prediction[name].shape), tuple(target[name].shape)
-    if found != expected:
-        raise ModelError(f"metrics: map {name!r} is predicted as {found}, its target is {expected}; they must be equal")
 
 
 def unit_errors(
@@ -161,36 +182,85 @@ def unit_errors(
 
 
 def _angle_statistics(angle: Float[Tensor, "B 1 H W"], mask: Bool[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
-    below = {name: torch.where(angle.isnan(), angle, (angle < limit).float()) for name, limit in ANGLE_LIMITS.items()}
-    shares = {name: _masked_mean(values, mask) for name, values in below.items()}
-    return {"angle": _masked_mean(angle, mask), "angle_median": _masked_median(angle, mask), **shares}
+    medians: list[Tensor] = []
+    # Image by image, because valid pixels are not equally many. The median of no pixel is NaN, as the mean is.
+    for image, inside in zip(angle, mask, strict=True):
+        medians.append(image[inside].median())
+    values = {"angle": _masked_mean(angle, mask), "angle_median": torch.stack(medians)}
+    for name, limit in ANGLE_LIMITS.items():
+        # NaN < limit is false, so a broken normal would count as a wrong one; the NaN must show instead.
+        below = torch.where(angle.isnan(), angle, (angle < limit).float())
+        values[name] = _masked_mean(below, mask)
+    return values
 
 
 def _masked_mean(values: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]) -> Float[Tensor, " B"]:
+    # `where` and no product: NaN times 0 is NaN, and invalid pixels may hold anything.
     total = torch.where(mask, values, 0.0).flatten(1).sum(dim=1)
     return total / (mask.flatten(1).sum(dim=1) * values.shape[1])
-
-
-def _masked_median(values: Float[Tensor, "B 1 H W"], mask: Bool[Tensor, "B 1 H W"]) -> Float[Tensor, " B"]:
-    return torch.stack([image[inside].median() for image, inside in zip(values, mask, strict=True)])
 
 
 def _ssim(
     a: Float[Tensor, "B C H W"], b: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]
 ) -> Float[Tensor, " B"]:
-    """Mean structural similarity at valid pixels (11 × 11 Gaussian window, sigma 1.5, data range 1).
-
-    Invalid pixels become the target's mean colour in both images, so that they differ nowhere and add as little
-    structure as can be. Where both images agree in a pixel's whole window its SSIM is 1 by definition; that is filled
-    in, since in float32 the variance of a bright constant area cancels to noise that would cost 0.001.
+    """Compute the mean structural similarity at valid pixels (11 × 11 Gaussian window, sigma 1.5, data range 1).
 
     Source: Z. Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004, eq. 13.
     """
+    # torchmetrics takes long to import, and a reader of `METRICS` does not need it.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
+    # Invalid pixels become the target's mean colour in both images: the images are then equal there, and the fill adds
+    # as little structure to the windows of valid pixels as possible. The clamp serves images without a valid pixel.
     share = mask / mask.sum(dim=(2, 3), keepdim=True).clamp_min(1)
     fill = (torch.where(mask, b, 0.0) * share).sum(dim=(2, 3), keepdim=True)
-    a, b = torch.where(mask, a, fill), torch.where(mask, b, fill)
+    a = torch.where(mask, a, fill)
+    b = torch.where(mask, b, fill)
     _, image = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none", return_full_image=True)
+    # Where both images are equal in the whole window of a pixel, its SSIM is 1 by definition. In float32 the variance
+    # of a bright constant area cancels to noise that would cost 0.001, so that 1 is filled in.
     differs = F.max_pool2d((a != b).float(), SSIM_WINDOW, stride=1, padding=SSIM_WINDOW // 2) > 0
     return _masked_mean(torch.where(differs, image, 1.0), mask)
+
+
+class RankStatistic:
+    """Area under the ROC curve (AUC) over all pixels of a set, from two histograms.
+
+    The area is the probability that a random positive pixel scores above a random negative one, where a tie counts as
+    one half. It needs no threshold. Scores are binned by their logit, so that scores that have all nearly collapsed to
+    0 can still be ranked; scores whose logits differ by less than 0.004 may count as tied.
+
+    Source: J. Hanley and B. McNeil, "The Meaning and Use of the Area under a ROC Curve", Radiology 143, 1982.
+    """
+
+    def __init__(self) -> None:
+        # Row 0 counts negative pixels, row 1 positive ones. float64 counts exactly up to 2^53 pixels.
+        self._counts = torch.zeros(2, _RANK_BINS, dtype=torch.float64)
+
+    def add(
+        self, score: Float[Tensor, "B 1 H W"], target: Float[Tensor, "B 1 H W"], valid: Float[Tensor, "B 1 H W"]
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            score: Predictions in [0, 1]; pixels with NaN are left out.
+            target: The truth; above one half is positive.
+            valid: 1 where a pixel counts.
+        """
+        inside = (valid > 0.5) & ~score.isnan()
+        # The logit of 0 and of 1 is infinite; eps keeps both within the limit.
+        logit = torch.logit(score[inside].float(), eps=1e-7).clamp(-_RANK_LIMIT, _RANK_LIMIT)
+        bins = ((logit / _RANK_LIMIT + 1) / 2 * (_RANK_BINS - 1)).round().long().cpu()
+        positive = (target[inside] > 0.5).cpu()
+        self._counts[0] += torch.bincount(bins[~positive], minlength=_RANK_BINS)
+        self._counts[1] += torch.bincount(bins[positive], minlength=_RANK_BINS)
+
+    def auc(self) -> float | None:
+        """Return the area, in [0, 1] and 0.5 for a constant; None until pixels of both classes were added."""
+        negative, positive = self._counts
+        pairs = negative.sum() * positive.sum()
+        if pairs == 0:
+            return None
+        # Negatives below each bin, and half of those within it, which are the ties.
+        below = negative.cumsum(dim=0) - negative / 2
+        return float((positive * below).sum() / pairs)

@@ -1,4 +1,4 @@
-"""What artists feel: pictures rendered with the predicted maps against pictures rendered with the true ones.
+"""Errors that are visible to an artist: pictures rendered with predicted maps against pictures with the true maps.
 
 Source: V. Deschaintre et al., "Single-Image SVBRDF Capture with a Rendering-Aware Deep Network", 2018, section 6, and
 V. Deschaintre et al., "Flexible SVBRDF Capture with a Multi-Image Deep Network", 2019, section 5.
@@ -14,11 +14,11 @@ from neuropbr_core.materials.color import linear_to_srgb
 from neuropbr_core.materials.relight import Relighting, heldout_relightings, relight
 
 RERENDER = "rerender"
-"""Stands in the place of a map's name."""
+"""Key that takes the place of a map's name in metrics and tables."""
 
 
 def measure_rerendering(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
-    """Compare what predicted and true maps look like under lamps that no capture has.
+    """Compare pictures of predicted and of true maps under lamps that no capture has.
 
     Args:
         prediction: All four maps `(B, C, H, W)`, in the ranges of `neuropbr_core.maps`.
@@ -32,12 +32,15 @@ def measure_rerendering(prediction: Maps, target: Maps, valid: Float[Tensor, "B 
     mask = valid > 0.5
     totals: dict[str, Tensor] = {}
     relightings = heldout_relightings()
+    # Lamp by lamp, because pictures of all lamps at once would take eight times the memory of the maps.
     for relighting in relightings:
-        errors = unit_errors(picture(prediction, relighting), picture(target, relighting), mask)
-        totals = {name: totals.get(name, torch.zeros_like(value)) + value for name, value in errors.items()}
+        errors = unit_errors(rendering(prediction, relighting), rendering(target, relighting), mask)
+        for name, value in errors.items():
+            totals[name] = totals.get(name, torch.zeros_like(value)) + value
     return {f"{RERENDER}/{name}": total / len(relightings) for name, total in totals.items()}
 
 
-def picture(maps: Maps, relighting: Relighting) -> Float[Tensor, "B 3 H W"]:
-    """Maps under one lamp, as a screen shows them: sRGB-encoded, clipped to [0, 1]."""
+def rendering(maps: Maps, relighting: Relighting) -> Float[Tensor, "B 3 H W"]:
+    """Render maps under one lamp as a screen shows them: sRGB-encoded, clipped to [0, 1]."""
+    # Highlights clip before they are encoded, as in a photo.
     return linear_to_srgb(relight(maps, relighting).clamp(0, 1))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ MODEL = "model"
 Scores = dict[str, dict[str, dict[str, float]]]
 """Metrics by map, then by the model or a baseline, then by metric."""
 
+# In characters. A name with six cells, or with five wider ones, fills a terminal of 100 columns.
 _NAME_WIDTH = 40
 _CELL_WIDTH = 10
 _MATERIAL_CELL_WIDTH = 12
@@ -29,20 +31,20 @@ _PER_MATERIAL = (
     ("rerender", "psnr"),
 )
 _ANGLES = ("angle", "angle_median", "within_11", "within_22", "within_30", "mae")
-"""What a terminal of 100 columns has room for of a normal's metrics."""
+"""The metrics of normals in tables: a terminal of 100 columns has room for six."""
 
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        samples: Held-back samples scored.
+        samples: How many held-back samples were scored.
         materials: Their materials.
         scores: Mean metrics over samples by map (and `rerender`), then by `model` and the baselines, then by metric
             (`metrics.METRICS`).
         training_mean: Mean of each map over the training targets, a value per channel; empty when it is not known.
-        bumpier_samples: Samples in the bumpier half.
+        bumpier_samples: How many samples are in the bumpier half (`evaluator.bumpier_half`).
         bumpier: Normal metrics over the bumpier half, of `model` and of the flat normal; empty without normals.
         per_material: The model's mean metrics of each material, as `<map>/<metric>`.
         per_sample: The model's metrics of each sample.
@@ -60,18 +62,32 @@ class EvaluationRecord:
     weights: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; values that are not finite become None."""
+        """Return plain data for JSON; values that are not finite become None."""
         plain: dict[str, Any] = _finite(asdict(self))
         return plain
 
 
 def save_record(record: EvaluationRecord, path: Path) -> None:
-    """Write a record as JSON, atomically."""
+    """Write a record as JSON, whole or not at all.
+
+    Args:
+        record: The record.
+        path: The file; an earlier one is replaced.
+
+    Raises:
+        OSError: It could not be written; `path` is as it was.
+    """
     write_json(path, record.to_dict())
 
 
 def load_record(path: Path) -> EvaluationRecord:
-    """Read a record back; what was not finite comes back as NaN.
+    """Read a record.
+
+    Args:
+        path: A file that `save_record` wrote.
+
+    Returns:
+        The record; values that were not finite are NaN.
 
     Raises:
         DataError: The file is missing or is no such record.
@@ -79,17 +95,25 @@ def load_record(path: Path) -> EvaluationRecord:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(Row(row["sample"], row["material"], _numbers(row["values"])) for row in plain["per_sample"])
+        scores: Scores = {}
+        for name, by_model in plain["scores"].items():
+            scores[name] = _nested(by_model)
+        # JSON has no tuples.
+        training_mean: dict[str, tuple[float, ...]] = {}
+        for name, means in plain["training_mean"].items():
+            training_mean[name] = tuple(means)
         return EvaluationRecord(
             samples=plain["samples"],
             materials=tuple(plain["materials"]),
-            scores={name: _nested(of_map) for name, of_map in plain["scores"].items()},
-            training_mean={name: tuple(value) for name, value in plain["training_mean"].items()},
+            scores=scores,
+            training_mean=training_mean,
             bumpier_samples=plain["bumpier_samples"],
             bumpier=_nested(plain["bumpier"]),
             per_material=_nested(plain["per_material"]),
             per_sample=rows,
             weights=plain["weights"],
         )
+    # A file with other contents fails at any of these steps: it lacks a key, or has another type there.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: no evaluation record ({type(error).__name__}: {error}); evaluate the run again"
@@ -97,89 +121,141 @@ def load_record(path: Path) -> EvaluationRecord:
 
 
 def format_summary(record: EvaluationRecord) -> str:
-    """Lay a record out for a terminal of 100 columns.
+    """Write a record as tables for a terminal of 100 columns.
 
-    Every map's table has the model's errors above those of the baselines, the best of each column marked `*`, and so
-    has the table of re-renderings (`rerender`); normals are shown once more over the bumpier half; the last table has
-    the model's main metrics of each material.
+    Every map has a table with the model's errors above those of the baselines and `*` at the best of each column;
+    re-renderings have such a table too (`rerender`). A further table has the normals of the bumpier half of the
+    samples. The last table has the model's main metrics of each material.
+
+    Args:
+        record: The record.
+
+    Returns:
+        Lines without a line break at the end.
     """
     if not record.samples:
         return "No held-back sample was scored."
     size = f"{_count(record.samples, 'sample')}, {_count(len(record.materials), 'material')}"
-    title = f"Errors on the held-back set: {size} (* best of its column)"
-    tables = [_score_table(map_name, rows) for map_name, rows in record.scores.items()]
+    parts = [f"Errors on the held-back set: {size} (* best of its column)"]
+    for map_name, rows in record.scores.items():
+        parts.append(_score_table(map_name, rows))
     if record.bumpier:
         caption = f"normal, bumpier half ({record.bumpier_samples} of {record.samples} samples)"
-        tables.append(_score_table(caption, record.bumpier))
+        parts.append(_score_table(caption, record.bumpier))
     if record.per_material:
-        tables.append(_material_table(record))
-    return "\n\n".join([title, *tables])
+        parts.append(_material_table(record))
+    return "\n\n".join(parts)
 
 
 def _score_table(caption: str, rows: dict[str, dict[str, float]]) -> str:
-    shown = _ANGLES if any("angle" in row for row in rows.values()) else METRICS
-    metrics = [METRICS[name] for name in shown if any(name in row for row in rows.values())]
-    best = {metric.name: _best(metric, (row.get(metric.name) for row in rows.values())) for metric in metrics}
-    lines = [_line(caption, [f"{metric.label} " for metric in metrics])]
+    # A baseline may lack a metric that the model has, such as SSIM of the best constant.
+    names = set().union(*rows.values())
+    shown: Iterable[str] = METRICS
+    if "angle" in names:
+        shown = _ANGLES
+    best: dict[str, float | None] = {}
+    headings: list[str] = []
+    for key in shown:
+        if key in names:
+            best[key] = _best(METRICS[key], rows.values())
+            # The space is as wide as a mark.
+            headings.append(f"{METRICS[key].label} ")
+    lines = [_line(caption, headings)]
     for name, row in rows.items():
-        lines.append(_line(f"  {name}", [_cell(metric, row.get(metric.name), best[metric.name]) for metric in metrics]))
+        cells: list[str] = []
+        for key, best_value in best.items():
+            value = row.get(key)
+            # Equal values are all marked.
+            mark = " "
+            if value is not None and value == best_value:
+                mark = "*"
+            cells.append(_number(METRICS[key], value) + mark)
+        lines.append(_line(f"  {name}", cells))
     return "\n".join(lines)
 
 
 def _material_table(record: EvaluationRecord) -> str:
-    columns = [
-        (f"{map_name}/{metric}", map_name, METRICS[metric])
-        for map_name, metric in _PER_MATERIAL
-        if map_name in record.scores
-    ]
-    counts = {name: sum(row.material == name for row in record.per_sample) for name in record.per_material}
+    columns: list[tuple[str, Metric]] = []
+    map_names: list[str] = []
+    labels: list[str] = []
+    for map_name, metric_name in _PER_MATERIAL:
+        if map_name in record.scores:
+            metric = METRICS[metric_name]
+            columns.append((f"{map_name}/{metric_name}", metric))
+            map_names.append(map_name)
+            labels.append(metric.label)
+    counts = Counter(row.material for row in record.per_sample)
+    # Two lines of headings, because map and metric do not fit side by side into a cell.
     lines = [
-        _line("", [name for _, name, _ in columns], width=_MATERIAL_CELL_WIDTH),
-        _line("model, by material (samples)", [metric.label for _, _, metric in columns], width=_MATERIAL_CELL_WIDTH),
+        _line("", map_names, width=_MATERIAL_CELL_WIDTH),
+        _line("model, by material (samples)", labels, width=_MATERIAL_CELL_WIDTH),
     ]
     for material, row in record.per_material.items():
-        cells = [_number(metric, row.get(key)) for key, _, metric in columns]
+        cells: list[str] = []
+        for key, metric in columns:
+            cells.append(_number(metric, row.get(key)))
         lines.append(_line(f"  {material} ({counts[material]})", cells, width=_MATERIAL_CELL_WIDTH))
     return "\n".join(lines)
 
 
 def _line(name: str, cells: Iterable[str], width: int = _CELL_WIDTH) -> str:
-    shown = name if len(name) < _NAME_WIDTH else f"{name[: _NAME_WIDTH - 2]}…"
-    return (f"{shown:<{_NAME_WIDTH}}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
+    # At least one space separates a name from the first number.
+    if len(name) >= _NAME_WIDTH:
+        name = f"{name[: _NAME_WIDTH - 2]}…"
+    text = f"{name:<{_NAME_WIDTH}}"
+    for cell in cells:
+        text += f"{cell:>{width}}"
+    return text.rstrip()
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _cell(metric: Metric, value: float | None, best: float | None) -> str:
-    return _number(metric, value) + ("*" if value is not None and value == best else " ")
+    if number == 1:
+        return f"{number} {noun}"
+    return f"{number} {noun}s"
 
 
 def _number(metric: Metric, value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.{metric.digits}f}" if math.isfinite(value) else "NaN"
+    # Infinity is as useless as NaN, and "inf" beside an error reads like a number.
+    if not math.isfinite(value):
+        return "NaN"
+    return f"{value:.{metric.digits}f}"
 
 
-def _best(metric: Metric, values: Iterable[float | None]) -> float | None:
-    finite = [value for value in values if value is not None and math.isfinite(value)]
+def _best(metric: Metric, rows: Iterable[dict[str, float]]) -> float | None:
+    """Return the best value of a column; None when the column has nothing to compare."""
+    finite: list[float] = []
+    for row in rows:
+        value = row.get(metric.name, math.nan)
+        if math.isfinite(value):
+            finite.append(value)
     if len(finite) < 2:
         return None
-    return max(finite) if metric.higher_is_better else min(finite)
+    if metric.higher_is_better:
+        return max(finite)
+    return min(finite)
 
 
 def _finite(value: Any) -> Any:
-    """The same plain data with None for every float that is not finite."""
+    """Return the same plain data with None for every float that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _numbers(values: dict[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
+    """Undo `_finite` for the metrics of one row."""
+    numbers: dict[str, float] = {}
+    for name, value in values.items():
+        numbers[name] = math.nan
+        if value is not None:
+            numbers[name] = value
+    return numbers
 
 
 def _nested(tables: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:

@@ -112,6 +112,7 @@ class ComponentSuite:
 
     def test_options_survive_a_recipe(self, options: Any) -> None:
         """Options written to a resolved recipe and read again are equal."""
+        # A resumed run builds its components from the recipe that the first one wrote.
         written = msgspec.json.encode(options)
         read_back = msgspec.json.decode(written, type=type(options))
         assert read_back == options, (
@@ -126,6 +127,7 @@ class ComponentSuite:
         # A process of its own, because this one has imported torch already.
         completed = subprocess.run(  # noqa: S603 (our own interpreter, an entry point's module)
             [sys.executable, "-c", _LIST_HEAVY_IMPORTS, module, *_HEAVY],
+            # The new process must find the plugin even where pytest put its folder on the path.
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             capture_output=True,
             text=True,
@@ -143,6 +145,7 @@ class ComponentSuite:
 
 def _describe(values: Mapping[str, Any]) -> str:
     """Name an option set in the id of a test."""
+    # pytest itself would only number the option sets.
     if not values:
         return "defaults"
     return ",".join(f"{key}={value}" for key, value in values.items())

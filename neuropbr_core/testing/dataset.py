@@ -96,6 +96,7 @@ class DatasetSuite(ComponentSuite):
         folder = tmp_path / "dataset"
         folder.mkdir()
         keys = {**self.write_dataset(folder), "image_size": self.size, "output_size": self.size}
+        # An author's keys may move the pack, but not change the sizes that the suite asks for.
         data = msgspec.convert({"pack": str(tmp_path / "pack"), **keys}, Data)
         options = self.make_options({**request.param, **self.dataset_options(folder)})
         component = default_registry().choose("dataset", self.use, options, name="source")
@@ -117,6 +118,7 @@ class DatasetSuite(ComponentSuite):
                 value = getattr(sample, name)
                 assert isinstance(value, str), f"Sample.{name} must be text, but is {value!r}"
                 assert value, f"Sample.{name} must not be empty, but is for sample {sample.id!r}"
+        # Images with one key would become one image in a pack.
         keys = {key for _, key in asked_images(opened.samples)}
         assert len(keys) > 1, f"images that differ must have different keys, but all images have the key {keys}"
 
@@ -139,6 +141,7 @@ class DatasetSuite(ComponentSuite):
         """Reading has no side effect: order and threads change nothing, and a returned array stays as it is."""
         asked = asked_images(opened.samples)
         first = [self.read(opened, image) for image in asked]
+        # A source that reuses its memory would change what it returned before.
         copies = [pixels.copy() for pixels in first]
         # In reverse order and twice, so that threads read one image at the same time.
         with ThreadPoolExecutor(4) as pool:
@@ -193,6 +196,7 @@ class DatasetSuite(ComponentSuite):
 
     def test_digests_are_in_the_order_of_the_keys(self, opened: Opened) -> None:
         """There is one digest for each key, also for a repeated key and for no key."""
+        # Samples may share an image, such as the maps of one material.
         keys = list(dict.fromkeys(key for _, key in asked_images(opened.samples)))
         digests = digest_images(opened.source, opened.samples)
         # In reverse, and the last key twice: a source that sorts or that drops duplicates would show.
@@ -208,6 +212,7 @@ class DatasetSuite(ComponentSuite):
         """A batch of all samples is the same with and without a pack, and has what the network needs."""
         # The same samples in the same order, so that the pack can be switched on in the middle of a project.
         report = pack_dataset(opened.component, opened.data)
+        # An empty pack would let the comparison below compare the source with itself.
         assert report.packed > 0, "packing must store the images of the dataset, but stored none"
         packed = self.batch(opened, opened.data.pack)
         decoded = self.batch(opened, "off")

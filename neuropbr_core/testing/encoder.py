@@ -61,6 +61,7 @@ class EncoderSuite(ComponentSuite):
         Returns:
             Images `(count, in_channels, H, W)`, the same in every call.
         """
+        # Only multiples of the coarsest stride give every feature a whole size.
         height = cells[0] * encoder.strides[-1]
         width = cells[1] * encoder.strides[-1]
         return torch.randn(count, in_channels, height, width, generator=torch.Generator().manual_seed(1))
@@ -78,6 +79,7 @@ class EncoderSuite(ComponentSuite):
             # Features that are small everywhere are compared absolutely, because rounding does not shrink with them.
             allowed = self.tolerance * max(1.0, float(other.abs().max()))
 
+            # The default keeps the index of this round; a closure would read that of the last one.
             def message(text: str, number: int = index) -> str:
                 return f"{rule}: feature {number}: {text}"
 
@@ -153,6 +155,7 @@ class EncoderSuite(ComponentSuite):
                     f"features of an encoder that trains nothing must need no gradient, but feature {index} does"
                 )
             return
+        # Squared, because the plain mean of a batch-normalised feature has no gradient.
         torch.autograd.backward([feature.square().mean() for feature in features])
         unused = tensors.names_without_gradient(encoder)
         assert not unused, (
@@ -199,6 +202,7 @@ class EncoderSuite(ComponentSuite):
             # A step in train mode moves buffers such as running statistics away from their start.
             encoder.train()(self.make_images(encoder))
         tensors.assert_state_is_tensors(encoder)
+        # Built without a seed, so that its own weights differ.
         other = self.create(options, in_channels=3)
         other.load_state_dict(encoder.state_dict())
         images = self.make_images(encoder)
@@ -215,7 +219,10 @@ class EncoderSuite(ComponentSuite):
         encoder = self.make_encoder(options).eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             features = encoder(self.make_images(encoder))
-        wrong = tensors.names_of_non_finite({f"feature {index}": feature for index, feature in enumerate(features)})
+        by_name: dict[str, Tensor | None] = {}
+        for index, feature in enumerate(features):
+            by_name[f"feature {index}"] = feature
+        wrong = tensors.names_of_non_finite(by_name)
         assert not wrong, f"features must be finite under bf16 autocast, but {wrong} are not"
 
     def test_exports(self, options: Any) -> None:

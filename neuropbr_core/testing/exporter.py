@@ -54,6 +54,7 @@ class TinyGenerator(nn.Module):
             self.norm.running_mean = torch.randn(8)
             self.norm.running_var = torch.rand(8) + 0.5
             self.heads = nn.ModuleDict({name: nn.Conv2d(8, spec.logit_channels, 1) for name, spec in MAPS.items()})
+        # Exporters are promised eval mode, in which batch normalisation uses its stored statistics.
         self.eval()
 
     def forward(
@@ -233,6 +234,7 @@ class ExporterSuite(ComponentSuite):
 
     def test_outputs_are_those_of_the_spec(self, exporter: Exporter, tmp_path: Path) -> None:
         """The file gives the maps of the spec and no others, in that order, each with its own content."""
+        # Not all maps, and not in the model's order: a file that returns all of them or sorts them would show.
         outputs = ("normal", "metallic")
         report = _export(exporter, tmp_path, TinyGenerator(), example_export_spec(("views",), outputs))
         inputs = example_export_spec(("views",), seed=1).inputs
@@ -324,8 +326,10 @@ class ExporterSuite(ComponentSuite):
         # A program that ignores an unknown input would hide a user's spelling mistake.
         program = exporter.load(_export(exporter, tmp_path).path)
         inputs = example_export_spec().inputs
+        incomplete = dict(inputs)
+        del incomplete["directions"]
         with pytest.raises(ExportError, match="directions"):
-            program({name: value for name, value in inputs.items() if name != "directions"})
+            program(incomplete)
         with pytest.raises(ExportError, match="depth"):
             program({**inputs, "depth": inputs["visible"]})
 
@@ -335,6 +339,7 @@ class ExporterSuite(ComponentSuite):
         )
         for name, model_map in expected.items():
             exported = maps[name]
+            # Different shapes may broadcast, and their difference may still be small.
             assert exported.shape == model_map.shape, (
                 f"an export must give maps of the model's shape: for {name} expected {tuple(model_map.shape)}, got "
                 f"{tuple(exported.shape)}"
@@ -352,6 +357,7 @@ def _no_room() -> Iterator[None]:
     # The limit raises OSError in Python, and ends a process whose library writes without Python and without a check.
     resource = pytest.importorskip("resource", reason="this system has no limit on the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Only the soft limit: a hard limit that was lowered cannot be raised again.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         yield

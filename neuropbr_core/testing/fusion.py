@@ -142,6 +142,7 @@ class FusionSuite(ComponentSuite):
         # One pixel that no view sees, because a block may treat such pixels in a way of its own.
         visible[0, :, :, 0, 0] = 0
         other = latents.clone()
+        # Large, so that even a weight of a millionth exceeds the tolerance.
         other[:, 1] = 1e3 * torch.randn_like(other[:, 1])
         with torch.no_grad():
             self.assert_close(
@@ -156,6 +157,7 @@ class FusionSuite(ComponentSuite):
         latents, visible = self.make_latents()
         visible[:, 1] = 0
         visible[0, :, :, 0, 0] = 0
+        # A mean over all three views, instead of over the two that see, would show.
         others = torch.tensor([0, 2])
         with torch.no_grad():
             self.assert_close(
@@ -169,6 +171,7 @@ class FusionSuite(ComponentSuite):
         fusion = self.make_fusion(options).train()
         latents, visible = self.make_latents()
         latents.requires_grad_()
+        # Squared, because the plain mean of a normalised result has no gradient.
         fusion(latents, visible).square().mean().backward()
         unused = tensors.names_without_gradient(fusion)
         assert not unused, (
@@ -189,8 +192,12 @@ class FusionSuite(ComponentSuite):
         # Batch norm in train mode couples samples, which the contract allows; in eval mode nothing may.
         with torch.no_grad():
             together = fusion(latents, visible)
-            alone = torch.cat([fusion(latents[index : index + 1], visible[index : index + 1]) for index in range(2)])
-        self.assert_close(together, alone, "in eval mode a sample must give the same result alone and in a batch")
+            alone: list[Tensor] = []
+            for index in range(2):
+                alone.append(fusion(latents[index : index + 1], visible[index : index + 1]))
+        self.assert_close(
+            together, torch.cat(alone), "in eval mode a sample must give the same result alone and in a batch"
+        )
         assert torch.equal(latents, untouched_latents), (
             "Fusion.forward must not change its inputs, but wrote to `latents` in place"
         )

@@ -65,6 +65,7 @@ def example_loss_input(  # noqa: PLR0913 - named choices of a test, each with a 
     target = prediction.maps
     if not truth:
         target = _example_prediction(maps, batch, size, random).maps
+    # Draws are in [0, 1), so that 1.0 takes every pixel and 0.0 none.
     share = {"all": 1.0, "some": 0.75, "none": 0.0}[valid]
     mask = (torch.rand((batch, 1, *size), generator=random) < share).float()
     # Every view sees the valid pixels, which is what makes them valid.
@@ -310,6 +311,7 @@ class LossSuite(ComponentSuite):
     @pytest.mark.parametrize("batch", [1, 3])
     def test_any_batch_and_odd_sizes(self, loss: Loss, critic: nn.Module | None, batch: int) -> None:
         """A loss accepts a single sample, and maps that are neither square nor even."""
+        # Odd sizes do not halve evenly, which pyramids of scales might assume.
         size = (self.size[0] - 1, self.size[1] - 5)
         total = _evaluate(loss, self.example(batch=batch, size=size), critic).total
         assert total.isfinite(), (
@@ -320,6 +322,7 @@ class LossSuite(ComponentSuite):
         """Steps down its gradient make it smaller."""
         x = self.example()
         before = _evaluate(loss, x, critic).total
+        # The steps are small, because a gradient is true only near its point.
         for _ in range(10):
             x = _descend(x, _gradients(loss, x, critic), step=0.02)
         after = _evaluate(loss, x, critic).total
@@ -395,7 +398,10 @@ class LossSuite(ComponentSuite):
         for name, term in result.terms.items():
             assert not term.requires_grad, f"the terms of Loss.critic_loss must be detached, but {name} is not"
         # Of all parameters: a loss that freezes some of them inside trains less than the whole critic.
-        unused = [name for name, parameter in critic.named_parameters() if parameter.grad is None]
+        unused: list[str] = []
+        for name, parameter in critic.named_parameters():
+            if parameter.grad is None:
+                unused.append(name)
         assert not unused, (
             f"Loss.critic_loss must give every parameter of the critic a gradient, because distributed training waits "
             f"for all of them, but none reaches {unused}"
@@ -413,6 +419,7 @@ class LossSuite(ComponentSuite):
         optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
         for _ in range(6):
             optimizer.zero_grad()
+            # The same draws in every step, so that the values compare.
             with _seeded():
                 total = loss.critic_loss(x, critic).total
             total.backward()  # type: ignore[no-untyped-call]
@@ -483,7 +490,9 @@ def _gradients(loss: Loss, x: LossInput, critic: nn.Module | None, leaves: Maps 
     gradients = torch.autograd.grad(total, list(leaves.values()), retain_graph=True, allow_unused=True)
     by_name: Maps = {}
     for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
-        by_name[name] = torch.zeros_like(leaf) if gradient is None else gradient
+        by_name[name] = torch.zeros_like(leaf)
+        if gradient is not None:
+            by_name[name] = gradient
     return by_name
 
 
@@ -518,9 +527,13 @@ def _spoil(x: LossInput) -> LossInput:
 
 
 def _detached(x: LossInput) -> LossInput:
-    maps = {name: value.detach() for name, value in x.prediction.maps.items()}
-    logits = {name: value.detach() for name, value in x.prediction.logits.items()}
-    return replace(x, prediction=Prediction(maps, logits, x.prediction.features))
+    """Cut the prediction from its graph, as a run does for the step of a critic."""
+
+    def detached(maps: Maps) -> Maps:
+        return {name: value.detach() for name, value in maps.items()}
+
+    maps = detached(x.prediction.maps)
+    return replace(x, prediction=Prediction(maps, detached(x.prediction.logits), x.prediction.features))
 
 
 def _tensors(x: LossInput) -> dict[str, Tensor]:

@@ -66,6 +66,7 @@ class ExampleRun:
             # The global step counts finished steps, the current one included.
             info = StepInfo(epoch, step, self.steps_per_epoch, first_step + step + 1)
             yield "step_finished", (info,)
+            # A run logs metrics less often than it steps.
             if step % 2:
                 yield "metrics_logged", (info, {**self.losses(), "albedo/mae": self.metric, "lr": 1e-4})
         yield "epoch_finished", (EpochSummary(epoch, last_step, {**self.losses(), "seconds": 2.5}),)
@@ -160,6 +161,7 @@ class ObserverSuite(ComponentSuite):
 
     def test_any_call_may_be_the_only_one(self, options: Any, run_dir: Path) -> None:
         """No method relies on an earlier call: a run may fail, or leave out validation, at any point."""
+        # A new observer for each call has had no earlier one.
         for call in ExampleRun(run_dir, epochs=1).calls():
             tell(self.create(options, run_dir=run_dir), iter([call]))
         tell(self.create(options, run_dir=run_dir), iter([("run_failed", (RuntimeError("no device"),))]))

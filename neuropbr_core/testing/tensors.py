@@ -33,7 +33,11 @@ def gradients(module: nn.Module) -> dict[str, Tensor | None]:
 
 def names_without_gradient(module: nn.Module) -> list[str]:
     """Return the names of the parameters that require a gradient and have none after a backward pass."""
-    return [name for name, gradient in gradients(module).items() if gradient is None]
+    names: list[str] = []
+    for name, gradient in gradients(module).items():
+        if gradient is None:
+            names.append(name)
+    return names
 
 
 def assert_state_is_tensors(module: nn.Module) -> None:

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -8,14 +9,15 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from neuropbr_core.errors import ModelError
-from neuropbr_core.evaluation.metrics import METRICS, PSNR_CAP, measure, normal_angle
+from neuropbr_core.evaluation.metrics import METRICS, PSNR_CAP, RankStatistic, measure, normal_angle
 from neuropbr_core.maps import MAPS
 
 
 def random_maps(seed: int, batch: int = 2, size: int = 24) -> dict[str, Tensor]:
     random = torch.Generator().manual_seed(seed)
     maps = {name: torch.rand((batch, spec.channels, size, size), generator=random) for name, spec in MAPS.items()}
-    maps["normal"] = F.normalize(torch.cat([maps["normal"][:, :2] - 0.5, torch.ones(batch, 1, size, size)], 1), dim=1)
+    slopes = maps["normal"][:, :2] - 0.5
+    maps["normal"] = F.normalize(torch.cat([slopes, torch.ones(batch, 1, size, size)], dim=1), dim=1)
     return maps
 
 
@@ -31,12 +33,25 @@ def test_the_truth_as_the_prediction_is_perfect_in_every_metric(constant: float 
     valid = everything(truth)
     valid[1, :, :5] = 0
     values = measure(truth, truth, valid)
-    perfect = {"mae": 0.0, "rmse": 0.0, "psnr": PSNR_CAP, "ssim": 1.0, "angle": 0.0, "angle_median": 0.0}
-    perfect |= {"within_11": 1.0, "within_22": 1.0, "within_30": 1.0}
+    perfect = {
+        "mae": 0.0,
+        "rmse": 0.0,
+        "psnr": PSNR_CAP,
+        "ssim": 1.0,
+        "angle": 0.0,
+        "angle_median": 0.0,
+        "within_11": 1.0,
+        "within_22": 1.0,
+        "within_30": 1.0,
+    }
     assert {name for name in values if name.startswith("normal/")} == {f"normal/{name}" for name in perfect}
     for name, value in values.items():
+        # SSIM is a mean of windows, which rounds; everything else is exact.
+        tolerance = 0.0
+        if "ssim" in name:
+            tolerance = 1e-6
         expected = perfect[name.rpartition("/")[2]]
-        torch.testing.assert_close(value, torch.full((2,), expected), rtol=0, atol=1e-6 if "ssim" in name else 0)
+        torch.testing.assert_close(value, torch.full((2,), expected), rtol=0, atol=tolerance)
 
 
 def test_psnr_and_ssim_equal_torchmetrics_on_fully_valid_images() -> None:
@@ -44,33 +59,41 @@ def test_psnr_and_ssim_equal_torchmetrics_on_fully_valid_images() -> None:
     values = measure(prediction, truth, everything(truth))
     for name in ("albedo", "roughness"):
         for i in range(2):
-            a, b = prediction[name][i : i + 1].double(), truth[name][i : i + 1].double()
-            assert values[f"{name}/psnr"][i].item() == pytest.approx(
-                peak_signal_noise_ratio(a, b, data_range=1.0).item(), abs=1e-4
-            )
+            a = prediction[name][i : i + 1].double()
+            b = truth[name][i : i + 1].double()
+            psnr = peak_signal_noise_ratio(a, b, data_range=1.0).item()
+            assert values[f"{name}/psnr"][i].item() == pytest.approx(psnr, abs=1e-4)
             ssim = structural_similarity_index_measure(a, b, data_range=1.0)
             assert isinstance(ssim, Tensor)
             assert values[f"{name}/ssim"][i].item() == pytest.approx(ssim.item(), abs=1e-5)
 
 
 def test_ssim_equals_the_formula_written_out_in_numpy() -> None:
-    prediction, truth = random_maps(3, batch=1, size=16), random_maps(4, batch=1, size=16)
-    a, b = (maps["roughness"][0, 0].double().numpy() for maps in (prediction, truth))
+    prediction = random_maps(3, batch=1, size=16)
+    truth = random_maps(4, batch=1, size=16)
+    a = prediction["roughness"][0, 0].double().numpy()
+    b = truth["roughness"][0, 0].double().numpy()
     offsets = np.arange(-5, 6)
     kernel = np.exp(-(offsets**2) / (2 * 1.5**2))
     kernel = np.outer(kernel, kernel) / kernel.sum() ** 2
-    padded_a, padded_b = np.pad(a, 5, mode="reflect"), np.pad(b, 5, mode="reflect")
+    padded_a = np.pad(a, 5, mode="reflect")
+    padded_b = np.pad(b, 5, mode="reflect")
     total = 0.0
     for y in range(16):
         for x in range(16):
-            wa, wb = padded_a[y : y + 11, x : x + 11], padded_b[y : y + 11, x : x + 11]
-            ma, mb = (kernel * wa).sum(), (kernel * wb).sum()
-            va, vb = (kernel * (wa - ma) ** 2).sum(), (kernel * (wb - mb) ** 2).sum()
-            cov = (kernel * (wa - ma) * (wb - mb)).sum()
-            total += (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
-    assert measure(prediction, truth, everything(truth))["roughness/ssim"].item() == pytest.approx(
-        total / 256, abs=1e-5
-    )
+            window_a = padded_a[y : y + 11, x : x + 11]
+            window_b = padded_b[y : y + 11, x : x + 11]
+            mean_a = (kernel * window_a).sum()
+            mean_b = (kernel * window_b).sum()
+            variance_a = (kernel * (window_a - mean_a) ** 2).sum()
+            variance_b = (kernel * (window_b - mean_b) ** 2).sum()
+            covariance = (kernel * (window_a - mean_a) * (window_b - mean_b)).sum()
+            # The constants are (0.01 L)² and (0.03 L)² for the data range L = 1.
+            luminance = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+            structure = (2 * covariance + 9e-4) / (variance_a + variance_b + 9e-4)
+            total += luminance * structure
+    values = measure(prediction, truth, everything(truth))
+    assert values["roughness/ssim"].item() == pytest.approx(total / 256, abs=1e-5)
 
 
 def test_errors_of_a_constant_offset_are_known_in_closed_form() -> None:
@@ -95,7 +118,11 @@ def test_the_angle_is_exact_from_nothing_to_opposite(degrees: float) -> None:
     radians = math.radians(degrees)
     turned = torch.tensor([math.sin(radians), 0.0, math.cos(radians)], dtype=torch.float64).float().view(1, 3, 1, 1)
     angle = normal_angle(turned, torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1))
-    assert angle.item() == pytest.approx(degrees, rel=1e-5, abs=1e-9 if degrees < 90 else 1e-4)
+    # In float32 the components of a large angle are rounded before the angle is computed.
+    tolerance = 1e-4
+    if degrees < 90:
+        tolerance = 1e-9
+    assert angle.item() == pytest.approx(degrees, rel=1e-5, abs=tolerance)
 
 
 def test_the_angle_of_equal_vectors_is_exactly_zero() -> None:
@@ -118,9 +145,9 @@ def test_invalid_pixels_have_no_influence(junk: float) -> None:
     valid = everything(truth)
     valid[0, :, 8:, 10:] = 0
     expected = measure(prediction, truth, valid)
-    spoilt = {name: torch.where(valid > 0, value, junk) for name, value in prediction.items()}
-    spoilt_truth = {name: torch.where(valid > 0, value, -junk) for name, value in truth.items()}
-    for name, value in measure(spoilt, spoilt_truth, valid).items():
+    spoiled = {name: torch.where(valid > 0, value, junk) for name, value in prediction.items()}
+    spoiled_truth = {name: torch.where(valid > 0, value, -junk) for name, value in truth.items()}
+    for name, value in measure(spoiled, spoiled_truth, valid).items():
         torch.testing.assert_close(value, expected[name], msg=name)
 
 
@@ -130,10 +157,12 @@ def test_each_image_is_measured_for_itself() -> None:
     valid[1, :, :9] = 0
     together = measure(prediction, truth, valid)
     for i in range(2):
-        one = slice(i, i + 1)
-        alone = measure({k: v[one] for k, v in prediction.items()}, {k: v[one] for k, v in truth.items()}, valid[one])
+        image = slice(i, i + 1)
+        image_prediction = {name: value[image] for name, value in prediction.items()}
+        image_truth = {name: value[image] for name, value in truth.items()}
+        alone = measure(image_prediction, image_truth, valid[image])
         for name, value in alone.items():
-            torch.testing.assert_close(together[name][one], value, msg=name)
+            torch.testing.assert_close(together[name][image], value, msg=name)
 
 
 def test_an_image_without_valid_pixels_is_nan_and_leaves_the_others_alone() -> None:
@@ -176,7 +205,7 @@ def test_maps_that_do_not_fit_are_refused() -> None:
         measure({"metallic": truth["metallic"][:, :, :12]}, truth, everything(truth))
 
 
-def test_the_shares_of_found_normals_are_those_below_each_limit() -> None:
+def test_the_shares_of_correct_normals_are_those_below_each_limit() -> None:
     """Normals tilted by 5°, 15°, 25° and 35° against a flat truth, a quarter of the image each."""
     truth = {"normal": torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)}
     tilt = torch.deg2rad(torch.tensor([5.0, 15.0, 25.0, 35.0])).repeat_interleave(2).expand(8, 8)
@@ -184,3 +213,47 @@ def test_the_shares_of_found_normals_are_those_below_each_limit() -> None:
     values = measure(prediction, truth, torch.ones(1, 1, 8, 8))
     shares = [values[f"normal/{name}"].item() for name in ("within_11", "within_22", "within_30")]
     assert shares == [0.25, 0.5, 0.75]
+
+
+def test_auc_equals_the_share_of_pairs_in_the_right_order() -> None:
+    random = torch.Generator().manual_seed(4)
+    truth = (torch.rand((2, 1, 8, 8), generator=random) > 0.6).float()
+    score = (0.3 * truth + torch.rand((2, 1, 8, 8), generator=random) * 0.7).mul(20).round() / 20
+    valid = torch.ones_like(truth)
+    valid[1, :, :4] = 0
+    ranking = RankStatistic()
+    for i in range(2):
+        ranking.add(score[i : i + 1], truth[i : i + 1], valid[i : i + 1])
+    inside = valid > 0
+    positive = score[inside & (truth > 0.5)].tolist()
+    negative = score[inside & (truth < 0.5)].tolist()
+    right = 0.0
+    for p, n in itertools.product(positive, negative):
+        right += (p > n) + 0.5 * (p == n)
+    assert ranking.auc() == pytest.approx(right / (len(positive) * len(negative)), abs=1e-9)
+
+
+def test_auc_tells_apart_scores_that_have_nearly_collapsed() -> None:
+    truth = torch.tensor([0.0, 0.0, 1.0, 1.0]).view(1, 1, 2, 2)
+    score = torch.tensor([1e-5, 2e-5, 3e-5, 4e-5]).view(1, 1, 2, 2)
+    ranking = RankStatistic()
+    ranking.add(score, truth, torch.ones_like(truth))
+    assert ranking.auc() == 1.0
+
+
+def test_auc_of_a_constant_is_a_half_and_of_one_class_is_unknown() -> None:
+    truth = torch.tensor([0.0, 1.0, 0.0, 0.0]).view(1, 1, 2, 2)
+    negative = RankStatistic()
+    negative.add(truth, torch.zeros_like(truth), torch.ones_like(truth))
+    assert negative.auc() is None
+    both = RankStatistic()
+    both.add(torch.full_like(truth, 0.3), truth, torch.ones_like(truth))
+    assert both.auc() == 0.5
+
+
+def test_auc_leaves_out_pixels_without_a_score() -> None:
+    truth = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 2, 2)
+    score = torch.tensor([0.1, 0.9, math.nan, 0.2]).view(1, 1, 2, 2)
+    ranking = RankStatistic()
+    ranking.add(score, truth, torch.ones_like(truth))
+    assert ranking.auc() == 1.0

@@ -4,23 +4,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuropbr_core.evaluation.heat import ERROR_LIMITS, heat_colors
 from neuropbr_core.evaluation.pictures import MAX_SIDE, sample_pictures
-from neuropbr_core.evaluation.tiles import Picture
+from neuropbr_core.evaluation.tiles import ERROR_LIMITS, Picture, heat_colors
 from neuropbr_core.maps import MAPS
 
 
 def maps(size: int) -> dict[str, Tensor]:
     random = torch.Generator().manual_seed(0)
-    made = {name: torch.rand((spec.channels, size, size), generator=random) for name, spec in MAPS.items()}
-    return {**made, "normal": F.normalize(made["normal"] + torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1), dim=0)}
+    values = {name: torch.rand((spec.channels, size, size), generator=random) for name, spec in MAPS.items()}
+    values["normal"] = F.normalize(values["normal"] + torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1), dim=0)
+    return values
 
 
 def draw(prediction: dict[str, Tensor], target: dict[str, Tensor], valid: Tensor | None = None) -> dict[str, Picture]:
     size = target["albedo"].shape[-1]
     views = torch.linspace(0, 1, 3 * 3 * size * size).view(3, 3, size, size)
-    seen = torch.ones(1, size, size)
-    return sample_pictures(views, prediction, target, seen if valid is None else valid, seen.expand(3, 1, -1, -1))
+    everywhere = torch.ones(1, size, size)
+    if valid is None:
+        valid = everywhere
+    return sample_pictures(views, prediction, target, valid, everywhere.expand(3, 1, -1, -1))
 
 
 def test_views_pairs_and_errors_are_drawn_of_every_map() -> None:
@@ -32,7 +34,7 @@ def test_views_pairs_and_errors_are_drawn_of_every_map() -> None:
     assert all(picture.dtype == np.uint8 for picture in pictures.values())
 
 
-def test_prediction_stands_left_of_the_truth_pixel_for_pixel() -> None:
+def test_prediction_is_left_of_the_truth_pixel_for_pixel() -> None:
     target = maps(32)
     prediction = {**target, "roughness": 1 - target["roughness"]}
     picture = draw(prediction, target)["roughness"]
@@ -49,7 +51,7 @@ def test_the_heat_is_the_error_on_the_maps_own_scale(name: str, error: float) ->
     assert np.abs(picture.astype(int) - expected).max() <= 1
 
 
-def test_what_no_view_sees_is_hatched() -> None:
+def test_pixels_that_no_view_sees_are_hatched() -> None:
     valid = torch.ones(1, 16, 16)
     valid[:, :8] = 0
     picture = draw(maps(16), maps(16), valid)["albedo_error"]
