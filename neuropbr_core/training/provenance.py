@@ -34,7 +34,7 @@ def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> No
     document = {
         "neuropbr": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # of a type of its own, which JSON does not know
         "platform": platform.platform(),
         "command": sys.argv,
         "seed": recipe.training.seed,
