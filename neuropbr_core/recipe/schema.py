@@ -5,7 +5,6 @@ mistakes of every component that was not meant. The same schema serves the check
 names, and editors, with all that are installed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args
@@ -41,22 +40,18 @@ class Choice:
 
 def core_sections() -> dict[str, type]:
     """The sections (or, for `model`, the part of it) that are one dataclass of the core, in order."""
-    return {name: cls for name, cls in _dataclasses().items() if cls is not Chosen}
+    sections = {}
+    for field in fields(Recipe):
+        # The type of an optional section is `Section | None`, of which the first argument counts.
+        cls = next(iter(get_args(field.type)), field.type)
+        if isinstance(cls, type) and is_dataclass(cls) and cls is not Chosen:
+            sections[field.name] = cls
+    return sections
 
 
 def optional_sections() -> set[str]:
     """The sections of the core that are None, and not a section of defaults, when a recipe leaves them out."""
     return {field.name for field in fields(Recipe) if isinstance(field.type, UnionType)}
-
-
-def _dataclasses() -> dict[str, type]:
-    """The dataclass of each field of `Recipe` whose type is a dataclass, or a dataclass or None."""
-    types = {}
-    for field in fields(Recipe):
-        cls = next(iter(get_args(field.type)), field.type)
-        if isinstance(cls, type) and is_dataclass(cls):
-            types[field.name] = cls
-    return types
 
 
 def section_order() -> list[str]:
@@ -232,6 +227,7 @@ def _without_use() -> Schema:
 def _place(sections: dict[str, Schema], kind: Kind, choices: list[Choice]) -> None:
     """Put the entries of `kind` where recipes have them."""
     if not kind.many:
+        # Components come before the section's own keys, in editors as in resolved recipes.
         outer = _section(sections, kind.section[:-1])
         outer["properties"] = {kind.section[-1]: _ref(kind.name), **outer["properties"]}
         return
@@ -239,6 +235,7 @@ def _place(sections: dict[str, Schema], kind: Kind, choices: list[Choice]) -> No
     section["additionalProperties"] = _ref(kind.name)
     section["propertyNames"] = {"pattern": NAME_PATTERN}
     for choice in choices:
+        # A key with a colon is no name for an entry, so only bare names can stand for `use`.
         if choice.kind == kind.name and ":" not in choice.use:
             section["properties"][choice.use] = {**_ref(kind.name), "if": _without_use(), "then": _ref(_key(choice))}
 
@@ -260,27 +257,23 @@ def _requirements(choices: list[Choice]) -> Schema:
     top: Schema = {"properties": {}, "required": []}
     for kind in KINDS.values():
         if kind.many:
-            names = [choice.use for choice in choices if choice.kind == kind.name]
-            _require_entries(top, kind, names)
+            # An entry that is named like a component needs no `use`; a section without a default must be there.
+            section = kind.section[0]
+            known = {}
+            for choice in choices:
+                if choice.kind == kind.name:
+                    known[choice.use] = True
+            entries: Schema = {"properties": known, "additionalProperties": {"required": [USE]}}
+            if section not in SECTION_DEFAULTS:
+                top["required"].append(section)
+                entries["minProperties"] = 1
+            top["properties"][section] = entries
         elif kind.section and kind.default is None:
-            _require_slot(top, kind)
+            # A slot without a default must name its component, and so every mapping around it must be there.
+            schema = top
+            for key in kind.section:
+                if key not in schema["required"]:
+                    schema["required"].append(key)
+                schema = schema["properties"].setdefault(key, {"properties": {}, "required": []})
+            schema["required"] = [USE]
     return top
-
-
-def _require_slot(top: Schema, kind: Kind) -> None:
-    schema = top
-    for key in kind.section:
-        if key not in schema["required"]:
-            schema["required"].append(key)
-        schema = schema["properties"].setdefault(key, {"properties": {}, "required": []})
-    schema["required"] = [USE]
-
-
-def _require_entries(top: Schema, kind: Kind, known: Sequence[str]) -> None:
-    """Require `use` in entries that no known component is named like, and the section if it has no default."""
-    section = kind.section[0]
-    entries: Schema = {"properties": dict.fromkeys(known, True), "additionalProperties": {"required": [USE]}}
-    if section not in SECTION_DEFAULTS:
-        top["required"].append(section)
-        entries["minProperties"] = 1
-    top["properties"][section] = entries

@@ -189,6 +189,7 @@ class Registry:
         return None
 
     def _load(self, entry: Entry) -> Component:
+        # Python imports a module once in a process, so its component is loaded once; a failed import is tried again.
         if entry not in self._loaded:
             self._loaded[entry] = load(entry)
         return self._loaded[entry]
@@ -228,12 +229,15 @@ def set_default_registry(registry: Registry | None) -> None:
 
 
 def _collision(entries: list[Entry]) -> str:
-    offered = " and by ".join(f"{entry.distribution} {entry.version}" for entry in entries)
-    ways = " or ".join(f"`{entry.qualified}`" for entry in entries)
+    offers = []
+    ways = []
+    for entry in entries:
+        offers.append(f"{entry.distribution} {entry.version}")
+        ways.append(f"`{entry.qualified}`")
     first = entries[0]
     return (
-        f"{first.kind}/{first.name} is offered by {offered}. Write {ways} in the recipe, or block one, "
-        f"as with `--block {first.qualified}` or in {BLOCK_VARIABLE}"
+        f"{first.kind}/{first.name} is offered by {' and by '.join(offers)}. Write {' or '.join(ways)} in the recipe, "
+        f"or block one, as with `--block {first.qualified}` or in {BLOCK_VARIABLE}"
     )
 
 

@@ -134,14 +134,14 @@ def requested_blocks(block: Iterable[str]) -> tuple[Block, ...]:
     Args:
         block: Names to block beside those in `NEUROPBR_BLOCK_PLUGINS`; each may hold several, separated by commas.
     """
-    requests = [(text, "--block") for text in block]
-    requests.append((os.environ.get(BLOCK_VARIABLE, ""), BLOCK_VARIABLE))
-    blocks = []
-    for text, origin in requests:
+    names = []
+    for text in block:
         for name in text.split(","):
-            if name.strip():
-                blocks.append(Block(name.strip(), origin))
-    return tuple(blocks)
+            names.append((name.strip(), "--block"))
+    for name in os.environ.get(BLOCK_VARIABLE, "").split(","):
+        names.append((name.strip(), BLOCK_VARIABLE))
+    # `a,,b` and an empty variable leave names without text, which would match nothing.
+    return tuple(Block(name, origin) for name, origin in names if name)
 
 
 def normalized(name: str) -> str:
@@ -161,6 +161,7 @@ def scan() -> tuple[Entry, ...]:
     Returns:
         The entries, sorted by kind, name and distribution.
     """
+    # Names first, then one look-up a name: of two copies on the path, `metadata.distribution` gives the first.
     names = set()
     for distribution in metadata.distributions():
         name = _name_of_provider(distribution)
@@ -230,7 +231,7 @@ def locate(module: str) -> Path | None:
         module: Dotted name.
     """
     first, *rest = module.split(".")
-    path = _descend([Path(folder) for folder in sys.path], [first, *rest])
+    path = _descend(list(map(Path, sys.path)), [first, *rest])
     if path is not None:
         return path
     source, folders = _ask_finders(first)
@@ -277,7 +278,7 @@ def _ask_finders(name: str) -> tuple[Path | None, list[Path]]:
         source = None
         if spec.has_location and spec.origin:
             source = Path(spec.origin)
-        return source, [Path(folder) for folder in spec.submodule_search_locations or ()]
+        return source, list(map(Path, spec.submodule_search_locations or ()))
     return None, []
 
 
