@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropbr_core.errors import ModelError
+from neuropbr_core.model.heads import BORDER
 from neuropbr_core.recipe.sections import Decoder as DecoderOptions
 
 
@@ -29,7 +30,7 @@ class ConvBlock(nn.Sequential):
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             layers += [
-                nn.Conv2d(channels, out_channels, 3, padding=1, bias=norm == "none"),
+                nn.Conv2d(channels, out_channels, 3, padding=1, padding_mode=BORDER, bias=norm == "none"),
                 _norm(norm, out_channels),
                 nn.ReLU(inplace=True),
             ]
@@ -80,7 +81,11 @@ class SuperResolution(nn.Sequential):
     def __init__(self, channels: int, scale: int) -> None:
         layers: list[nn.Module] = []
         for _ in range(int(math.log2(scale))):
-            layers += [nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(channels, 4 * channels, 3, padding=1, padding_mode=BORDER),
+                nn.PixelShuffle(2),
+                nn.ReLU(inplace=True),
+            ]
         super().__init__(*layers)
 
 

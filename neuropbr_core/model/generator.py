@@ -12,7 +12,7 @@ from neuropbr_core.contracts import Encoder, Fusion, Overview, Prediction
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.model.decoder import UNetDecoder
-from neuropbr_core.model.heads import Head, activate, albedo_logits
+from neuropbr_core.model.heads import BORDER, Head, activate, albedo_logits
 from neuropbr_core.model.median import visible_median
 from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
 from neuropbr_core.model.profile import ProfilePath, overview_of
@@ -108,7 +108,8 @@ class Generator(nn.Module):
             decoded = self.profile.on_features(decoded, condition)
         else:
             decoded, intermediate = self._run("decoder", latent, skips)
-        logits = {name: head(decoded) for name, head in self.heads.items()}
+        continued = F.pad(decoded, (1, 1, 1, 1), mode=BORDER).to(decoded.dtype)  # autocast on the CPU pads in float32
+        logits = {name: head(continued) for name, head in self.heads.items()}
         if self.residual_albedo:
             logits[ALBEDO.name] = logits[ALBEDO.name] + self._albedo_start(views, visible, decoded)
         maps = {name: activate(MAPS[name], value) for name, value in logits.items()}

@@ -5,6 +5,7 @@ is there, so beside the declaration a field needs code only where it is read fro
 into what the network takes (`prepare`), and where it is used.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -85,7 +86,7 @@ class Batch(VisitRecord):
     def __getitem__(self, index: int) -> Item:
         """Return one visit; its tensors are views into the batch."""
         parts = _tensors(self, lambda tensor: tensor[index])
-        return Item(**{"ids": [self.ids[index]], "materials": [self.materials[index]], **parts})
+        return Item(ids=[self.ids[index]], materials=[self.materials[index]], **parts)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device; from pinned memory the copy does not wait."""
@@ -112,9 +113,12 @@ def collate(items: Sequence[Item]) -> Batch:
         if isinstance(values[0], Tensor):
             stacked[each.name] = torch.stack(values)
         elif isinstance(values[0], dict):
-            stacked[each.name] = {name: torch.stack([value[name] for value in values]) for name in values[0]}
-    ids = [item.id for item in items]
-    return Batch(ids=ids, materials=[item.material for item in items], **stacked)
+            stacked[each.name] = {}
+            for name in values[0]:
+                stacked[each.name][name] = torch.stack([value[name] for value in values])
+        elif isinstance(values[0], list):
+            stacked[each.name] = list(itertools.chain(*values))
+    return Batch(**stacked)
 
 
 def _tensors(record: VisitRecord, change: Callable[[Tensor], Tensor], *, per_view: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from neuropbr_core.data.batches.batch import Batch, Item
 from neuropbr_core.data.batches.boxes import Corners, boxes, into_boxes
 from neuropbr_core.data.batches.buffers import Buffer, BufferPool, carve
-from neuropbr_core.data.batches.jitter import Jittered, draw_jitter
+from neuropbr_core.data.batches.jitter import Jittered, draw_jitter, stacked_gains
 from neuropbr_core.data.batches.overviews import Overviews
 from neuropbr_core.data.batches.placement import (
     Placement,
@@ -63,13 +63,13 @@ class Photos(NamedTuple):
 
     Attributes:
         sides: Width and height of the part of each photo; without cameras, of the crop.
-        corners: Where the parts begin; None without cameras.
+        corners: Where each visit's parts begin; None without cameras.
         homographies: Texture to part, float32.
         positions: Camera centres, float32.
     """
 
     sides: tuple[int, int]
-    corners: Corners | None = None
+    corners: Sequence[Corners | None]
     homographies: Tensor | None = None
     positions: Tensor | None = None
 
@@ -120,7 +120,7 @@ class MaterialDataset(Dataset[Item]):
         self.images = images
         self.train = train
         self.seed = seed
-        self.buffers = BufferPool() if buffers is None else buffers
+        self.buffers = buffers or BufferPool()
         self.teacher: TeacherLogits | None = None
         self.overviews = Overviews(images, data.views) if overviews else None
 
@@ -162,8 +162,9 @@ class MaterialDataset(Dataset[Item]):
             IndexError: No such visit.
             DataError: One of its images cannot be used.
         """
-        visit = key if isinstance(key, Visit) else Visit(0, key)
-        batch, jobs = self.draft([visit], whole_photos=True)
+        if isinstance(key, int):
+            key = Visit(0, key)
+        batch, jobs = self.draft([key], whole_photos=True)
         for fill in jobs:
             fill()
         return batch[0]
@@ -185,8 +186,6 @@ class MaterialDataset(Dataset[Item]):
         matrices = np.stack([crop_matrix(placement, self.data.image_size) for placement in placements])
         photos = self._photos(samples, jitters, matrices, placements[0].side, whole=whole_photos)
         tensors = carve(self.buffers, self._buffers(len(visits), placements[0].side, photos), pinned=pinned)
-        gains = [jitter.gains for jitter in jitters if jitter.gains is not None]
-        teacher = {name: tensors[_LOGITS + name] for name in MAPS if self.teacher is not None}
         batch = Batch(
             ids=[sample.id for sample in samples],
             materials=[sample.material for sample in samples],
@@ -195,14 +194,13 @@ class MaterialDataset(Dataset[Item]):
             crop_to_texture=torch.from_numpy(matrices),
             homographies=photos.homographies,
             positions=photos.positions,
-            gains=torch.from_numpy(np.stack(gains)) if gains else None,
+            gains=stacked_gains(jitters),
             overview_pixels=tensors.get(OVERVIEW),
-            teacher_logits=teacher or None,
+            teacher_logits=None if self.teacher is None else {name: tensors[_LOGITS + name] for name in MAPS},
         )
         jobs: list[Callable[[], None]] = []
-        for index, (sample, placement) in enumerate(zip(samples, placements, strict=True)):
-            corners = None if photos.corners is None else photos.corners[index]
-            jobs.append(partial(self._fill, batch[index], sample, placement, corners))
+        for index, sample in enumerate(samples):
+            jobs.append(partial(self._fill, batch[index], sample, placements[index], photos.corners[index]))
         return Draft(batch, jobs)
 
     def placement(self, visit: Visit) -> Placement:
@@ -235,24 +233,28 @@ class MaterialDataset(Dataset[Item]):
     ) -> Photos:
         """Choose what to read of a batch's photos."""
         if samples[0].cameras is None:
-            return Photos((side, side))
+            return Photos((side, side), [None] * len(samples))
         recorded = []
         positions = []
         for sample, jitter in zip(samples, jitters, strict=True):
             cameras = sample.cameras or ()
             matrices = np.array([camera.homography for camera in cameras], np.float64)
-            recorded.append(matrices if jitter.shakes is None else jitter.shakes @ matrices)
+            if jitter.shakes is not None:
+                matrices = jitter.shakes @ matrices
+            recorded.append(matrices)
             positions.append(np.array([camera.position for camera in cameras], np.float32))
         homographies = np.stack(recorded)
         size = self.data.photo_size
         if whole:
-            corners: Corners = np.zeros((*homographies.shape[:2], 2), np.int64)
+            corners = np.zeros((*homographies.shape[:2], 2), np.int64)
             sides = (size, size)
         else:
             corners, sides = boxes(homographies, crops, size)
             homographies = into_boxes(homographies, corners, sides, size)
         # Adjusted in double precision, sent in single: warping composes them with the crop in float32.
-        return Photos(sides, corners, torch.from_numpy(homographies).float(), torch.from_numpy(np.stack(positions)))
+        return Photos(
+            sides, list(corners), torch.from_numpy(homographies).float(), torch.from_numpy(np.stack(positions))
+        )
 
     def _buffers(self, visits: int, side: int, photos: Photos) -> dict[str, Buffer]:
         """The tensors that are filled for a batch of crops of this side."""

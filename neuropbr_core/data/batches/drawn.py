@@ -94,7 +94,7 @@ class DrawnDataset(MaterialDataset):
         placements = [self.placement(visit) for visit in visits]
         side = placements[0].side
         # As without cameras, views are as large as the crop.
-        wanted = self._buffers(count, side, Photos((side, side)))
+        wanted = self._buffers(count, side, Photos((side, side), [None] * count))
         wanted[_VISIBLE] = Buffer((count, self.data.views, 1, side, side))
         tensors = carve(self.buffers, wanted, pinned=pinned)
         gains = [jitter.gains for jitter in map(self.jitter, visits) if jitter.gains is not None]

@@ -58,5 +58,7 @@ def predict_frames(
         del batch  # the loader may have its memory back
         with torch.no_grad(), autocast():
             prediction: Prediction = generator(*prepared.inputs)
-        single = [{name: value.float() for name, value in part.items()} for part in prediction]
-        yield PredictedFrames(prepared, Prediction(*single))
+        maps = {name: value.float() for name, value in prediction.maps.items()}
+        logits = {name: value.float() for name, value in prediction.logits.items()}
+        features = {name: value.float() for name, value in prediction.features.items()}
+        yield PredictedFrames(prepared, Prediction(maps, logits, features))

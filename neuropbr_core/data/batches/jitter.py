@@ -4,10 +4,12 @@ What a visit draws is a few numbers; pixels are changed on the device (`apply_ga
 homographies that the device warps with.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -46,14 +48,30 @@ def draw_jitter(rng: np.random.Generator, jitter: Jitter, views: int, image_size
     Returns:
         The errors.
     """
-    exposure, channels, corners = (rng.uniform(-1, 1, shape) for shape in ((views, 1), (views, 3), (views, 4, 2)))
-    stops = exposure * jitter.exposure + channels * np.log2(1 + jitter.color)
-    gains = np.exp2(stops).astype(np.float32) if jitter.exposure or jitter.color else None
-    if not jitter.alignment:
-        return Jittered(gains, None)
-    corners[0] = 0
-    moved = _CORNERS + corners * (jitter.alignment / image_size)
-    return Jittered(gains, np.stack([_from_corners(to) for to in moved]))
+    # All are drawn, in this order, also when some are off: switching one on changes nothing in the others' draws.
+    exposure = rng.uniform(-1, 1, (views, 1))
+    channels = rng.uniform(-1, 1, (views, 3))
+    corners = rng.uniform(-1, 1, (views, 4, 2))
+    gains = None
+    if jitter.exposure or jitter.color:
+        stops = exposure * jitter.exposure + channels * np.log2(1 + jitter.color)
+        gains = np.exp2(stops).astype(np.float32)
+    shakes = None
+    if jitter.alignment:
+        corners[0] = 0
+        moved = _CORNERS + corners * (jitter.alignment / image_size)
+        shakes = np.stack([_from_corners(to) for to in moved])
+    return Jittered(gains, shakes)
+
+
+def stacked_gains(jitters: Sequence[Jittered]) -> Tensor | None:
+    """The gains of several visits of one recipe, float32 `(B, V, 3)`; None when colours stay."""
+    gains = []
+    for jitter in jitters:
+        if jitter.gains is None:
+            return None
+        gains.append(jitter.gains)
+    return torch.from_numpy(np.stack(gains))
 
 
 def apply_gains(views: Float[Tensor, "B V 3 H W"], gains: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3 H W"]:
@@ -74,8 +92,10 @@ def _from_corners(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 4.1, the inhomogeneous solution.
     """
-    rows, values = [], []
+    rows: list[list[float]] = []
+    values: list[float] = []
     for (x, y), (u, v) in zip(_CORNERS, to, strict=True):
-        rows += [[x, y, 1, 0, 0, 0, -x * u, -y * u], [0, 0, 0, x, y, 1, -x * v, -y * v]]
+        rows.append([x, y, 1, 0, 0, 0, -x * u, -y * u])
+        rows.append([0, 0, 0, x, y, 1, -x * v, -y * v])
         values += [u, v]
     return np.append(np.linalg.solve(rows, values), 1.0).reshape(3, 3)

@@ -50,7 +50,9 @@ class Loader:
         Raises:
             DataError: An image cannot be used.
         """
-        return self._ahead() if self.threads else map(self._load, self.batches)
+        if self.threads:
+            return self._ahead()
+        return map(self._load, self.batches)
 
     def _load(self, visits: Sequence[Visit]) -> Batch:
         batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
@@ -102,7 +104,9 @@ def _naming(sample: str) -> Iterator[None]:
 
 def steps_per_epoch(dataset: MaterialDataset, batch_size: int, world_size: int = 1) -> int:
     """Return the batches that each process trains on in an epoch: full ones, or a single smaller one."""
-    return max(1, len(dataset) // (batch_size * world_size)) if len(dataset) else 0
+    if not len(dataset):
+        return 0
+    return max(1, len(dataset) // (batch_size * world_size))
 
 
 def train_loader(  # noqa: PLR0913
@@ -137,8 +141,12 @@ def train_loader(  # noqa: PLR0913
     width = batch_size * world_size
     if 0 < len(order) < width:
         order = np.resize(order, -(-len(order) // world_size) * world_size)
-    steps = [order[start : start + width] for start in range(0, max(len(order) - width, 0) + 1, width)]
-    batches = [[Visit(epoch, int(index)) for index in step[rank::world_size]] for step in steps if len(step)]
+    batches: list[list[Visit]] = []
+    if not len(order):
+        return _loader(dataset, batches, num_workers)
+    for start in range(0, max(len(order) - width, 0) + 1, width):
+        step = order[start : start + width][rank::world_size]  # each process takes its share of every step
+        batches.append([Visit(epoch, int(index)) for index in step])
     return _loader(dataset, batches[skip_steps:], num_workers)
 
 
@@ -161,16 +169,22 @@ def val_loader(
         rank: This process.
         world_size: Number of processes.
     """
-    count = -(-len(dataset) // world_size)
-    mine = [Visit(0, min(rank + turn * world_size, len(dataset) - 1)) for turn in range(count)]
-    return _loader(dataset, [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)], num_workers)
+    batches: list[list[Visit]] = []
+    for turn in range(-(-len(dataset) // world_size)):
+        if turn % batch_size == 0:
+            batches.append([])
+        batches[-1].append(Visit(0, min(rank + turn * world_size, len(dataset) - 1)))
+    return _loader(dataset, batches, num_workers)
 
 
 def suitable_threads(dataset: MaterialDataset) -> int:
     """Return how many threads suit: none for a pack, where reading is copying, else one a core, up to eight."""
-    return 0 if dataset.instant else min(_MAX_THREADS, cores())
+    if dataset.instant:
+        return 0
+    return min(_MAX_THREADS, cores())  # beyond eight, memory bandwidth is the limit
 
 
 def _loader(dataset: MaterialDataset, batches: Sequence[Sequence[Visit]], num_workers: int | None) -> Loader:
-    threads = suitable_threads(dataset) if num_workers is None else num_workers
-    return Loader(dataset, batches, threads, pinned=torch.cuda.is_available())
+    if num_workers is None:
+        num_workers = suitable_threads(dataset)
+    return Loader(dataset, batches, num_workers, pinned=torch.cuda.is_available())

@@ -27,8 +27,9 @@ class Overviews:
     """
 
     def __init__(self, images: Images, views: int) -> None:
-        self._images, self._views = images, views
-        self._made: dict[str, Stored] = {}
+        self._images = images
+        self._views = views
+        self._kept: dict[str, Stored] = {}
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -41,18 +42,21 @@ class Overviews:
         Raises:
             DataError: A photo cannot be read.
         """
-        found = self._made.get(sample.id)
-        if found is None:
-            found = self._made[sample.id] = self._make(sample)
-        return found
+        # Two threads may make the same one at once; both make the same pixels.
+        if sample.id not in self._kept:
+            self._kept[sample.id] = self._make(sample)
+        return self._kept[sample.id]
 
     @torch.no_grad()
     def _make(self, sample: Sample[Any]) -> Stored:
         cameras = (sample.cameras or ())[: self._views]
-        photos = torch.from_numpy(np.stack([_small(self._images.view(key)) for key in sample.views[: self._views]]))
+        small = [_small(self._images.view(key)) for key in sample.views[: self._views]]
+        photos = torch.from_numpy(np.stack(small)).float()
         homographies = torch.from_numpy(np.array([camera.homography for camera in cameras])).float()
-        aligned, visible = warp_views(photos.float()[None], homographies[None], identity_frame(1), _ALIGNED_SIDE)
-        colors, seen = (_averaged(part[0]) for part in (aligned, visible))
+        aligned, visible = warp_views(photos[None], homographies[None], identity_frame(1), _ALIGNED_SIDE)
+        colors = _averaged(aligned[0])
+        seen = _averaged(visible[0])
+        # Aligned views are 0 where nothing is seen; divided by the share that is, the mean is over what is seen.
         stacked = torch.cat((colors / seen.clamp_min(1e-6), 255 * seen), dim=1)
         pixels: Stored = stacked.round().clamp(0, 255).byte().numpy()
         return pixels

@@ -57,10 +57,12 @@ def random_placement(
     Returns:
         A window on whole pixels, uniform over all positions.
     """
-    side = image_size if crop_size is None else crop_size
-    x, y = (int(start) for start in rng.integers(0, image_size - side + 1, size=2))
-    symmetry = int(rng.integers(8)) if turn else 0
-    return Placement(x, y, side, symmetry % 4, symmetry >= 4)
+    side = crop_size or image_size
+    x, y = rng.integers(0, image_size - side + 1, size=2)
+    symmetry = 0
+    if turn:
+        symmetry = int(rng.integers(8))
+    return Placement(int(x), int(y), side, symmetry % 4, symmetry >= 4)
 
 
 def crop_matrix(placement: Placement, image_size: int) -> npt.NDArray[np.float32]:
@@ -92,11 +94,19 @@ def place_image(
     Returns:
         `out`, of side `placement.side * scale`.
     """
-    x, y, side = (value * scale for value in placement[:3])
-    window = np.rot90(stored[..., y : y + side, x : x + side], placement.turns, axes=(-2, -1))
-    placed = window[..., ::-1] if placement.mirror else window
-    target = np.empty_like(placed, order="C") if out is None else out
-    width = _STRIP if placement.turns % 2 else side
+    x = placement.x * scale
+    y = placement.y * scale
+    side = placement.side * scale
+    placed = np.rot90(stored[..., y : y + side, x : x + side], placement.turns, axes=(-2, -1))
+    if placement.mirror:
+        placed = placed[..., ::-1]
+    target = out
+    if target is None:
+        target = np.empty_like(placed, order="C")
+    # A quarter-turn reads columns of the stored image, so it goes in strips; rows are copied at once.
+    width = side
+    if placement.turns % 2:
+        width = _STRIP
     for start in range(0, side, width):
         target[..., start : start + width] = placed[..., start : start + width]
     return target

@@ -57,7 +57,10 @@ class SampleMark(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, sample: Sample[Any], views: Sequence[str], cameras: Sequence[CameraRecord] | None) -> "SampleMark":
         """The mark of a sample whose views have these contents."""
-        return cls(sample.id, sample.source, tuple(views), None if cameras is None else tuple(cameras))
+        taken_from = None
+        if cameras is not None:
+            taken_from = tuple(cameras)
+        return cls(sample.id, sample.source, tuple(views), taken_from)
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -88,7 +91,10 @@ def write_logits(
     """
     header = Header(FORMAT, teacher, size, tuple(mark for mark, _ in frames))
     text = msgspec.json.encode(header)
-    tensors = {_key(mark.id, name): logits for mark, maps in frames for name, logits in maps.items()}
+    tensors: dict[str, Logits] = {}
+    for mark, maps in frames:
+        for name, logits in maps.items():
+            tensors[_key(mark.id, name)] = logits
     final = folder / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}{SUFFIX}"
     try:
         with replacing(final, durable=True) as aside, usual_mode(aside):
@@ -147,7 +153,7 @@ class TeacherLogits:
         return file
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the mapped files."""
+        # A mapping of a file cannot be sent to another process, which opens the file itself.
         return {**self.__dict__, "_open": {}}
 
 
@@ -157,16 +163,24 @@ def read_logits(folder: Path) -> TeacherLogits:
     Raises:
         DataError: A shard is damaged, or they are not all of one teacher and size.
     """
-    found = {path: _read_header(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
-    raise_problems([problem for problem in found.values() if isinstance(problem, str)])
-    headers = {path: header for path, header in found.items() if isinstance(header, Header)}
-    kinds = {(header.teacher, header.size) for header in headers.values()}
+    problems: list[str] = []
+    kinds: set[tuple[TeacherMark, int]] = set()
+    samples: dict[str, SampleMark] = {}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        header = _read_header(path)
+        if isinstance(header, str):
+            problems.append(header)
+            continue
+        kinds.add((header.teacher, header.size))
+        for mark in header.samples:
+            samples[mark.id] = mark
+            files[mark.id] = path
+    raise_problems(problems)
     if len(kinds) > 1:
-        made = ", ".join(f"{size} px by {teacher.weights[:12]}" for teacher, size in sorted(kinds, key=repr))
-        raise DataError(f"{folder}: holds shards of several kinds ({made}); keep those of one, or remove the folder")
+        listed = ", ".join(f"{size} px by {teacher.weights[:12]}" for teacher, size in sorted(kinds, key=repr))
+        raise DataError(f"{folder}: holds shards of several kinds ({listed}); keep those of one, or remove the folder")
     teacher, size = next(iter(kinds), (None, 0))
-    samples = {mark.id: mark for header in headers.values() for mark in header.samples}
-    files = {mark.id: path for path, header in headers.items() for mark in header.samples}
     return TeacherLogits(folder, teacher, size, samples, files)
 
 
@@ -185,19 +199,21 @@ def differences(shards: TeacherLogits, teacher: TeacherMark, size: int, wanted: 
     """
     if shards.teacher is None:
         return []
-    found = [
-        f"{part} {there[:12]} there, {here[:12]} wanted"
-        for part, there, here in (
-            ("weights", shards.teacher.weights, teacher.weights),
-            ("model", shards.teacher.model, teacher.model),
-        )
-        if there != here
-    ]
-    lines = [f"made by another teacher: {'; '.join(found)}"] if found else []
+    lines: list[str] = []
+    parts: list[str] = []
+    for name in ("weights", "model"):
+        there = getattr(shards.teacher, name)
+        here = getattr(teacher, name)
+        if there != here:
+            parts.append(f"{name} {there[:12]} there, {here[:12]} wanted")
+    if parts:
+        lines.append(f"made by another teacher: {'; '.join(parts)}")
     if shards.size != size:
         lines.append(f"maps of {shards.size} px there, {size} px wanted")
-    marks = ((shards.samples[mark.id], mark) for mark in wanted if mark.id in shards.samples)
-    return [*lines, *(line for there, here in marks for line in _changes(there, here))]
+    for mark in wanted:
+        if mark.id in shards.samples:
+            lines.extend(_changes(shards.samples[mark.id], mark))
+    return lines
 
 
 def require(shards: TeacherLogits, teacher: TeacherMark, size: int, wanted: Sequence[SampleMark]) -> None:
@@ -216,11 +232,16 @@ def require(shards: TeacherLogits, teacher: TeacherMark, size: int, wanted: Sequ
 def _changes(there: SampleMark, here: SampleMark) -> Iterator[str]:
     if there.source != here.source:
         yield f"{here.id}: source {there.source} there, {here.source} wanted"
-    changed = [str(view) for view, pair in enumerate(zip(there.views, here.views, strict=False)) if pair[0] != pair[1]]
+    changed: list[str] = []
+    # A student may read fewer views of a sample than its teacher did; only views that both have are compared.
+    for view, (before, now) in enumerate(zip(there.views, here.views, strict=False)):
+        if before != now:
+            changed.append(str(view))
     if changed:
         yield f"{here.id}: view {', '.join(changed)} changed since it was predicted"
-    cameras = (there.cameras or ())[: len(here.views)], (here.cameras or ())[: len(there.views)]
-    if all(cameras) and cameras[0] != cameras[1]:
+    shown = (there.cameras or ())[: len(here.views)]
+    known = (here.cameras or ())[: len(there.views)]
+    if shown and known and shown != known:
         yield f"{here.id}: its cameras changed since it was predicted"
 
 

@@ -36,6 +36,8 @@ class TimmEncoder(Encoder):
         body: Any = timm.create_model(network.name, features_only=True, pretrained=False, in_chans=in_channels)
         stem = body.get_submodule(network.stem)
         stem.stride = (options.stem_stride, options.stem_stride)
+        # The stem works at the finest resolution, where zeros beyond the frame would leave a mark around every map.
+        stem.padding_mode = "replicate"
         self.channels = tuple(body.feature_info.channels())
         # timm computes its reductions for its own stem stride; the change above scales all of them.
         reductions = body.feature_info.reduction()

@@ -71,11 +71,13 @@ def test_operations_by_hand(counted: dict[str, PartCost]) -> None:
 def test_saved_bytes_by_hand(counted: dict[str, PartCost]) -> None:
     views, full, half, out = 2, 16 * 16, 8 * 8, 32 * 32
     rectified = views * (2 * 4 * full + 2 * 8 * half)
-    images, pooled, indices = views * 3 * full, views * 4 * half, views * 4 * half * 8
+    continued = views * ((3 + 4) * 18 * 18 + (4 + 8) * 10 * 10)  # inputs of convolutions, a pixel wider on each side
+    widened = 4 * views * (4 * full + 4 * half + 8 * half)  # autocast on the CPU continues frames in float32
+    indices = views * 4 * half * 8
     weights = 9 * (3 * 4 + 4 * 4 + 4 * 8 + 8 * 8)
-    assert counted["encoder"].saved_bytes == HALF * (images + rectified + pooled + weights) + indices
+    assert counted["encoder"].saved_bytes == HALF * (continued + rectified + weights) + widened + indices
     hidden, head_weights = 4 * 5 * out, 4 * 9 * 6 * 5 + 5 * LOGITS
-    assert counted["heads"].saved_bytes == HALF * (hidden + head_weights)
+    assert counted["heads"].saved_bytes == HALF * (6 * 34 * 34 + hidden + head_weights)
 
 
 def test_saved_bytes_are_those_of_a_crop_and_operations_those_of_the_whole(

@@ -71,8 +71,10 @@ class UNetEncoder(Encoder):
 
 
 def _convolution(inputs: int, channels: int, norm: Norm, stride: int) -> list[nn.Module]:
-    # A normalisation subtracts the mean, and with it any bias of the convolution before it.
-    layers: list[nn.Module] = [nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=norm == "none")]
+    # A normalisation subtracts the mean, and with it any bias of the convolution before it. The frame continues by its
+    # border: zeros would show every pixel near it where the frame ends.
+    convolution = nn.Conv2d(inputs, channels, 3, stride, padding=1, padding_mode="replicate", bias=norm == "none")
+    layers: list[nn.Module] = [convolution]
     if norm == "batch":
         layers.append(nn.BatchNorm2d(channels))
     elif norm == "group":
