@@ -262,7 +262,7 @@ def test_a_record_that_cannot_be_written_keeps_the_earlier_export(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neuropbr_core.exporting.record.write_text", full)
+    monkeypatch.setattr("neuropbr_core.exporting.record.write_json", full)
     said = refused("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--out", tmp_path)
     assert "torchscript.pt: could not be written ([Errno 28] No space left on device)" in said
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
