@@ -19,7 +19,7 @@ from neuropbr_core.data.pack.digest import fingerprint_samples
 from neuropbr_core.data.pack.format import choose_folder
 from neuropbr_core.data.pack.write import prune_pack
 from neuropbr_core.data.splits import Split, split_materials
-from neuropbr_core.data.synthesis.capture_folder import Pool, Settings, setting_changes
+from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, Settings, setting_changes
 from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
@@ -270,10 +270,10 @@ def captures_missing(data: Data) -> int:
         return 0
     root = _require_root(data)
     plan = data.synthesize
-    pool = Pool(root)
+    capture_folder = CaptureFolder(root)
     settings = plan_settings(plan, data.views)
-    _require_same(pool, settings, plan, root)
-    return len(pool.missing(settings, plan.samples))
+    _require_same(capture_folder, settings, plan, root)
+    return len(capture_folder.missing(settings, plan.samples))
 
 
 def _require_root(data: Data) -> Path:
@@ -287,16 +287,16 @@ def _require_root(data: Data) -> Path:
     return Path(data.root)
 
 
-def _require_same(pool: Pool, settings: Settings, plan: Synthesize, root: Path) -> None:
+def _require_same(capture_folder: CaptureFolder, settings: Settings, plan: Synthesize, root: Path) -> None:
     """Refuse a folder whose captures are not those that the recipe asks for."""
-    found = pool.settings()
+    found = capture_folder.settings()
     other = "set another data.root, or remove that folder"
     if found is None:
-        if pool.materials:
+        if capture_folder.materials:
             raise DataError(f"{root}: holds a dataset that data.synthesize did not render; remove that key, or {other}")
         return
     changes = setting_changes(found, settings)
-    if len(pool.materials) > plan.samples:
-        changes.append(f"samples {len(pool.materials)} there, {plan.samples} wanted")
+    if len(capture_folder.materials) > plan.samples:
+        changes.append(f"samples {len(capture_folder.materials)} there, {plan.samples} wanted")
     if changes:
         raise DataError(f"{root}: was rendered with other settings: {'; '.join(changes)}; {other}")
