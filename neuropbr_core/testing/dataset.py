@@ -114,7 +114,7 @@ class DatasetSuite(ComponentSuite):
             f"write_dataset must write at least two samples, but the source lists {len(opened.samples)}"
         )
         for sample in opened.samples:
-            for name in ("id", "source", "material"):
+            for name in ("id", "condition", "material"):
                 value = getattr(sample, name)
                 assert isinstance(value, str), f"Sample.{name} must be text, but is {value!r}"
                 assert value, f"Sample.{name} must not be empty, but is for sample {sample.id!r}"

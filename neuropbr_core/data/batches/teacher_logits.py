@@ -57,7 +57,7 @@ class SampleMark(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, sample: Sample[Any], views: Sequence[str], cameras: Sequence[CameraRecord] | None) -> "SampleMark":
         """The mark of a sample whose views have these contents."""
-        return cls(sample.id, sample.source, tuple(views), None if cameras is None else tuple(cameras))
+        return cls(sample.id, sample.condition, tuple(views), None if cameras is None else tuple(cameras))
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -133,8 +133,8 @@ class TeacherLogits:
             DataError: The sample is not there, or its file cannot be read.
         """
         path = self._files.get(sample.id)
-        if path is None or self.samples[sample.id].source != sample.source:
-            raise DataError(f"{self.folder}: holds no prediction of {sample.id}, {sample.source}")
+        if path is None or self.samples[sample.id].source != sample.condition:
+            raise DataError(f"{self.folder}: holds no prediction of {sample.id}, {sample.condition}")
         try:
             file = self._open.get(path) or self._map(path)
             part: Logits = file.get_slice(_key(sample.id, name))[:, y : y + side, x : x + side]

@@ -85,8 +85,11 @@ def check_dataset(data: Data, *, size: int | None = None, workers: int = 1) -> C
 
     errors = of_level(findings, "error")
     # An error about a material names no sample, and the reverse. This adds None to the sets, which equals no name.
-    bad_samples = {error.sample for error in errors}
-    bad_materials = {error.material for error in errors}
+    bad_samples = set()
+    bad_materials = set()
+    for error in errors:
+        bad_samples.add(error.sample)
+        bad_materials.add(error.material)
     usable = 0
     shown_materials = set()
     for sample in scan.samples:

@@ -74,7 +74,10 @@ def find_lookalikes(looks: Mapping[str, Look]) -> LookAlikes:
     by_digest = defaultdict(list)
     for name in sorted(looks):
         by_digest[looks[name].digest].append(name)
-    equal = [names for names in by_digest.values() if len(names) > 1]
+    equal = []
+    for group in by_digest.values():
+        if len(group) > 1:
+            equal.append(group)
 
     names = []
     signatures = []

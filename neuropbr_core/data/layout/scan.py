@@ -92,7 +92,10 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
     metadata, problems = read_metadata(paths.metadata)
     if metadata is None:
         # Without the metadata nothing more can be judged: every sample would lack its material.
-        return Scan([], [_about_file(paths.metadata, "metadata", problem) for problem in problems])
+        findings = []
+        for problem in problems:
+            findings.append(_about_file(paths.metadata, "metadata", problem))
+        return Scan([], findings)
 
     maps, findings = _scan_materials(paths.output, metadata, names, ends)
     cameras: Cameras | None = None
@@ -138,7 +141,9 @@ def _about_file(path: Path, code: str, line: str) -> Finding:
 
 def _no_samples(paths: Paths, data: Data) -> Finding:
     """Explain why a curriculum has no samples, and what would help."""
-    searched = [str(paths.input / condition) for condition in conditions(data)]
+    searched = []
+    for condition in conditions(data):
+        searched.append(str(paths.input / condition))
     present = []
     for condition in CONDITIONS:
         if sample_folders(paths.input / condition):

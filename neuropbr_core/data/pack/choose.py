@@ -46,8 +46,10 @@ def digest_images(source: SampleSource, samples: Sequence[Sample[Any]]) -> dict[
         Digests by key, in the order of `list_images`.
     """
     # One call for all keys, so that a source can hash files in parallel. A key may have two roles; it is hashed once.
-    keys = list(dict.fromkeys(key for _, key in list_images(samples)))
-    return dict(zip(keys, source.digests(keys), strict=True))
+    keys = dict[Hashable, None]()
+    for _, key in list_images(samples):
+        keys[key] = None
+    return dict(zip(keys, source.digests(list(keys)), strict=True))
 
 
 def open_images(
@@ -129,7 +131,9 @@ def _image_ids(
 def _hindrance(folder: Path, needed: int) -> str | None:
     """Explain why `data.pack: auto` must not write `needed` bytes; None when it may."""
     # The pack's folder may not exist yet: its nearest existing parent is on the same disk.
-    home = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    for home in (folder, *folder.absolute().parents):
+        if home.is_dir():
+            break
     if not os.access(home, os.W_OK):
         return f"{home} cannot be written"
     free = disk_usage(home).free

@@ -88,7 +88,9 @@ class FileDigests:
         with ThreadPoolExecutor(cores()) as pool:
             results = list(pool.map(self._digest, paths))
         fresh = {}
+        digests = []
         for name, entry, settled in results:
+            digests.append(entry[1])
             if settled and self._known.get(name) != entry:
                 fresh[name] = entry
         if fresh:
@@ -96,7 +98,7 @@ class FileDigests:
             if self._memo is not None:
                 with suppress(OSError):  # the memo only saves time
                     write_bytes(self._memo, msgspec.json.encode(self._known))
-        return [entry[1] for _, entry, _ in results]
+        return digests
 
     def _digest(self, path: Path) -> tuple[str, tuple[list[int], str], bool]:
         """Return the name of a file in the memo, its entry, and whether to remember it."""

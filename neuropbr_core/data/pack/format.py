@@ -95,7 +95,7 @@ class Shard:
 
 def footer(images: Iterable[ImageId]) -> bytes:
     """Return the bytes that follow the pixels of a shard."""
-    index = msgspec.json.encode([tuple(image) for image in images])
+    index = msgspec.json.encode(list(map(tuple, images)))
     return index + len(index).to_bytes(8, "little") + MAGIC
 
 
@@ -118,11 +118,15 @@ def read_shard(path: Path) -> Shard | None:
             entries = msgspec.json.decode(file.read(length), type=list[tuple[str, str, int]])
     except (OSError, msgspec.DecodeError):
         return None
-    images = tuple(ImageId(*entry) for entry in entries)
+    images = []
+    expected = length + _FOOTER
+    for entry in entries:
+        images.append(ImageId(*entry))
+        expected += images[-1].stride
     # Reading pixels behind the end of a mapped file would kill the process, so the length is checked here.
-    if sum(image.stride for image in images) + length + _FOOTER != size:
+    if expected != size:
         return None
-    return Shard(path, images)
+    return Shard(path, tuple(images))
 
 
 def shards(folder: Path) -> list[Shard]:

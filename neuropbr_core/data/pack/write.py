@@ -86,8 +86,12 @@ def write_pack(
         decoded = track(_decode_in_order(jobs, threads or cores(), problems), len(jobs), "packing images")
         written = _write_shards(folder, decoded)
     raise_problems(problems)
-    nbytes = sum(image.nbytes for image in written)
-    return PackReport(len(written), len(wanted) - len(missing), nbytes, time.monotonic() - start)
+    return PackReport(
+        packed=len(written),
+        kept=len(wanted) - len(missing),
+        nbytes=sum(image.nbytes for image in written),
+        seconds=time.monotonic() - start,
+    )
 
 
 def missing_images(folder: Path, wanted: Iterable[ImageId]) -> list[ImageId]:

@@ -131,6 +131,7 @@ class CaptureFolder:
         self.materials: dict[str, str] = {}
         self.cameras: dict[str, tuple[CameraRecord, ...]] = {}
         self.captures: dict[str, CaptureRecord] = {}
+        # A file that is missing means no samples yet; one that is damaged is an error, as it may list thousands.
         if (self.input / METADATA_NAME).exists():
             metadata, problems = read_metadata(self.input / METADATA_NAME)
             raise_problems(problems)
@@ -262,6 +263,7 @@ def _setting_text(value: object) -> str:
 
 
 def _decode(path: Path, kind: type[T]) -> T:
+    # Records of earlier versions lack newer fields, which then get their defaults.
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:

@@ -72,8 +72,8 @@ def procedural_materials(count: int, seed: int, kinds: Sequence[str] = KINDS) ->
         raise DataError(f"kinds of procedural materials: found {given}; name each once, of: {', '.join(KINDS)}")
     materials = []
     for index in range(count):
-        turn, kind = divmod(index, len(kinds))
-        materials.append(ProceduralMaterial(kinds[kind], seed + turn))
+        turn, place = divmod(index, len(kinds))
+        materials.append(ProceduralMaterial(kinds[place], seed + turn))
     return materials
 
 

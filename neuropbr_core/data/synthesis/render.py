@@ -280,6 +280,7 @@ def _copy_maps(origin: Origin, target: Path, settings: Settings) -> dict[str, St
     view_size = settings.view_size
     truth = {}
     if isinstance(origin, ProceduralMaterial):
+        # A generator has detail at any size, so its maps are made as large as anybody needs them.
         fine = origin.stored(max(size, view_size))
         for name, values in fine.items():
             truth[name] = store_map(np.moveaxis(values, 0, -1), MAPS[name], size)
@@ -304,6 +305,7 @@ def _take_capture(
 ) -> tuple[dict[Condition, Sequence[Stored]], list[CameraRecord], CaptureRecord]:
     """Photograph a surface, and a second time with faults if the settings ask for a dirty rendering."""
     settings = studio.settings
+    # Scene and noise are drawn one after the other from one generator, so their order decides the pixels.
     generator = torch_generator(settings.seed, CAPTURE, index)
     scene = draw_scene(generator, settings.views, flash=settings.flash, environments=studio.environments)
     clean = take_clean(surface, scene, settings.view_size, generator)
