@@ -53,7 +53,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and str(path.parent) not in str(error.filename):
             raise  # the block had trouble with another file
-        # A full disk does not say where, and the temporary name would tell the user nothing.
+        # The error of a full disk names no file, and the temporary name would mean nothing to the user.
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -104,7 +104,7 @@ def remove(path: Path) -> None:
 def usual_mode(path: Path) -> Iterator[None]:
     """Context in which a library writes `path`: it can then be read by all who may read other new files.
 
-    safetensors writes files that their owner alone can read, whatever the umask says.
+    safetensors writes files that their owner alone can read, whatever the umask is.
     """
     path.touch()  # an ordinary new file has the mode that the umask gives
     mode = path.stat().st_mode

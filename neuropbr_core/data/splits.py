@@ -55,7 +55,7 @@ def split_materials(
         seed: Seed of the hash.
         val_materials: Hold back exactly these instead.
         groups: Materials that stay on one side, by a name for them. Members that the dataset lacks are left out, and
-            a note says so.
+            a note lists them.
 
     Returns:
         The split. With two materials or groups or more and a ratio above 0, neither side is empty.

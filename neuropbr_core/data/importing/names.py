@@ -81,7 +81,7 @@ def _read_stem(stem: str) -> ImageName | None:
     tokens = list(_TOKEN.finditer(stem))
     words = [token[0].lower() for token in tokens]
     end = _without_noise(words)
-    # The longest phrase first: `normal gl` says more than `gl`, and `base color` more than `color`.
+    # The longest phrase first: `normal gl` is more specific than `gl`, and `base color` than `color`.
     for length in range(min(_LONGEST, end), 0, -1):
         start = end - length
         role, channels = _role(" ".join(words[start:end]))

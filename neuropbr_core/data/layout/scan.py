@@ -111,13 +111,7 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
     for condition, folder in folders:
         problems_of_sample = _sample_problems(folder, data.views, metadata, paths, ends)
         if cameras is not None:
-            count = len(cameras.get(folder.name, ()))
-            if folder.name not in cameras:
-                text = f"not in {paths.cameras}; record its cameras, or set data.alignment to none"
-                problems_of_sample.append(("missing-cameras", text))
-            elif count < data.views:
-                text = f"{paths.cameras} has {count} of its {data.views} cameras; record one for each view"
-                problems_of_sample.append(("missing-cameras", text))
+            problems_of_sample += _camera_problems(folder, data.views, cameras, paths)
         identity = f"{condition}/{folder.name}"
         for code, text in problems_of_sample:
             findings.append(Finding("error", code, str(folder), text, sample=identity))
@@ -129,7 +123,7 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
         views = tuple(folder / view_name(view) for view in range(data.views))
         cameras_of_sample = None
         if cameras is not None:
-            cameras_of_sample = cameras[folder.name][: data.views]  # a recipe may use fewer views than there are
+            cameras_of_sample = cameras[folder.name][: data.views]
         samples.append(Sample(identity, condition, material, views, maps[material], cameras_of_sample))
     return Scan(samples, findings)
 
@@ -232,3 +226,16 @@ def _sample_problems(
     if ends and (text := _cut_off(present)):
         problems.append(("truncated", text))
     return problems
+
+
+def _camera_problems(folder: Path, views: int, cameras: Cameras, paths: Paths) -> list[tuple[str, str]]:
+    """Return what a sample lacks in the cameras file, as codes and messages."""
+    if folder.name not in cameras:
+        text = f"not in {paths.cameras}; record its cameras, or set data.alignment to none"
+        return [("missing-cameras", text)]
+    # More cameras than views are no problem: a recipe may use the first views of each sample only.
+    count = len(cameras[folder.name])
+    if count < views:
+        text = f"{paths.cameras} has {count} of its {views} cameras; record one for each view"
+        return [("missing-cameras", text)]
+    return []

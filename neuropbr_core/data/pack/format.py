@@ -100,10 +100,13 @@ def footer(images: Iterable[ImageId]) -> bytes:
 
 
 def read_shard(path: Path) -> Shard | None:
-    """Read a shard's index; None when the file is no shard of this format, or has another length than its index says.
+    """Read a shard's index.
 
     Args:
         path: Any file.
+
+    Returns:
+        The shard; None when the file is not a shard of this format, or has another length than its index requires.
     """
     try:
         with path.open("rb") as file:

@@ -99,7 +99,7 @@ def register_photos(photos: Sequence[Stored], names: Sequence[str], texture: Sto
     planes = []
     for homography, photo in zip(homographies, photos, strict=True):
         planes.append(plane_homography(homography, *_size(photo)))
-    # Photos from straight above alone fit any focal length; the nominal one then stands in.
+    # Photos from straight above alone fit any focal length; the nominal one is then used.
     focal = focal_length(planes) or NOMINAL_FOCAL
     poses = [camera_pose(plane, focal) for plane in planes]
     _require_likely(poses, names)
