@@ -44,9 +44,9 @@ from neuropbr_core.data.pack.choose import digest_images, open_images, pack_imag
 from neuropbr_core.data.pack.store import DecodedImages
 from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.datasets.layout.source import LayoutSource
-from neuropbr_core.machine import cores
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import sample_cameras
+from neuropbr_core.parallel import cores
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.shipped import resolve
 

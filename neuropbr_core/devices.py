@@ -1,11 +1,11 @@
-"""Which device PyTorch computes on, by the name that a person gives."""
+"""Chooses the device that PyTorch computes on, by the name that a person gives."""
 
 import torch
 
 from neuropbr_core.errors import DeviceError
 
 NAMES = ("auto", "cpu", "cuda", "mps")
-"""What a device may be called."""
+"""Allowed names of devices."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -17,23 +17,21 @@ def choose_device(name: str) -> torch.device:
     Raises:
         DeviceError: The device is unknown, or this machine does not have it.
     """
-    available = _available()
+    # In the order in which `auto` prefers them. The CPU comes last, and is always there.
+    available = []
+    if torch.cuda.is_available():
+        available.append("cuda")
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    available.append("cpu")
     if name == "auto":
         return torch.device(available[0])
     if name not in NAMES:
         raise DeviceError(f"device: found {name!r}, allowed: {', '.join(NAMES)}")
+    # A known device that is missing is a matter of installation, not of spelling: the error explains that.
     if name not in available:
         raise DeviceError(
             f"device {name} was asked for, but PyTorch {torch.__version__} does not see it here; available: "
             f"{', '.join(available)}. Install a build of PyTorch for it, or use --device auto"
         )
     return torch.device(name)
-
-
-def _available() -> list[str]:
-    if torch.cuda.is_available():
-        found = ["cuda"]
-    else:
-        found = []
-    found += ["mps"] if torch.backends.mps.is_available() else []
-    return [*found, "cpu"]

@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader sees the old content or the new one, never half."""
+"""Writes files and folders so that a reader sees the old content or the new content, never half of it."""
 
 import json
 import os
@@ -16,19 +16,20 @@ _SIBLING = re.compile(r"\.(.+)\.(writing|replaced)-(.+)-(\d+)")
 """What `_sibling` makes of a name: the name, the state, the host and the number of the process."""
 
 _ABANDONED_SECONDS = 24 * 3600
-"""Age from which what another host was writing counts as abandoned: its processes cannot be asked."""
+"""Age from which a temporary file of another host counts as abandoned. Processes of another host cannot be asked."""
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Context that writes a file or a folder beside its place and moves it there at the end.
 
-    The block writes a file or a folder at the path that it is given. After an exception, what was written is removed
-    and `path` is as it was. What processes that were killed left in the folder is cleared first.
+    The block writes a file or a folder at the path that it receives. After an exception, the written part is removed
+    and `path` is as it was. Temporary files that killed processes left in the folder are removed first.
 
     Args:
-        path: The file's or folder's final place; what is there is replaced.
-        durable: Whether the content is on the disk before it gets its name, so that not even a power cut leaves half.
+        path: The final place of the file or folder, whose present content is replaced.
+        durable: Whether the content is stored on the disk before it gets its name, so that even a power cut leaves no
+            half-written file.
 
     Yields:
         Where to write; the folder above it exists.
@@ -51,8 +52,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             remove(aside)
     except OSError as error:
         if error.filename is not None and str(path.parent) not in str(error.filename):
-            raise  # the block's own trouble with some other file
-        # A full disk does not say where, and the temporary name would tell the user nothing.
+            raise  # the block had trouble with another file
+        # The error of a full disk names no file, and the temporary name would mean nothing to the user.
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -92,7 +93,7 @@ def json_text(value: object) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with all that is in it; nothing happens when there is none."""
+    """Remove a file, a link, or a folder with its content; nothing happens when there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -103,9 +104,9 @@ def remove(path: Path) -> None:
 def usual_mode(path: Path) -> Iterator[None]:
     """Context in which a library writes `path`: it can then be read by all who may read other new files.
 
-    safetensors writes files that their owner alone can read, whatever the umask says.
+    safetensors writes files that their owner alone can read, whatever the umask is.
     """
-    path.touch()
+    path.touch()  # an ordinary new file has the mode that the umask gives
     mode = path.stat().st_mode
     yield
     with suppress(OSError):  # a file system without modes
@@ -113,12 +114,12 @@ def usual_mode(path: Path) -> Iterator[None]:
 
 
 def file_name(name: str) -> str:
-    """Turn any name into a file's name: everything that could lead to another folder becomes `_`."""
+    """Turn any name into a file's name. Characters that could lead to another folder become `_`."""
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".")
 
 
 def process_is_alive(pid: int) -> bool:
-    """Whether a process of this host with that number runs."""
+    """Whether a process of this host with this number runs."""
     try:
         os.kill(pid, 0)  # signal 0 asks only
     except ProcessLookupError:
@@ -129,12 +130,16 @@ def process_is_alive(pid: int) -> bool:
 
 
 def _sibling(path: Path, state: str) -> Path:
-    """A hidden name beside `path` that tells who uses it, so that the next writer knows whether it is abandoned."""
+    """Return a hidden name beside `path`.
+
+    The name contains host and process, by which the next writer recognises whether the file is abandoned. It is in the
+    same folder, because only within one file system is a rename a single step.
+    """
     return path.with_name(f".{path.name}.{state}-{socket.gethostname()}-{os.getpid()}")
 
 
 def _recover(path: Path) -> None:
-    """Clear away what killed writers left in `path`'s folder; bring back what one of them had moved aside."""
+    """Remove temporary files of killed writers in `path`'s folder, and restore content that one had moved aside."""
     for left in path.parent.glob(".*"):
         match = _SIBLING.fullmatch(left.name)
         if match is None:
@@ -152,6 +157,7 @@ def _recover(path: Path) -> None:
 
 def _is_abandoned(left: Path, host: str, pid: int) -> bool:
     if host == socket.gethostname():
+        # A file of this very process is of an earlier attempt that failed to remove it.
         return pid == os.getpid() or not process_is_alive(pid)
     try:
         return time.time() - left.lstat().st_mtime > _ABANDONED_SECONDS
@@ -160,10 +166,11 @@ def _is_abandoned(left: Path, host: str, pid: int) -> bool:
 
 
 def _move_into_place(aside: Path, path: Path) -> None:
-    """Rename `aside` to `path`. A file replaces a file in one step; a folder can only be moved away first."""
+    """Rename `aside` to `path`."""
     if not path.is_dir() and not aside.is_dir():
         aside.replace(path)
         return
+    # A file replaces a file in one step. A folder that is not empty cannot be replaced, so it is moved away first.
     old = _sibling(path, "replaced")
     if path.exists():
         path.rename(old)
@@ -172,7 +179,7 @@ def _move_into_place(aside: Path, path: Path) -> None:
 
 
 def _sync_tree(path: Path) -> None:
-    """Have the disk store a file, or a folder with all that is in it."""
+    """Have the disk store a file, or a folder with its content."""
     if path.is_dir():
         for inner in path.rglob("*"):
             _sync(inner)

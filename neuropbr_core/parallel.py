@@ -1,6 +1,7 @@
-"""Independent work on files, spread over processes."""
+"""Independent work on files, spread over the cores that this process may use."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,18 +14,26 @@ from neuropbr_core.reporting import track
 J = TypeVar("J")
 R = TypeVar("R")
 
-_FEWEST = 8  # jobs for which starting a process pays
+_FEWEST = 8  # jobs for each process, below which starting it takes longer than the work
+
+
+def cores() -> int:
+    """Count the processor cores that this process may run on."""
+    # Containers and job schedulers often grant fewer cores than the machine has, and macOS cannot ask.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int, what: str) -> list[R]:
-    """Call a function for each job.
+    """Call a function for each job, in several processes if that pays.
 
     Args:
-        function: A function of a module, which other processes can import.
+        function: A function at the top level of a module, which other processes can import.
         jobs: Its arguments; they and the results must pickle.
-        workers: Processes at most; with 1, and for few jobs, this process does the work. A script that asks for more
-            must start under `if __name__ == "__main__":`, because each process imports it.
-        what: What happens to each job.
+        workers: Most processes to start. With 1, and for few jobs, this process does the work. A script that asks for
+            more must start under `if __name__ == "__main__":`, because each process imports the script.
+        what: Text of the progress bar, such as `checking folders`.
 
     Returns:
         Results in the order of the jobs.
@@ -35,6 +44,8 @@ def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int, what: 
     processes = min(workers, len(jobs) // _FEWEST)
     if processes < 2:
         return list(track(map(function, jobs), len(jobs), what))
+    # A forked process would inherit the locks of this one's threads, OpenCV's and PyTorch's among them, and might wait
+    # for them forever.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_interrupts_to_the_parent)
     try:
@@ -42,8 +53,9 @@ def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int, what: 
     except BrokenProcessPool as error:
         raise DataError(f"{what}: a process died, most likely for want of memory; try --workers 1") from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, jobs that have not started are dropped
 
 
 def _leave_interrupts_to_the_parent() -> None:
+    # A terminal sends Ctrl-C to every process. Only the parent's traceback would help the user, and it ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,8 +1,8 @@
-"""What long work tells people while it runs: lines, warnings and progress bars, all through one `Reporter`.
+"""Reports of long work to people: lines, warnings and progress bars, all through one `Reporter`.
 
-The reporter in force is a context variable, so that no function has to pass it on. It starts as a `ConsoleReporter`;
-`reporting_to` replaces it for a block of code, which is how programs silence or capture what the library reports.
-Everything goes to standard error. Standard output belongs to the results of commands.
+The current reporter is a context variable, so that no function has to pass it on. It starts as a `ConsoleReporter`.
+`reporting_to` replaces it for a block of code, by which programs silence or capture the library's reports. All reports
+go to standard error. Standard output belongs to the results of commands.
 """
 
 import sys
@@ -18,20 +18,20 @@ T = TypeVar("T")
 
 
 class ProgressBar(Protocol):
-    """A progress bar that is open."""
+    """An open progress bar."""
 
     def advance(self) -> None:
         """Count one more item."""
 
     def note(self, text: str) -> None:
-        """Show a short text beside the bar, in place of the last one."""
+        """Show a short text beside the bar, in place of the previous text."""
 
     def close(self) -> None:
         """Close the bar; a closed bar may be closed again."""
 
 
 class Reporter(Protocol):
-    """Receives what long work tells people."""
+    """Receives the reports of long work."""
 
     def line(self, text: str) -> None:
         """Show a line."""
@@ -46,10 +46,10 @@ class Reporter(Protocol):
 
         Args:
             total: Number of items.
-            what: What happens to each item, such as `packing images`.
-            done: Items that were done before.
+            what: Text beside the bar, such as `packing images`.
+            done: Number of items that were done before.
             keep: Whether the bar stays on the screen after it is closed.
-            shown: Whether to show it; default: when a person watches.
+            shown: Whether to show the bar; default: only on a terminal.
         """
 
 
@@ -79,7 +79,7 @@ class RecordingReporter(SilentReporter):
     """Keeps lines and warnings in a list, for tests and for programs that show them in their own way.
 
     Attributes:
-        lines: What was reported, in order; warnings begin with `warning: `.
+        lines: Reported lines in order; warnings begin with `warning: `.
     """
 
     def __init__(self) -> None:
@@ -99,13 +99,14 @@ class ConsoleReporter:
 
     def line(self, text: str) -> None:
         """Write a line without tearing a bar that is open."""
-        if "tqdm" in sys.modules:  # a bar can be open only if tqdm was imported, which takes a while
+        # A bar can be open only if tqdm was imported. Importing it takes a while, so a line alone does not.
+        if "tqdm" in sys.modules:
             from tqdm import tqdm
 
             tqdm.write(text, file=sys.stderr)
         else:
             print(text, file=sys.stderr)  # noqa: T201 - the one place that prints
-        sys.stderr.flush()
+        sys.stderr.flush()  # a line must be visible before the work that follows it, which may take minutes
 
     def warning(self, text: str) -> None:
         """Write a line that begins with `warning: `."""
@@ -115,6 +116,7 @@ class ConsoleReporter:
         self, total: int, what: str, *, done: int = 0, keep: bool = False, shown: bool | None = None
     ) -> ProgressBar:
         """Open a bar of tqdm."""
+        # A file or another program would receive a bar as thousands of lines.
         if shown is None:
             shown = sys.stderr.isatty()
         if not shown:
@@ -124,6 +126,7 @@ class ConsoleReporter:
         return _TqdmBar(tqdm(total=total, desc=what, initial=done, leave=keep, file=sys.stderr, dynamic_ncols=True))
 
 
+# Callers update a bar without asking whether there is one.
 class _NoBar:
     """A bar that shows nothing."""
 
@@ -156,21 +159,21 @@ class _TqdmBar:
         self._bar.close()
 
 
+# A context variable, not a global one: two programs in one process, such as tests, then keep their reports apart.
 _current: ContextVar[Reporter] = ContextVar("reporter")
 _console = ConsoleReporter()
 
 
 def reporter() -> Reporter:
-    """The reporter in force."""
+    """Return the current reporter."""
     return _current.get(_console)
 
 
 @contextmanager
 def reporting_to(chosen: Reporter) -> Iterator[Reporter]:
-    """Context in which `chosen` is the reporter.
+    """Context in which `chosen` is the current reporter.
 
-    Threads that start inside the context do not inherit it: what work in a thread has to tell is told by the thread
-    that waits for it.
+    Threads that start inside the context do not inherit it. The thread that waits for them must report their results.
     """
     token = _current.set(chosen)
     try:
@@ -184,13 +187,16 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
     Args:
         items: The items.
-        total: How many there will be.
-        what: What happens to each, such as `packing images`.
+        total: Number of items.
+        what: Text beside the bar, such as `packing images`.
+
+    Yields:
+        The items.
     """
     bar = reporter().bar(total, what)
     try:
         for item in items:
             yield item
-            bar.advance()
+            bar.advance()  # after the caller has used the item, so that the bar never runs ahead of the work
     finally:
         bar.close()

@@ -1,6 +1,6 @@
-"""What a dataset says of its samples. Light: no torch.
+"""Describes the samples of a dataset. This module imports no torch, so that listing samples is fast.
 
-`contracts` offers both names too, to authors of datasets.
+`contracts` offers both names too, for authors of datasets.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,13 @@ from typing import Generic, TypeVar
 import msgspec
 
 Key = TypeVar("Key")
-"""What a dataset finds an image by: a path, a record number; hashable, and anything else to the core."""
+"""The key by which a dataset finds an image, such as a path or a record number. It must be hashable; the core does not
+look into it."""
 
 Row = tuple[float, float, float]
 
 
+# A msgspec struct, because decoding a cameras file then checks every number of it.
 class CameraRecord(msgspec.Struct, frozen=True):
     """The camera of one view.
 
@@ -31,19 +33,19 @@ class CameraRecord(msgspec.Struct, frozen=True):
 class Sample(Generic[Key]):
     """One sample: views of a material, and its true maps.
 
-    Images are named by keys; samples that share an image share its key.
+    Images are identified by keys. Samples that share an image share its key.
 
     Attributes:
         id: Unique in a dataset, such as `clean/sample_0000`.
-        source: Which kind of capture it is, such as `clean` or `dirty`.
-        material: Name of what it shows; splits go by it.
+        condition: How the sample was captured, such as `clean` or `dirty`.
+        material: Name of the material that it shows. Splits are by material.
         views: Key of each view.
-        maps: Keys of the true maps by name.
-        cameras: One camera a view; None where views are not aligned.
+        maps: Keys of the true maps, by map name.
+        cameras: One camera for each view; None when the views are not aligned.
     """
 
     id: str
-    source: str
+    condition: str
     material: str
     views: tuple[Key, ...]
     maps: Mapping[str, Key]

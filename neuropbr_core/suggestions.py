@@ -1,11 +1,11 @@
-"""The nearest known name, for errors about an unknown one."""
+"""Suggests the nearest known name in errors about an unknown name."""
 
 from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is nearest to `name`, or None when none is near."""
-    import difflib  # it takes longer to import than a command line without mistakes takes to parse
+    import difflib  # importing it takes longer than parsing a command line without mistakes
 
     matches = difflib.get_close_matches(name, list(known), n=1)
     if not matches:
@@ -14,7 +14,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'NAME'?` with the known name that is nearest to `name`; nothing when none is near."""
+    """Return ` Did you mean 'NAME'?` with the known name that is nearest to `name`; an empty text when none is near."""
     near = nearest(name, known)
     if near is None:
         return ""

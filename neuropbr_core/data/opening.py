@@ -1,4 +1,4 @@
-"""A recipe's dataset: captures rendered when needed, samples found, materials split."""
+"""Opens a recipe's dataset: renders captures if needed, lists samples, splits materials and packs images."""
 
 import logging
 from collections import Counter
@@ -19,12 +19,12 @@ from neuropbr_core.data.pack.digest import fingerprint_samples
 from neuropbr_core.data.pack.format import choose_folder
 from neuropbr_core.data.pack.write import prune_pack
 from neuropbr_core.data.splits import Split, split_materials
-from neuropbr_core.data.synthesis.capture_folder import Pool, Settings, setting_changes
+from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, setting_changes
 from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
+from neuropbr_core.recipe.sections import Data, Recipe
 from neuropbr_core.registry import Chosen
 from neuropbr_core.reporting import reporter
 from neuropbr_core.samples import Sample
@@ -37,15 +37,15 @@ _log = logging.getLogger(__name__)
 class OpenedDataset:
     """The dataset of a recipe.
 
-    As a sequence it is every sample once, whole and unturned: `len(dataset)`, `dataset[0]` (a `batch.Item`).
+    As a sequence it holds every sample once, whole and unturned: `len(dataset)`, `dataset[0]` (a `batch.Item`).
 
     Attributes:
         all: Every sample, whole.
-        train: Training visits, drawn as the recipe says.
-        val: Held-back samples, whole; without samples when nothing is held back.
-        split: Which materials are on which side, and how that came about: `splits.Split` as plain data.
-        fingerprint: Short name of the dataset's content.
-        view_digests: Name of the content of each sample's views, by the sample's id.
+        train: Training visits, drawn as the recipe asks.
+        val: Validation samples, whole; empty when no material is held back.
+        split: The materials of each side, and the reasons for the split: `splits.Split` as plain data.
+        fingerprint: Digest of the dataset's content.
+        view_digests: Digests of the content of each sample's views, by the sample's id.
     """
 
     all: MaterialDataset
@@ -56,7 +56,7 @@ class OpenedDataset:
     view_digests: Mapping[str, tuple[str, ...]]
 
     def __len__(self) -> int:
-        """Samples in all."""
+        """Count all samples."""
         return len(self.all)
 
     def __getitem__(self, index: int) -> Item:
@@ -73,20 +73,21 @@ def open_dataset(
 ) -> OpenedDataset:
     """Open the dataset that a recipe names.
 
-    `data.synthesize` is rendered first where it is missing, and images are packed as `data.pack` says.
+    Captures of `data.synthesize` that are missing are rendered first, and images are packed as `data.pack` asks.
 
     Args:
         recipe: A checked recipe, or the file of one.
         overrides: `key=value` settings on top, when `recipe` is a file.
-        choose_split: Splits the materials, given all that the dataset has; default: as section `data` says.
-        overviews: Whether someone beside the recipe's own model wants the whole frame in few pixels with each crop.
+        choose_split: Function that splits the dataset's materials; default: the split of section `data`.
+        overviews: Whether a reader other than the recipe's own model needs an overview with each crop: the whole
+            photos in few pixels.
 
     Returns:
         Training and validation samples.
 
     Raises:
         RecipeError: The recipe is wrong.
-        DataError: The dataset is; all problems at once.
+        DataError: The dataset is wrong. The message lists all problems.
     """
     if isinstance(recipe, Recipe):
         checked = recipe
@@ -96,26 +97,45 @@ def open_dataset(
     seed = checked.training.seed
     ensure_captures(data, device=checked.training.device)
     source, samples = open_source(checked.source, data)
-    split = (choose_split or partial(_own_split, data, seed))(source.materials(samples))
-    # What is held back stays so in later runs on this dataset; but only what is read is trained on.
+    # All materials of the dataset are split, those included of which this recipe reads no sample: a material that is
+    # held back stays so when a later run reads other samples.
+    materials = source.materials(samples)
+    if choose_split is None:
+        choose_split = partial(
+            split_materials,
+            val_ratio=data.val_ratio,
+            seed=seed,
+            val_materials=data.val_materials,
+            groups=data.groups,
+        )
+    split = choose_split(materials)
+    # The record of a run lists what it trained on, which are the materials that it reads.
     present = {sample.material for sample in samples}
     split = replace(split, train=tuple(name for name in split.train if name in present))
+    # Digests come before images: a pack finds an image by the digest of its content.
     digests = digest_images(source, samples)
     images = open_images(source, samples, data, digests)
     for note in split.notes:
         reporter().line(f"split: {note}")
     held = set(split.val)
-    if held and not any(sample.material in held for sample in samples):
+    training = []
+    validation = []
+    for sample in samples:
+        if sample.material in held:
+            validation.append(sample)
+        else:
+            training.append(sample)
+    if held and not validation:
         reporter().line("split: no validation: the recipe reads no sample of the materials that are held back")
+    for pattern in unmatched(present, data.oversample):
+        reporter().line(f"data.oversample: no material fits {pattern!r}")
     whole = MaterialDataset(samples, data, images)
     drawer = source.drawer(held)
-    training = oversample([sample for sample in samples if sample.material not in held], data.oversample)
-    for pattern in unmatched([sample.material for sample in samples], data.oversample):
-        reporter().line(f"data.oversample: no material fits {pattern!r}")
-    validation = [sample for sample in samples if sample.material in held]
+    # A crop that is the whole photo needs no overview of it.
     cropped = data.crop_side < data.image_size
+    # The datasets share their buffers, so that a batch of one is filled into memory that a batch of another has left.
     train = MaterialDataset(
-        training,
+        oversample(training, data.oversample),
         data,
         images,
         train=True,
@@ -125,35 +145,33 @@ def open_dataset(
     )
     fingerprint = fingerprint_samples(samples, digests)
     if drawer is not None:
+        # Drawn captures are part of the content that a run trains on, so they are part of its fingerprint.
         train = DrawnDataset(train, drawer)
         fingerprint = f"{fingerprint}-{drawer.content}"
+    view_digests = {}
+    for sample in samples:
+        view_digests[sample.id] = tuple(digests[key] for key in sample.views)
     return OpenedDataset(
         all=whole,
         train=train,
         val=MaterialDataset(validation, data, images, buffers=whole.buffers),
         split=asdict(split),
         fingerprint=fingerprint,
-        view_digests={sample.id: tuple(digests[key] for key in sample.views) for sample in samples},
-    )
-
-
-def _own_split(data: Data, seed: int, materials: Iterable[str]) -> Split:
-    return split_materials(
-        materials, val_ratio=data.val_ratio, seed=seed, val_materials=data.val_materials, groups=data.groups
+        view_digests=view_digests,
     )
 
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """What packing a dataset did.
+    """The outcome of packing a dataset.
 
     Attributes:
         folder: The pack.
-        samples: Samples of the dataset.
-        packed: Images decoded and written.
-        kept: Images that were there.
+        samples: Number of samples of the dataset.
+        packed: Number of images decoded and written.
+        kept: Number of images that the pack had already.
         nbytes: Bytes of pixels written.
-        seconds: Time it took.
+        seconds: Time that packing took.
         freed: Bytes removed by pruning.
     """
 
@@ -172,17 +190,20 @@ def pack_dataset(
     *,
     prune: bool = False,
 ) -> PackedDataset:
-    """Pack a dataset's images as a run would on first use, also where `data.pack` is `off`.
+    """Pack a dataset's images as a run would on first use, even if `data.pack` is `off`.
 
     Args:
         component: The component at `data.source`.
         data: Section `data`.
-        prune: Whether to remove packed images of which the dataset uses none.
+        prune: Whether to remove packed images that the dataset does not use.
+
+    Returns:
+        Counts of the images that were packed, kept and removed.
 
     Raises:
         DataError: The dataset cannot be used, or the pack cannot be written.
     """
-    if data.pack == "off":
+    if data.pack == "off":  # somebody who packs by hand wants a pack, whatever later runs do
         data = replace(data, pack="auto")
     folder = choose_folder(data)
     if folder is None:
@@ -192,35 +213,43 @@ def pack_dataset(
     digests = digest_images(source, samples)
     report = pack_images(source, samples, data, digests, folder)
     freed = 0
-    if prune:
+    if prune:  # after packing, so that an interruption never leaves less than there was
         freed = prune_pack(folder, set(digests.values()))
     return PackedDataset(folder, len(samples), **asdict(report), freed=freed)
 
 
 def open_source(component: Chosen, data: Data) -> tuple[SampleSource, Sequence[Sample[Any]]]:
-    """Build a recipe's source of samples, and list and check them.
+    """Create a recipe's source of samples, and list and check the samples.
 
     Args:
         component: The component at `data.source`.
         data: Section `data`.
 
+    Returns:
+        The source and its samples.
+
     Raises:
-        DataError: The dataset cannot be used, or what the source lists breaks its contract.
+        DataError: The dataset cannot be used, or the samples of the source break its contract.
     """
     source: SampleSource = component.create(data=data)
     samples = source.samples()
+    # A source may be a plugin: its samples are checked once here, so that nothing behind this line has to.
     problems = []
-    for problem in _breaches(samples, data):
+    for problem in _contract_breaches(samples, data):
         problems.append(f"{component.use}: {problem}")
     raise_problems(problems)
     return source, samples
 
 
-def _breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
-    """What a source must not list."""
+def _contract_breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
+    """Describe how samples break the contract of `SampleSource`."""
     if not samples:
         yield "lists no samples"
-    for name, count in Counter(sample.id for sample in samples).items():
+    # Ids must be unique: digests and teacher predictions are looked up by them.
+    counts = Counter[str]()
+    for sample in samples:
+        counts[sample.id] += 1
+    for name, count in counts.items():
         if count > 1:
             yield f"lists {count} samples with the id {name}"
     for sample in samples:
@@ -237,17 +266,17 @@ def _breaches(samples: Sequence[Sample[Any]], data: Data) -> Iterator[str]:
 
 
 def ensure_captures(data: Data, *, device: str = "cpu") -> None:
-    """Render the captures that `data.synthesize` asks for, unless they are there.
+    """Render the captures that `data.synthesize` asks for, unless they exist.
 
     Args:
         data: Section `data`; nothing happens without `synthesize`.
-        device: What renders.
+        device: Device that renders.
 
     Raises:
-        DeviceError: The device is not there.
+        DeviceError: The device is not available.
         DataError: `data.root` is missing, or holds other captures or another dataset.
     """
-    missing = captures_missing(data)
+    missing = captures_missing(data)  # compares fingerprints of the materials, and decodes nothing
     if data.synthesize is not None and missing:
         root = _require_root(data)
         plan = data.synthesize
@@ -257,11 +286,12 @@ def ensure_captures(data: Data, *, device: str = "cpu") -> None:
         reporter().line(
             f"Rendering {missing} captures of the materials in {resolve(plan.materials)}{beside} into {root}"
         )
+        # `captures_missing` has refused a folder with other captures, so resuming adds to this recipe's own.
         synthesize(plan, root, views=data.views, resume=True, device=device)
 
 
 def captures_missing(data: Data) -> int:
-    """Count the captures that `data.synthesize` asks for and that are not there.
+    """Count the captures that `data.synthesize` asks for and that do not exist.
 
     Raises:
         DataError: As `ensure_captures`.
@@ -270,13 +300,24 @@ def captures_missing(data: Data) -> int:
         return 0
     root = _require_root(data)
     plan = data.synthesize
-    pool = Pool(root)
+    capture_folder = CaptureFolder(root)
     settings = plan_settings(plan, data.views)
-    _require_same(pool, settings, plan, root)
-    return len(pool.missing(settings, plan.samples))
+    recorded = capture_folder.settings()
+    remedy = "set another data.root, or remove that folder"
+    if recorded is None and capture_folder.materials:
+        raise DataError(f"{root}: holds a dataset that data.synthesize did not render; remove that key, or {remedy}")
+    if recorded is not None:
+        changes = setting_changes(recorded, settings)
+        # More samples can be added to a folder, but samples beyond those that the recipe asks for would be read too.
+        if len(capture_folder.materials) > plan.samples:
+            changes.append(f"samples {len(capture_folder.materials)} there, {plan.samples} wanted")
+        if changes:
+            raise DataError(f"{root}: was rendered with other settings: {'; '.join(changes)}; {remedy}")
+    return len(capture_folder.missing(settings, plan.samples))
 
 
 def _require_root(data: Data) -> Path:
+    # Captures are rendered into the usual layout. Folders named one by one would read from somewhere else.
     if data.root is None:
         raise DataError("data.synthesize needs data.root: the folder to render into")
     if data.input_dir is not None or data.output_dir is not None or data.metadata is not None:
@@ -285,18 +326,3 @@ def _require_root(data: Data) -> Path:
             "remove data.input_dir, data.output_dir and data.metadata"
         )
     return Path(data.root)
-
-
-def _require_same(pool: Pool, settings: Settings, plan: Synthesize, root: Path) -> None:
-    """Refuse a folder whose captures are not those that the recipe asks for."""
-    found = pool.settings()
-    other = "set another data.root, or remove that folder"
-    if found is None:
-        if pool.materials:
-            raise DataError(f"{root}: holds a dataset that data.synthesize did not render; remove that key, or {other}")
-        return
-    changes = setting_changes(found, settings)
-    if len(pool.materials) > plan.samples:
-        changes.append(f"samples {len(pool.materials)} there, {plan.samples} wanted")
-    if changes:
-        raise DataError(f"{root}: was rendered with other settings: {'; '.join(changes)}; {other}")

@@ -1,6 +1,6 @@
-"""Some materials more often than others, and some not at all."""
+"""Repeats the samples of some materials, and leaves out those of others."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,33 +13,35 @@ def oversample(samples: Sequence[Sample[Any]], factors: Mapping[str, int]) -> li
 
     Args:
         samples: The training samples.
-        factors: How many times, by pattern (`fnmatch`); the last one that fits a material counts, without any it is 1.
+        factors: Number of repetitions by pattern (`fnmatch`) of material names. The last pattern that fits a material
+            counts; the factor is 1 when none fits.
 
     Returns:
-        Every sample as often as its material says, the first time of each before the second of any.
+        Every sample as often as its material's factor, the first occurrence of each before the second of any.
 
     Raises:
-        DataError: None is left.
+        DataError: No sample is left.
     """
-    times = {sample.material: _factor(sample.material, factors) for sample in samples}
-    repeated = [
-        sample for turn in range(max(times.values(), default=0)) for sample in samples if turn < times[sample.material]
-    ]
+    repetitions = {}
+    for sample in samples:
+        repetitions[sample.material] = 1
+        # The last fitting pattern wins, so that a recipe can name a rule first and its exceptions behind it.
+        for pattern, factor in factors.items():
+            if fnmatchcase(sample.material, pattern):
+                repetitions[sample.material] = factor
+    # In rounds: samples of the first round keep their places when a factor grows.
+    repeated = []
+    for turn in range(max(repetitions.values(), default=0)):
+        for sample in samples:
+            if turn < repetitions[sample.material]:
+                repeated.append(sample)
     if samples and not repeated:
         raise DataError("data.oversample: leaves out every training material; give one a factor above 0")
     return repeated
 
 
-def unmatched(materials: Sequence[str], factors: Mapping[str, int]) -> Iterator[str]:
-    """Patterns that fit no material: misspelt, perhaps."""
-    return (pattern for pattern in factors if not any(fnmatchcase(material, pattern) for material in materials))
-
-
-def _factor(material: str, factors: Mapping[str, int]) -> int:
-    fitting = []
-    for pattern, factor in factors.items():
-        if fnmatchcase(material, pattern):
-            fitting.append(factor)
-    if fitting:
-        return fitting[-1]
-    return 1
+def unmatched(materials: Collection[str], factors: Mapping[str, int]) -> Iterator[str]:
+    """Yield the patterns that fit no material, which may be misspelt."""
+    for pattern in factors:
+        if not any(fnmatchcase(material, pattern) for material in materials):
+            yield pattern

@@ -1,11 +1,11 @@
-"""Which materials are held back for validation.
+"""Chooses the materials that are held back for validation.
 
 A split is by material, never by sample: views of one material on both sides would measure memory. Each name is hashed
 with the seed, and the materials with the smallest hashes are held back, as many as the share asks for. A material
-therefore keeps its place in the order when others are added or removed; it changes sides only when the number of
-held-back materials grows or shrinks past that place. A group of look-alikes is hashed as one, by the group's name.
-Procedural materials, known by their names, are trained on unless an explicit list holds them back; the others are split
-as if the procedural ones were not there.
+therefore keeps its place in the order when others are added or removed. It changes sides only when the number of
+held-back materials grows or shrinks past that place. A group of look-alikes is hashed as a unit, by the group's name.
+Procedural materials, recognised by their names, are trained on unless an explicit list holds them back; the other
+materials are split as if the procedural ones did not exist.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class Split:
         seed: Seed of the hash.
         val_ratio: Share asked for; None for an explicit list.
         groups: Look-alikes of this dataset that were kept together.
-        notes: What a person should know about how the split came about.
+        notes: Remarks for a person on how the split came about.
     """
 
     train: tuple[str, ...]
@@ -55,7 +55,7 @@ def split_materials(
         seed: Seed of the hash.
         val_materials: Hold back exactly these instead.
         groups: Materials that stay on one side, by a name for them. Members that the dataset lacks are left out, and
-            a note says so.
+            a note lists them.
 
     Returns:
         The split. With two materials or groups or more and a ratio above 0, neither side is empty.
@@ -67,6 +67,7 @@ def split_materials(
     names = sorted(set(materials))
     present, notes = _present_groups(names, groups or {})
     if val_materials:
+        # An explicit list is followed to the letter; no hash is involved.
         held_back = set(val_materials)
         _check_explicit(names, held_back, present)
         ratio = None
@@ -74,8 +75,8 @@ def split_materials(
         held_back, more_notes = _draw(names, present, val_ratio, seed)
         notes += more_notes
         ratio = val_ratio
-    train = tuple(name for name in names if name not in held_back)
-    return Split(train, tuple(sorted(held_back)), seed, ratio, present, tuple(notes))
+    train = sorted(set(names) - held_back)
+    return Split(tuple(train), tuple(sorted(held_back)), seed, ratio, present, tuple(notes))
 
 
 def follow_split(
@@ -90,39 +91,46 @@ def follow_split(
 ) -> Split:
     """Split materials as they were split for a teacher, so that no material it trained on is used for validation.
 
-    What the teacher held back is held back, and so are look-alikes of it that the teacher has never seen. All else is
-    trained on, other materials that the teacher has never seen included. Where the teacher has seen none of the
-    materials, they are split as if there were no teacher.
+    Materials that were held back from the teacher are held back again, and so are their look-alikes that are new to
+    the teacher. All other materials are trained on, even if they are new to the teacher. If all materials are new to
+    the teacher, they are split as if there were no teacher.
 
     Args:
         materials: Names; repeats count once.
-        trained: What the teacher trained on.
-        held_back: What was held back from the teacher.
-        seed: As for `split_materials`, when the teacher has seen none.
-        val_ratio: Likewise.
-        val_materials: What the recipe itself wants held back; it must be what was held back from the teacher.
-        groups: Materials that stay on one side, as far as the teacher's split lets them; a note says where it does not.
+        trained: Materials that the teacher trained on.
+        held_back: Materials that were held back from the teacher.
+        seed: As for `split_materials`, for materials that are all new to the teacher.
+        val_ratio: As for `split_materials`, for materials that are all new to the teacher.
+        val_materials: Materials that the recipe itself holds back. They must be those held back from the teacher.
+        groups: Materials that stay on one side, as far as the teacher's split allows; a note names the others.
+
+    Returns:
+        The split.
 
     Raises:
-        DataError: `val_materials` contradicts the teacher's split, and the message has what differs; or a material is
-            in two groups.
+        DataError: `val_materials` contradicts the teacher's split, in which case the message lists the differences;
+            or a material is in two groups.
     """
     names = sorted(set(materials))
-    held_from_teacher = {name for name in names if name in held_back}
-    if not held_from_teacher and not any(name in trained for name in names):
+    held_from_teacher = set(held_back).intersection(names)
+    if not held_from_teacher and set(trained).isdisjoint(names):
         return split_materials(names, val_ratio=val_ratio, seed=seed, val_materials=val_materials, groups=groups)
 
+    # A look-alike of a validation material would give its appearance away, so the group follows its members.
     present, notes = _present_groups(names, groups or {})
     look_alikes = set[str]()
     for members in present.values():
         if held_from_teacher.intersection(members):
             look_alikes.update(members)
+    # A look-alike that the teacher trained on cannot be held back any more: its predictions would be memory.
     held = held_from_teacher | look_alikes.difference(trained)
     if val_materials:
+        # No groups here: the comparison with the teacher's split below covers them.
         _check_explicit(names, set(val_materials), {})
         _check_followed(set(val_materials), held_from_teacher, held - held_from_teacher, set(trained))
 
     together = {}
+    # The teacher may have been trained without these groups, and have parted one.
     for group, members in present.items():
         if 0 < len(held.intersection(members)) < len(members):
             notes.append(f"data.groups.{group}: the teacher trained on some of it and held some back")
@@ -130,35 +138,39 @@ def follow_split(
             together[group] = members
     if not held:
         notes.append("no validation: the teacher trained on these materials and held none of them back")
-    unknown_to_teacher = [name for name in names if name not in held and name not in trained]
-    if unknown_to_teacher:
-        notes.append(f"trained on although the teacher has not seen them: {_listed(unknown_to_teacher)}")
-    train = tuple(name for name in names if name not in held)
-    return Split(train, tuple(sorted(held)), seed, None, together, tuple(notes))
+    train = sorted(set(names) - held)
+    if new_to_teacher := sorted(set(train).difference(trained)):
+        notes.append(f"trained on although they are new to the teacher: {_listed(new_to_teacher)}")
+    return Split(tuple(train), tuple(sorted(held)), seed, None, together, tuple(notes))
 
 
 def _draw(
     names: Sequence[str], groups: Mapping[str, Sequence[str]], val_ratio: float, seed: int
 ) -> tuple[set[str], list[str]]:
-    """Choose the materials to hold back by their hashes; returns them, and notes for a person."""
+    """Choose the materials to hold back by their hashes. Returns them, and notes for a person."""
     if val_ratio == 0:
         return set(), []
+    # A unit is a group or a single material, by the key that is hashed. No material's name contains a NUL, so the keys
+    # of groups and of materials differ.
+    candidates: dict[str, Sequence[str]] = {}
     grouped = set[str]()
-    for members in groups.values():
+    for group, members in groups.items():
+        candidates[f"group\0{group}"] = members
         grouped.update(members)
-    # What moves as one, by the key that is hashed. No material's name holds a NUL, so no key is there twice.
-    units: dict[str, tuple[str, ...]] = {name: (name,) for name in names if name not in grouped}
-    units |= {f"group\0{group}": tuple(members) for group, members in groups.items()}
-    for key, members in list(units.items()):
-        if any(is_procedural(name) for name in members):
-            del units[key]
+    for name in names:
+        if name not in grouped:
+            candidates[name] = (name,)
+    units = {}
+    for key, members in candidates.items():
+        if not any(map(is_procedural, members)):
+            units[key] = members
     if not units:
         return set(), ["no validation: all materials are procedural; hold some back with data.val_materials"]
     if len(units) == 1:
         return set(), ["no validation: there is only one material, or one group of look-alikes"]
 
     order = sorted(units, key=lambda key: _hash_position(key, seed))
-    wanted = val_ratio * sum(len(members) for members in units.values())
+    wanted = val_ratio * sum(map(len, units.values()))
     # A unit is taken when that brings the number nearer to the wanted one; a large group that would overshoot is
     # passed over. The first unit is always held back and the last one always trained on: no side is empty.
     held = set(units[order[0]])
@@ -190,11 +202,12 @@ def _check_followed(wanted: set[str], held: set[str], look_alikes: set[str], tra
 def _present_groups(
     names: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """The groups without the members that the dataset lacks, and notes about these members."""
+    """Return the groups without the members that the dataset lacks, and notes about these members."""
     group_of: dict[str, str] = {}
     present = {}
     problems = []
     notes = []
+    # All problems are collected first, so that one run of the program reports all of them.
     for group, members in groups.items():
         for name in members:
             if group_of.setdefault(name, group) != group:
@@ -203,6 +216,7 @@ def _present_groups(
             if name not in names:
                 suggestion = did_you_mean(name, names)
                 notes.append(f"data.groups.{group}: {name!r} is no material of this dataset.{suggestion}")
+        # Groups may list more than this dataset has, so that several recipes can share them.
         if members_present := sorted(set(members).intersection(names)):
             present[group] = tuple(members_present)
     if problems:
@@ -218,6 +232,7 @@ def _check_explicit(names: Sequence[str], held: set[str], groups: Mapping[str, S
     if problems:
         raise DataError("\n".join([*problems, f"Materials: {', '.join(names)}"]))
     for group, members in groups.items():
+        # A part of a group on each side is what groups exist to prevent.
         missing = [name for name in members if name not in held]
         if missing and len(missing) < len(members):
             problems.append(
@@ -235,6 +250,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _hash_position(key: str, seed: int) -> float:
-    """Place of a key in [0, 1), uniform over keys and fixed for a seed."""
+    """Return the place of a key in [0, 1), uniform over keys and fixed for a seed."""
+    # Not Python's own hash, which differs from process to process.
     digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64

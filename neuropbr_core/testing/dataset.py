@@ -30,7 +30,7 @@ from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.loader import val_loader
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.opening import open_source, pack_dataset
-from neuropbr_core.data.pack.choose import asked_images, digest_images, open_images
+from neuropbr_core.data.pack.choose import digest_images, list_images, open_images
 from neuropbr_core.data.pack.format import VIEW
 from neuropbr_core.data.pack.store import read_image
 from neuropbr_core.maps import MAPS
@@ -114,12 +114,12 @@ class DatasetSuite(ComponentSuite):
             f"write_dataset must write at least two samples, but the source lists {len(opened.samples)}"
         )
         for sample in opened.samples:
-            for name in ("id", "source", "material"):
+            for name in ("id", "condition", "material"):
                 value = getattr(sample, name)
                 assert isinstance(value, str), f"Sample.{name} must be text, but is {value!r}"
                 assert value, f"Sample.{name} must not be empty, but is for sample {sample.id!r}"
         # Images with one key would become one image in a pack.
-        keys = {key for _, key in asked_images(opened.samples)}
+        keys = {key for _, key in list_images(opened.samples)}
         assert len(keys) > 1, f"images that differ must have different keys, but all images have the key {keys}"
 
     def test_lists_the_same_again(self, opened: Opened) -> None:
@@ -134,12 +134,12 @@ class DatasetSuite(ComponentSuite):
         """Views and maps are uint8, channels first, at any size."""
         # `read_image` checks dtype and shape, and raises an error that names the source.
         for size in (self.size, 2 * self.size, self.size // 2):
-            for role, key in asked_images(opened.samples):
+            for role, key in list_images(opened.samples):
                 read_image(opened.source, key, role, size)
 
     def test_reads_the_same_again_also_from_several_threads(self, opened: Opened) -> None:
         """Reading has no side effect: order and threads change nothing, and a returned array stays as it is."""
-        asked = asked_images(opened.samples)
+        asked = list_images(opened.samples)
         first = [self.read(opened, image) for image in asked]
         # A source that reuses its memory would change what it returned before.
         copies = [pixels.copy() for pixels in first]
@@ -161,7 +161,7 @@ class DatasetSuite(ComponentSuite):
         """Different keys give different views."""
         # A source that mixes up its keys would pass all other tests, which compare it with itself.
         views: set[bytes] = set()
-        for role, key in asked_images(opened.samples):
+        for role, key in list_images(opened.samples):
             if role == VIEW:
                 views.add(self.read(opened, (role, key)).tobytes())
         assert len(views) > 1, (
@@ -171,7 +171,7 @@ class DatasetSuite(ComponentSuite):
 
     def test_digests_name_contents(self, opened: Opened) -> None:
         """Images that differ have different digests, and another instance gives the same ones."""
-        asked = asked_images(opened.samples)
+        asked = list_images(opened.samples)
         digests = digest_images(opened.source, opened.samples)
         again: SampleSource = self.create(opened.component.options, data=opened.data)
         # The core lists samples before it asks for digests, so a source may prepare them there.
@@ -197,7 +197,7 @@ class DatasetSuite(ComponentSuite):
     def test_digests_are_in_the_order_of_the_keys(self, opened: Opened) -> None:
         """There is one digest for each key, also for a repeated key and for no key."""
         # Samples may share an image, such as the maps of one material.
-        keys = list(dict.fromkeys(key for _, key in asked_images(opened.samples)))
+        keys = list(dict.fromkeys(key for _, key in list_images(opened.samples)))
         digests = digest_images(opened.source, opened.samples)
         # In reverse, and the last key twice: a source that sorts or that drops duplicates would show.
         asked = [*keys[::-1], keys[0]]

@@ -72,7 +72,7 @@ SOURCE = '''
         def _sample(self, name):
             views = tuple((f"view_{name}", number) for number in range(self._views))
             maps = {kind: (f"{kind}_{name}", None) for kind in MAPS}
-            return Sample(id=f"reel/{name}", source="reel", material=name, views=views, maps=maps)
+            return Sample(id=f"reel/{name}", condition="reel", material=name, views=views, maps=maps)
 
         def digests(self, keys):
             return [hashlib.sha256(self._pixels(key).tobytes()).hexdigest() for key in keys]

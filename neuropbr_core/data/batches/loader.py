@@ -12,7 +12,7 @@ from neuropbr_core.data.batches.batch import Batch
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.seeding import ORDER, numpy_generator
 from neuropbr_core.errors import DataError, NeuroPBRError
-from neuropbr_core.machine import cores
+from neuropbr_core.parallel import cores
 
 _MAX_THREADS = 8
 

@@ -60,7 +60,7 @@ class SampleMark(msgspec.Struct, frozen=True):
         taken_from = None
         if cameras is not None:
             taken_from = tuple(cameras)
-        return cls(sample.id, sample.source, tuple(views), taken_from)
+        return cls(sample.id, sample.condition, tuple(views), taken_from)
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -139,8 +139,8 @@ class TeacherLogits:
             DataError: The sample is not there, or its file cannot be read.
         """
         path = self._files.get(sample.id)
-        if path is None or self.samples[sample.id].source != sample.source:
-            raise DataError(f"{self.folder}: holds no prediction of {sample.id}, {sample.source}")
+        if path is None or self.samples[sample.id].source != sample.condition:
+            raise DataError(f"{self.folder}: holds no prediction of {sample.id}, {sample.condition}")
         try:
             file = self._open.get(path) or self._map(path)
             part: Logits = file.get_slice(_key(sample.id, name))[:, y : y + side, x : x + side]

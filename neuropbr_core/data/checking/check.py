@@ -9,7 +9,7 @@ from neuropbr_core.data.checking.examine import Examined, MaterialFolder, Sample
 from neuropbr_core.data.checking.lookalikes import find_lookalikes
 from neuropbr_core.data.layout.findings import LEVELS, Finding, of_level
 from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import Paths, conditions, locate, map_files, sample_folders, view_name
+from neuropbr_core.data.layout.paths import CONDITIONS, Paths, conditions, locate, map_files, sample_folders, view_name
 from neuropbr_core.data.layout.scan import Scan, scan_dataset
 from neuropbr_core.parallel import run_jobs
 from neuropbr_core.recipe.sections import Data
@@ -21,10 +21,10 @@ class CheckReport:
 
     Attributes:
         samples: Samples that can be trained on.
-        materials: Materials that they show.
-        files: Images decoded.
-        sizes: How many images of each size there are, for `views` and for `maps`.
-        findings: Errors first, then warnings, then what is good to know.
+        materials: Materials that these samples show.
+        files: Number of images decoded.
+        sizes: Number of images by size (`WIDTH×HEIGHT`), for `views` and for `maps`.
+        findings: Errors first, then warnings, then infos.
     """
 
     samples: int
@@ -34,7 +34,7 @@ class CheckReport:
     findings: list[Finding]
 
     def count(self, level: str) -> int:
-        """How many findings there are of a level."""
+        """Count the findings of a level."""
         return sum(finding.level == level for finding in self.findings)
 
 
@@ -54,71 +54,75 @@ def check_dataset(data: Data, *, size: int | None = None, workers: int = 1) -> C
     """
     paths = locate(data)
     scan = scan_dataset(data, ends=False)  # decoding finds truncated files better than a look at their ends
-    jobs: list[SampleFolder | MaterialFolder] = [*_sample_jobs(paths, data), *_material_jobs(paths.output)]
+    jobs: list[SampleFolder | MaterialFolder] = []
+    for condition in conditions(data):
+        for path in sample_folders(paths.input / condition):
+            views = [path / view_name(view) for view in range(data.views)]
+            # The scan has reported missing views; here, those that are there are decoded.
+            present = tuple(filter(Path.is_file, views))
+            jobs.append(SampleFolder(path, f"{condition}/{path.name}", present))
+    jobs += _material_jobs(paths.output)
     examined = run_jobs(examine, jobs, workers, "checking folders")
 
     findings = list(scan.findings)
+    # The examination notices missing maps of every material, the scan those of materials that samples show.
     reported = {(finding.path, finding.code) for finding in scan.findings}
     for folder in examined:
         for finding in folder.findings:
             if (finding.path, finding.code) not in reported:
                 findings.append(finding)
-    sizes = {kind: _count_sizes(examined, kind) for kind in ("views", "maps")}
-    for kind, counts in sizes.items():
+    sizes = {}
+    for kind in ("views", "maps"):
+        counts = Counter[str]()
+        for folder in examined:
+            if folder.kind == kind:
+                counts.update(folder.sizes.values())
+        sizes[kind] = dict(counts.most_common())
         findings += _size_findings(examined, kind, counts, size)
     findings += _stray_findings(paths, data, scan)
     findings += _lookalike_findings(examined)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))  # the sort is stable: within a level, by origin
 
     errors = of_level(findings, "error")
-    spoilt_samples = {error.sample for error in errors}
-    spoilt_materials = {error.material for error in errors}
-    usable = [
-        sample for sample in scan.samples if sample.id not in spoilt_samples and sample.material not in spoilt_materials
-    ]
+    # An error about a material names no sample, and the reverse. This adds None to the sets, which equals no name.
+    bad_samples = set()
+    bad_materials = set()
+    for error in errors:
+        bad_samples.add(error.sample)
+        bad_materials.add(error.material)
+    usable = 0
+    shown_materials = set()
+    for sample in scan.samples:
+        if sample.id not in bad_samples and sample.material not in bad_materials:
+            usable += 1
+            shown_materials.add(sample.material)
     return CheckReport(
-        samples=len(usable),
-        materials=len({sample.material for sample in usable}),
+        samples=usable,
+        materials=len(shown_materials),
         files=sum(folder.files for folder in examined),
-        sizes={kind: dict(counts.most_common()) for kind, counts in sizes.items()},
+        sizes=sizes,
         findings=findings,
     )
 
 
-def _sample_jobs(paths: Paths, data: Data) -> Iterator[SampleFolder]:
-    for condition in conditions(data):
-        for folder in sample_folders(paths.input / condition):
-            views = [folder / view_name(view) for view in range(data.views)]
-            present = tuple(view for view in views if view.is_file())
-            yield SampleFolder(folder, f"{condition}/{folder.name}", present)
-
-
 def _material_jobs(output: Path) -> Iterator[MaterialFolder]:
-    """Folders that hold at least one map, whether a sample shows the material or not."""
+    """List the folders that hold at least one map, whether a sample shows the material or not."""
     if not output.is_dir():
         return
     for folder in sorted(output.iterdir()):
         hidden = folder.name.startswith(".")  # such as a folder that a killed import was writing
-        if not hidden and any(path.is_file() for path in map_files(folder).values()):
+        if not hidden and any(map(Path.is_file, map_files(folder).values())):
             yield MaterialFolder(folder)
-
-
-def _count_sizes(examined: Sequence[Examined], kind: str) -> Counter[str]:
-    """How many images of a kind there are of each size."""
-    counts = Counter[str]()
-    for folder in examined:
-        if folder.kind == kind:
-            counts.update(folder.sizes.values())
-    return counts
 
 
 def _size_findings(
     examined: Sequence[Examined], kind: str, counts: Counter[str], size: int | None
 ) -> Iterator[Finding]:
-    """Folders with images of another size than the user asked for, or than most images have."""
+    """Report folders with images of another size than the user asked for, or than most images have."""
     if not counts:
         return
     if size is None:
+        # Any dataset has a most frequent size; of equally frequent ones, `most_common` takes the one met first.
         wanted = counts.most_common(1)[0][0]
         code = "mixed-size"
         reason = f"the most frequent of the {kind}"
@@ -130,19 +134,23 @@ def _size_findings(
         if folder.kind != kind:
             continue
         others = []
-        for name, found in folder.sizes.items():
-            if found != wanted:
-                others.append(f"{name} {found}")
+        for name, size_of_file in folder.sizes.items():
+            if size_of_file != wanted:
+                others.append(f"{name} {size_of_file}")
         if others:
             message = f"{', '.join(others)} pixels; {wanted} is {reason}. Training resizes it"
             yield Finding("warning", code, str(folder.path), message)
 
 
 def _stray_findings(paths: Paths, data: Data, scan: Scan) -> Iterator[Finding]:
-    """Files, folders and entries of the dataset that nothing reads."""
+    """Report files, folders and entries of the dataset that nothing reads."""
     metadata, _ = read_metadata(paths.metadata)  # its own problems are among the scan's findings
     metadata = metadata or {}
-    folders = {path.name for name in ("clean", "dirty") for path in sample_folders(paths.input / name)}
+    # An entry is used if either condition has the sample, whatever the recipe's curriculum reads.
+    folders = set()
+    for condition in CONDITIONS:
+        for folder in sample_folders(paths.input / condition):
+            folders.add(folder.name)
     for name in sorted(metadata.keys() - folders):
         yield Finding("warning", "stray-metadata", str(paths.metadata), f"{name}: there is no such sample; remove it")
     for condition in conditions(data):
@@ -160,7 +168,7 @@ def _stray_findings(paths: Paths, data: Data, scan: Scan) -> Iterator[Finding]:
 
 
 def _lookalike_findings(examined: Sequence[Examined]) -> Iterator[Finding]:
-    """Materials that would leak from training into validation."""
+    """Report materials that look alike, which would leak from training into validation."""
     looks = {}
     places = {}
     for folder in examined:
@@ -170,6 +178,7 @@ def _lookalike_findings(examined: Sequence[Examined]) -> Iterator[Finding]:
     alike = find_lookalikes(looks)
     advice = "in a split they belong on one side: name them in one entry of data.groups"
     for names in alike.equal:
+        # One finding a group. It names the last member, so that removing what is reported keeps the first.
         message = f"has the same albedo as {', '.join(names[:-1])}; remove all but one, or {advice}"
         yield Finding("warning", "duplicate-material", places[names[-1]], message)
     for first, second, share in alike.near:

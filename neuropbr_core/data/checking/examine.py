@@ -1,6 +1,6 @@
 """Examination of one folder of a dataset: every image is decoded, measured and judged.
 
-It runs in other processes, so that arguments and results must pickle.
+The examination runs in other processes, so its arguments and results must pickle.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -47,15 +47,15 @@ class MaterialFolder:
 
 @dataclass
 class Examined:
-    """What an examination of a folder brought to light.
+    """The result of examining a folder.
 
     Attributes:
         path: The folder.
         kind: `views` or `maps`.
         findings: What is wrong or unusual.
-        sizes: Size of each image that opens, `WIDTH×HEIGHT` by file name.
-        files: Images looked at.
-        look: What a sound material's albedo looks like.
+        sizes: Size of each image that can be opened, `WIDTH×HEIGHT` by file name.
+        files: Number of images examined.
+        look: Appearance of a material's albedo; None when the albedo cannot be read.
     """
 
     path: Path
@@ -68,13 +68,17 @@ class Examined:
 
 def examine(folder: SampleFolder | MaterialFolder) -> Examined:
     """Decode and judge the images of a sample or a material."""
-    if isinstance(folder, SampleFolder):
-        return _examine_sample(folder)
-    return _examine_material(folder)
+    if isinstance(folder, MaterialFolder):
+        return _examine_material(folder)
+    examined = Examined(folder.path, "views")
+    for path in folder.files:
+        about = Finding("error", "", str(path), "", sample=folder.identity)
+        _decode(examined, path, about, read_view, _view_oddities)
+    return examined
 
 
 def as_values(spec: MapSpec, stored: Stored) -> Values:
-    """Turn stored integers into values in the map's range; normals keep their stored length, for the lint to judge.
+    """Convert stored integers into values in the map's range. Normals keep their stored length, which the lint judges.
 
     Args:
         spec: The map.
@@ -84,19 +88,13 @@ def as_values(spec: MapSpec, stored: Stored) -> Values:
         float32 of the same shape, in `spec.value_range`.
     """
     low, high = spec.value_range
+    # The factor is rounded to float32 first: NumPy would otherwise compute the whole map in float64.
     return low + stored.astype(np.float32) * np.float32((high - low) / 255)
-
-
-def _examine_sample(folder: SampleFolder) -> Examined:
-    examined = Examined(folder.path, "views")
-    for path in folder.files:
-        about = Finding("error", "", str(path), "", sample=folder.identity)
-        _decode(examined, path, about, read_view, _view_oddities)
-    return examined
 
 
 def _examine_material(folder: MaterialFolder) -> Examined:
     examined = Examined(folder.path, "maps")
+    # What all findings about this material have in common; each of them replaces the rest.
     about = Finding("error", "", str(folder.path), "", material=folder.path.name)
     if missing := missing_maps(folder.path):
         message = missing.removeprefix(f"{folder.path}: ")
@@ -115,6 +113,7 @@ def _examine_material(folder: MaterialFolder) -> Examined:
         if stored is not None:
             stored_maps[name] = stored
 
+    # Maps that could be read are judged even if others are missing.
     values = {name: as_values(MAPS[name], stored) for name, stored in stored_maps.items()}
     for level, code, name, message in lint_maps(values):
         path_of_map = str(folder.path / MAPS[name].file_name)
@@ -135,11 +134,13 @@ def _decode(
     examined.files += 1
     stored = None
     try:
+        # Checksums first: a damaged file can decode to pixels that look like an unusual image.
         verify_image(path)
         facts = describe_image(path)
         for level, code, text in oddities(facts):
             examined.findings.append(replace(about, level=level, code=code, message=text))
         stored = read(path)
+        # Only files that decode count for the most frequent size.
         examined.sizes[path.name] = facts.size
     except Undecodable as error:
         examined.findings.append(replace(about, code="undecodable", message=str(error).removeprefix(f"{path}: ")))
@@ -161,7 +162,7 @@ def _color_oddities(facts: ImageFacts) -> Iterator[Oddity]:
 
 
 def _image_oddities(facts: ImageFacts) -> Iterator[Oddity]:
-    """Properties of a file that readers cope with."""
+    """Report properties of a file that the readers can handle."""
     if facts.bits == 16:
         yield "info", "sixteen-bit", "has 16 bits; training reads the nearest 8"
     if facts.alpha:

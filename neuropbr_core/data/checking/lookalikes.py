@@ -1,7 +1,7 @@
-"""Materials that are the same or look the same. On both sides of a split, they would measure memory.
+"""Finds materials that are the same or look the same. On both sides of a split, they would measure memory.
 
-They are found by a difference hash, which compares neighbouring means of a coarse grid. It survives scaling,
-compression and changes of brightness; it does not survive turning, flipping or shifting.
+A difference hash compares neighbouring means of a coarse grid. It survives scaling, compression and changes of
+brightness; it does not survive turning, flipping or shifting.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from PIL import Image
 
 from neuropbr_core.data.images.fit import Stored
 
-_CELLS = 16
+_CELLS = 16  # along a side: the hash has 2 × 16² = 512 bits
 _NEAR = 0.15  # of the bits; of 30 scans, the two most alike differ in 0.42
 _VISIBLE = 0.2  # deviation of the coarse grid, in 8-bit levels, below which the hash would be of noise
 
 
 class Look(NamedTuple):
-    """What a material's albedo looks like.
+    """Appearance of a material's albedo.
 
     Attributes:
         digest: Equal for equal pixels.
@@ -50,8 +50,9 @@ def look_of(albedo: Stored) -> Look:
         Krawetz: Kind of Like That (2013), the difference hash; here along rows and columns, 16 × 16 cells each.
     """
     digest = hashlib.blake2b(albedo.tobytes(), digest_size=16)
-    digest.update(repr(albedo.shape).encode())
+    digest.update(repr(albedo.shape).encode())  # maps of one colour but different sizes are not equal
     image = Image.fromarray(np.ascontiguousarray(np.moveaxis(albedo, 0, 2))).convert("L").convert("F")
+    # One cell more than bits along a side: each bit compares two neighbours.
     coarse = image.resize((_CELLS + 1, _CELLS + 1), Image.Resampling.BOX)
     grid = np.asarray(coarse, dtype=np.float32)
     if grid.std() < _VISIBLE:
@@ -68,12 +69,15 @@ def find_lookalikes(looks: Mapping[str, Look]) -> LookAlikes:
         looks: A look for each material.
 
     Returns:
-        Equal and nearly equal ones, by name.
+        Names of equal and of nearly equal materials.
     """
     by_digest = defaultdict(list)
     for name in sorted(looks):
         by_digest[looks[name].digest].append(name)
-    equal = [names for names in by_digest.values() if len(names) > 1]
+    equal = []
+    for group in by_digest.values():
+        if len(group) > 1:
+            equal.append(group)
 
     names = []
     signatures = []
@@ -88,6 +92,7 @@ def find_lookalikes(looks: Mapping[str, Look]) -> LookAlikes:
         shares = np.bitwise_count(bits[first + 1 :] ^ row).sum(axis=1) / (2 * _CELLS**2)
         for offset in np.flatnonzero(shares <= _NEAR):
             second = first + 1 + int(offset)
+            # Materials with the same albedo are in `equal` already.
             if looks[names[first]].digest != looks[names[second]].digest:
                 near.append((names[first], names[second], float(shares[offset])))
     return LookAlikes(equal, near)

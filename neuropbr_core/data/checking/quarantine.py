@@ -1,11 +1,11 @@
 """Moves bad samples and materials out of a dataset, and back. Nothing is ever deleted.
 
-    DIR/quarantine.json                            what was moved, from where, when and why: the log that undoing reads
+    DIR/quarantine.json                            the log: what was moved, from where, when and why
     DIR/input/…  DIR/output/…                      the folders, in the layout they had
     DIR/input/{render_metadata,cameras}.json       their entries, taken out of the dataset's own files
 
-The log is written before a folder moves, and the dataset's files after all folders have moved. After an interruption,
-every folder that is in its new place is in the log.
+`restore` reads the log. It is written before a folder moves, and the dataset's files after all folders have moved.
+After an interruption, every folder that is in its new place is in the log.
 """
 
 import datetime as dt
@@ -21,7 +21,7 @@ import msgspec
 
 from neuropbr_core.data.layout.findings import Finding, of_level
 from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import CAMERAS_NAME, METADATA_NAME, Paths, locate, sample_folders
+from neuropbr_core.data.layout.paths import CAMERAS_NAME, CONDITIONS, METADATA_NAME, Paths, locate, sample_folders
 from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
@@ -30,7 +30,7 @@ from neuropbr_core.recipe.sections import Data
 LOG_NAME = "quarantine.json"
 
 Records = dict[str, Any]
-"""A JSON object with one entry a sample."""
+"""A JSON object with one entry for each sample."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Move:
 
 @dataclass
 class Log:
-    """What a quarantine holds.
+    """Content of a quarantine.
 
     Attributes:
         metadata: The dataset's `render_metadata.json`.
@@ -66,22 +66,22 @@ class Log:
 
 
 def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Move]:
-    """Move the samples and materials that errors spoil out of a dataset.
+    """Move samples and materials with errors out of a dataset.
 
-    A sample of a material that is moved, or that does not exist, moves too. Warnings move nothing.
+    A sample moves too if its material moves or does not exist. Warnings move nothing.
 
     Args:
         data: Section `data` of a recipe: the dataset.
-        findings: What `checking.check_dataset` found.
-        folder: Where to; created, or continued when it belongs to the same dataset.
+        findings: The findings of `checking.check_dataset`.
+        folder: The quarantine. It is created, or continued when it belongs to the same dataset.
 
     Returns:
-        What was moved.
+        The folders that were moved.
 
     Raises:
         DataError: The metadata cannot be read, all samples would be moved, or `folder` is in use for something else.
             Nothing was moved then.
-        OSError: A folder could not be moved; what was moved before it is in the log.
+        OSError: A folder could not be moved. The log holds what was moved before it.
     """
     paths = locate(data)
     metadata, problems = read_metadata(paths.metadata)
@@ -97,10 +97,12 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
         target = folder.joinpath(*place).resolve()
         moves.append(Move(str(source), str(target), why, now))
     log = _open_log(folder, paths)
-    taken = [move.target for move in moves if Path(move.target).exists()]
-    raise_problems(
-        [f"{path}: is in the quarantine already; restore it first, or name another folder" for path in taken]
-    )
+    # Everything that can be refused is refused before the first folder moves.
+    problems = []
+    for move in moves:
+        if Path(move.target).exists():
+            problems.append(f"{move.target}: is in the quarantine already; restore it first, or name another folder")
+    raise_problems(problems)
 
     _copy_entries(paths, moves, folder)
     for move in moves:
@@ -108,32 +110,43 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
         log.moved.append(move)
         write_json(folder / LOG_NAME, log)
         _move(move.source, move.target)
-    remaining = set()
-    for name in ("clean", "dirty"):
-        for sample in sample_folders(paths.input / name):
-            remaining.add(sample.name)
-    gone = {Path(move.source).name for move in moves} - remaining  # a sample may remain under the other condition
+    gone = {Path(move.source).name for move in moves}
+    for condition in CONDITIONS:
+        # Both conditions of a sample share one entry, which stays as long as one of them remains.
+        for sample in sample_folders(paths.input / condition):
+            gone.discard(sample.name)
     for path in (paths.metadata, paths.cameras):
-        _drop_entries(path, gone)
+        records = _read_records(path)
+        if gone & records.keys():
+            for name in gone:
+                records.pop(name, None)
+            write_json(path, records)
     return moves
 
 
 def restore(folder: Path) -> list[Move]:
-    """Move everything back that a quarantine holds.
+    """Move all folders of a quarantine back.
 
     Args:
         folder: A folder that `quarantine` filled.
 
     Returns:
-        What was moved back; the log has the rest.
+        The folders that were moved back.
 
     Raises:
-        DataError: There is no log, or a folder's old place is taken; all of these at once, and nothing was moved.
+        DataError: There is no log, or the old places of folders are occupied. The message lists all of them, and
+            nothing was moved.
     """
     log = _read_log(folder / LOG_NAME)
-    waiting = [move for move in log.moved if Path(move.target).exists()]
-    taken = [move.source for move in waiting if Path(move.source).exists()]
-    raise_problems([f"{path}: is there again; move it away, then restore" for path in taken])
+    waiting = []
+    problems = []
+    for move in log.moved:
+        if not Path(move.target).exists():
+            continue  # moved back by hand, or never moved because of an interruption
+        waiting.append(move)
+        if Path(move.source).exists():
+            problems.append(f"{move.source}: is there again; move it away, then restore")
+    raise_problems(problems)
     for move in reversed(waiting):
         _move(move.target, move.source)
     _return_entries(folder / "input" / METADATA_NAME, Path(log.metadata))
@@ -145,7 +158,7 @@ def restore(folder: Path) -> list[Move]:
 def _reasons(
     paths: Paths, metadata: Mapping[str, str], errors: Sequence[Finding]
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Why each folder must go, by its place in the layout; samples before materials."""
+    """Return why each folder must move, by its place in the layout; samples come before materials."""
     samples = defaultdict(list)
     materials = defaultdict(list)
     for error in errors:
@@ -154,7 +167,7 @@ def _reasons(
         elif error.material is not None:
             materials[error.material].append(str(error))
     present = 0
-    for condition in ("clean", "dirty"):
+    for condition in CONDITIONS:
         for folder in sample_folders(paths.input / condition):
             present += 1
             material = metadata.get(folder.name)
@@ -167,6 +180,7 @@ def _reasons(
     for name, why in sorted(materials.items()):
         if (paths.output / name).exists():  # a material that does not exist is an error too, and cannot be moved
             places["output", name] = tuple(why)
+    # An error in the recipe, such as a wrong number of views, must not empty a sound dataset.
     if present and len(samples) == present:
         raise DataError(
             f"{paths.input}: all {present} samples are bad, so nothing was moved; most likely data.views or the place "
@@ -176,6 +190,8 @@ def _reasons(
 
 
 def _open_log(folder: Path, paths: Paths) -> Log:
+    """Return the log of a quarantine to continue, or of a new one."""
+    # Absolute paths: the quarantine may be restored from another working directory.
     metadata = str(paths.metadata.resolve())
     cameras = str(paths.cameras.resolve())
     if not (folder / LOG_NAME).exists():
@@ -193,7 +209,7 @@ def _read_log(path: Path) -> Log:
         return msgspec.json.decode(path.read_bytes(), type=Log)
     except FileNotFoundError:
         raise DataError(
-            f"{path}: no such file; a quarantine has one. Give the folder that was quarantined to"
+            f"{path}: no such file, but every quarantine has one. Name the folder that samples were moved into"
         ) from None
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(f"{path}: {error}; the folders can be moved back by hand") from error
@@ -201,9 +217,7 @@ def _read_log(path: Path) -> Log:
 
 def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
     """Copy the entries of samples that leave into the quarantine's own files."""
-    names = set()
-    for move in moves:
-        names.add(Path(move.source).name)
+    names = {Path(move.source).name for move in moves}
     for path, name in ((paths.metadata, METADATA_NAME), (paths.cameras, CAMERAS_NAME)):
         leaving = {}
         for sample, entry in _read_records(path).items():
@@ -214,21 +228,16 @@ def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
             write_json(kept, _read_records(kept) | leaving)
 
 
-def _drop_entries(path: Path, names: set[str]) -> None:
-    records = _read_records(path)
-    if names & records.keys():
-        write_json(path, {name: entry for name, entry in records.items() if name not in names})
-
-
 def _return_entries(kept: Path, path: Path) -> None:
     """Put entries back for samples that have none."""
     returning = _read_records(kept)
     if returning:
+        # The dataset's own entries win: they may have been edited since.
         write_json(path, dict(sorted((returning | _read_records(path)).items())))
 
 
 def _read_records(path: Path) -> Records:
-    """A file's entries; none when it cannot be read, in which case it is left alone."""
+    """Return a file's entries; none when it cannot be read, in which case callers leave the file alone."""
     try:
         records = json.loads(path.read_bytes())
     except (OSError, ValueError):

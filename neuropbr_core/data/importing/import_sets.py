@@ -1,12 +1,10 @@
-"""Materials from elsewhere brought into a dataset's `output/`: whole, or not at all."""
+"""Imports downloaded materials into a dataset's `output/`, each of them whole or not at all."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from neuropbr_core.data.images.fit import Stored
 from neuropbr_core.data.images.write import write_map
 from neuropbr_core.data.importing.maps import Conversion
 from neuropbr_core.data.importing.sources import MaterialSet, find_sets
@@ -20,14 +18,15 @@ Status = Literal["imported", "exists", "refused"]
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of one material.
+    """The outcome for one material.
 
     Attributes:
         name: Its name in the dataset.
-        status: `imported`; `exists` when there is one of that name, which was left alone; `refused` for a reason.
-        size: Side of the maps written, in pixels; None when nothing was.
-        files: The file that each map came from.
-        notes: What was converted and assumed, one line each; for a refused one, the reason.
+        status: `imported`; `exists` when the dataset has a material of that name, which is left unchanged; `refused`
+            when it cannot be imported.
+        size: Side of the written maps in pixels; None when nothing was written.
+        files: The file that each map comes from.
+        notes: Conversions and assumptions, one line each; for a refused material, the reason.
     """
 
     name: str
@@ -39,10 +38,10 @@ class Imported:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did.
+    """The outcome of an import.
 
     Attributes:
-        materials: By name.
+        materials: Outcomes, sorted by name.
         ignored: Images that belong to no material.
     """
 
@@ -50,12 +49,14 @@ class ImportReport:
     ignored: list[str]
 
     def count(self, status: Status) -> int:
-        """How many materials have a status."""
+        """Count the materials with a status."""
         return sum(material.status == status for material in self.materials)
 
 
 @dataclass(frozen=True)
 class _Job:
+    """One material to import; it is sent to another process, so it must pickle."""
+
     material: MaterialSet
     target: Path
     size: int | None
@@ -73,60 +74,57 @@ def import_materials(
     overwrite: bool = False,
     workers: int = 1,
 ) -> ImportReport:
-    """Bring the materials of a folder or zip file into a dataset.
+    """Import the materials of a folder or zip file into a dataset.
 
     Args:
-        source: Folder (with all below it, zip files too) or zip file.
-        out: Dataset folder; materials go to `output/` in it.
-        size: Side of the maps, in pixels; None takes each albedo's.
-        name_template: Names in the dataset, as for `importing_sources.find_sets`.
-        crop: Cut a centred square out of images that are none, instead of refusing them.
-        overwrite: Replace materials of the same name.
+        source: Zip file, or folder; folders and zip files below it count too.
+        out: Dataset folder; materials are written to its `output/`.
+        size: Side of the maps in pixels; None keeps the size of each albedo.
+        name_template: Names in the dataset, as for `importing.sources.find_sets`.
+        crop: Whether to cut a centred square out of images that are not square, instead of refusing them.
+        overwrite: Whether to replace materials of the same name.
         workers: Processes that convert, as for `parallel.run_jobs`.
 
     Returns:
-        What became of each material.
+        The outcome for each material.
 
     Raises:
         DataError: The source is missing or holds no material, or the template is wrong.
-        OSError: The dataset cannot be written to.
+        OSError: The dataset cannot be written.
     """
-    found = find_sets(source, name_template)
-    if not found.sets and not found.damaged:
+    listing = find_sets(source, name_template)
+    if not listing.sets and not listing.damaged:
         raise DataError(
-            f"{source}: no materials found among {len(found.ignored)} images; their names must say what they are, such "
-            "as X_Color, X_NormalGL, X_Roughness, X_Metalness (`docs/data.md` lists what is understood)"
+            f"{source}: no materials found among {len(listing.ignored)} images; their names must tell what they show, "
+            "such as X_Color, X_NormalGL, X_Roughness, X_Metalness (`docs/data.md` lists the names that are understood)"
         )
-    first, doubles = _apart(found.sets)
+    # The first material of each name. Some file systems ignore case, so names that differ in capitals only collide.
+    first_of_name: dict[str, MaterialSet] = {}
+    refused = []
+    for material in listing.sets:
+        namesake = first_of_name.setdefault(material.name.lower(), material)
+        if namesake is not material:
+            places = f"{_first_file(material)}: {_first_file(namesake)}"
+            reason = f"{places} has that name too; use --name-template {{folder}}_{{name}}"
+            refused.append(Imported(material.name, "refused", notes=(reason,)))
+    for path, why in listing.damaged.items():
+        refused.append(Imported(Path(path).stem, "refused", notes=(f"{path}: {why}",)))
     jobs = []
-    for material in first:
+    for material in first_of_name.values():
         jobs.append(_Job(material, out / "output" / material.name, size, crop, overwrite))
-    done = run_jobs(_import_one, jobs, workers, "importing materials")
-    done += doubles
-    done += [Imported(Path(path).stem, "refused", notes=(f"{path}: {why}",)) for path, why in found.damaged.items()]
-    return ImportReport(sorted(done, key=lambda one: one.name), found.ignored)
+    outcomes = run_jobs(_import_material, jobs, workers, "importing materials")
+    outcomes += refused
+    return ImportReport(sorted(outcomes, key=lambda outcome: outcome.name), listing.ignored)
 
 
-def _apart(sets: Iterable[MaterialSet]) -> tuple[list[MaterialSet], list[Imported]]:
-    """Materials of different names, and refusals of those whose name is taken by another one."""
-    first: dict[str, MaterialSet] = {}
-    doubles = []
-    for material in sets:
-        key = material.name.lower()  # some file systems ignore case
-        if first.setdefault(key, material) is not material:
-            reason = (
-                f"{_place(material)}: {_place(first[key])} has that name too; use --name-template {{folder}}_{{name}}"
-            )
-            doubles.append(Imported(material.name, "refused", notes=(reason,)))
-    return list(first.values()), doubles
-
-
-def _place(material: MaterialSet) -> str:
+def _first_file(material: MaterialSet) -> str:
+    """Return the path of a material's first file, which tells a person where the material is."""
     return str(next(iter(material.files.values()))[0][0])
 
 
-def _import_one(job: _Job) -> Imported:
+def _import_material(job: _Job) -> Imported:
     name = job.material.name
+    # Checked before the conversion, which takes seconds for large maps.
     if job.target.exists() and not job.overwrite:
         return Imported(name, "exists", notes=(f"{job.target} is there; --overwrite replaces it",))
     with TemporaryDirectory(prefix="neuropbr-import-") as scratch:
@@ -135,12 +133,8 @@ def _import_one(job: _Job) -> Imported:
             maps = conversion.maps()
         except DataError as error:
             return Imported(name, "refused", notes=(str(error),))
-    _write(job.target, maps)
+    # The folder appears with all four maps or not at all: half a material would fail the check of every sample of it.
+    with replacing(job.target) as aside:
+        for map_name, stored in maps.items():
+            write_map(aside, MAPS[map_name], stored)
     return Imported(name, "imported", maps["albedo"].shape[1], conversion.used, tuple(conversion.notes))
-
-
-def _write(target: Path, maps: dict[str, Stored]) -> None:
-    """Write a material's folder, whole or not at all."""
-    with replacing(target) as aside:
-        for name, stored in maps.items():
-            write_map(aside, MAPS[name], stored)

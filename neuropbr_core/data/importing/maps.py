@@ -1,7 +1,7 @@
-"""The four maps of a material made from the files that somebody else packed.
+"""Converts the files of a downloaded material into the four maps.
 
-Conversions: DirectX normals to OpenGL, glossiness to roughness, packed channels apart, 16 bits to 8, one size for all.
-Every one of them leaves a note, and so does every assumption.
+Conversions: DirectX normals to OpenGL, glossiness to roughness, packed channels into separate maps, 16 bits to 8, and
+one size for all maps. Each conversion and each assumption adds a note.
 """
 
 from collections import defaultdict
@@ -21,19 +21,19 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.lint import lint_maps, normal_convention
 
-Named = tuple[SourceFile, ImageName]
+NamedFile = tuple[SourceFile, ImageName]
 
 
 @dataclass
 class Conversion:
-    """One material on its way into a dataset.
+    """The conversion of one material.
 
     Attributes:
         material: Its files.
-        scratch: Folder for what is unpacked.
-        size: Side of the maps; None takes the albedo's.
-        crop: Cut a centred square out of images that are none, instead of refusing them.
-        notes: What was done and assumed.
+        scratch: Folder for unpacked files.
+        size: Side of the maps in pixels; None keeps the albedo's.
+        crop: Whether to cut a centred square out of images that are not square, instead of refusing them.
+        notes: Conversions and assumptions, one line each.
         used: The file of each map, and which part of it.
     """
 
@@ -48,10 +48,19 @@ class Conversion:
     def maps(self) -> dict[str, Stored]:
         """Make all four maps.
 
+        Returns:
+            The maps in stored form, uint8 `(C, size, size)`, by name.
+
         Raises:
             DataError: Files are missing, unusable, or of a workflow that cannot be converted.
         """
-        self._refuse_specular()
+        files = self.material.files
+        if "specular" in files and not files.keys() & {"metallic", "packed"}:
+            raise DataError(
+                f"{files['specular'][0][0]}: a specular workflow (a specular map and no metalness map): which parts "
+                "are metal can only be guessed. Export it as metal/roughness; or remove the specular map, if no part "
+                "is metal"
+            )
         pixels = {
             "albedo": self._albedo(),
             "roughness": self._roughness(),
@@ -60,29 +69,28 @@ class Conversion:
         }
         size = self.size or pixels["albedo"].shape[0]
         self._note_storage(pixels, size)
-        stored = {name: store_map(image, MAPS[name], size) for name, image in pixels.items()}
-        values = {name: as_values(MAPS[name], image) for name, image in stored.items()}
-        self.notes += [f"{one.map_name}: {one.message}" for one in lint_maps(values) if one.level != "info"]
+        stored = {}
+        values = {}
+        for name, image in pixels.items():
+            stored[name] = store_map(image, MAPS[name], size)
+            values[name] = as_values(MAPS[name], stored[name])
+        # The stored maps are judged, not the files: this is what training will read.
+        for finding in lint_maps(values):
+            if finding.level != "info":
+                self.notes.append(f"{finding.map_name}: {finding.message}")
         return stored
 
-    def _refuse_specular(self) -> None:
-        if "specular" in self.material.files and not self.material.files.keys() & {"metallic", "packed"}:
-            raise DataError(
-                f"{self.material.files['specular'][0][0]}: a specular workflow (a specular map and no metalness map): "
-                "which parts are metal cannot be told without guessing. Export it as metal/roughness; or remove the "
-                "specular map, if no part is metal"
-            )
-
     def _albedo(self) -> Pixels:
-        _, file = self._chosen("albedo") or self._refuse("albedo map")
+        _, file = self._choose("albedo") or self._refuse("albedo map")
         return self._read("albedo", file)
 
     def _roughness(self) -> Pixels:
-        role, file = self._chosen("roughness", "packed", "glossiness") or self._refuse(
+        # A packed map comes before glossiness, whose inverse is an approximation of what the author saw.
+        role, file = self._choose("roughness", "packed", "glossiness") or self._refuse(
             "roughness map, nor glossiness, nor a packed ORM or ARM map; it cannot be guessed"
         )
         if role == "packed":
-            return self._channel("roughness", file, "r")
+            return self._read_channel("roughness", file, "r")
         pixels = self._read("roughness", file)
         if role == "roughness":
             return pixels
@@ -92,34 +100,42 @@ class Conversion:
         return inverted
 
     def _metallic(self) -> Pixels:
-        found = self._chosen("metallic", "packed")
-        if found is None:
+        choice = self._choose("metallic", "packed")
+        if choice is None:
             self.notes.append("metallic: there is no metalness map, so it is 0 everywhere; right if no part is metal")
             self.used["metallic"] = "constant 0"
-            return np.zeros((1, 1, 1), dtype=np.uint8)
-        role, file = found
+            return np.zeros((1, 1, 1), dtype=np.uint8)  # one pixel, which is enlarged to the maps' size
+        role, file = choice
         if role == "packed":
-            return self._channel("metallic", file, "m")
+            return self._read_channel("metallic", file, "m")
         return self._read("metallic", file)
 
     def _normal(self) -> Pixels:
-        role, file = self._chosen("normal-gl", "normal-dx", "normal") or self._refuse("normal map")
+        # OpenGL first: many libraries ship both, and OpenGL needs no conversion.
+        role, file = self._choose("normal-gl", "normal-dx", "normal") or self._refuse("normal map")
         pixels = self._read("normal", file)
         if role == "normal-gl":
             return pixels
-        if role == "normal-dx":
+        largest = np.iinfo(pixels.dtype).max
+        directx = role == "normal-dx"
+        if directx:
             self.notes.append("normal: DirectX by its name; converted to OpenGL")
-            return _green_inverted(pixels)
-        found = normal_convention(np.moveaxis(pixels, 2, 0) * np.float32(2 / np.iinfo(pixels.dtype).max) - 1)
-        if found.name == "directx":
-            evidence = f"its slopes belong to no surface as OpenGL, by {-found.significance:.0f} standard deviations"
-            self.notes.append(f"normal: its name does not say; {evidence}, so it is DirectX; converted to OpenGL")
-            return _green_inverted(pixels)
-        if found.name is None:
-            self.notes.append("normal: neither its name nor its slopes tell OpenGL from DirectX; taken as OpenGL")
+        else:
+            convention = normal_convention(np.moveaxis(pixels, 2, 0) * np.float32(2 / largest) - 1)
+            directx = convention.name == "directx"
+            if directx:
+                deviations = f"{-convention.significance:.0f} standard deviations"
+                evidence = f"its slopes belong to no surface as OpenGL, by {deviations}"
+                self.notes.append(f"normal: its name does not tell; {evidence}, so it is DirectX; converted to OpenGL")
+            elif convention.name is None:
+                self.notes.append("normal: neither its name nor its slopes tell OpenGL from DirectX; taken as OpenGL")
+        if directx:
+            # The conventions differ in the direction of the green axis alone.
+            pixels = pixels.copy()
+            pixels[..., 1] = largest - pixels[..., 1]
         return pixels
 
-    def _channel(self, name: str, packed: Named, letter: str) -> Pixels:
+    def _read_channel(self, name: str, packed: NamedFile, letter: str) -> Pixels:
         channel = packed[1].channels.index(letter)
         pixels = self._read(name, packed, "RGB")
         self.used[name] += f" ({('red', 'green', 'blue')[channel]})"
@@ -129,51 +145,52 @@ class Conversion:
         first = next(iter(self.material.files.values()))[0][0]
         raise DataError(f"{PurePosixPath(str(first)).parent}: has no {what}")
 
-    def _chosen(self, *roles: Role) -> tuple[Role, Named] | None:
-        """The first of some roles that has a file which can be read, and the file; None when there are no files.
+    def _choose(self, *roles: Role) -> tuple[Role, NamedFile] | None:
+        """Choose the first role that has a readable file, and its best file; None when no role has files.
+
+        The best file has the highest resolution, then the least lossy format.
 
         Raises:
             DataError: There are files, and none can be read.
         """
         unread: list[SourceFile] = []
         for role in roles:
-            if file := self._best(role):
-                self.notes += [f"{role}: took {file[0].name}, as {other.name} is not read" for other in unread]
-                return role, file
-            unread += [other for other, _ in self.material.files.get(role, [])]
+            files = self.material.files.get(role, [])
+            readable = [pair for pair in files if _suffix(pair[0]) in READABLE]
+            if not readable:
+                for other, _ in files:
+                    unread.append(other)
+                continue
+            best = max(readable, key=lambda pair: (pair[1].resolution, -READABLE.index(_suffix(pair[0]))))
+            note = f"{role}: took {best[0].name} of {len(readable)} files"
+            # A packed map is chosen twice, for roughness and for metallic; the note is needed once.
+            if len(readable) > 1 and note not in self.notes:
+                self.notes.append(note)
+            for other in unread:
+                self.notes.append(f"{role}: took {best[0].name}, as {other.name} is not read")
+            return role, best
         if unread:
             raise DataError(f"{unread[0]}: {_suffix(unread[0])} files are not read; convert it to a 16-bit PNG")
         return None
 
-    def _best(self, role: Role) -> Named | None:
-        """The file for a role that can be read: of the highest resolution, then of the least lossy format."""
-        readable = [pair for pair in self.material.files.get(role, []) if _suffix(pair[0]) in READABLE]
-        if not readable:
-            return None
-        best = max(readable, key=lambda pair: (pair[1].resolution, -READABLE.index(_suffix(pair[0]))))
-        note = f"{role}: took {best[0].name} of {len(readable)} files"
-        if len(readable) > 1 and note not in self.notes:
-            self.notes.append(note)
-        return best
-
-    def _read(self, name: str, file: Named, mode: Literal["RGB", "L"] | None = None) -> Pixels:
-        """Pixels of a file, square."""
+    def _read(self, name: str, file: NamedFile, mode: Literal["RGB", "L"] | None = None) -> Pixels:
+        """Read the pixels of a file, cut to a square if that is allowed."""
         source = file[0]
         self.used[name] = str(source)
-        path = self._fetched(source)
+        # A packed file is read twice, for two maps; it is unpacked from its archive once.
+        if source not in self._paths:
+            self._paths[source] = source.fetch(self.scratch)
+        path = self._paths[source]
         if name == "normal" and describe_image(path).channels == 1:
             raise DataError(f"{source}: is grey; a normal map has three channels. Is it a height map?")
         try:
             pixels = read_image(path, mode or MAPS[name].image_mode)
         except DataError as error:
+            # The error names the unpacked file, which a person has never seen; it must name the archive's.
             raise DataError(str(error).replace(str(path), str(source))) from error
         height, width = pixels.shape[:2]
         if height == width:
             return pixels
-        return self._squared(name, source, pixels)
-
-    def _squared(self, name: str, source: SourceFile, pixels: Pixels) -> Pixels:
-        height, width = pixels.shape[:2]
         if not self.crop:
             raise DataError(
                 f"{source}: is {width}×{height} pixels; a map is square. --crop takes the square in its middle, "
@@ -185,27 +202,19 @@ class Conversion:
         self.notes.append(f"{name}: {width}×{height} cut to the square in its middle; it no longer tiles")
         return pixels[top : top + side, left : left + side]
 
-    def _fetched(self, source: SourceFile) -> Path:
-        if source not in self._paths:
-            self._paths[source] = source.fetch(self.scratch)
-        return self._paths[source]
-
     def _note_storage(self, pixels: Mapping[str, Pixels], size: int) -> None:
-        """Say which maps lose depth or change size; one note for all of which the same is true."""
+        """Note which maps lose depth or change size. Maps with the same change share a note."""
         changes = defaultdict(list)
         for name, image in pixels.items():
             side = image.shape[0]
             if image.dtype == np.uint16:
                 changes["16 bits rounded to 8"].append(name)
-            if side != size and side > 1:
-                changes[f"{'shrunk' if side > size else 'enlarged'} from {side} pixels"].append(name)
-        self.notes += [f"{', '.join(names)}: {change}" for change, names in changes.items()]
-
-
-def _green_inverted(pixels: Pixels) -> Pixels:
-    flipped = pixels.copy()
-    flipped[..., 1] = np.iinfo(pixels.dtype).max - pixels[..., 1]
-    return flipped
+            if side > size:
+                changes[f"shrunk from {side} pixels"].append(name)
+            elif 1 < side < size:  # a constant map has one pixel, and enlarging it loses nothing
+                changes[f"enlarged from {side} pixels"].append(name)
+        for change, names in changes.items():
+            self.notes.append(f"{', '.join(names)}: {change}")
 
 
 def _suffix(file: SourceFile) -> str:

@@ -1,4 +1,4 @@
-"""What an image of a material set is, told from its name.
+"""Recognises what an image of a material set shows from its file name.
 
 The customs of the large free libraries and of exporters: `Bricks102_2K-JPG_NormalGL.jpg`, `red_brick_nor_gl_2k.png`,
 `Wood_027_basecolor.jpg`, `rusty-metal_normal-ogl.png`, `Rock_ORM.png`, `albedo.png`.
@@ -15,10 +15,10 @@ Role = Literal[
 ]
 
 READABLE = (".png", ".tif", ".tiff", ".tga", ".bmp", ".webp", ".jpg", ".jpeg")
-"""Suffixes of images that are read, the less lossy first."""
+"""Suffixes of images that are read. Of several files for one map, the suffix that comes first wins."""
 
 UNREADABLE = (".exr", ".hdr", ".dds")
-"""Suffixes of images that are recognised, and not read."""
+"""Suffixes of images that are recognised but not read."""
 
 _WORDS: dict[Role, str] = {
     "albedo": "albedo, alb, base color, base colour, basecolor, basecolour, color, colour, col, diffuse, diff, dif",
@@ -49,14 +49,14 @@ _THOUSANDS = re.compile(r"(\d{1,2})k|(\d{3,4})(?:x\d+|px)?")
 
 @dataclass(frozen=True)
 class ImageName:
-    """What a file name says.
+    """The parts of a file name.
 
     Attributes:
-        stem: What is left of it: the material; empty when the name is the role alone.
-        role: What the image is.
+        stem: The rest of the name, which is the material; empty when the name is the role alone.
+        role: What the image shows.
         channels: For `packed`: the letters of its red, green and blue channels (a or o occlusion, r roughness,
             m metallic).
-        resolution: Pixels of a side that the name states; 0 for none.
+        resolution: Side in pixels that the name states; 0 for none.
     """
 
     stem: str
@@ -66,37 +66,37 @@ class ImageName:
 
 
 def read_name(file_name: str) -> ImageName | None:
-    """Tell what an image is from its name; None when the name does not say.
+    """Recognise what an image shows from its name; None when the name does not tell.
 
-    Resolution and format may stand before or behind the role: `X_2K_Color`, `X_diff_2k`, `X_2K-JPG_Color`.
+    Resolution and format may come before or after the role: `X_2K_Color`, `X_diff_2k`, `X_2K-JPG_Color`.
     """
     path = PurePath(file_name)
     if path.suffix.lower() not in READABLE + UNREADABLE:
         return None
+    # CamelCase is split on the second try only, because some roles are written with capitals inside, as in NormalGL.
     return _read_stem(path.stem) or _read_stem(_HUMP.sub("_", path.stem))
 
 
 def _read_stem(stem: str) -> ImageName | None:
     tokens = list(_TOKEN.finditer(stem))
-    words = []
-    for token in tokens:
-        words.append(token[0].lower())
+    words = [token[0].lower() for token in tokens]
     end = _without_noise(words)
+    # The longest phrase first: `normal gl` is more specific than `gl`, and `base color` than `color`.
     for length in range(min(_LONGEST, end), 0, -1):
         start = end - length
-        phrase = " ".join(words[start:end])
-        role, channels = _role(phrase)
-        if role is not None:
-            named = _without_noise(words[:start])
-            name = ""
-            if named:
-                name = stem[: tokens[named - 1].end()]
-            return ImageName(name, role, channels, _resolution(words[named:]))
+        role, channels = _role(" ".join(words[start:end]))
+        if role is None:
+            continue
+        named = _without_noise(words[:start])
+        name = ""
+        if named:
+            name = stem[: tokens[named - 1].end()]  # a slice of the file name keeps its capitals and separators
+        return ImageName(name, role, channels, _resolution(words[named:]))
     return None
 
 
 def _without_noise(words: list[str]) -> int:
-    """How many words there are before trailing resolutions and formats."""
+    """Count the words before trailing resolutions and formats."""
     end = len(words)
     while end and _NOISE.fullmatch(words[end - 1]):
         end -= 1
@@ -108,14 +108,14 @@ def _role(phrase: str) -> tuple[Role | None, str]:
         return _ROLES[phrase], ""
     letters = _PACKED_WORDS.get(phrase, phrase)
     if letters in _LETTERS:
-        return ("packed", letters)
-    return (None, "")
+        return "packed", letters
+    return None, ""
 
 
 def _resolution(words: list[str]) -> int:
     for word in words:
-        if found := _THOUSANDS.fullmatch(word):
-            if found[1]:
-                return int(found[1]) * 1024
-            return int(found[2])
+        if match := _THOUSANDS.fullmatch(word):
+            if match[1]:
+                return int(match[1]) * 1024  # `2K` means 2048
+            return int(match[2])
     return 0

@@ -1,4 +1,4 @@
-"""Image files of materials in folders and zip archives, gathered into sets of one material each."""
+"""Finds image files of materials in folders and zip archives, and groups them into one set for each material."""
 
 import re
 import shutil
@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from neuropbr_core.data.importing.names import READABLE, UNREADABLE, ImageName, Role, read_name
 from neuropbr_core.errors import DataError
 
-_LARGEST = 1 << 30  # bytes of one file out of an archive
-_GENERIC = ("textures", "texture", "maps", "images")  # folders that say nothing about what they hold
+_LARGEST = 1 << 30  # bytes of one file of an archive, so that a small archive cannot fill the disk
+_GENERIC = ("textures", "texture", "maps", "images")  # folder names that do not tell the material
 _FORBIDDEN = re.compile(r"[^\w.+-]+")
+# `RuntimeError` is what zipfile raises for an encrypted file.
 _ARCHIVE_FAULTS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
 
 
@@ -43,26 +44,28 @@ class SourceFile:
 
     @property
     def folder(self) -> str:
-        """Name of the folder or archive that it lies in; folders such as `textures` do not count."""
+        """Name of the nearest folder or archive that contains the file; folders such as `textures` do not count."""
+        for part in reversed(PurePosixPath(self.member).parent.parts):
+            if part.lower() not in _GENERIC:
+                return part
         if self.archived:
-            base = self.container.stem
-        else:
-            base = self.container.resolve().name
-        parts = [base, *PurePosixPath(self.member).parent.parts]
-        return next((part for part in reversed(parts) if part.lower() not in _GENERIC), base)
+            return self.container.stem
+        return self.container.resolve().name  # resolved, because `.` has no name
 
     def fetch(self, scratch: Path) -> Path:
-        """Return a path to the file's content, unpacked into `scratch` when it is archived.
+        """Return a path to the file's content, after unpacking an archived file into `scratch`.
 
         Raises:
             DataError: The archive is damaged, locked, or the file in it is too large.
         """
         if not self.archived:
             return self.container / self.member
+        # The number keeps files of the same name in different folders of the archive apart.
         target = scratch / f"{len(list(scratch.iterdir()))}_{self.name}"
         try:
             with zipfile.ZipFile(self.container) as archive:
-                if (size := archive.getinfo(self.member).file_size) > _LARGEST:
+                size = archive.getinfo(self.member).file_size
+                if size > _LARGEST:
                     raise DataError(f"{self}: has {size >> 20} MiB; at most {_LARGEST >> 20} are unpacked")
                 with archive.open(self.member) as packed, target.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
@@ -77,7 +80,7 @@ class MaterialSet:
 
     Attributes:
         name: Its name in the dataset.
-        files: What there is for each role.
+        files: The files for each role.
     """
 
     name: str
@@ -85,12 +88,12 @@ class MaterialSet:
 
 
 @dataclass
-class Found:
-    """What a source holds.
+class Listing:
+    """The materials of a folder or zip file.
 
     Attributes:
-        sets: Materials, by name.
-        ignored: Images that belong to none.
+        sets: Materials, sorted by name.
+        ignored: Images that belong to no material.
         damaged: Archives that cannot be opened, and why.
     """
 
@@ -99,23 +102,23 @@ class Found:
     damaged: dict[str, str]
 
 
-def find_sets(source: Path, template: str = "{name}") -> Found:
-    """Gather the materials of a folder, of all folders and zip files below it, or of one zip file.
+def find_sets(source: Path, template: str = "{name}") -> Listing:
+    """List the materials of a folder, of all folders and zip files below it, or of one zip file.
 
-    Files of one folder whose names agree up to role, resolution and format are one material.
+    Files of one folder whose names differ only in role, resolution and format are one material.
 
     Args:
         source: Folder or zip file.
-        template: Name of a material: `{name}` is what its files have in common (the folder's name when they are
-            called by their roles alone), `{folder}` the folder or archive.
+        template: Name of a material: `{name}` is the common part of its files' names (the folder's name when the
+            files are called by their roles alone), `{folder}` is the folder or archive.
 
     Returns:
-        Sets that have an albedo or a normal map at least, and what was left.
+        The sets that have an albedo or a normal map, and all other images.
 
     Raises:
         DataError: There is no such source, or the template is wrong.
     """
-    _check_template(template)
+    _check_template(template)  # first: it costs nothing, while a large folder takes a while to list
     if not source.exists():
         raise DataError(f"{source}: no such folder or zip file")
     damaged: dict[str, str] = {}
@@ -126,20 +129,24 @@ def find_sets(source: Path, template: str = "{name}") -> Found:
         if name is None:
             ignored.append(str(file))
         else:
+            # Capitals do not tell materials apart: `Rock_Color.png` and `rock_normal.png` belong together.
             grouped[str(PurePosixPath(str(file)).parent), name.stem.lower()].append((file, name))
     sets = []
     for files in grouped.values():
+        # Words such as `metal` or `color` occur in names of other pictures; a material has an albedo or normals.
         if any(name.role.startswith(("albedo", "normal")) for _, name in files):
             sets.append(_as_set(files, template))
         else:
-            ignored += [str(file) for file, _ in files]
-    return Found(sorted(sets, key=lambda one: one.name), sorted(ignored), damaged)
+            for file, _ in files:
+                ignored.append(str(file))
+    return Listing(sorted(sets, key=lambda material: material.name), sorted(ignored), damaged)
 
 
 def _as_set(files: Iterable[tuple[SourceFile, ImageName]], template: str) -> MaterialSet:
     ordered = sorted(files, key=lambda pair: str(pair[0]))
     first, name = ordered[0]
     filled = template.format(name=name.stem or first.folder, folder=first.folder)
+    # The name becomes a folder's: no separators, no leading dot, never empty.
     material = MaterialSet(_FORBIDDEN.sub("_", filled).strip("._") or "material")
     for file, name in ordered:
         material.files.setdefault(name.role, []).append((file, name))
@@ -147,11 +154,11 @@ def _as_set(files: Iterable[tuple[SourceFile, ImageName]], template: str) -> Mat
 
 
 def _check_template(template: str) -> None:
+    # A template is good when it gives another name for another `{name}` or another `{folder}`.
+    filled = set()
     try:
-        filled = set()
-        for name in ("one", "two"):
-            filled.add(template.format(name=name, folder="folder"))
-        filled |= {template.format(name="one", folder="other")}
+        for name, folder in (("wood", "a"), ("stone", "a"), ("wood", "b")):
+            filled.add(template.format(name=name, folder=folder))
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise DataError(f"--name-template {template!r}: {error}; it may hold {{name}} and {{folder}}") from error
     if len(filled) == 1:
@@ -159,11 +166,13 @@ def _check_template(template: str) -> None:
 
 
 def _files(source: Path, damaged: dict[str, str]) -> Iterator[SourceFile]:
-    """Images of a folder or a zip file, and of the zip files below a folder."""
+    """List the images of a folder or a zip file, and of the zip files below a folder."""
     if source.is_file():
         yield from _archived(source, damaged)
         return
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+    for path in sorted(source.rglob("*")):  # sorted, so that the same folder gives the same sets everywhere
+        if not path.is_file():
+            continue
         member = path.relative_to(source).as_posix()
         if path.suffix.lower() == ".zip":
             yield from _archived(path, damaged)
@@ -174,14 +183,20 @@ def _files(source: Path, damaged: dict[str, str]) -> Iterator[SourceFile]:
 def _archived(path: Path, damaged: dict[str, str]) -> Iterator[SourceFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+            members = sorted(archive.namelist())
     except _ARCHIVE_FAULTS as error:
         damaged[str(path)] = f"cannot be opened as a zip file ({error}); fetch it again"
         return
-    yield from (SourceFile(path, member, archived=True) for member in members if _is_image(member))
+    for member in members:
+        is_folder = member.endswith("/")  # the zip format's own mark of a folder
+        if not is_folder and _is_image(member):
+            yield SourceFile(path, member, archived=True)
 
 
 def _is_image(member: str) -> bool:
     path = PurePosixPath(member)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in READABLE + UNREADABLE and not hidden
+    for part in path.parts:
+        # `__MACOSX` and files such as `._0.png` hold what macOS adds to an archive, no images.
+        if part.startswith(".") or part == "__MACOSX":
+            return False
+    return path.suffix.lower() in READABLE + UNREADABLE

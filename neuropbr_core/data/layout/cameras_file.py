@@ -33,6 +33,7 @@ def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
         DataError: The file is missing, malformed, or holds cameras that cannot be; all of these at once.
     """
     try:
+        # Typed decoding checks that every matrix is 3×3 and every position has three numbers.
         cameras = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[CameraRecord, ...]])
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; recorded alignment needs the cameras of every sample") from None
@@ -55,19 +56,21 @@ def write_cameras(path: Path, cameras: dict[str, tuple[CameraRecord, ...]]) -> N
 
 def record_camera(homography: ArrayLike, position: ArrayLike) -> CameraRecord:
     """Return the record of a camera from its 3×3 matrix and its three coordinates."""
-    top, middle, bottom = (tuple(map(float, row)) for row in np.asarray(homography))
+    # `convert` checks the numbers of rows and columns, which the constructor of a struct does not.
     return msgspec.convert(
-        {"homography": (top, middle, bottom), "position": np.asarray(position).tolist()}, CameraRecord
+        {"homography": np.asarray(homography, float).tolist(), "position": np.asarray(position).tolist()}, CameraRecord
     )
 
 
 def _problem(record: CameraRecord) -> str | None:
-    """What is impossible about a camera, if anything."""
+    """Describe what is impossible about a camera; None for a possible camera."""
     matrix = np.array(record.homography)
     if record.position[2] <= 0:
         return f"position z is {record.position[2]:g}; the camera is in front of the texture, z > 0"
+    # A homography is defined up to its scale, so its largest entry is made 1 before the determinant is judged.
     if abs(np.linalg.det(matrix / max(np.abs(matrix).max(), 1e-12))) < 1e-9:
         return "the homography cannot be inverted"
+    # w is linear in (u, v): if it is positive at the corners, it is positive over the whole texture.
     depths = []
     for u, v in itertools.product((0, 1), repeat=2):
         depths.append(float(matrix[2] @ (u, v, 1.0)))

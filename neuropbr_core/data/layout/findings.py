@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, one thing at a time: what people read, programs parse and quarantine acts on."""
+"""The findings about a dataset. People read them, programs parse them, and the quarantine acts on them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from neuropbr_core.materials.lint import Level
 
+# The order is that of reports: the worst level comes first.
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
 
 
@@ -14,12 +15,13 @@ class Finding:
     """One thing about a dataset.
 
     Attributes:
-        level: `error`: it cannot be trained on; `warning`: it trains, and hardly as meant; `info`: good to know.
-        code: What it is, in a word that stays the same between versions.
+        level: `error`: training is not possible with it; `warning`: training works, but probably not as intended;
+            `info`: good to know.
+        code: A short name of the kind of finding. It stays the same between versions.
         path: The file or folder.
-        message: What was found, and what to do.
-        sample: The sample that it spoils, such as `clean/sample_0000`.
-        material: The material that it spoils: a folder below `output/`.
+        message: What is wrong, and what to do.
+        sample: The affected sample, such as `clean/sample_0000`.
+        material: The affected material: a folder below `output/`.
     """
 
     level: Level
@@ -40,30 +42,31 @@ def of_level(findings: Iterable[Finding], level: Level) -> list[Finding]:
 
 
 def allow(findings: Iterable[Finding], allowed: Sequence[str]) -> tuple[list[Finding], list[str]]:
-    """Lower warnings that a person has looked at to infos; errors stay what they are.
+    """Lower the warnings that a person has accepted to `info`. Errors keep their level.
 
     Args:
-        findings: What was found.
-        allowed: `CODE`, or `CODE:NAME` for that of one material, sample or file.
+        findings: The findings of a check.
+        allowed: Entries `CODE`, or `CODE:NAME` for the warnings about one material, sample or file.
 
     Returns:
-        The findings, errors first, and those of `allowed` that fit no warning.
+        The findings, errors first, and the entries of `allowed` that match no warning.
     """
     lowered = []
     used = set()
     for finding in findings:
+        matching = set()
+        # Errors are never lowered: training would stop on them anyway, only later.
         if finding.level == "warning":
-            fitting = _forms(finding).intersection(allowed)
+            entries = {finding.code}
+            for name in (finding.material, finding.sample, Path(finding.path).name):
+                if name is not None:
+                    entries.add(f"{finding.code}:{name}")
+            matching = entries.intersection(allowed)
+        if matching:
+            used |= matching
+            lowered.append(replace(finding, level="info", message=f"{finding.message} (allowed)"))
         else:
-            fitting = set()
-        used |= fitting
-        message = f"{finding.message} (allowed)"
-        lowered.append(replace(finding, level="info", message=message) if fitting else finding)
+            lowered.append(finding)
+    # The sort is stable: within a level, findings keep their order.
     lowered.sort(key=lambda finding: LEVELS.index(finding.level))
-    return lowered, [text for text in allowed if text not in used]
-
-
-def _forms(finding: Finding) -> set[str]:
-    """What allows a finding."""
-    names = (finding.material, finding.sample, Path(finding.path).name)
-    return {finding.code, *(f"{finding.code}:{name}" for name in names if name is not None)}
+    return lowered, [entry for entry in allowed if entry not in used]

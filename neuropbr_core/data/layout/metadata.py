@@ -1,4 +1,4 @@
-"""`input/render_metadata.json`: which material each sample shows."""
+"""`input/render_metadata.json` names the material that each sample shows."""
 
 import json
 from collections import Counter
@@ -18,6 +18,7 @@ def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
         The material folder of each sample folder, and an empty list; or None and the reasons why the file is unusable.
     """
     try:
+        # The standard library's parser, because others offer no hook that sees a key that is there twice.
         metadata = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
     except FileNotFoundError:
         return None, [f"{path}: no such file; create it: {_FORMAT.removeprefix('it must be ')}"]
@@ -27,7 +28,9 @@ def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
         return None, [f"{path}: is a JSON {type(metadata).__name__}; {_FORMAT}"]
     problems = []
     for name, material in metadata.items():
-        if not _is_folder_name(material):
+        # A file from a stranger must not make us read, or the quarantine move, a folder outside the dataset.
+        is_text = isinstance(material, str)
+        if not is_text or material in ("", ".", "..") or set(material) & set("/\\\0"):
             problems.append(f"{path}: {name}: {material!r} is not the name of a material folder")
     if problems:
         return None, problems
@@ -35,13 +38,11 @@ def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
 
 
 def _without_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object whose keys are all different; of equal keys, Python would silently take the last."""
-    for name, count in Counter(name for name, _ in pairs).items():
+    """Build a JSON object and refuse a repeated key, of which Python would silently keep the last entry."""
+    counts = Counter[str]()
+    for name, _ in pairs:
+        counts[name] += 1
+    for name, count in counts.items():
         if count > 1:
             raise ValueError(f"key {name!r} appears {count} times; keep one of them")
     return dict(pairs)
-
-
-def _is_folder_name(value: object) -> bool:
-    """Whether a value names a folder directly below another one: no separator and no step upwards."""
-    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")

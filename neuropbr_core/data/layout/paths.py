@@ -19,7 +19,9 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 
 Condition = Literal["clean", "dirty"]
-"""How a sample was captured, which is also the name of its folder below `input/`."""
+"""How a sample was captured. The folder below `input/` has the same name."""
+
+CONDITIONS: tuple[Condition, ...] = ("clean", "dirty")
 
 METADATA_NAME = "render_metadata.json"
 CAMERAS_NAME = "cameras.json"
@@ -27,6 +29,7 @@ PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", *HEIF_SUFFIXES)
 IMAGE_SUFFIXES = (*PHOTO_SUFFIXES, ".webp", ".tif", ".tiff", ".tga", ".bmp", ".exr")
 """Suffixes by which a file is recognised as an image, readable here or not."""
 
+# The numbers are the older spelling of the curricula. Clean comes first, so that samples are listed in that order.
 _CURRICULA: dict[object, tuple[Condition, ...]] = {
     0: ("clean",),
     1: ("clean", "dirty"),
@@ -39,7 +42,14 @@ _CURRICULA: dict[object, tuple[Condition, ...]] = {
 
 @dataclass(frozen=True)
 class Paths:
-    """Where the parts of a dataset are."""
+    """The places of a dataset's parts.
+
+    Attributes:
+        input: Folder of the conditions, which hold the samples.
+        output: Folder of the materials.
+        metadata: `render_metadata.json`.
+        cameras: `cameras.json`, which need not exist.
+    """
 
     input: Path
     output: Path
@@ -48,7 +58,7 @@ class Paths:
 
 
 def locate(data: Data) -> Paths:
-    """Return where the recipe's dataset is; nothing is read.
+    """Return the places of the recipe's dataset. Nothing is read.
 
     Raises:
         DataError: The section names neither `root` nor both folders.
@@ -56,6 +66,7 @@ def locate(data: Data) -> Paths:
     if data.root is None and (data.input_dir is None or data.output_dir is None):
         raise DataError("no dataset: set data.root, or data.input_dir and data.output_dir")
     root = Path(data.root or "")
+    # A folder that is named on its own wins over its usual place below the root.
     input_folder = Path(data.input_dir or root / "input")
     output_folder = Path(data.output_dir or root / "output")
     metadata = Path(data.metadata or input_folder / METADATA_NAME)
@@ -63,15 +74,15 @@ def locate(data: Data) -> Paths:
 
 
 def conditions(data: Data) -> tuple[Condition, ...]:
-    """Return the folders that the curriculum reads; the older key `use_dirty` means dirty only."""
-    if data.use_dirty:
+    """Return the conditions that the curriculum reads."""
+    if data.use_dirty:  # the older key for dirty samples alone
         return ("dirty",)
     return _CURRICULA[data.render_curriculum]
 
 
 def sample_name(index: int) -> str:
     """Name of sample `index`'s folder."""
-    return f"sample_{index:04d}"
+    return f"sample_{index:04d}"  # four digits at least: sorting by name keeps the order of up to 10,000 samples
 
 
 def view_name(index: int) -> str:
@@ -103,19 +114,21 @@ def list_photos(folder: Path) -> tuple[Path, ...]:
 
 
 def map_files(folder: Path) -> dict[str, Path]:
-    """Paths of the four maps in a material folder, by name."""
-    return {name: folder / spec.file_name for name, spec in MAPS.items()}
+    """Return the paths of the four maps in a material folder, by map name."""
+    files = {}
+    for name, spec in MAPS.items():
+        files[name] = folder / spec.file_name
+    return files
 
 
 def missing_maps(folder: Path) -> str | None:
-    """Say which map files a material folder lacks; None when it is complete."""
+    """Describe which map files a material folder lacks; None when it is complete."""
     names = []
-    for spec in MAPS.values():
-        names.append(spec.file_name)
     missing = []
-    for name in names:
-        if not (folder / name).is_file():
-            missing.append(name)
+    for path in map_files(folder).values():
+        names.append(path.name)
+        if not path.is_file():
+            missing.append(path.name)
     if not missing:
         return None
     text = f"{folder}: {', '.join(missing)} missing; a material folder needs {', '.join(names)}"
@@ -126,9 +139,7 @@ def missing_maps(folder: Path) -> str | None:
 
 def misnamed(folder: Path, missing: list[str]) -> str:
     """List the images in a folder whose names differ from missing ones in capitals or suffix only."""
-    stems = set()
-    for name in missing:
-        stems.add(Path(name).stem)
+    stems = {Path(name).stem for name in missing}  # our own names, all in small letters
     similar = []
     for path in folder.iterdir():
         if path.stem.lower() in stems and path.suffix.lower() in IMAGE_SUFFIXES:
@@ -137,6 +148,7 @@ def misnamed(folder: Path, missing: list[str]) -> str:
 
 
 def _by_number(path: Path) -> tuple[str, Path]:
-    """Sort key in which numbers are padded; names that differ in zeros only are told apart by the path."""
+    """Sort key in which numbers count as numbers."""
+    # Padding makes numbers comparable as text. The path decides between names that differ in leading zeros only.
     padded = re.sub(r"\d+", lambda number: number[0].zfill(12), path.name)
     return padded, path

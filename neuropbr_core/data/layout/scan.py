@@ -1,10 +1,10 @@
-"""Which samples a dataset folder holds, and everything that is wrong with it.
+"""Lists the samples of a dataset folder, and everything that is wrong with the folder.
 
-The layout of the folder is described in `paths`. No pixel is decoded here and torch is not needed; `checking` decodes
-the files as well.
+`paths` describes the layout of the folder. This module decodes no pixel and needs no torch; `checking` decodes the
+files as well.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.layout.findings import Finding, of_level
 from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import (
+    CONDITIONS,
     Condition,
     Paths,
     conditions,
@@ -39,7 +40,7 @@ Cameras = Mapping[str, tuple[CameraRecord, ...]]
 
 @dataclass(frozen=True)
 class Scan:
-    """What a dataset folder holds: usable samples, and each thing that is wrong."""
+    """The content of a dataset folder: usable samples, and each thing that is wrong."""
 
     samples: list[Sample]
     findings: list[Finding]
@@ -49,10 +50,10 @@ def find_samples(data: Data) -> list[Sample]:
     """List the samples of a dataset, clean before dirty, each by name.
 
     Raises:
-        DataError: Anything is missing or contradictory; all of it at once, each with its fix.
+        DataError: Something is missing or contradictory. The message lists all problems, each with its fix.
     """
     scan = scan_dataset(data)
-    raise_problems([str(finding) for finding in of_level(scan.findings, "error")])
+    raise_problems(list(map(str, of_level(scan.findings, "error"))))
     return scan.samples
 
 
@@ -67,11 +68,11 @@ def raise_problems(problems: Sequence[str]) -> None:
 
 
 def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
-    """List the samples of a dataset and what is wrong with it, without decoding images.
+    """List the samples of a dataset and its problems, without decoding images.
 
     Args:
         data: Section `data` of a recipe.
-        ends: Look at the end of each file too, so that truncated images are found before training starts.
+        ends: Whether to read the end of each file too, which reveals truncated images before training starts.
 
     Returns:
         Samples that are complete, and one finding for each problem.
@@ -81,24 +82,30 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
     """
     paths = locate(data)
     folders: list[tuple[Condition, Path]] = []
+    names = set()
     for condition in conditions(data):
         for folder in sample_folders(paths.input / condition):
             folders.append((condition, folder))
+            names.add(folder.name)
     if not folders:
         return Scan([], [_no_samples(paths, data)])
     metadata, problems = read_metadata(paths.metadata)
     if metadata is None:
-        return Scan([], [_about_file(paths.metadata, "metadata", problem) for problem in problems])
+        # Without the metadata nothing more can be judged: every sample would lack its material.
+        findings = []
+        for problem in problems:
+            findings.append(_about_file(paths.metadata, "metadata", problem))
+        return Scan([], findings)
 
-    names = {folder.name for _, folder in folders}
     maps, findings = _scan_materials(paths.output, metadata, names, ends)
     cameras: Cameras | None = None
     if data.alignment == "recorded":
         try:
             cameras = read_cameras(paths.cameras)
         except DataError as error:
-            # Once, for the file: without it, every sample would lack its cameras.
-            findings += [_about_file(paths.cameras, "cameras", line) for line in str(error).splitlines()]
+            # Reported once, for the file: otherwise every sample would lack its cameras.
+            for line in str(error).splitlines():
+                findings.append(_about_file(paths.cameras, "cameras", line))
 
     samples = []
     for condition, folder in folders:
@@ -114,23 +121,28 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
         if material not in maps:
             continue  # the finding about the material covers its samples
         views = tuple(folder / view_name(view) for view in range(data.views))
-        if cameras is None:
-            cameras_of_sample = None
-        else:
+        cameras_of_sample = None
+        if cameras is not None:
             cameras_of_sample = cameras[folder.name][: data.views]
         samples.append(Sample(identity, condition, material, views, maps[material], cameras_of_sample))
     return Scan(samples, findings)
 
 
 def _about_file(path: Path, code: str, line: str) -> Finding:
+    # Errors about a file begin with its path, which a finding keeps apart.
     return Finding("error", code, str(path), line.removeprefix(f"{path}: "))
 
 
 def _no_samples(paths: Paths, data: Data) -> Finding:
-    """Why a curriculum finds nothing, and what would help."""
-    wanted = " or ".join(str(paths.input / condition) for condition in conditions(data))
-    all_conditions: tuple[Condition, ...] = ("clean", "dirty")
-    present = [condition for condition in all_conditions if sample_folders(paths.input / condition)]
+    """Explain why a curriculum has no samples, and what would help."""
+    searched = []
+    for condition in conditions(data):
+        searched.append(str(paths.input / condition))
+    present = []
+    for condition in CONDITIONS:
+        if sample_folders(paths.input / condition):
+            present.append(condition)
+    # The most specific hint comes first; the last one is for a dataset of which only the empty folders exist.
     if present:
         hint = f"{paths.input / present[0]} has some: set data.render_curriculum to {present[0]} or mixed"
     elif not paths.input.is_dir() and paths.output.is_dir():
@@ -139,25 +151,27 @@ def _no_samples(paths: Paths, data: Data) -> Finding:
         hint = f"the folder {paths.input} does not exist; set data.root to the folder that holds input/ and output/"
     else:
         hint = "put each sample's views there as sample_0000/0.png, 1.png, …"
-    return Finding("error", "no-samples", wanted, f"no samples found; {hint}")
+    return Finding("error", "no-samples", " or ".join(searched), f"no samples found; {hint}")
 
 
 def _scan_materials(
     output: Path, metadata: Mapping[str, str], names: set[str], ends: bool
 ) -> tuple[dict[str, dict[str, Path]], list[Finding]]:
-    """The map files of each complete material that the samples `names` show; one finding for each other material."""
+    """Return the map files of each complete material that the samples `names` show, and a finding for each other."""
     maps: dict[str, dict[str, Path]] = {}
     findings = []
     known = set[str]()
     if output.is_dir():
-        known = set()
         for path in output.iterdir():
             if path.is_dir():
                 known.add(path.name)
-    for material in sorted({metadata[name] for name in names if name in metadata}):
+    samples_of: dict[str, list[str]] = {}
+    for name in sorted(names & metadata.keys()):
+        samples_of.setdefault(metadata[name], []).append(name)
+    # One finding for a material, however many samples show it: it is fixed in one place.
+    for material, users in sorted(samples_of.items()):
         folder = output / material
         if material not in known:
-            users = sorted(name for name in names if metadata.get(name) == material)
             if len(users) == 1:
                 who = f"{users[0]} needs"
             else:
@@ -167,15 +181,15 @@ def _scan_materials(
         elif missing := missing_maps(folder):
             text = missing.removeprefix(f"{folder}: ")
             findings.append(Finding("error", "missing-maps", str(folder), text, material=material))
-        elif ends and (text := _cut_off(map_files(folder).values())):
+        elif ends and (text := _cut_off(list(map_files(folder).values()))):
             findings.append(Finding("error", "truncated", str(folder), text, material=material))
         else:
             maps[material] = map_files(folder)
     return maps, findings
 
 
-def _cut_off(files: Iterable[Path]) -> str:
-    """Say which files are truncated; empty when all are whole."""
+def _cut_off(files: Sequence[Path]) -> str:
+    """Describe which files are truncated; empty when all are whole."""
     cut = []
     for path in files:
         if is_cut_off(path):
@@ -188,32 +202,38 @@ def _cut_off(files: Iterable[Path]) -> str:
 def _sample_problems(
     folder: Path, views: int, metadata: Mapping[str, str], paths: Paths, ends: bool
 ) -> list[tuple[str, str]]:
-    """What a sample lacks: codes and messages."""
+    """Return what a sample lacks, as codes and messages."""
     problems = []
     if folder.name not in metadata:
         text = f'not in {paths.metadata}; add "{folder.name}": "<its folder in {paths.output}>"'
         problems.append(("not-in-metadata", text))
-    names = []
-    for view in range(views):
-        names.append(view_name(view))
-    missing = [name for name in names if not (folder / name).is_file()]
+    names = [view_name(view) for view in range(views)]
+    missing = []
+    present = []
+    for name in names:
+        if (folder / name).is_file():
+            present.append(folder / name)
+        else:
+            missing.append(name)
     if missing:
+        # Photos are often there under another suffix, such as 0.jpg: name them, instead of asking for new ones.
         if similar := misnamed(folder, missing):
             fix = f"There is {similar}: save it as PNG under the right name"
         else:
             fix = "Add them, or remove the sample"
         text = f"{', '.join(missing)} missing; data.views is {views}, so a sample has {', '.join(names)}. {fix}"
         problems.append(("missing-views", text))
-    if ends and (text := _cut_off(folder / name for name in names if name not in missing)):
+    if ends and (text := _cut_off(present)):
         problems.append(("truncated", text))
     return problems
 
 
 def _camera_problems(folder: Path, views: int, cameras: Cameras, paths: Paths) -> list[tuple[str, str]]:
-    """What a sample lacks in the cameras file: codes and messages."""
+    """Return what a sample lacks in the cameras file, as codes and messages."""
     if folder.name not in cameras:
         text = f"not in {paths.cameras}; record its cameras, or set data.alignment to none"
         return [("missing-cameras", text)]
+    # More cameras than views are no problem: a recipe may use the first views of each sample only.
     count = len(cameras[folder.name])
     if count < views:
         text = f"{paths.cameras} has {count} of its {views} cameras; record one for each view"

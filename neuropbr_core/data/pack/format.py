@@ -1,11 +1,12 @@
-"""A pack: images decoded once, in files that are mapped into memory.
+"""The format of a pack, which holds images that were decoded once, in files that are mapped into memory.
 
-A pack is a folder of shards. A shard is one file that is never changed once it has its name:
+A pack is a folder of shards. A shard is one file. It never changes once it has its final name:
 
     pixels of each image, channels first, at a multiple of 64 bytes | index (JSON) | its length, 8 bytes | b"NBRPACK2"
 
-An image in it is known by what it was decoded from and to, so a shard can be out of use but never out of date. Recipes
-that read the same images at the same size share them, whatever their splits, curricula or numbers of views.
+An image is identified by the content that it was decoded from and the size that it was decoded to, so a shard can be
+out of use but never out of date. Recipes that read the same images at the same size share them, whatever their splits,
+curricula or numbers of views.
 """
 
 import os
@@ -20,8 +21,8 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 
 MAGIC = b"NBRPACK2"
-"""Ends every shard. Its number is that of the format *and* of the decoding: count it up when `data.images` reads
-pixels differently, and old packs are passed over."""
+"""The last bytes of every shard. The number is that of the format *and* of the decoding: raise it when `data.images`
+decodes to other pixels, and old packs are ignored."""
 
 FOLDER_NAME = ".pack"
 DIGESTS_NAME = "digests.json"
@@ -29,15 +30,15 @@ SUFFIX = ".pack"
 VIEW = "view"
 """Role of a view; the role of a map is its name."""
 
-ALIGNMENT = 64
-_FOOTER = 8 + len(MAGIC)
+ALIGNMENT = 64  # bytes: a cache line, so that no two images share one
+_FOOTER = 8 + len(MAGIC)  # bytes behind the index
 
 
 class ImageId(NamedTuple):
-    """Which image, decoded how.
+    """Identity of a decoded image.
 
     Attributes:
-        digest: Name of the content that it is decoded from.
+        digest: Digest of the content that it is decoded from.
         role: `VIEW`, or the name of a map.
         size: Side in pixels.
     """
@@ -63,12 +64,12 @@ class ImageId(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """Bytes that it takes in a shard."""
-        return -(-self.nbytes // ALIGNMENT) * ALIGNMENT
+        """Bytes that it takes in a shard, with padding."""
+        return -(-self.nbytes // ALIGNMENT) * ALIGNMENT  # two negations round up
 
 
 class Slot(NamedTuple):
-    """Where the pixels of an image lie."""
+    """Place of an image's pixels: a shard, and the number of bytes before them."""
 
     shard: Path
     offset: int
@@ -76,36 +77,40 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of a pack, and what it holds."""
+    """One file of a pack, and its images in the order in which they are stored."""
 
     path: Path
     images: tuple[ImageId, ...]
 
     def slots(self) -> dict[ImageId, Slot]:
-        """Where each image lies."""
-        return {image: Slot(self.path, offset) for image, offset in zip(self.images, offsets(self.images), strict=True)}
-
-
-def offsets(images: Iterable[ImageId]) -> list[int]:
-    """Where images begin in a shard that holds them in this order."""
-    found = []
-    position = 0
-    for image in images:
-        found.append(position)
-        position += image.stride
-    return found
+        """Return the place of each image."""
+        # The index holds no offsets: they follow from the order and the sizes of the images.
+        slots = {}
+        offset = 0
+        for image in self.images:
+            slots[image] = Slot(self.path, offset)
+            offset += image.stride
+        return slots
 
 
 def footer(images: Iterable[ImageId]) -> bytes:
-    """What stands behind the pixels of a shard."""
-    index = msgspec.json.encode([tuple(image) for image in images])
+    """Return the bytes that follow the pixels of a shard."""
+    index = msgspec.json.encode(list(map(tuple, images)))
     return index + len(index).to_bytes(8, "little") + MAGIC
 
 
 def read_shard(path: Path) -> Shard | None:
-    """Read a shard's index; None when it is no shard of this format, or not of the length that it should have."""
+    """Read a shard's index.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        The shard; None when the file is not a shard of this format, or has another length than its index requires.
+    """
     try:
         with path.open("rb") as file:
+            # The index is at the end, so a shard can be written in one go without knowing how many images follow.
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _FOOTER))
             end = file.read(_FOOTER)
@@ -113,30 +118,40 @@ def read_shard(path: Path) -> Shard | None:
             if not end.endswith(MAGIC) or length > size - _FOOTER:
                 return None
             file.seek(size - _FOOTER - length)
-            images = tuple(ImageId(*entry) for entry in msgspec.json.decode(file.read(length), type=list[_Entry]))
+            entries = msgspec.json.decode(file.read(length), type=list[tuple[str, str, int]])
     except (OSError, msgspec.DecodeError):
         return None
-    whole = sum(image.stride for image in images) + length + _FOOTER == size
-    if whole:
-        return Shard(path, images)
-    return None
-
-
-_Entry = tuple[str, str, int]
+    images = []
+    expected = length + _FOOTER
+    for entry in entries:
+        images.append(ImageId(*entry))
+        expected += images[-1].stride
+    # Reading pixels behind the end of a mapped file would kill the process, so the length is checked here.
+    if expected != size:
+        return None
+    return Shard(path, tuple(images))
 
 
 def shards(folder: Path) -> list[Shard]:
-    """The sound shards of a pack, by name; none when there is no such folder."""
-    return [shard for path in sorted(folder.glob(f"*{SUFFIX}")) if (shard := read_shard(path)) is not None]
+    """List the sound shards of a pack, sorted by name; none when there is no such folder."""
+    sound = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        shard = read_shard(path)
+        if shard is not None:
+            sound.append(shard)
+    return sound
 
 
 def packed_images(folder: Path) -> dict[ImageId, Slot]:
-    """Where each image of a pack lies."""
-    return {image: slot for shard in shards(folder) for image, slot in shard.slots().items()}
+    """Return the place of each image of a pack."""
+    slots = {}
+    for shard in shards(folder):
+        slots.update(shard.slots())
+    return slots
 
 
 def choose_folder(data: Data) -> Path | None:
-    """Return where the recipe's pack lies: `data.pack` if it names a folder, else `.pack` in the dataset's folder.
+    """Return the folder of the recipe's pack: `data.pack` if it names a folder, else `.pack` in the dataset's folder.
 
     Args:
         data: Section `data` of a recipe.

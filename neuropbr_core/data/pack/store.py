@@ -1,4 +1,4 @@
-"""Images by key: decoded when asked for, or mapped from a pack."""
+"""Gives access to images by key. They are decoded at each use, or mapped from a pack."""
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -16,11 +16,11 @@ Stored = npt.NDArray[np.uint8]
 
 
 class Images(Protocol):
-    """Where a dataset takes its images from; asked by several threads. What it returns is not to be written into."""
+    """The images of a dataset. Several threads use it, and nobody writes into the arrays that it returns."""
 
     @property
     def instant(self) -> bool:
-        """Whether an image costs no more than the pixels that are looked at."""
+        """Whether an image costs no more than the pixels that are read from it."""
 
     def view(self, key: Hashable) -> Stored:
         """Return a view `(3, photo_size, photo_size)`.
@@ -38,18 +38,24 @@ class Images(Protocol):
 
 
 class DecodedImages:
-    """Images that a source decodes whenever they are asked for and not in the cache."""
+    """Images that a source decodes at each use, unless the cache holds them."""
 
     instant = False
 
     def __init__(
         self, source: SampleSource, photo_size: int, output_size: int, cache: DecodedCache | None = None
     ) -> None:
-        """Decode views to `photo_size` and maps to `output_size`; a cache of 1 GiB is made when none is given."""
-        if cache is None:
-            self.cache = DecodedCache()
-        else:
-            self.cache = cache
+        """Decode nothing yet.
+
+        Args:
+            source: The source of the images.
+            photo_size: Side of views in pixels.
+            output_size: Side of maps in pixels.
+            cache: Where decoded images are kept; default: a cache of 1 GiB.
+        """
+        if cache is None:  # an empty cache is false, so `cache or DecodedCache()` would replace it
+            cache = DecodedCache()
+        self.cache = cache
         self._source = source
         self._photo_size = photo_size
         self._output_size = output_size
@@ -63,11 +69,12 @@ class DecodedImages:
         return self._image(key, name, self._output_size)
 
     def _image(self, key: Hashable, role: str, size: int) -> Stored:
+        # The same file may be a view of one sample and a map of another, at another size.
         return self.cache.get((key, role, size), lambda: read_image(self._source, key, role, size))
 
 
 class PackedImages:
-    """Images of a pack. Nothing is copied: reading a part of one touches that part of the file alone."""
+    """Images of a pack. Nothing is copied: a crop reads its own part of the file alone."""
 
     instant = True
 
@@ -75,10 +82,12 @@ class PackedImages:
         """Map nothing yet.
 
         Args:
-            images: Which image each key stands for, by role and key.
-            slots: Where in the pack it lies.
+            images: Identity of each image, by role and key.
+            slots: Place of each image in the pack.
         """
-        self._places = {asked: (slots[image], image) for asked, image in images.items()}
+        self._places = {}
+        for role_and_key, image in images.items():
+            self._places[role_and_key] = (slots[image], image)
         self._files: dict[Path, Stored] = {}
 
     def view(self, key: Hashable) -> Stored:
@@ -91,29 +100,40 @@ class PackedImages:
 
     def _image(self, role: str, key: Hashable) -> Stored:
         slot, image = self._places[role, key]
+        # Two threads may map the same file at once. Both maps are valid, and the later one is kept.
         file = self._files.get(slot.shard)
         if file is None:
-            file = self._files[slot.shard] = _mapped(slot.shard)
+            try:
+                # A plain array over the mapped file: a slice of a `memmap` costs more to make.
+                file = np.memmap(slot.shard, dtype=np.uint8, mode="r").view(np.ndarray)
+            except OSError as error:
+                raise DataError(
+                    f"{slot.shard}: cannot be opened ({error.strerror}); was the pack removed? Start again"
+                ) from error
+            self._files[slot.shard] = file
         return file[slot.offset : slot.offset + image.nbytes].reshape(image.shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the mapped files: pickled, they would be copied whole."""
+        """Leave out the mapped files, because pickling would copy them whole."""
         return {"_places": self._places, "_files": {}}
 
 
 def read_image(source: SampleSource, key: Hashable, role: str, size: int) -> Stored:
-    """Have a source decode an image, and check what it returns.
+    """Have a source decode an image, and check the result.
 
     Args:
         source: The source.
-        key: Its key.
+        key: Key of the image.
         role: `VIEW`, or the name of a map.
         size: Side in pixels.
 
+    Returns:
+        The image, uint8 `(C, size, size)`.
+
     Raises:
-        DataError: It cannot be read, or the source breaks its contract.
+        DataError: The image cannot be read, or the source breaks its contract.
     """
-    pixels: Any
+    pixels: Any  # sources are plugins: what they return is not known before it is checked
     if role == VIEW:
         pixels = source.read_view(key, size)
     else:
@@ -121,15 +141,8 @@ def read_image(source: SampleSource, key: Hashable, role: str, size: int) -> Sto
     wanted = ImageId("", role, size).shape
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != wanted:
         if isinstance(pixels, np.ndarray):
-            found = f"{pixels.dtype} {pixels.shape}"
+            returned = f"{pixels.dtype} {pixels.shape}"
         else:
-            found = f"a {type(pixels).__name__}"
-        raise DataError(f"{type(source).__qualname__} returned {found} for {role} {key}; it must be uint8 {wanted}")
+            returned = f"a {type(pixels).__name__}"
+        raise DataError(f"{type(source).__qualname__} returned {returned} for {role} {key}; it must be uint8 {wanted}")
     return pixels
-
-
-def _mapped(path: Path) -> Stored:
-    try:
-        return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}); was the pack removed? Start again") from error

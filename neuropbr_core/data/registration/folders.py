@@ -1,4 +1,4 @@
-"""Photos in folders, registered: one folder of photos, or every sample of a dataset."""
+"""Registers photos in folders: one folder of photos, or every sample of a dataset."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,20 +9,20 @@ from typing import NamedTuple
 from neuropbr_core.data.images.read import read_map, read_view
 from neuropbr_core.data.layout.cameras_file import CameraRecord
 from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import METADATA_NAME, list_photos, sample_folders
+from neuropbr_core.data.layout.paths import CONDITIONS, METADATA_NAME, list_photos, sample_folders
 from neuropbr_core.data.registration.register import Registration, register_photos
 from neuropbr_core.errors import DataError
-from neuropbr_core.machine import cores
 from neuropbr_core.maps import ALBEDO
+from neuropbr_core.parallel import cores
 from neuropbr_core.reporting import track
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """What became of some sets of photos.
+class Alignment:
+    """The outcome of registering several sets of photos.
 
     Attributes:
-        registrations: By folder name.
+        registrations: Registrations by folder name.
         problems: One line for each photo that was refused, or cannot be read.
     """
 
@@ -32,7 +32,10 @@ class Aligned:
     @property
     def cameras(self) -> dict[str, tuple[CameraRecord, ...]]:
         """Cameras by folder name, as `cameras_file.write_cameras` takes them."""
-        return {name: registration.cameras for name, registration in self.registrations.items()}
+        cameras = {}
+        for name, registration in self.registrations.items():
+            cameras[name] = registration.cameras
+        return cameras
 
 
 class PhotoSet(NamedTuple):
@@ -47,24 +50,24 @@ class PhotoSet(NamedTuple):
     albedo: Path | None = None
 
 
-def register_files(found: PhotoSet) -> Registration:
+def register_files(photo_set: PhotoSet) -> Registration:
     """Register photos in files.
 
     Raises:
         DataError: Files are missing or damaged, or photos cannot be registered.
     """
-    if found.albedo is None:
-        texture = None
-    else:
-        texture = read_map(found.albedo, ALBEDO)
-    return register_photos([read_view(path) for path in found.photos], [str(path) for path in found.photos], texture)
+    texture = None
+    if photo_set.albedo is not None:
+        texture = read_map(photo_set.albedo, ALBEDO)
+    photos = [read_view(path) for path in photo_set.photos]
+    return register_photos(photos, list(map(str, photo_set.photos)), texture)
 
 
 def register_sets(sets: Sequence[PhotoSet]) -> Iterator[Registration | str]:
     """Register several sets of photos side by side.
 
     Yields:
-        For each set, in order, its registration, or what is wrong with it, a line for each photo.
+        For each set, in order, its registration; or a text with one line for each photo that is refused.
     """
     pool = ThreadPoolExecutor(cores())  # OpenCV and Pillow work without the interpreter's lock
     try:
@@ -73,31 +76,33 @@ def register_sets(sets: Sequence[PhotoSet]) -> Iterator[Registration | str]:
         pool.shutdown(cancel_futures=True)
 
 
-def _try_to_register(found: PhotoSet) -> Registration | str:
+def _try_to_register(photo_set: PhotoSet) -> Registration | str:
+    # An error becomes a result: raised in a thread, it would end the registration of all other sets.
     try:
-        return register_files(found)
+        return register_files(photo_set)
     except DataError as error:
         return str(error)
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is a dataset's root, not a folder of photos."""
+    """Whether a folder is the root of a dataset, as opposed to a folder of photos."""
     return (folder / "input").is_dir()
 
 
-def align_folder(folder: Path) -> Aligned:
+def align_folder(folder: Path) -> Alignment:
     """Register the photos of one folder, in the order of their names.
 
     Raises:
         DataError: The folder is missing or holds no photos.
     """
+    # Resolved, because `.` has no name.
     return _align({folder.resolve().name: PhotoSet(list_photos(folder))})
 
 
-def align_dataset(root: Path) -> Aligned:
-    """Register the photos of every sample below `ROOT/input` to the material's true albedo, where it is known.
+def align_dataset(root: Path) -> Alignment:
+    """Register the photos of every sample below `ROOT/input`, to the material's true albedo if it is known.
 
-    The clean photos of a sample stand for its dirty ones, which are the same with artefacts.
+    Clean photos are registered if a sample has them; its dirty photos have the same cameras.
 
     Args:
         root: The dataset.
@@ -105,22 +110,31 @@ def align_dataset(root: Path) -> Aligned:
     Raises:
         DataError: There are no samples, or a folder holds no photos.
     """
-    folders = {
-        folder.name: folder for source in ("dirty", "clean") for folder in sample_folders(root / "input" / source)
-    }
+    folders = {}
+    for condition in reversed(CONDITIONS):  # clean comes last, and so replaces dirty
+        for folder in sample_folders(root / "input" / condition):
+            folders[folder.name] = folder
     if not folders:
         raise DataError(f"{root}: holds no input/clean/sample_* folders; name a dataset, or a folder of photos")
+    # Problems of the metadata do not matter here: without it, photos are registered to the first one alone.
     metadata, _ = read_metadata(root / "input" / METADATA_NAME)
-    albedos = {
-        name: root / "output" / material / ALBEDO.file_name
-        for name, material in (metadata or {}).items()
-        if (root / "output" / material / ALBEDO.file_name).is_file()
-    }
-    return _align({name: PhotoSet(list_photos(folder), albedos.get(name)) for name, folder in sorted(folders.items())})
+    sets = {}
+    for name, folder in sorted(folders.items()):
+        albedo = None
+        if metadata is not None and name in metadata:
+            file = root / "output" / metadata[name] / ALBEDO.file_name
+            if file.is_file():
+                albedo = file
+        sets[name] = PhotoSet(list_photos(folder), albedo)
+    return _align(sets)
 
 
-def _align(sets: Mapping[str, PhotoSet]) -> Aligned:
-    named = dict(zip(sets, register_sets(list(sets.values())), strict=True))
-    registrations = {name: result for name, result in named.items() if isinstance(result, Registration)}
-    problems = [line for result in named.values() if isinstance(result, str) for line in result.splitlines()]
-    return Aligned(registrations, problems)
+def _align(sets: Mapping[str, PhotoSet]) -> Alignment:
+    registrations = {}
+    problems = []
+    for name, result in zip(sets, register_sets(list(sets.values())), strict=True):
+        if isinstance(result, Registration):
+            registrations[name] = result
+        else:
+            problems += result.splitlines()
+    return Alignment(registrations, problems)

@@ -1,4 +1,4 @@
-"""Photos as they are compared: grey, small enough, and freed of the light that moves with the phone."""
+"""Prepares photos for comparison: grey, small, and without the light that moves with the phone."""
 
 import cv2
 import numpy as np
@@ -12,14 +12,14 @@ Matrix = npt.NDArray[np.float64]
 """`(3, 3)` float64, applied to columns (x, y, 1)."""
 
 WORKING_SIDE = 1024
-"""Longest that the shorter side of a working picture gets, in pixels."""
+"""Largest shorter side of a working picture, in pixels."""
 _NEIGHBOURHOOD = 1 / 24
-"""Deviation of the window in which brightness and contrast are made even, in shorter sides."""
+"""Standard deviation of the window in which brightness and contrast are made even, in shorter sides."""
 _LEAST_CONTRAST = 0.01
-"""Deviation of grey below which there is nothing but noise."""
+"""Standard deviation of grey below which a window shows nothing but noise."""
 _LEAST_STRENGTH = 0.02
-"""The same for the root of an edge's strength."""
-_CLIP = 3.0
+"""The same limit for the root of an edge's strength."""
+_CLIP = 3.0  # local deviations; glints exceed them and would outweigh all texture
 
 
 class Picture:
@@ -40,19 +40,27 @@ class Picture:
         return int(min(self.grey.shape))
 
     def even(self, side: int = WORKING_SIDE) -> Grey:
-        """Deviations from the local mean in local deviations, at most `side` pixels along the shorter side."""
+        """Return deviations from the local mean, in local standard deviations.
+
+        Args:
+            side: Largest shorter side of the result in pixels.
+        """
         return _even(_shrink(self.grey, side), _LEAST_CONTRAST)
 
     def edges(self, side: int = WORKING_SIDE) -> Grey:
-        """Strength of edges whatever their sign, made even.
+        """Return the strength of edges whatever their sign, made even.
 
-        A slope that faces one camera and its flash turns from the next: light and dark change places, edges stay.
-        OpenCV's magnitude rounds by where the pixels lie in memory; NumPy's square root is exact wherever they lie, so
-        that the same photos always give the same cameras.
+        A slope that faces one camera and its flash turns away from the next: light and dark change places, but edges
+        stay.
+
+        Args:
+            side: Largest shorter side of the result in pixels.
         """
         grey = _shrink(self.grey, side)
         across = cv2.Sobel(grey, cv2.CV_32F, 1, 0)
         down = cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+        # OpenCV's magnitude rounds differently with the address of the pixels in memory. NumPy's square root does not,
+        # so the same photos always give the same cameras. The second root tames the strongest edges.
         return _even(np.sqrt(np.sqrt(across * across + down * down)), _LEAST_STRENGTH)
 
 
@@ -66,7 +74,7 @@ def centred_square(photo: Stored) -> Stored:
 
 
 def square_to_photo(width: int, height: int) -> Matrix:
-    """Matrix from `centred_square` to the photo that it is cut from, both in [0, 1]²."""
+    """Return the matrix from `centred_square` to the photo that it is cut from, both in [0, 1]²."""
     side = min(height, width)
     top = (height - side) // 2
     left = (width - side) // 2
@@ -74,22 +82,28 @@ def square_to_photo(width: int, height: int) -> Matrix:
 
 
 def to_pixels(picture: Grey) -> Matrix:
-    """Matrix from [0, 1]² to pixel indices; pixel centres lie at (i + 0.5) / size."""
+    """Return the matrix from [0, 1]² to pixel indices."""
     height, width = picture.shape
+    # The centre of pixel i is at (i + 0.5) / size, hence the half pixel.
     return np.array([[width, 0.0, -0.5], [0.0, height, -0.5], [0.0, 0.0, 1.0]])
 
 
 def _shrink(grey: Grey, side: int) -> Grey:
-    shorter = min(grey.shape)
+    height, width = grey.shape
+    shorter = min(height, width)
     if shorter <= side:
         return grey
-    height, width = (round(length * side / shorter) for length in grey.shape)
+    height = round(height * side / shorter)
+    width = round(width * side / shorter)
+    # Areas are averaged, which removes noise and does not alias.
     return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
 
 
 def _even(values: Grey, least: float) -> Grey:
+    """Divide deviations from the local mean by the local standard deviation."""
     window = min(values.shape) * _NEIGHBOURHOOD
     difference = values - cv2.GaussianBlur(values, (0, 0), window)
     variance = cv2.GaussianBlur(difference * difference, (0, 0), window)
+    # `least` keeps flat regions flat: without it, their noise would be amplified to the contrast of texture.
     even: Grey = np.clip(difference / np.sqrt(variance + np.float32(least * least)), -_CLIP, _CLIP)
     return even

@@ -1,8 +1,8 @@
-"""Cameras of a dataset's samples, estimated once and kept beside the photos as `input/cameras.estimated.json`.
+"""Keeps the estimated cameras of a dataset's samples beside the photos, as `input/cameras.estimated.json`.
 
-The first photo is registered to the true albedo, so that cameras see the true maps where they are, and the others to
-the first photo. An entry counts for exactly the files that it was made from. Refusals are kept too: what could not be
-registered need not be tried again.
+The first photo is registered to the true albedo, and the others to the first photo. Views and true maps then agree. An
+entry is valid for exactly the files that it was made from. Refusals are kept too, so that photos that could not be
+registered are not tried again.
 """
 
 import logging
@@ -21,19 +21,19 @@ from neuropbr_core.files import write_json
 from neuropbr_core.maps import ALBEDO
 
 ESTIMATED_NAME = "cameras.estimated.json"
-_METHOD = 1  # raised when the same photos would give other cameras
-_SAVE_EVERY = 64  # samples between two writes of the file
+_METHOD = 1  # raise it when the same photos would give other cameras
+_SAVE_EVERY = 64  # samples between two writes of the file: an interruption costs the work on this many at most
 _log = logging.getLogger(__name__)
 
 
 class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What registering a sample's photos gave.
+    """The outcome of registering a sample's photos.
 
     Attributes:
         photos: Fingerprint of the photos, and of the albedo that they were registered to.
-        cameras: One for each view; none when they were refused.
+        cameras: One for each view; none when the photos were refused.
         confidence: One for each view.
-        problem: Why they were refused.
+        problem: Why the photos were refused.
     """
 
     photos: str
@@ -48,38 +48,67 @@ class _File(msgspec.Struct):
 
 
 def estimate_cameras(samples: Sequence[Sample], file: Path) -> list[Sample]:
-    """Give samples the cameras that their photos tell.
+    """Give samples the cameras that their photos show.
 
     Args:
         samples: Samples whose views are files.
-        file: Where estimates are kept; it may be missing, and need not be writable.
+        file: File of the estimates. It may be missing, and need not be writable.
 
     Returns:
         The samples with cameras.
 
     Raises:
-        DataError: Samples cannot be registered; all of them at once.
+        DataError: Samples cannot be registered. The message lists all of them.
     """
     known = read_estimates(file)
-    prints = {sample.id: fingerprint_files([*sample.views, sample.maps[ALBEDO.name]]) for sample in samples}
-    stale = [sample for sample in samples if _is_stale(known.get(sample.id), prints[sample.id])]
-    results = register_sets([PhotoSet(sample.views, sample.maps[ALBEDO.name]) for sample in stale])
+    fingerprints = {}
+    stale = []
+    photo_sets = []
+    for sample in samples:
+        albedo = sample.maps[ALBEDO.name]
+        fingerprints[sample.id] = fingerprint_files([*sample.views, albedo])
+        estimate = known.get(sample.id)
+        if estimate is None or estimate.photos != fingerprints[sample.id]:
+            stale.append(sample)
+            photo_sets.append(PhotoSet(sample.views, albedo))
     try:
+        results = register_sets(photo_sets)
         for count, (sample, result) in enumerate(zip(stale, results, strict=True), start=1):
-            known[sample.id] = _estimate(prints[sample.id], result)
+            photos = fingerprints[sample.id]
+            if isinstance(result, Registration):
+                confidence = tuple(round(share, 3) for share in result.confidence)
+                known[sample.id] = Estimate(photos, result.cameras, confidence)
+            else:
+                known[sample.id] = Estimate(photos, problem=result)
             if count % _SAVE_EVERY == 0:
                 _keep(file, known)
     finally:
+        # After Ctrl-C too, because registering photos takes long.
         if stale:
             _keep(file, known)
-    raise_problems([line for sample in samples for line in known[sample.id].problem.splitlines()])
-    if loose := [sample.id for sample in samples if not known[sample.id].confidence[0]]:
-        _log.warning("the first photo of %s could not be registered to the true albedo; it is taken as it is", loose)
-    return [replace(sample, cameras=known[sample.id].cameras) for sample in samples]
+    problems = []
+    unregistered = []
+    aligned = []
+    for sample in samples:
+        estimate = known[sample.id]
+        if estimate.problem:
+            problems += estimate.problem.splitlines()
+            continue
+        if not estimate.confidence[0]:
+            unregistered.append(sample.id)
+        aligned.append(replace(sample, cameras=estimate.cameras))
+    raise_problems(problems)
+    if unregistered:
+        _log.warning(
+            "the first photo of %s could not be registered to the true albedo; its centred square is taken for the "
+            "texture",
+            unregistered,
+        )
+    return aligned
 
 
 def read_estimates(file: Path) -> dict[str, Estimate]:
-    """Read what was estimated before, by sample; nothing when the file is missing, damaged, or of another method."""
+    """Read earlier estimates by sample; none when the file is missing, damaged, or of another method."""
     try:
         stored = msgspec.json.decode(file.read_bytes(), type=_File)
     except (OSError, msgspec.DecodeError):
@@ -89,17 +118,8 @@ def read_estimates(file: Path) -> dict[str, Estimate]:
     return {}
 
 
-def _is_stale(estimate: Estimate | None, photos: str) -> bool:
-    return estimate is None or estimate.photos != photos
-
-
-def _estimate(photos: str, result: Registration | str) -> Estimate:
-    if isinstance(result, str):
-        return Estimate(photos, problem=result)
-    return Estimate(photos, result.cameras, tuple(round(share, 3) for share in result.confidence))
-
-
 def _keep(file: Path, known: Mapping[str, Estimate]) -> None:
+    # A dataset may be on a read-only disk; estimates are then made again by the next run.
     try:
         write_json(file, _File(_METHOD, dict(sorted(known.items()))))
     except OSError as error:

@@ -1,10 +1,10 @@
-"""The folder that captures are rendered into, and what it says about them.
+"""The folder that captures are rendered into, and its records about them.
 
-    ROOT/input/synthesis.json    what decides the pixels of all samples
+    ROOT/input/synthesis.json    the settings that decide the pixels of all samples
     ROOT/input/captures.json     the light of each sample, and what went wrong in its dirty rendering
     ROOT/input/cameras.json      the cameras of each sample, clean and dirty alike
 
-beside the files of every dataset (`layout`).
+These records come in addition to the files of every dataset (`layout`).
 """
 
 import math
@@ -22,7 +22,15 @@ from neuropbr_core.data.images.read import is_cut_off
 from neuropbr_core.data.images.write import write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras, write_cameras
 from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import CAMERAS_NAME, METADATA_NAME, Condition, map_files, sample_name, view_name
+from neuropbr_core.data.layout.paths import (
+    CAMERAS_NAME,
+    CONDITIONS,
+    METADATA_NAME,
+    Condition,
+    map_files,
+    sample_name,
+    view_name,
+)
 from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError
@@ -32,14 +40,14 @@ from neuropbr_core.materials.dirt import Dirt
 RECORD_NAME = "synthesis.json"
 CAPTURES_NAME = "captures.json"
 REVISION = 2
-"""Grows when the same settings give other pixels."""
+"""Revision of the renderer. It grows when the same settings give other pixels."""
 T = TypeVar("T")
-_GOLDEN = 0.6180339887498949
+_GOLDEN = 0.6180339887498949  # its multiples spread most evenly over [0, 1): the golden ratio's fractional part
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the pixels of a pool; stored beside it.
+    """The settings that decide the pixels of all captures in a folder.
 
     Attributes:
         views: Views of each sample.
@@ -51,7 +59,7 @@ class Settings:
         flash: Whether the flash is on.
         dirty_fraction: Share of the samples that have a dirty rendering too.
         environments: Fingerprint of each radiance map.
-        revision: Of the renderer.
+        revision: Revision of the renderer.
     """
 
     views: int
@@ -68,14 +76,15 @@ class Settings:
         """Whether a sample has a dirty rendering too.
 
         Multiples of irrational numbers spread the dirty samples evenly over materials and over each material's
-        samples; a larger pool or fraction keeps those that a smaller one has.
+        samples. With more samples or a larger fraction, all samples that were dirty before remain dirty.
         """
         turn, material = divmod(index, len(self.materials))
         start = float(numpy_generator(self.seed, DIRT).random())
+        # Two different irrational steps, so that the order of materials does not repeat in the order of samples.
         return (start + material * _GOLDEN + turn * math.sqrt(2)) % 1.0 < self.dirty_fraction
 
-    def sources(self, index: int) -> list[Condition]:
-        """The folders that hold a sample."""
+    def conditions(self, index: int) -> list[Condition]:
+        """List the conditions in which a sample is rendered."""
         if self.dirty(index):
             return ["clean", "dirty"]
         return ["clean"]
@@ -87,10 +96,10 @@ class CaptureRecord:
 
     Attributes:
         environment: File name of the radiance map, or `procedural`.
-        turned: How far it is turned about the vertical, in degrees, counter-clockwise from above.
+        turned: Angle by which the environment is turned about the vertical, in degrees, counter-clockwise from above.
         flash: Whether the flash was on.
         ambient: The environment's share of the light in the clean rendering.
-        dirt: What went wrong in the dirty rendering; None without one.
+        dirt: Faults of the dirty rendering; None when there is none.
     """
 
     environment: str
@@ -100,7 +109,7 @@ class CaptureRecord:
     dirt: Dirt | None
 
 
-class Pool:
+class CaptureFolder:
     """The folder that captures are written to.
 
     Attributes:
@@ -112,7 +121,7 @@ class Pool:
     """
 
     def __init__(self, root: Path) -> None:
-        """Read what is there.
+        """Read the records of samples that were rendered before; the folder need not exist.
 
         Raises:
             DataError: The folder's JSON files are damaged.
@@ -122,6 +131,7 @@ class Pool:
         self.materials: dict[str, str] = {}
         self.cameras: dict[str, tuple[CameraRecord, ...]] = {}
         self.captures: dict[str, CaptureRecord] = {}
+        # A file that is missing means no samples yet; one that is damaged is an error, as it may list thousands.
         if (self.input / METADATA_NAME).exists():
             metadata, problems = read_metadata(self.input / METADATA_NAME)
             raise_problems(problems)
@@ -132,23 +142,29 @@ class Pool:
             self.captures = _decode(self.input / CAPTURES_NAME, dict[str, CaptureRecord])
 
     def settings(self) -> Settings | None:
-        """What the pool was rendered with; None when nothing was."""
+        """Read the settings of the folder's captures; None when nothing was rendered."""
         path = self.input / RECORD_NAME
         if path.exists():
             return _decode(path, Settings)
         return None
 
     def foreign(self) -> bool:
-        """Whether it holds samples although nothing says how they were rendered."""
-        return bool(self.materials) or any((self.input / source).exists() for source in ("clean", "dirty"))
+        """Whether the folder holds samples without a record of how they were rendered."""
+        return bool(self.materials) or any((self.input / condition).exists() for condition in CONDITIONS)
 
     def missing(self, settings: Settings, samples: int) -> list[int]:
-        """Samples whose views, maps or records are not all there, or whose images are cut off."""
+        """List the samples whose views, maps or records are not all there, or whose images are cut off.
+
+        Args:
+            settings: The settings of the folder.
+            samples: Number of samples that the folder must have.
+        """
+        # Each material is looked at once, not once for each of its samples.
         sound = set()
         for name in settings.materials:
-            if _whole(map_files(self.output / name).values()):
+            if _are_whole(map_files(self.output / name).values()):
                 sound.add(name)
-        return [index for index in range(samples) if not self._complete(index, settings, sound)]
+        return [index for index in range(samples) if not self._is_complete(index, settings, sound)]
 
     def add(
         self,
@@ -158,73 +174,96 @@ class Pool:
         cameras: Sequence[CameraRecord],
         record: CaptureRecord,
     ) -> None:
-        """Write a sample's views; each folder appears whole."""
+        """Write a sample's views. Each folder appears whole or not at all.
+
+        Args:
+            index: Number of the sample.
+            material: The material that it shows.
+            views: Images of each condition, uint8 `(3, H, W)`, sRGB-encoded.
+            cameras: Cameras of the views, the same for all conditions.
+            record: Light and artefacts.
+        """
         name = sample_name(index)
-        for source, images in views.items():
-            with replacing(self.input / source / name) as aside:
+        for condition, images in views.items():
+            with replacing(self.input / condition / name) as aside:
                 for view, image in enumerate(images):
                     write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
+        # Recorded in memory only: `save` writes all records, which would take too long after each sample.
         self.materials[name] = material
         self.cameras[name] = tuple(cameras)
         self.captures[name] = record
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Write the records on leaving, also after an error or Ctrl-C."""
+        """Context that writes the records at its end, also after an error or Ctrl-C."""
         try:
             yield
         finally:
             self.save()
 
     def save(self) -> None:
-        """Write the records of complete samples; metadata last, so that no listed sample lacks the others."""
+        """Write the records of complete samples."""
+        # The metadata comes last: it lists the samples, and no listed sample may lack its cameras or its light.
         write_cameras(self.input / CAMERAS_NAME, self.cameras)
         write_json(self.input / CAPTURES_NAME, dict(sorted(self.captures.items())))
         write_json(self.input / METADATA_NAME, dict(sorted(self.materials.items())))
 
     def start(self, settings: Settings) -> None:
-        """Say what the pool is about to be rendered with."""
+        """Record the settings, before the first capture is rendered with them."""
         write_json(self.input / RECORD_NAME, settings)
 
-    def _complete(self, index: int, settings: Settings, sound: Collection[str]) -> bool:
+    def _is_complete(self, index: int, settings: Settings, sound: Collection[str]) -> bool:
         name = sample_name(index)
+        # The records are looked up first: they are in memory, while each file must be opened.
         if not (self.materials.get(name) in sound and name in self.cameras and name in self.captures):
             return False
-        folders = []
-        for source in settings.sources(index):
-            folders.append(self.input / source / name)
-        return _whole(folder / view_name(view) for folder in folders for view in range(settings.views))
+        files = []
+        for condition in settings.conditions(index):
+            for view in range(settings.views):
+                files.append(self.input / condition / name / view_name(view))
+        return _are_whole(files)
 
 
-def setting_changes(found: Settings, wanted: Settings) -> list[str]:
-    """Say how two settings differ, one phrase each."""
-    if found.revision != wanted.revision:
-        return [f"revision {found.revision} of the renderer there, {wanted.revision} is installed"]
-    changes = [
-        f"{name} {_show(getattr(found, name))} there, {_show(getattr(wanted, name))} wanted"
-        for name in ("views", "size", "view_size", "seed", "flash", "dirty_fraction")
-        if getattr(found, name) != getattr(wanted, name)
-    ]
-    for name in ("materials", "environments"):
-        there = getattr(found, name)
+def setting_changes(recorded: Settings, wanted: Settings) -> list[str]:
+    """Describe how two settings differ, in one phrase for each difference.
+
+    Args:
+        recorded: The settings of captures that exist.
+        wanted: The settings of a recipe.
+    """
+    if recorded.revision != wanted.revision:
+        # Another renderer gives other pixels for any settings, so the other differences do not matter.
+        return [f"revision {recorded.revision} of the renderer there, {wanted.revision} is installed"]
+    changes = []
+    for name in ("views", "size", "view_size", "seed", "flash", "dirty_fraction"):
+        there = getattr(recorded, name)
         here = getattr(wanted, name)
-        if differing := {key for key, _ in there.items() ^ here.items()}:
+        if there != here:
+            changes.append(f"{name} {_setting_text(there)} there, {_setting_text(here)} wanted")
+    for name in ("materials", "environments"):
+        there = getattr(recorded, name)
+        here = getattr(wanted, name)
+        # Materials and radiance maps that were added, removed, or have another content.
+        differing = {key for key, _ in there.items() ^ here.items()}
+        if differing:
             changes.append(f"other {name} ({', '.join(sorted(differing))})")
     return changes
 
 
-def _whole(files: Iterable[Path]) -> bool:
-    """Whether files are there and not cut off."""
+def _are_whole(files: Iterable[Path]) -> bool:
+    """Whether all files exist and are not cut off."""
     return all(path.is_file() and not is_cut_off(path) for path in files)
 
 
-def _show(value: object) -> str:
+def _setting_text(value: object) -> str:
+    """Format a setting for people, who write `on` and `off` in recipes."""
     if isinstance(value, bool):
         return {True: "on", False: "off"}[value]
     return f"{value}"
 
 
 def _decode(path: Path, kind: type[T]) -> T:
+    # Records of earlier versions lack newer fields, which then get their defaults.
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:

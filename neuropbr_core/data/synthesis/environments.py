@@ -1,7 +1,5 @@
-"""Environments from folders of Radiance files (`.hdr`, `.rgbe`, `.pic`), equirectangular, the horizon in the middle."""
+"""Reads environments from Radiance files (`.hdr`, `.rgbe`, `.pic`), equirectangular with the horizon in the middle."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -24,30 +22,30 @@ def find_environments(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder of equirectangular .hdr files")
-    found = {}
-    for path in sorted(folder.iterdir()):
+    files = {}
+    for path in sorted(folder.iterdir()):  # sorted: captures draw an environment by its place in the list
         if path.suffix.lower() in SUFFIXES:
-            found[path.name] = path
-    if not found:
+            files[path.name] = path
+    if not files:
         raise DataError(f"{folder}: holds no radiance map; allowed: {', '.join(SUFFIXES)}, equirectangular")
-    return found
+    return files
 
 
 def read_environments(files: dict[str, Path]) -> dict[str, Environment]:
-    """Read radiance maps and make them ready to light a plane.
+    """Read radiance maps and prepare them to light a plane.
 
     Raises:
-        DataError: Some cannot be read or used; all of them at once.
+        DataError: Some cannot be read or used. The message lists all of them.
     """
-    found = {}
+    environments = {}
     problems = []
     for name, path in files.items():
         try:
-            found[name] = read_environment(path)
+            environments[name] = read_environment(path)
         except DataError as error:
             problems.append(str(error))
     raise_problems(problems)
-    return found
+    return environments
 
 
 def read_environment(path: Path) -> Environment:
@@ -55,16 +53,17 @@ def read_environment(path: Path) -> Environment:
 
     Args:
         path: A Radiance file: run-length encoded or flat RGBE, rows from top to bottom, twice as wide as high. Its
-            exposure means nothing.
+            exposure is ignored.
 
     Raises:
-        DataError: It is missing, damaged, of another format or shape, or no light.
+        DataError: The file is missing, damaged, or of another format or shape, or the environment is dark.
     """
     pixels = _decode(path)
     height, width = pixels.shape[:2]
     if width != 2 * height:
         raise DataError(f"{path}: is {width}×{height} pixels; an equirectangular map is twice as wide as high")
-    # Pictures of the sphere are seen from within: azimuth grows to the left.
+    # A picture of the sphere shows it from within, so the azimuth grows to the left: the columns are reversed. The
+    # channels are reversed too, from OpenCV's BGR to RGB.
     radiance = torch.from_numpy(np.ascontiguousarray(pixels[:, ::-1, ::-1].transpose(2, 0, 1)))
     try:
         return environment_from_map(radiance)
@@ -73,25 +72,20 @@ def read_environment(path: Path) -> Environment:
 
 
 def _decode(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
-    """Blue, green, red of every pixel, linear."""
+    """Decode linear radiance, `(H, W, 3)` in the order blue, green, red."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if not content.startswith(_SIGNATURES):
         raise DataError(f"{path}: is no Radiance file (these begin with #?RADIANCE); convert it to .hdr")
-    with _silent():
+    # OpenCV prints about damaged files; the error below tells the user the same.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    # OpenCV reports a file that it cannot decode by returning nothing, not by raising.
     if pixels is None or pixels.dtype != np.float32 or pixels.ndim != 3:
         raise DataError(f"{path}: cannot be decoded; it is damaged or cut off, or stored as XYZE or turned")
     return pixels.astype(np.float32, copy=False)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep OpenCV from writing about damaged files; the error that follows says it."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

@@ -1,4 +1,4 @@
-"""Procedural materials as material folders, and as sources of captures."""
+"""Procedural materials, written as material folders or rendered into captures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ProceduralMaterial:
 
     Attributes:
         kind: One of `materials.procedural.catalog.KINDS`.
-        seed: What decides the rest.
+        seed: Seed of everything else about the material.
     """
 
     kind: str
@@ -28,18 +28,25 @@ class ProceduralMaterial:
 
     @property
     def name(self) -> str:
-        """Its name in a dataset."""
+        """Name of the material in a dataset."""
         return material_name(self.kind, self.seed)
 
     @property
     def fingerprint(self) -> str:
-        """What stands for its content in a record; changes when the generators do."""
+        """Fingerprint of the material's content in a record. It changes when the generators change."""
+        # Kind and seed are in the name, which the record holds too.
         return f"procedural-{REVISION}"
 
     def stored(self, size: int) -> dict[str, Stored]:
-        """Make its maps, uint8 `(C, size, size)`, as files hold them."""
-        maps = generate(self.kind, self.seed, size)
-        return {name: encode_map(MAPS[name], values[0]).numpy() for name, values in maps.items()}
+        """Make the maps in stored form, uint8 `(C, size, size)`, by name.
+
+        Args:
+            size: Side in pixels.
+        """
+        stored = {}
+        for name, values in generate(self.kind, self.seed, size).items():
+            stored[name] = encode_map(MAPS[name], values[0]).numpy()  # one material in the batch of the generator
+        return stored
 
 
 def procedural_materials(count: int, seed: int, kinds: Sequence[str] = KINDS) -> list[ProceduralMaterial]:
@@ -48,9 +55,9 @@ def procedural_materials(count: int, seed: int, kinds: Sequence[str] = KINDS) ->
     A larger count continues the same list.
 
     Args:
-        count: How many.
+        count: Number of materials.
         seed: The first seed, at least 0.
-        kinds: Which kinds to take in turn.
+        kinds: The kinds, in the order in which they take turns.
 
     Raises:
         DataError: A kind is unknown or named twice, or there is none.
@@ -59,24 +66,32 @@ def procedural_materials(count: int, seed: int, kinds: Sequence[str] = KINDS) ->
     for kind in kinds:
         if kind not in KINDS:
             unknown.append(kind)
+    # A kind that is named twice would give two materials of the same name.
     if unknown or not kinds or len(set(kinds)) < len(kinds):
-        found = ", ".join(kinds) or "none"
-        raise DataError(f"kinds of procedural materials: found {found}; name each once, of: {', '.join(KINDS)}")
-    return [ProceduralMaterial(kinds[index % len(kinds)], seed + index // len(kinds)) for index in range(count)]
+        given = ", ".join(kinds) or "none"
+        raise DataError(f"kinds of procedural materials: found {given}; name each once, of: {', '.join(KINDS)}")
+    materials = []
+    for index in range(count):
+        turn, place = divmod(index, len(kinds))
+        materials.append(ProceduralMaterial(kinds[place], seed + turn))
+    return materials
 
 
 def write_materials(materials: Sequence[ProceduralMaterial], out: Path, size: int) -> list[Path]:
     """Write materials as folders of four PNG maps; a folder of the same name is written over.
 
     Args:
-        materials: What to write.
-        out: Folder that gets a folder for each.
+        materials: The materials.
+        out: Folder above the materials' folders.
         size: Side of the maps in pixels.
 
     Returns:
-        The folders.
+        The materials' folders.
     """
+    folders = []
     for material in track(materials, len(materials), "making materials"):
+        folder = out / material.name
         for name, values in material.stored(size).items():
-            write_map(out / material.name, MAPS[name], values)
-    return [out / material.name for material in materials]
+            write_map(folder, MAPS[name], values)
+        folders.append(folder)
+    return folders

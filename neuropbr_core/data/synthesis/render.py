@@ -1,13 +1,13 @@
-"""Captures rendered from material folders, in the dataset layout.
+"""Renders captures of materials into the dataset layout.
 
-Every sample shows one whole tile of a material, the one that `output/<material>` holds: variety comes from cameras,
-light and, in training, from windows and turns. Sample i shows material i mod n and draws from (seed, i) alone, so a
-pool can be continued after an interruption, or grown, and equals one rendered in a single go.
+Every sample shows one whole tile of a material, the one that `output/<material>` holds. Variety comes from cameras,
+light and, in training, from crops and turns. Sample i shows material i mod n and draws from (seed, i) alone. A folder
+that is continued after an interruption, or grown, therefore equals one that was rendered in a single call.
 """
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,14 +23,20 @@ from neuropbr_core.data.layout.paths import Condition, map_files, missing_maps
 from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.seeding import CAPTURE, DIRT, torch_generator
-from neuropbr_core.data.synthesis.capture_folder import REVISION, CaptureRecord, Pool, Settings, setting_changes
+from neuropbr_core.data.synthesis.capture_folder import (
+    REVISION,
+    CaptureFolder,
+    CaptureRecord,
+    Settings,
+    setting_changes,
+)
 from neuropbr_core.data.synthesis.environments import find_environments, read_environments
 from neuropbr_core.data.synthesis.procedural import ProceduralMaterial, procedural_materials
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, MAPS
-from neuropbr_core.materials.capture import Scene, draw_scene, surface_for, take_clean
-from neuropbr_core.materials.dirt import Dirt, draw_dirt, take_dirty
+from neuropbr_core.materials.capture import draw_scene, surface_for, take_clean
+from neuropbr_core.materials.dirt import draw_dirt, take_dirty
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.materials.environments import TURNS, Environment
 from neuropbr_core.materials.surface import Surface
@@ -38,11 +44,16 @@ from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.reporting import track
 from neuropbr_core.shipped import resolve
 
-_SAVE_SECONDS = 10.0  # between two writes of the JSON files: what a crash can cost, and a sample
+# Seconds between two writes of the records. A crash costs this much work and one sample; writing after each sample
+# would take longer than rendering when there are thousands.
+_SAVE_SECONDS = 10.0
+
+Origin = Path | ProceduralMaterial
+"""Where a material's maps come from: its folder, or a generator."""
 
 
 class _Studio(NamedTuple):
-    """What all captures of a call share: settings, radiance maps, and the device that renders."""
+    """The common part of all captures of a call: settings, radiance maps, and the device that renders."""
 
     settings: Settings
     environments: Mapping[str, Environment]
@@ -51,7 +62,13 @@ class _Studio(NamedTuple):
 
 @dataclass(frozen=True)
 class SynthesisReport:
-    """How many samples a call rendered, how many of these dirty too, and how many were there before."""
+    """The outcome of rendering.
+
+    Attributes:
+        rendered: Number of samples rendered.
+        dirty: Number of these that have a dirty rendering too.
+        kept: Number of samples that existed before.
+    """
 
     rendered: int
     dirty: int
@@ -72,29 +89,31 @@ def synthesize(
         plan: Materials, light, number of samples, sizes and seed.
         out: Dataset folder; `input/` and `output/` are written below it.
         views: Views of each sample.
-        resume: Keep the complete samples of an earlier call with the same settings, instead of refusing.
-        device: What renders: `auto`, `cpu`, `cuda` or `mps`. Pixels are the same up to rounding.
+        resume: Whether to keep the complete samples of an earlier call with the same settings, instead of refusing.
+        device: Device that renders: `auto`, `cpu`, `cuda` or `mps`. Pixels are the same up to rounding.
 
     Returns:
-        What was rendered and what was kept.
+        Counts of the samples that were rendered and kept.
 
     Raises:
-        DataError: Materials or radiance maps are missing or damaged, all of them at once; `out` holds something else
-            already.
-        DeviceError: The device is not there.
+        DataError: Materials or radiance maps are missing or damaged (the message lists all of them), or `out` holds
+            something else already.
+        DeviceError: The device is not available.
     """
-    sources = find_sources(plan)
+    origins = find_materials_of(plan)
     settings = plan_settings(plan, views)
-    pool = Pool(out)
-    _require_continuable(pool, settings, resume)
-    missing = pool.missing(settings, plan.samples)
+    capture_folder = CaptureFolder(out)
+    _require_continuable(capture_folder, settings, resume)
+    missing = capture_folder.missing(settings, plan.samples)
     if missing:
+        # Everything that can fail early fails before the folder changes: the device, the materials, the radiance maps.
         chosen = choose_device(device)
-        _require_sound([source for source in sources.values() if isinstance(source, Path)])
+        _require_sound(origins.values())
         studio = _Studio(settings, read_environments(_environment_files(plan)), chosen)
-        pool.start(settings)
-        with pool.saving():
-            _render(pool, sources, studio, missing)
+        # The settings come before the first capture, so that an interrupted folder can be continued.
+        capture_folder.start(settings)
+        with capture_folder.saving():
+            _render(capture_folder, origins, studio, missing)
     dirty = sum(settings.dirty(index) for index in missing)
     return SynthesisReport(len(missing), dirty, plan.samples - len(missing))
 
@@ -103,55 +122,70 @@ def find_materials(folder: Path) -> dict[str, Path]:
     """List the material folders below a folder, by name.
 
     Raises:
-        DataError: There are none, or some lack maps; all of these at once.
+        DataError: There are none, or some lack maps. The message lists all that do.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder that holds the material folders")
-    found = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")}
-    if not found:
+    folders = {}
+    problems = []
+    for path in sorted(folder.iterdir()):  # sorted: sample i shows the material at place i mod n
+        if path.is_dir() and not path.name.startswith("."):
+            folders[path.name] = path
+            if missing := missing_maps(path):
+                problems.append(missing)
+    if not folders:
         raise DataError(f"{folder}: holds no material folders; each holds the four maps of one material")
-    raise_problems([missing for path in found.values() if (missing := missing_maps(path))])
-    return found
+    raise_problems(problems)
+    return folders
 
 
-def find_sources(plan: Synthesize) -> dict[str, Path | ProceduralMaterial]:
-    """List what a plan renders, by name: material folders, then procedural materials.
+def find_materials_of(plan: Synthesize) -> dict[str, Origin]:
+    """List the materials that a plan renders, by name: first material folders, then procedural materials.
 
     Raises:
-        DataError: Folders are missing or incomplete, or one is called as a procedural material is.
+        DataError: Folders are missing or incomplete, or one has the name of a procedural material.
     """
     folder = resolve(plan.materials)
-    found = find_materials(folder)
-    made = {}
+    folders = find_materials(folder)
+    generators = {}
     for material in procedural_materials(plan.procedural, plan.seed):
-        made[material.name] = material
-    if both := sorted(found.keys() & made.keys()):
+        generators[material.name] = material
+    if both := sorted(folders.keys() & generators.keys()):
         raise DataError(
             f"{folder}: holds {', '.join(both)}, which `procedural` {plan.procedural} makes too; "
             "rename or remove these folders, or set `procedural` to 0"
         )
-    return {**found, **made}
+    return {**folders, **generators}
 
 
 def plan_settings(plan: Synthesize, views: int) -> Settings:
-    """What a plan would record: its sizes, seed and light, and a fingerprint of each file that it reads.
+    """Return the settings that a plan would record: sizes, seed, light, and a fingerprint of each file that it reads.
+
+    Args:
+        plan: The plan.
+        views: Views of each sample.
 
     Raises:
         DataError: The materials or radiance maps are missing or incomplete.
     """
-    fingerprints = {
-        name: fingerprint_files(map_files(source).values()) if isinstance(source, Path) else source.fingerprint
-        for name, source in find_sources(plan).items()
-    }
+    materials = {}
+    for name, origin in find_materials_of(plan).items():
+        if isinstance(origin, Path):
+            materials[name] = fingerprint_files(map_files(origin).values())
+        else:
+            materials[name] = origin.fingerprint
+    environments = {}
+    for name, path in _environment_files(plan).items():
+        environments[name] = fingerprint_files([path])
     return Settings(
         views=views,
         size=plan.size,
         seed=plan.seed,
-        materials=fingerprints,
+        materials=materials,
         view_size=plan.view_size or plan.size,
         flash=plan.flash,
         dirty_fraction=plan.dirty_fraction,
-        environments={name: fingerprint_files([path]) for name, path in _environment_files(plan).items()},
+        environments=environments,
         revision=REVISION,
     )
 
@@ -162,109 +196,130 @@ def _environment_files(plan: Synthesize) -> dict[str, Path]:
     return find_environments(resolve(plan.environments))
 
 
-def _require_continuable(pool: Pool, settings: Settings, resume: bool) -> None:
-    found = pool.settings()
-    if found is None:
-        if pool.foreign():
-            raise DataError(f"{pool.input}: holds a dataset that was not rendered here; choose another folder")
-        if taken := sorted(name for name in settings.materials if (pool.output / name).exists()):
+def _require_continuable(capture_folder: CaptureFolder, settings: Settings, resume: bool) -> None:
+    """Refuse a folder with other content than captures of these settings."""
+    recorded = capture_folder.settings()
+    if recorded is None:
+        if capture_folder.foreign():
+            raise DataError(
+                f"{capture_folder.input}: holds a dataset that was not rendered here; choose another folder"
+            )
+        # Somebody may render into the folder of the materials themselves, whose maps would be replaced by smaller ones.
+        taken = []
+        for name in sorted(settings.materials):
+            if (capture_folder.output / name).exists():
+                taken.append(name)
+        if taken:
             more = ""
             if len(taken) > 1:
                 more = f" and {len(taken) - 1} more"
             raise DataError(
-                f"{pool.output}: holds {taken[0]}{more}, which rendering would replace by maps of {settings.size} "
-                "pixels; choose another folder to render into"
+                f"{capture_folder.output}: holds {taken[0]}{more}, which rendering would replace by maps of "
+                f"{settings.size} pixels; choose another folder to render into"
             )
         return
     if not resume:
-        raise DataError(f"{pool.input}: holds rendered samples; continue with --resume, or choose another folder")
-    if changes := setting_changes(found, settings):
         raise DataError(
-            f"{pool.input}: was rendered with other settings: {'; '.join(changes)}. "
+            f"{capture_folder.input}: holds rendered samples; continue with --resume, or choose another folder"
+        )
+    if changes := setting_changes(recorded, settings):
+        raise DataError(
+            f"{capture_folder.input}: was rendered with other settings: {'; '.join(changes)}. "
             "Choose another folder, or remove this one"
         )
 
 
-def _require_sound(folders: Sequence[Path]) -> None:
-    """Verify all material files before the first capture, so that a long job does not die of the last one."""
+def _require_sound(origins: Iterable[Origin]) -> None:
+    """Verify all material files before the first capture, so that a long job does not fail at the last material."""
     problems = []
-    for path in (path for folder in folders for path in map_files(folder).values()):
-        try:
-            verify_image(path)
-        except DataError as error:
-            problems.append(str(error))
+    for origin in origins:
+        if not isinstance(origin, Path):
+            continue
+        for path in map_files(origin).values():
+            try:
+                verify_image(path)
+            except DataError as error:
+                problems.append(str(error))
     raise_problems(problems)
 
 
 def _render(
-    pool: Pool,
-    sources: Mapping[str, Path | ProceduralMaterial],
+    capture_folder: CaptureFolder,
+    origins: Mapping[str, Origin],
     studio: _Studio,
     missing: Sequence[int],
 ) -> None:
-    """Render samples material by material, so that each material is decoded once."""
-    names = list(sources)
+    """Render the missing samples."""
+    settings = studio.settings
+    names = list(origins)
+    # Material by material, so that each is decoded once. The order changes no pixel: a sample draws from its own key.
     ordered = sorted(missing, key=lambda index: (index % len(names), index))
     saved = time.monotonic()
     tracked = track(ordered, len(ordered), "rendering captures")
-    for position, group in itertools.groupby(tracked, key=lambda index: index % len(names)):
+    for position, indices in itertools.groupby(tracked, key=lambda index: index % len(names)):
         material = names[position]
-        surface = _surface(_copy_maps(sources[material], pool.output / material, studio.settings), studio)
-        for index in group:
-            pool.add(index, material, *_capture(surface, index, studio))
+        # Converted once for each material; the fine maps are on the device until the next material replaces them.
+        maps = {}
+        for name, values in _copy_maps(origins[material], capture_folder.output / material, settings).items():
+            maps[name] = decode_map(MAPS[name], torch.from_numpy(values)[None].to(studio.device))
+        surface = surface_for(maps, settings.view_size)
+        for index in indices:
+            views, cameras, record = _take_capture(surface, index, studio)
+            capture_folder.add(index, material, views, cameras, record)
             if time.monotonic() - saved > _SAVE_SECONDS:
-                pool.save()
+                capture_folder.save()
                 saved = time.monotonic()
 
 
-def _copy_maps(source: Path | ProceduralMaterial, target: Path, settings: Settings) -> dict[str, Stored]:
-    """Read or make a material, write it at `size` as the truth, and return what is to be photographed.
+def _copy_maps(origin: Origin, target: Path, settings: Settings) -> dict[str, Stored]:
+    """Read or make a material, write its maps at `size` as the truth, and return the maps to photograph.
 
-    Photos larger than the truth show the detail that the truth has averaged away, as far as the source has any.
+    Photos larger than the true maps show detail that these have averaged away, as far as the origin has it.
     """
     size = settings.size
     view_size = settings.view_size
-    if isinstance(source, ProceduralMaterial):
-        fine = source.stored(max(size, view_size))
-        truth = {name: store_map(np.moveaxis(values, 0, -1), MAPS[name], size) for name, values in fine.items()}
+    truth = {}
+    if isinstance(origin, ProceduralMaterial):
+        # A generator has detail at any size, so its maps are made as large as anybody needs them.
+        fine = origin.stored(max(size, view_size))
+        for name, values in fine.items():
+            truth[name] = store_map(np.moveaxis(values, 0, -1), MAPS[name], size)
     else:
-        files = map_files(source)
-        truth = {name: read_map(path, MAPS[name], size) for name, path in files.items()}
+        files = map_files(origin)
+        for name, path in files.items():
+            truth[name] = read_map(path, MAPS[name], size)
+        fine = truth
+        # Enlarging files beyond their own size would add no detail, and cost time and memory.
         side = min(view_size, describe_image(files[ALBEDO.name]).width)
         if side > size:
-            fine = {name: read_map(path, MAPS[name], side) for name, path in files.items()}
-        else:
-            fine = truth
+            fine = {}
+            for name, path in files.items():
+                fine[name] = read_map(path, MAPS[name], side)
     for name, values in truth.items():
         write_map(target, MAPS[name], values)
     return fine
 
 
-def _surface(stored: Mapping[str, Stored], studio: _Studio) -> Surface:
-    maps = {}
-    for name, values in stored.items():
-        maps[name] = decode_map(MAPS[name], torch.from_numpy(values)[None].to(studio.device))
-    return surface_for(maps, studio.settings.view_size)
-
-
-def _capture(
+def _take_capture(
     surface: Surface, index: int, studio: _Studio
 ) -> tuple[dict[Condition, Sequence[Stored]], list[CameraRecord], CaptureRecord]:
-    """Photograph a surface once, and where the settings ask for it a second time, carelessly."""
+    """Photograph a surface, and a second time with faults if the settings ask for a dirty rendering."""
     settings = studio.settings
+    # Scene and noise are drawn one after the other from one generator, so their order decides the pixels.
     generator = torch_generator(settings.seed, CAPTURE, index)
     scene = draw_scene(generator, settings.views, flash=settings.flash, environments=studio.environments)
     clean = take_clean(surface, scene, settings.view_size, generator)
     views: dict[Condition, Sequence[Stored]] = {"clean": list(clean.cpu().numpy())}
     dirt = None
     if settings.dirty(index):
-        dirt, views["dirty"] = _dirty(surface, scene, settings.view_size, torch_generator(settings.seed, DIRT, index))
+        # A generator of its own: the clean photos are the same whether or not there are dirty ones.
+        generator = torch_generator(settings.seed, DIRT, index)
+        dirt = draw_dirt(generator, scene)
+        photos = take_dirty(surface, scene, dirt, settings.view_size, generator).cpu().numpy()
+        compressed = []
+        for photo, quality in zip(photos, dirt.jpeg, strict=True):
+            compressed.append(compress_jpeg(photo, quality))
+        views["dirty"] = compressed
     turned = 360 * scene.step / TURNS
     record = CaptureRecord(scene.surroundings, turned, settings.flash, scene.ambient, dirt)
     return views, [record_camera(*camera) for camera in scene.cameras], record
-
-
-def _dirty(surface: Surface, scene: Scene, size: int, generator: torch.Generator) -> tuple[Dirt, list[Stored]]:
-    dirt = draw_dirt(generator, scene)
-    photos = take_dirty(surface, scene, dirt, size, generator).cpu().numpy()
-    return dirt, [compress_jpeg(photo, quality) for photo, quality in zip(photos, dirt.jpeg, strict=True)]

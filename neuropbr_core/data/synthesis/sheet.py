@@ -1,4 +1,4 @@
-"""One picture of all kinds of procedural materials."""
+"""Draws one picture of all kinds of procedural materials."""
 
 from collections.abc import Sequence
 
@@ -15,29 +15,33 @@ from neuropbr_core.materials.encoding import encode_map
 from neuropbr_core.materials.procedural.catalog import KINDS, generate
 from neuropbr_core.reporting import track
 
-_STEP = 6  # values are rounded to multiples of it, which halves the file of so much noise
-_SIZE = 256
-_BLOCKS = 2
-_OTHERS = 2
-_GAP, _LABEL = 4, 15
-_BACKGROUND, _TEXT = (22, 22, 26), (232, 232, 236)
+_STEP = 6  # pixel values are rounded to multiples of it, which halves the file: a PNG cannot compress noise
+_SIZE = 256  # side in pixels at which materials are made
+_BLOCKS = 2  # columns of the sheet
+_OTHERS = 2  # seeds of which the sheet shows a photo only
+_GAP = 4  # pixels between blocks
+_LABEL = 15  # pixels above a row, for its name
+_BACKGROUND = (22, 22, 26)
+_TEXT = (232, 232, 236)
 
 
 def contact_sheet(kinds: Sequence[str] = KINDS, seed: int = 0, tile: int = 64) -> Image.Image:
     """Draw each kind: albedo, roughness, metallic, normal and a flash photo of one seed, and photos of the next two.
 
     Args:
-        kinds: What to draw.
+        kinds: The kinds to draw.
         seed: Seed of the first material of each kind.
         tile: Side of a tile in pixels, at most 256.
 
     Returns:
         The picture, RGB.
     """
-    rows = [_row(kind, seed, tile) for kind in track(kinds, len(kinds), "drawing materials")]
+    rows = []
+    for kind in track(kinds, len(kinds), "drawing materials"):
+        rows.append(_row(kind, seed, tile))
     height = tile + _LABEL
     width = rows[0].shape[1]
-    lines = -(-len(kinds) // _BLOCKS)
+    lines = -(-len(kinds) // _BLOCKS)  # rounded up; kinds run down the first column, then down the next
     sheet = Image.new("RGB", (_BLOCKS * (width + _GAP) + _GAP, lines * (height + _GAP) + _GAP), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12)
@@ -50,18 +54,20 @@ def contact_sheet(kinds: Sequence[str] = KINDS, seed: int = 0, tile: int = 64) -
 
 
 def _row(kind: str, seed: int, tile: int) -> npt.NDArray[np.uint8]:
-    """Tiles of one kind, side by side `(tile, width, 3)`."""
+    """Draw the tiles of one kind side by side, `(tile, width, 3)`."""
     maps = generate(kind, seed, _SIZE)
     tiles = []
     for name, values in maps.items():
-        tiles.append(encode_map(MAPS[name], values[0]).expand(3, -1, -1))
+        tiles.append(encode_map(MAPS[name], values[0]).expand(3, -1, -1))  # maps of one channel become grey
     tiles.append(_photo(maps))
-    tiles += [_photo(generate(kind, seed + step, _SIZE)) for step in range(1, 1 + _OTHERS)]
+    for step in range(1, 1 + _OTHERS):
+        tiles.append(_photo(generate(kind, seed + step, _SIZE)))
     small = F.interpolate(torch.stack(tiles).float(), size=(tile, tile), mode="area")
     rounded = ((small / _STEP).round() * _STEP).clamp(0, 255).to(torch.uint8)
     return np.concatenate(list(rounded.permute(0, 2, 3, 1).numpy()), axis=1)
 
 
 def _photo(maps: dict[str, Tensor]) -> Tensor:
-    """A flash photo from above, uint8 `(3, size, size)`."""
+    """Take a flash photo from above, uint8 `(3, size, size)`."""
+    # A fixed seed: all photos of the sheet have the same light and camera, so only the materials differ.
     return render_capture(maps, 1, _SIZE, torch.Generator().manual_seed(1)).views[0]

@@ -1,4 +1,4 @@
-"""Folders `input/{clean,dirty}` and `output/`, as `neuropbr data synthesize` writes them."""
+"""The dataset `layout`: folders `input/{clean,dirty}` and `output/`, as `neuropbr data synthesize` writes them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,13 +19,14 @@ class Options:
 
 @hookimpl
 def dataset_options() -> type[Options]:
-    """The dataset's options."""
+    """Return the class of the dataset's options."""
     return Options
 
 
 @hookimpl
 def create_dataset(options: Options, data: "Data") -> "LayoutSource":  # noqa: ARG001 (the hook's signature)
-    """Build the source; nothing is read yet."""
+    """Create the source. Nothing is read yet."""
+    # Imported on use: listing components must not import what a source needs, such as Pillow.
     from neuropbr_core.datasets.layout.source import LayoutSource
 
     return LayoutSource(data)

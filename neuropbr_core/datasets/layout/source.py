@@ -1,4 +1,4 @@
-"""The layout's samples, read from image files."""
+"""Reads the samples of the layout from image files."""
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from neuropbr_core.recipe.sections import Data
 
 
 class LayoutSource(SampleSource):
-    """Samples of `data.layout`; their keys are paths.
+    """The samples of the folder layout (`data.layout`). Their keys are paths.
 
     Digests are of whole files. They are remembered beside the pack, so that a dataset is hashed once.
     """
@@ -30,25 +30,31 @@ class LayoutSource(SampleSource):
         samples = find_samples(self._data)
         if self._data.alignment != "estimated":
             return samples
+        # Imported on use, because registration needs OpenCV.
         from neuropbr_core.data.registration.stored import ESTIMATED_NAME, estimate_cameras
 
         return estimate_cameras(samples, locate(self._data).input / ESTIMATED_NAME)
 
     def materials(self, samples: Sequence[Sample]) -> set[str]:
         """Name the materials of all samples, clean and dirty, whatever the recipe's curriculum."""
-        metadata, _ = read_metadata(locate(self._data).metadata)
-        listed = set()
+        metadata, _ = read_metadata(locate(self._data).metadata)  # `samples` has raised its problems already
+        materials = set((metadata or {}).values())
         for sample in samples:
-            listed.add(sample.material)
-        return listed.union((metadata or {}).values())
+            materials.add(sample.material)
+        return materials
 
     def digests(self, keys: Sequence[Hashable]) -> list[str]:
         """Digest the files."""
         folder = choose_folder(self._data)
-        return FileDigests(None if folder is None else folder / DIGESTS_NAME).of([_path(key) for key in keys])
+        if folder is None:
+            digests = FileDigests()
+        else:
+            digests = FileDigests(folder / DIGESTS_NAME)
+        return digests.of([_path(key) for key in keys])
 
     def read_view(self, key: Hashable, size: int) -> Stored:
         """Decode a view."""
+        # Verified at each decoding, because decoders return grey pixels for a part that is missing.
         verify_image(_path(key))
         return read_view(_path(key), size)
 
@@ -59,6 +65,7 @@ class LayoutSource(SampleSource):
 
 
 def _path(key: Hashable) -> Path:
+    # The contract allows any key; this source's keys are paths, and any other key is a fault of a program.
     if not isinstance(key, Path):
         raise TypeError(f"the layout's images are files, not {key!r}")
     return key

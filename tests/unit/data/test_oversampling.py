@@ -8,7 +8,7 @@ from neuropbr_core.samples import Sample
 
 
 def sample(index: int, material: str) -> Sample[str]:
-    return Sample(id=f"s{index}", source="clean", material=material, views=("0",), maps={})
+    return Sample(id=f"s{index}", condition="clean", material=material, views=("0",), maps={})
 
 
 SAMPLES = [sample(0, "brick"), sample(1, "proc_metal_0"), sample(2, "proc_sand_0")]

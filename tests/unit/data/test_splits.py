@@ -194,7 +194,7 @@ def test_a_students_split_is_its_teachers():
 def test_materials_that_the_teacher_has_not_seen_are_trained_on_and_said():
     split = follow("abcx")
     assert (split.train, split.val) == (("a", "b", "x"), ("c",))
-    assert split.notes == ("trained on although the teacher has not seen them: 'x'",)
+    assert split.notes == ("trained on although they are new to the teacher: 'x'",)
     assert follow("abx").notes[0] == (
         "no validation: the teacher trained on these materials and held none of them back"
     )
@@ -206,7 +206,7 @@ def test_look_alikes_of_what_the_teacher_held_back_are_held_back_too():
     split = follow("abcdxy", groups=groups)
     assert (split.train, split.val) == (("a", "b", "y"), ("c", "d", "x"))
     assert split.groups == groups
-    assert split.notes == ("trained on although the teacher has not seen them: 'y'",)
+    assert split.notes == ("trained on although they are new to the teacher: 'y'",)
     assert follow("abcdxy", groups=groups, val_materials=("c", "d", "x")) == split
     with pytest.raises(DataError, match="it trains on 'x', grouped with what was held back from the teacher"):
         follow("abcdxy", groups=groups, val_materials=("c", "d"))

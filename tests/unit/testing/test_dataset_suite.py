@@ -12,7 +12,7 @@ import pytest
 from neuropbr_core.contracts import CameraRecord
 from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.cameras_file import write_cameras
-from neuropbr_core.data.pack.choose import asked_images
+from neuropbr_core.data.pack.choose import list_images
 from neuropbr_core.datasets.layout import Options
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
@@ -134,7 +134,7 @@ def test_a_source_that_ignores_the_size_fails(data: Data) -> None:
 def test_views_that_are_all_alike_fail(data: Data) -> None:
     class ReadsTheFirst(LayoutSource):
         def read_view(self, key: Any, size: int) -> Any:
-            return super().read_view(asked_images(self.samples())[0][1], size)
+            return super().read_view(list_images(self.samples())[0][1], size)
 
     with pytest.raises(AssertionError, match="all views have the same pixels"):
         suite_of(ReadsTheFirst).test_views_differ(opened(ReadsTheFirst, data))

@@ -41,9 +41,9 @@ def frame(seed: int, size: int = SIZE) -> dict[str, Any]:
     return {name: rng.normal(size=(spec.logit_channels, size, size)).astype(np.float16) for name, spec in MAPS.items()}
 
 
-def sample(index: int, source: str = "clean") -> Sample[str]:
-    name = f"{source}/sample_{index:04d}"
-    return Sample(name, source, "wood", (f"{name}/0", f"{name}/1"), {each: f"{name}/{each}" for each in MAPS})
+def sample(index: int, condition: str = "clean") -> Sample[str]:
+    name = f"{condition}/sample_{index:04d}"
+    return Sample(name, condition, "wood", (f"{name}/0", f"{name}/1"), {each: f"{name}/{each}" for each in MAPS})
 
 
 def mark(index: int, **changes: Any) -> SampleMark:
@@ -95,10 +95,10 @@ def resident() -> int:
     return 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS")).split()[1])
 
 
-def test_a_sample_of_another_source_is_not_taken_for_it(folder: Path) -> None:
+def test_a_sample_of_another_condition_is_not_taken_for_it(folder: Path) -> None:
     shards = read_logits(folder)
-    for stranger in (sample(9), replace(sample(0), source="dirty")):
-        with pytest.raises(DataError, match=f"holds no prediction of {stranger.id}, {stranger.source}"):
+    for stranger in (sample(9), replace(sample(0), condition="dirty")):
+        with pytest.raises(DataError, match=f"holds no prediction of {stranger.id}, {stranger.condition}"):
             shards.window(stranger, "albedo", 0, 0, 4)
 
 

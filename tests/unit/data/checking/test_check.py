@@ -310,7 +310,7 @@ def test_quarantine_refuses_what_would_be_a_mistake(root, tmp_path):
     with pytest.raises(DataError, match=r"render_metadata\.json: no such file"):
         quarantine(section(root), findings, tmp_path / "aside")
     assert set(tree(root)) == set(before) - {"input/render_metadata.json"}
-    with pytest.raises(DataError, match=r"quarantine\.json: no such file; a quarantine has one"):
+    with pytest.raises(DataError, match=r"quarantine\.json: no such file, but every quarantine has one"):
         restore(tmp_path)
 
 

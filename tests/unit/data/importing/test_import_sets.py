@@ -401,7 +401,7 @@ def test_sources_without_materials(tmp_path):
     with pytest.raises(DataError, match=r"gone: no such folder or zip file"):
         import_materials(tmp_path / "gone", tmp_path / "data")
     save(tmp_path / "photos/IMG_0001.jpg", stored()["albedo"])
-    with pytest.raises(DataError, match=r"no materials found among 1 images; their names must say what they are"):
+    with pytest.raises(DataError, match=r"no materials found among 1 images; their names must tell what they show"):
         import_materials(tmp_path / "photos", tmp_path / "data")
 
 

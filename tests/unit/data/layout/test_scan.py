@@ -51,7 +51,7 @@ def test_use_dirty_means_dirty_only():
 
 def test_a_sample_knows_its_files(root):
     sample = find_samples(section(root))[1]
-    assert (sample.source, sample.material) == ("clean", "brick")
+    assert (sample.condition, sample.material) == ("clean", "brick")
     assert sample.views == tuple(root / f"input/clean/sample_0001/{view}.png" for view in range(3))
     assert sample.maps["normal"] == root / "output/brick/normal.png"
     assert sample.cameras == (CAMERA,) * 3

@@ -15,8 +15,8 @@ from neuropbr_core.data.pack import write as pack_writing
 from neuropbr_core.data.pack.format import (
     VIEW,
     ImageId,
+    Shard,
     choose_folder,
-    offsets,
     packed_images,
     read_shard,
     shards,
@@ -75,7 +75,8 @@ def test_what_is_read_is_what_was_decoded(folder):
 
 
 def test_images_begin_at_multiples_of_64_bytes():
-    assert offsets([image_id(0), image_id(1, "roughness"), image_id(2)]) == [0, 128, 192]
+    shard = Shard(Path("0.pack"), (image_id(0), image_id(1, "roughness"), image_id(2)))
+    assert [slot.offset for slot in shard.slots().values()] == [0, 128, 192]
 
 
 def test_only_what_is_missing_is_decoded(folder):

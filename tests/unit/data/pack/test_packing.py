@@ -11,7 +11,7 @@ from neuropbr_core.data.images.read import read_view
 from neuropbr_core.data.images.write import write_map, write_png
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack import choose as packing
-from neuropbr_core.data.pack.choose import asked_images, digest_images, open_images
+from neuropbr_core.data.pack.choose import digest_images, list_images, open_images
 from neuropbr_core.data.pack.format import VIEW, shards
 from neuropbr_core.data.pack.store import DecodedImages, PackedImages, read_image
 from neuropbr_core.datasets.layout.source import LayoutSource
@@ -66,7 +66,7 @@ def test_images_are_packed_on_first_use(data, root, said, images_of):
 
 
 def test_images_of_a_sample_lie_together(data):
-    asked = asked_images(find_samples(data))
+    asked = list_images(find_samples(data))
     assert len(asked) == len(set(asked)) == 3 * 3 + 2 * 4
     assert [role for role, _ in asked[:7]] == [VIEW] * 3 + list(MAPS)
 

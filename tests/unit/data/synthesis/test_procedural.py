@@ -11,7 +11,7 @@ from neuropbr_core.data.images.write import write_map
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.opening import ensure_captures, open_dataset
 from neuropbr_core.data.splits import split_materials
-from neuropbr_core.data.synthesis.capture_folder import Pool
+from neuropbr_core.data.synthesis.capture_folder import CaptureFolder
 from neuropbr_core.data.synthesis.procedural import ProceduralMaterial, procedural_materials, write_materials
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import DataError
@@ -68,7 +68,7 @@ def test_procedural_materials_are_rendered_beside_the_folders(plan, tmp_path):
     truth = ProceduralMaterial("brushed_metal", 4).stored(32)
     for name, spec in MAPS.items():
         np.testing.assert_array_equal(read_map(samples[3].maps[name], spec), truth[name])
-    recorded = Pool(tmp_path / "pool").settings().materials
+    recorded = CaptureFolder(tmp_path / "pool").settings().materials
     assert list(recorded) == ["brick", "oak", *made]
     assert {recorded[name] for name in made} == {f"procedural-{REVISION}"}
 
@@ -168,4 +168,4 @@ def test_captures_of_both_by_the_command(plan, tmp_path):
     options = ["--materials", plan.materials, "--samples", 3, "--views", 1, "--size", 32, "--procedural", 1]
     result = invoke("synthesize", *options, "--out", tmp_path / "pool")
     assert result.exit_code == 0
-    assert set(Pool(tmp_path / "pool").materials.values()) == {"brick", "oak", "proc_bricks_0"}
+    assert set(CaptureFolder(tmp_path / "pool").materials.values()) == {"brick", "oak", "proc_bricks_0"}

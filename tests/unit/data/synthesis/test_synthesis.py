@@ -16,7 +16,7 @@ from neuropbr_core.data.images.read import read_map, read_view
 from neuropbr_core.data.images.write import write_map
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.opening import ensure_captures
-from neuropbr_core.data.synthesis.capture_folder import Pool
+from neuropbr_core.data.synthesis.capture_folder import CaptureFolder
 from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError, DeviceError
 from neuropbr_core.maps import MAPS
@@ -235,7 +235,7 @@ def test_materials_are_not_replaced_by_their_small_copies(plan, materials, tmp_p
     ],
 )
 def test_changed_options_are_refused(rich, tmp_path, change, message):
-    Pool(tmp_path).start(settings_of(rich))
+    CaptureFolder(tmp_path).start(settings_of(rich))
     with pytest.raises(DataError, match=message):
         synthesize(replace(rich, **change), tmp_path, resume=True)
 
@@ -248,7 +248,7 @@ def test_another_radiance_map_of_the_same_name_is_noticed(rich, environments, tm
     copied = tmp_path / "environments"
     shutil.copytree(environments, copied)
     rich = replace(rich, environments=str(copied))
-    Pool(tmp_path / "pool").start(settings_of(rich))
+    CaptureFolder(tmp_path / "pool").start(settings_of(rich))
     shutil.copy(copied / "yard.hdr", copied / "hall.hdr")
     with pytest.raises(DataError, match=r"other environments \(hall\.hdr\)"):
         synthesize(rich, tmp_path / "pool", resume=True)
