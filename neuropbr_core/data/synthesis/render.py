@@ -30,7 +30,8 @@ from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.materials.capture import Scene, draw_scene, surface_for, take_clean
-from neuropbr_core.materials.dirt import Dirt, draw_dirt, take_dirty
+from neuropbr_core.materials.defects import Dirt
+from neuropbr_core.materials.dirt import draw_dirt, take_dirty
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.materials.environments import TURNS, Environment
 from neuropbr_core.materials.surface import Surface
