@@ -12,7 +12,7 @@ from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 if TYPE_CHECKING:
     from neuropbr_core.recipe.sections import Data
-    from neuropbr_core.registry import Chosen
+    from neuropbr_core.registry.chosen import Chosen
 
 
 @command()
@@ -81,7 +81,7 @@ def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, An
 def _layout(changes: dict[str, Any]) -> "tuple[Chosen, Data]":
     """The source and the section `data` of a folder in the guide's layout, with all its samples."""
     from neuropbr_core.recipe.sections import Data
-    from neuropbr_core.registry import default_registry
+    from neuropbr_core.registry.catalog import default_registry
 
     if "root" not in changes:
         raise click.UsageError("name a DATASET, or a recipe with --recipe")

@@ -9,7 +9,7 @@ import click
 from neuropbr_core.cli.output import command
 
 if TYPE_CHECKING:
-    from neuropbr_core.registry import Chosen
+    from neuropbr_core.registry.chosen import Chosen
     from neuropbr_core.runs.folder import RunFolder
 
 

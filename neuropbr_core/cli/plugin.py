@@ -12,7 +12,8 @@ from neuropbr_core.cli.output import Command, result
 from neuropbr_core.cli.table import aligned
 from neuropbr_core.errors import PluginNotFound
 from neuropbr_core.kinds import KINDS
-from neuropbr_core.registry import Entry, Registry, default_registry
+from neuropbr_core.registry.catalog import Registry, default_registry
+from neuropbr_core.registry.installed import Entry
 
 
 @dataclass(frozen=True)

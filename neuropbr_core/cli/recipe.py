@@ -88,7 +88,7 @@ def schema(output: Path | None) -> None:
     import json
 
     from neuropbr_core.recipe.reference import editor_schema
-    from neuropbr_core.registry import default_registry
+    from neuropbr_core.registry.catalog import default_registry
 
     composed, broken = editor_schema(default_registry())
     for error in broken:

@@ -1,4 +1,11 @@
-"""Export: the exporter writes and reads a file, the core decides whether it equals the model."""
+"""Export: an exporter writes and reads a file, and the core decides whether the file equals the model.
+
+subject.py   the trained generator, changed as an entry of `export` asks
+inputs.py    what a model takes and gives; views of one material -> its inputs
+export.py    exporter -> file -> loaded back -> compared -> moved to its final name
+verify.py    maps of the file and of the model -> PSNR, pass or fail
+record.py    the record beside a file, and opening a file again
+"""
 
 from neuropbr_core.exporting.export import (
     Exported,
@@ -9,10 +16,8 @@ from neuropbr_core.exporting.export import (
     origin,
     verify_program,
 )
-from neuropbr_core.exporting.inputs import PhotoSet, prepare_inputs, random_inputs
-from neuropbr_core.exporting.opened import OpenedExport, open_export
-from neuropbr_core.exporting.record import write_record
-from neuropbr_core.exporting.signature import Signature
+from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs, random_inputs
+from neuropbr_core.exporting.record import OpenedExport, open_export, write_record
 from neuropbr_core.exporting.subject import Subject, check_entries, make_subject
 from neuropbr_core.exporting.verify import PASS_MARKS, Comparison, Verification, compare
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,20 +11,17 @@ from typing import NamedTuple
 from torch import Tensor
 
 from neuropbr_core import __version__
-from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec, Maps
+from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec
 from neuropbr_core.errors import ExportError, NeuroPBRError
 from neuropbr_core.exporting.inputs import random_inputs
-from neuropbr_core.exporting.record import Record, record_path, write_record
+from neuropbr_core.exporting.record import Program, Record, record_path, write_record
 from neuropbr_core.exporting.subject import Subject
 from neuropbr_core.exporting.verify import PASS_MARKS, Verification, compare
 from neuropbr_core.maps import MAP_NAMES, MAPS
-from neuropbr_core.model import weights_digest
+from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.check import plain
-from neuropbr_core.registry import Chosen
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.reporting import reporter
-
-Program = Callable[[Mapping[str, Tensor]], Maps]
-"""An exported file as a function from inputs to maps."""
 
 
 class Views(NamedTuple):
@@ -31,7 +29,7 @@ class Views(NamedTuple):
 
     Attributes:
         inputs: The model's inputs by name.
-        description: Where they are from, in words.
+        description: Their origin, in words.
     """
 
     inputs: dict[str, Tensor]
@@ -45,7 +43,7 @@ class Exported:
     Attributes:
         path: The file or folder.
         verification: How it compares with the model.
-        details: What the exporter says of it.
+        details: The exporter's own description of it.
     """
 
     path: Path
@@ -53,13 +51,20 @@ class Exported:
     details: dict[str, str]
 
     def __str__(self) -> str:
-        """One line for people."""
-        found = self.verification
-        return f"{self.path} ({found.precision}, verified on {found.views}: every map at least {found.worst:.0f} dB)"
+        """The path and the outcome of the comparison, on one line."""
+        outcome = self.verification
+        return (
+            f"{self.path} ({outcome.precision}, verified on {outcome.views}: every map at least {outcome.worst:.0f} dB)"
+        )
 
 
 def origin(run: str, recipe: str, checkpoint: Path) -> dict[str, str]:
-    """Where a model is from: its run, recipe and checkpoint, and what its weights are.
+    """The origin of a model: its run, recipe and checkpoint, and the digest of its weights.
+
+    Args:
+        run: Name of the run; empty when unknown.
+        recipe: Name of the recipe; empty when unknown.
+        checkpoint: The checkpoint's folder.
 
     Raises:
         CheckpointError: The checkpoint has no weights.
@@ -71,7 +76,7 @@ def create_exporter(part: Chosen) -> Exporter:
     """Create an exporter that can work on this machine.
 
     Raises:
-        ExportError: It cannot; the message has its reason and the install line.
+        ExportError: It cannot work here; the message has its reason and the install line.
     """
     exporter: Exporter = part.create()
     available = exporter.requirements()
@@ -85,22 +90,23 @@ def export_subject(
 ) -> Exported:
     """Export, load the file back, compare it with the model, and only then move it to its final name.
 
-    The name is the entry's, with what it changes about the model (`onnx-768px-no-sr.onnx`); the record beside it is
+    The file is named after the entry and the changes of the model (`onnx-768px-no-sr.onnx`). The record beside it is
     `<name>.verify.json`.
 
     Args:
-        subject: What is exported.
+        subject: The model to export.
         part: The entry of `export`.
-        exporter: What `create_exporter` made of it.
-        folder: Where the file shall be.
-        origin: What `origin` says of the model.
-        views: What to compare on.
+        exporter: The entry's exporter, as `create_exporter` returned it.
+        folder: Folder for the file.
+        origin: The model's origin, as `origin` returned it.
+        views: Views for the comparison.
 
     Raises:
         ExportError: The exporter failed, or the file does not equal the model; nothing is left under the final name.
     """
     stem = "-".join([part.name, *(change.tag for change in subject.changes)])
     target = folder / f"{stem}{exporter.suffix}"
+    # In the target's folder, so that it is on the same disk and the file can be renamed into its place at once.
     scratch = folder / f".writing-{stem}"
     metadata = describe(subject, part, exporter, origin)
     spec = ExportSpec(random_inputs(subject.signature, seed=1), MAP_NAMES, metadata, subject.multiple)
@@ -108,7 +114,7 @@ def export_subject(
         _remove(scratch)  # of an export that was killed
         scratch.mkdir(parents=True)
         report = exporter.export(subject.model, spec, scratch / target.name)
-        verification = _verified(subject, exporter, report, views)
+        verification = _verify(subject, exporter, report, views)
         record = write_record(report.path, Record(part.use, metadata, report.details), verification)
         _replace(report.path, record, target, scratch)
     except OSError as error:
@@ -119,14 +125,15 @@ def export_subject(
 
 
 def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> None:
-    """Export several entries; one that fails does not hold up the others.
+    """Export several entries; when one fails, the others are still exported.
 
     Args:
-        jobs: By the entry's name.
+        jobs: The export of each entry, by the entry's name.
 
     Raises:
-        ExportError: Some failed; one line for each.
+        ExportError: Some entries failed; the message has one line for each.
     """
+    # One format that cannot be written says nothing about the others, and each takes minutes.
     failures = []
     for name, job in jobs.items():
         try:
@@ -138,7 +145,7 @@ def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> None:
 
 
 def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:
-    """What is stored in the file, where its format can: origin, options, signature, and what each map is."""
+    """The metadata of an export: origin, options, signature, and the range and colour space of each map."""
     options = {**plain(part.entry), **plain(part.options)}
     maps = {}
     for name, spec in MAPS.items():
@@ -147,6 +154,7 @@ def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[st
         "neuropbr": __version__,
         **origin,
         "exporter": part.use,
+        # As JSON, because metadata is text in every format; it is read back when the file is verified.
         "options": json.dumps(options),
         "precision": exporter.precision,
         "signature": subject.signature.text(),
@@ -156,7 +164,13 @@ def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[st
 
 
 def verify_program(subject: Subject, exporter: Exporter, program: Program, views: Views) -> Verification:
-    """Compare a file with the model that it was made from, by the pass mark that its exporter promises.
+    """Compare a file with the model that it was exported from.
+
+    Args:
+        subject: The model.
+        exporter: The file's exporter, whose precision decides on the pass mark.
+        program: The file.
+        views: Views for the comparison.
 
     Raises:
         ExportError: The exporter promises a precision that has no pass mark.
@@ -165,41 +179,40 @@ def verify_program(subject: Subject, exporter: Exporter, program: Program, views
         raise ExportError(f"the exporter promises precision {exporter.precision!r}; known: {', '.join(PASS_MARKS)}")
     inputs = views.inputs
     if exporter.view_bits is not None:
+        # A file that takes images sees rounded views. The model gets the same, so that only the file's own loss counts.
         steps = 2**exporter.view_bits - 1
         inputs = {**inputs, "views": (inputs["views"] * steps).round() / steps}
-    found = compare(program(inputs), subject.predict(inputs))
-    return Verification(exporter.precision, found, subject.describe(), views.description)
+    comparisons = compare(program(inputs), subject.predict(inputs))
+    return Verification(exporter.precision, comparisons, subject.describe(), views.description)
 
 
-def _verified(subject: Subject, exporter: Exporter, report: ExportReport, views: Views) -> Verification:
+def _verify(subject: Subject, exporter: Exporter, report: ExportReport, views: Views) -> Verification:
+    """Load a new file back and compare it; an error says why it failed and, where known, at which operator."""
+    # The pass mark is that of the promise, so a file of another precision would be held to a mark that is not its own.
     if report.precision != exporter.precision:
         raise ExportError(f"the exporter promises precision {exporter.precision}, but reports {report.precision}")
     verification = verify_program(subject, exporter, exporter.load(report.path), views)
     if not verification.passed:
-        reasons = [*verification.reasons(), *_first_difference(subject, exporter, report.path, views)]
+        reasons = verification.reasons()
+        # Traced now, because the file is about to be removed and `verify --trace` could not read it.
+        with suppress(ExportError):  # of a format that cannot be traced
+            reasons += exporter.trace(subject.model, views.inputs, report.path)[-1:]
         raise ExportError(f"{'; '.join(reasons)}; the file was not kept")
     return verification
 
 
-def _first_difference(subject: Subject, exporter: Exporter, path: Path, views: Views) -> list[str]:
-    """Where a file that fails begins to differ, if its exporter can tell; `verify --trace` will find no file."""
-    try:
-        return exporter.trace(subject.model, views.inputs, path)[-1:]
-    except ExportError:
-        return []
-
-
 def _replace(file: Path, record: Path, target: Path, scratch: Path) -> None:
-    """Put a file and its record in the place of an earlier one, which goes to `scratch`.
+    """Move a file and its record to their final names; an earlier file moves to `scratch`.
 
-    Whatever moment this is stopped at, what stands at `target` is whole and verified, and no record is of another file.
+    Wherever a crash interrupts this, the file at `target` is whole and verified, and no record describes another file.
     """
-    beside = record_path(target)
-    beside.unlink(missing_ok=True)
+    final_record = record_path(target)
+    # The record goes first and comes last: a file without a record is exported again, a wrong record is believed.
+    final_record.unlink(missing_ok=True)
     if target.exists():
-        target.rename(scratch / "earlier")
+        target.rename(scratch / "earlier")  # some exports are folders, which a rename cannot replace
     file.rename(target)
-    record.rename(beside)
+    record.rename(final_record)
 
 
 def _remove(path: Path) -> None:

@@ -1,8 +1,10 @@
-"""From the views of one material to the tensors that a model takes."""
+"""What an exported model takes and gives, and how the views of one material become its inputs."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,10 +13,74 @@ from neuropbr_core.data.batches.batch import Batch
 from neuropbr_core.data.batches.prepare import align
 from neuropbr_core.data.images.fit import Stored, fit_photo
 from neuropbr_core.errors import DataError
-from neuropbr_core.exporting.signature import Signature
 from neuropbr_core.materials.alignment import identity_frame
+from neuropbr_core.model.spec import SIZES, ModelSpec
 
-_EPS = 1e-6
+_EPS = 1e-6  # a pixel that no view sees has no mean: it stays 0 instead of becoming NaN
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Sizes and inputs of a model. They are all that is needed to prepare views for it, without its run.
+
+    Attributes:
+        views: Views of a sample.
+        image_size: Side of the input in pixels.
+        photo_size: Side to which photos are fitted before they are aligned, in pixels; that of the input without
+            alignment.
+        output_size: Side of the maps in pixels.
+        alignment: `none`, `recorded` or `estimated`: whether views must be warped into the texture frame.
+        directed: Whether the model reads directions to the camera.
+        geometry: `nominal` when visibility and directions are built in, so that views are the only input.
+        super_resolution: `bypass` when the decoder's upscaling was left out.
+    """
+
+    views: int
+    image_size: int
+    photo_size: int
+    output_size: int
+    alignment: Literal["none", "recorded", "estimated"]
+    directed: bool
+    geometry: Literal["inputs", "nominal"] = "inputs"
+    super_resolution: Literal["keep", "bypass"] = "keep"
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Signature":
+        """The signature of a model as it was trained."""
+        facts = {}
+        # A spec and a signature have the same names for what section `data` decides.
+        for name in SIZES:
+            facts[name] = getattr(spec, name)
+        return cls(**facts, directed=spec.section.directed)
+
+    @classmethod
+    def read(cls, text: str) -> "Signature":
+        """Read what `text` wrote.
+
+        Raises:
+            msgspec.DecodeError: The text is not a signature.
+        """
+        return msgspec.json.decode(text, type=cls)
+
+    def text(self) -> str:
+        """The signature as JSON, for metadata."""
+        return msgspec.json.encode(self).decode()
+
+    @property
+    def aligned(self) -> bool:
+        """Whether views must be warped into the texture frame."""
+        return self.alignment != "none"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in call order."""
+        names = ["views"]
+        # An exported file declares what its model reads, and no more: nominal geometry has the rest built in.
+        if self.geometry == "inputs" and self.aligned:
+            names.append("visible")
+        if self.geometry == "inputs" and self.directed:
+            names.append("directions")
+        return tuple(names)
 
 
 class PhotoSet(NamedTuple):
@@ -31,24 +97,29 @@ class PhotoSet(NamedTuple):
     positions: Tensor | None = None
 
     def repeated(self, views: int) -> "PhotoSet":
-        """The first `views` views, begun again from the first when there are fewer."""
+        """Exactly `views` views: the first ones, or all of them in turn when there are fewer."""
         order = [index % len(self.images) for index in range(views)]
-        cameras = (None if values is None else values[order] for values in (self.homographies, self.positions))
-        return PhotoSet([self.images[index] for index in order], *cameras)
+        homographies = None
+        if self.homographies is not None:
+            homographies = self.homographies[order]
+        positions = None
+        if self.positions is not None:
+            positions = self.positions[order]
+        return PhotoSet([self.images[index] for index in order], homographies, positions)
 
 
 def prepare_inputs(
     photos: PhotoSet, signature: Signature, device: torch.device | str = "cpu", *, where: str = "the views"
 ) -> dict[str, Tensor]:
-    """Bring views to the model's size and, when it was trained so, into the texture frame, as in training.
+    """Prepare views as in training: fit them to the model's size, and align them if the model was trained on that.
 
-    A model with nominal geometry takes everything for visible: what a view does not see is filled with the mean of the
-    views that do.
+    A model with nominal geometry cannot be told what a view does not see, so these pixels are filled with the mean of
+    the views that see them.
 
     Args:
         photos: Any number of views.
-        signature: The model's.
-        device: Where to.
+        signature: The model's signature.
+        device: The device of the result.
         where: The views' folder, for messages.
 
     Returns:
@@ -67,10 +138,13 @@ def prepare_inputs(
             )
         homographies = photos.homographies[None].float()
         positions = photos.positions[None].float()
-    # Training reads photos as 8-bit images of this size, and what it loses by that has to be lost here too.
+    # Training reads photos as 8-bit images of this size, so the same rounding has to happen here: rounding before the
+    # fit is exact for an image that was read from an 8-bit file.
     fitted = []
     for image in photos.images:
-        fitted.append(torch.from_numpy(fit_photo(_stored(image), signature.photo_size)))
+        pixels: Stored = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        fitted.append(torch.from_numpy(fit_photo(pixels, signature.photo_size)))
+    # The same function aligns the batches of training. A batch of one without targets goes through it here.
     batch = Batch(
         ids=[where],
         materials=[where],
@@ -82,7 +156,9 @@ def prepare_inputs(
     )
     _, inputs = align(batch, signature.image_size, device)
     if signature.geometry == "nominal":
-        return {"views": _filled(inputs.views, inputs.visible)}
+        weight = inputs.visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
+        mean = (inputs.views * inputs.visible).sum(dim=1, keepdim=True) / weight
+        return {"views": torch.where(inputs.visible > 0, inputs.views, mean)}
     prepared: dict[str, Tensor] = inputs._asdict()
     return {name: prepared[name] for name in signature.inputs}
 
@@ -91,7 +167,7 @@ def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:
     """Random inputs of the shapes that a model takes.
 
     Args:
-        signature: The model's.
+        signature: The model's signature.
         seed: Seed of the values.
 
     Returns:
@@ -101,19 +177,10 @@ def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:
     shape = (1, signature.views, 3, signature.image_size, signature.image_size)
     views = torch.rand(shape, generator=random)
     visible = (torch.rand(shape, generator=random)[:, :, :1] > 0.1).float()
+    # Cameras are above the surface, so the directions are spread about the normal (0, 0, 1).
     towards = torch.randn(shape, generator=random) + torch.tensor([0, 0, 4.0]).view(3, 1, 1)
     if "visible" in signature.inputs:
-        views = views * visible
+        views = views * visible  # alignment leaves 0 where a view does not see the texture
     every = {"views": views, "visible": visible, "directions": F.normalize(towards, dim=2)}
+    # All are drawn whatever the model takes, so that a seed gives aligned and unaligned models the same views.
     return {name: every[name] for name in signature.inputs}
-
-
-def _stored(image: Tensor) -> Stored:
-    """An image in [0, 1] as 8-bit pixels; exact for one that was read from an 8-bit file."""
-    pixels: Stored = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return pixels
-
-
-def _filled(views: Tensor, visible: Tensor) -> Tensor:
-    mean = (views * visible).sum(dim=1, keepdim=True) / visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
-    return torch.where(visible > 0, views, mean)

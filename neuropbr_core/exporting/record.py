@@ -1,25 +1,37 @@
-"""The record beside an exported file: which exporter and options made it, from what, and how it compared."""
+"""An exported file on the disk: the record beside it, and how both are opened again."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neuropbr_core.errors import ExportError
+import msgspec
+from torch import Tensor
+
+from neuropbr_core.contracts import Exporter, Maps
+from neuropbr_core.errors import ExportError, PluginError
+from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.exporting.verify import Verification
 from neuropbr_core.files import write_json
+from neuropbr_core.kinds import ExporterEntryOptions
+from neuropbr_core.registry.catalog import default_registry
 
 SUFFIX = ".verify.json"
+
+Program = Callable[[Mapping[str, Tensor]], Maps]
+"""An exported file as a function from inputs to maps."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What stands in `<file>.verify.json`.
+    """The contents of `<file>.verify.json`.
 
     Attributes:
         exporter: `distribution:name` of the exporter.
         metadata: The text that was handed to the exporter, and is in the file too where its format can hold it.
-        details: What the exporter says of the file.
+        details: The exporter's own description of the file.
         verification: The newest verification, as data.
     """
 
@@ -30,7 +42,8 @@ class Record:
 
 
 def record_path(file: Path) -> Path:
-    """Where the record of `file` stands."""
+    """Path of the record of `file`."""
+    # The whole name is kept, because a folder may hold two exports that differ in nothing but their suffix.
     return file.with_name(file.name + SUFFIX)
 
 
@@ -41,16 +54,17 @@ def write_record(
 
     Args:
         file: The export.
-        record: What made it; its `verification` is replaced.
-        verification: The newest.
-        report: What the exporter says is in the file.
+        record: Its exporter, metadata and details; its `verification` is replaced.
+        verification: The newest verification.
+        report: The exporter's list of what is in the file.
 
     Returns:
-        Where the record stands.
+        Path of the record.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The record cannot be written.
     """
+    # The verification comes first: it is what people open the record for.
     facts: dict[str, object] = {"exporter": record.exporter, "details": record.details, "metadata": record.metadata}
     if report:
         facts["report"] = report
@@ -63,7 +77,7 @@ def read_record(file: Path) -> Record | None:
     """Read the record of `file`; None when there is none.
 
     Raises:
-        ExportError: It is damaged.
+        ExportError: The record is damaged.
     """
     path = record_path(file)
     if not path.is_file():
@@ -74,7 +88,158 @@ def read_record(file: Path) -> Record | None:
         for name in ("exporter", "metadata", "details"):
             own[name] = document.pop(name)
         return Record(**own, verification=document)
+    # The file may hold any JSON: a list has no `pop(name)`, a number has no `pop` at all.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(
             f"{path}: is no record of an export ({error}); remove it, or export the model again"
         ) from error
+
+
+@dataclass(frozen=True)
+class OpenedExport:
+    """An exported file that was opened again.
+
+    Attributes:
+        path: The file or folder.
+        use: `distribution:name` of its exporter.
+        exporter: The exporter, which reads the file.
+        record: The file's own metadata where its format holds any, otherwise that of the record beside it.
+    """
+
+    path: Path
+    use: str
+    exporter: Exporter
+    record: Record
+
+    @cached_property
+    def program(self) -> Program:
+        """The file as a function from inputs to maps.
+
+        Raises:
+            ExportError: The file is damaged, or this machine cannot run it.
+        """
+        return self.exporter.load(self.path)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Inputs and outputs of the model.
+
+        Raises:
+            ExportError: Neither the file nor a record beside it has a signature.
+        """
+        try:
+            return Signature.read(self._metadata("signature"))
+        except msgspec.DecodeError as error:
+            raise ExportError(f"{self.path}: its signature cannot be read ({error}); export the model again") from error
+
+    @property
+    def entry(self) -> ExporterEntryOptions:
+        """What the export changed about the model."""
+        stored = _read_options(self.path, self._metadata("options"))
+        try:
+            entry: ExporterEntryOptions = _convert_known(stored, ExporterEntryOptions)
+        except msgspec.ValidationError as error:
+            raise ExportError(f"{self.path}: its options cannot be read ({error}); export the model again") from error
+        return entry
+
+    def _metadata(self, key: str) -> str:
+        """One entry of the metadata, which is required."""
+        if key not in self.record.metadata:
+            raise ExportError(
+                f"{self.path}: does not say its {key}, nor does {record_path(self.path).name} beside it; put that "
+                f"record beside the file, or export the model again"
+            )
+        return self.record.metadata[key]
+
+
+def open_export(path: Path, exporter: str | None = None) -> OpenedExport:
+    """Open a file that `neuropbr export` or `neuropbr run` wrote.
+
+    The exporter is the given one, otherwise the one that the record beside the file names, otherwise the only installed
+    one whose files have the same suffix.
+
+    Args:
+        path: The file or folder.
+        exporter: Name of its exporter.
+
+    Raises:
+        ExportError: There is no such file, or several exporters or none could have written it.
+        PluginError: The exporter is not installed, or is broken.
+    """
+    if not path.exists():
+        raise ExportError(f"{path}: there is no such file; give one that `neuropbr export` wrote")
+    record = read_record(path)
+    if exporter:
+        use = exporter
+    elif record is not None:
+        use = record.exporter
+    else:
+        use = _exporter_of_suffix(path)
+    if record is None:
+        record = Record(use, {}, {})
+    opened = _available(path, use, record)
+    # The record may be missing or belong to an earlier file of that name, so the file's own metadata wins.
+    if metadata := opened.read_metadata(path):
+        record = replace(record, exporter=use, metadata=metadata)
+        opened = _available(path, use, record)  # the options in the metadata decide on the pass mark
+    return OpenedExport(path, use, opened, record)
+
+
+def _available(path: Path, use: str, record: Record) -> Exporter:
+    """The exporter of a file; an error when it cannot work on this machine."""
+    exporter = _create(path, use, record)
+    available = exporter.requirements()
+    if not available.ok:
+        raise ExportError(f"{path}: exporter {use} cannot work here: {available.reason}")
+    return exporter
+
+
+def _create(path: Path, use: str, record: Record) -> Exporter:
+    """Create an exporter with the options that the file was written with, as far as they are known and still valid."""
+    stored = _read_options(path, record.metadata.get("options", "{}"))
+    registry = default_registry()
+    try:
+        options = _convert_known(stored, registry.options("exporter", use))
+    except msgspec.ValidationError:
+        options = None  # the component's defaults: an older file can still be read
+    exporter: Exporter = registry.choose("exporter", use, options).create()
+    return exporter
+
+
+def _exporter_of_suffix(path: Path) -> str:
+    """The only installed exporter whose files have the suffix of `path`."""
+    candidates = []
+    for entry in default_registry().entries("exporter"):
+        try:
+            if _create(path, entry.qualified, Record(entry.qualified, {}, {})).suffix == path.suffix:
+                candidates.append(entry.qualified)
+        except (PluginError, ExportError):
+            continue  # a broken exporter must not keep others from reading their files
+    if len(candidates) == 1:
+        return candidates[0]
+    subject = "no installed exporter writes"
+    if candidates:
+        subject = f"{' and '.join(candidates)} write"
+    raise ExportError(
+        f"{path}: {subject} files that end with {path.suffix or 'no suffix'}; name the file's exporter with --exporter"
+    )
+
+
+def _read_options(path: Path, text: str) -> dict[str, Any]:
+    """Parse the options in a file's metadata."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ExportError(f"{path}: its options cannot be read ({error}); export the model again") from error
+
+
+def _convert_known(stored: dict[str, Any], cls: type) -> Any:
+    """Convert the stored options that are fields of `cls`.
+
+    The file stores the options of the entry and of the exporter in one mapping; each class takes its own part.
+    """
+    known = {}
+    for option in fields(cls):
+        if option.name in stored:
+            known[option.name] = stored[option.name]
+    return msgspec.convert(known, cls)

@@ -1,4 +1,4 @@
-"""Loads a trained generator and applies it to views of any size, prepared as in training."""
+"""Models that are ready to predict: a run's generator, or an exported file, which needs no run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.exporting import Signature, prepare_inputs
+from neuropbr_core.errors import DataError
+from neuropbr_core.exporting.inputs import Signature, prepare_inputs
+from neuropbr_core.exporting.record import OpenedExport, open_export
 from neuropbr_core.inference.views import ViewSet
-from neuropbr_core.model import Generator, ModelSpec, load_model
+from neuropbr_core.model.generator import Generator
+from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.model.weights import load_model
 from neuropbr_core.training.checkpoints.store import find_checkpoint
 
 
@@ -19,8 +23,8 @@ class LoadedGenerator:
 
     Attributes:
         generator: In eval mode.
-        spec: What it was trained for.
-        checkpoint: Where it came from.
+        spec: Its architecture, and the input that it was trained for.
+        checkpoint: Folder of its checkpoint.
     """
 
     generator: Generator
@@ -34,24 +38,24 @@ class LoadedGenerator:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.generator.mean.device
 
     @property
     def signature(self) -> Signature:
-        """What the model takes and gives."""
+        """Sizes and inputs of the model."""
         return Signature.of(self.spec)
 
     @property
     def needs_cameras(self) -> bool:
-        """Whether it was trained on aligned views, and so must know where each view was taken from."""
+        """Whether the model takes aligned views, and therefore needs the camera of each view."""
         return self.signature.aligned
 
     def prepare(self, views: ViewSet) -> dict[str, Tensor]:
-        """Make the generator's inputs of views, as in training.
+        """Turn views into the generator's inputs, as in training.
 
         Args:
-            views: Any number of views; resized, or warped into the texture frame.
+            views: Any number of views; they are resized, or warped into the texture frame.
 
         Returns:
             Inputs by name; `views` are `(1, V, 3, S, S)`, sRGB-encoded in [0, 1], S being the spec's image size.
@@ -63,11 +67,64 @@ class LoadedGenerator:
 
     @torch.no_grad()
     def apply(self, inputs: dict[str, Tensor]) -> Maps:
-        """Predict maps `(1, channels, S, S)`, on the CPU, from what `prepare` made; S is the spec's output size."""
+        """Predict maps `(1, channels, S, S)`, on the CPU, from prepared inputs; S is the spec's output size."""
         return {name: value.cpu() for name, value in self.generator(**inputs).maps.items()}
 
     def predict(self, views: ViewSet) -> Maps:
-        """Predict the maps of one material: `apply` on what `prepare` makes of its views."""
+        """Predict the maps of one material: `prepare`, then `apply`."""
+        return self.apply(self.prepare(views))
+
+
+@dataclass(frozen=True)
+class ExportedGenerator:
+    """An exported file, ready to use. The metadata of the file is enough; no run is needed.
+
+    Attributes:
+        opened: The file.
+    """
+
+    opened: OpenedExport
+
+    @property
+    def signature(self) -> Signature:
+        """Sizes and inputs of the model."""
+        return self.opened.signature
+
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether the model takes aligned views, and therefore needs the camera of each view."""
+        return self.signature.aligned
+
+    def prepare(self, views: ViewSet) -> dict[str, Tensor]:
+        """Turn views into the file's inputs, as in training.
+
+        Args:
+            views: At least as many as the file takes; the first ones are used.
+
+        Returns:
+            Inputs by name; `views` are `(1, V, 3, S, S)`, sRGB-encoded in [0, 1], S being the signature's image size.
+
+        Raises:
+            DataError: There are too few views, or cameras are missing.
+        """
+        wanted = self.signature.views
+        given = len(views.paths)
+        # A file has a fixed number of views. To repeat some would give them more weight than the user means.
+        if given < wanted:
+            raise DataError(f"{views.folder}: has {given} views, but {self.opened.path} takes {wanted}; add some")
+        photos = views.photos.repeated(wanted)
+        return prepare_inputs(photos, self.signature, where=str(views.folder))
+
+    def apply(self, inputs: dict[str, Tensor]) -> Maps:
+        """Predict maps `(1, channels, S, S)` from prepared inputs; S is the signature's output size.
+
+        Raises:
+            ExportError: The file does not run.
+        """
+        return self.opened.program(inputs)
+
+    def predict(self, views: ViewSet) -> Maps:
+        """Predict the maps of one material: `prepare`, then `apply`."""
         return self.apply(self.prepare(views))
 
 
@@ -83,8 +140,25 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
 
     Raises:
         CheckpointError: There is no such checkpoint, or it is damaged.
-        PluginError: A component of it is not installed.
+        PluginError: A component of the model is not installed.
     """
     folder = find_checkpoint(Path(run), checkpoint)
     generator, spec = load_model(folder)
     return LoadedGenerator(generator, spec, folder)
+
+
+def load_exported(path: str | Path, exporter: str | None = None) -> ExportedGenerator:
+    """Load an exported file.
+
+    Args:
+        path: A file that `neuropbr export` or `neuropbr run` wrote.
+        exporter: Name of its exporter, if neither a record beside the file nor its suffix tells.
+
+    Raises:
+        ExportError: The file is missing or damaged, or its exporter is unknown or cannot work here.
+        PluginError: Its exporter is not installed.
+    """
+    loaded = ExportedGenerator(open_export(Path(path), exporter))
+    # Read once now, so that a damaged file is an error here and not at the first prediction.
+    loaded.opened.program  # noqa: B018
+    return loaded

@@ -17,7 +17,7 @@ class DatasetSample(NamedTuple):
         views: Its views at the run's `data.image_size`, with cameras where the run aligns.
         id: Its id.
         material: Its material.
-        held_back: Whether the run held its material back.
+        held_back: Whether the run held its material back, so that the model was not trained on it.
     """
 
     views: ViewSet
@@ -31,25 +31,25 @@ def read_sample(run: str | Path, index: int) -> DatasetSample:
 
     Args:
         run: A run's folder, or the folder of one of its checkpoints.
-        index: Place among all samples, from 0, in the order of their names.
+        index: Index among all samples, from 0, in the order of their names.
 
     Raises:
         RunError: The folder is no run.
         DataError: The dataset cannot be used, or has no such sample.
     """
-    recipe = _run_of(Path(run)).recipe()
+    folder = Path(run)
+    if not (folder / RECIPE).is_file():
+        folder = folder.resolve().parent.parent  # a checkpoint `RUN/checkpoints/NAME`
+    recipe = RunFolder(folder).recipe()
+    # Without `synthesize`, so that captures that were removed since are an error instead of being rendered again.
     dataset = open_dataset(replace(recipe, data=replace(recipe.data, synthesize=None)))
     if not 0 <= index < len(dataset):
         raise DataError(
             f"{recipe.data.root}: has {len(dataset)} samples; found index {index}, allowed 0 to {len(dataset) - 1}"
         )
     item = dataset[index]
+    # The dataset may come from any source, so its views have no files; the names serve messages alone.
     names = tuple(Path(item.id) / str(view) for view in range(item.views.shape[0]))
     images = tuple(item.views.float() / 255)
     views = ViewSet(names, images, item.homographies, item.positions)
     return DatasetSample(views, item.id, item.material, item.material in dataset.split["val"])
-
-
-def _run_of(folder: Path) -> RunFolder:
-    """The run itself, or that of a checkpoint `RUN/checkpoints/NAME`."""
-    return RunFolder(folder if (folder / RECIPE).is_file() else folder.resolve().parent.parent)

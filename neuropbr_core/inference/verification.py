@@ -1,4 +1,4 @@
-"""Real views to verify exports on: a folder of the user's, or a capture rendered for the purpose."""
+"""Real views to verify exports on, from the user or rendered for this check, and the model to compare with."""
 
 import tempfile
 from dataclasses import dataclass
@@ -6,10 +6,13 @@ from pathlib import Path
 
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import ExportError
-from neuropbr_core.exporting import OpenedExport, Signature, Subject, Views, make_subject, prepare_inputs
+from neuropbr_core.exporting.export import Views
+from neuropbr_core.exporting.inputs import Signature, prepare_inputs
+from neuropbr_core.exporting.record import OpenedExport
+from neuropbr_core.exporting.subject import Subject, make_subject
 from neuropbr_core.inference.predict import load_generator
 from neuropbr_core.inference.views import ViewSet, read_capture, read_views
-from neuropbr_core.model import weights_digest
+from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.sections import Synthesize
 
 _MATERIALS = "neuropbr:examples/materials"
@@ -23,18 +26,19 @@ class RealViews:
 
     Attributes:
         views: The views.
-        description: Where they are from, in words.
+        description: Their origin, in words.
     """
 
     views: ViewSet
     description: str
 
     def prepare(self, signature: Signature) -> Views:
-        """The views as a model of that signature takes them; begun again from the first when it takes more.
+        """The views as inputs of a model with that signature; they repeat when it takes more than there are.
 
         Raises:
             DataError: The model needs cameras and the views have none.
         """
+        # Repeated views are as good as others here: the file and the model receive the same ones.
         photos = self.views.photos.repeated(signature.views)
         return Views(prepare_inputs(photos, signature, where=str(self.views.folder)), self.description)
 
@@ -45,17 +49,19 @@ def real_views(folder: str | None, cameras: str | None, signature: Signature) ->
     Args:
         folder: Views of one material; None to render.
         cameras: Their cameras file.
-        signature: The model's: size of rendered views, and whether photos without cameras must be registered.
+        signature: The model's signature. It decides on the size of rendered views, and on whether photos without
+            cameras must be registered.
 
     Raises:
         DataError: The views cannot be used.
     """
     if folder is not None:
         return RealViews(read_capture(folder, cameras, register=signature.aligned), f"views of {folder}")
+    # Noise instead of views would excuse errors: on photos, the maps have the range and the smoothness of real use.
     size = min(signature.image_size, _LARGEST)
-    with tempfile.TemporaryDirectory() as made:
-        synthesize(Synthesize(_MATERIALS, samples=1, size=size, seed=1), Path(made), views=signature.views)
-        views = read_views(Path(made) / "input" / "clean" / "sample_0000")
+    with tempfile.TemporaryDirectory() as dataset:
+        synthesize(Synthesize(_MATERIALS, samples=1, size=size, seed=1), Path(dataset), views=signature.views)
+        views = read_views(Path(dataset) / "input" / "clean" / "sample_0000")
     return RealViews(views, "a rendered capture")
 
 
@@ -65,18 +71,20 @@ def original(opened: OpenedExport, run: str | Path, checkpoint: str | None = Non
     Args:
         opened: The file.
         run: The run's folder, or a checkpoint's.
-        checkpoint: Of the run; default: the one that the file says it was made from, else the best.
+        checkpoint: Of the run; default: the one in the file's metadata, otherwise the best.
 
     Raises:
-        ExportError: The file was made from other weights than these.
+        ExportError: The file was exported from other weights than these.
         CheckpointError: There is no such checkpoint.
     """
-    said = opened.record.metadata
-    loaded = load_generator(run, checkpoint or said.get("checkpoint", "best"))
-    found = weights_digest(loaded.checkpoint)
-    if said.get("weights", found) != found:
+    metadata = opened.record.metadata
+    loaded = load_generator(run, checkpoint or metadata.get("checkpoint", "best"))
+    # A format that stores no metadata has no digest to compare; the maps themselves then tell.
+    digest = weights_digest(loaded.checkpoint)
+    if metadata.get("weights", digest) != digest:
         raise ExportError(
-            f"{opened.path}: was made from {said.get('checkpoint')} of run {said.get('run')}, whose weights are others "
-            f"than those in {loaded.checkpoint}; name the run and the checkpoint that it came from, or export it again"
+            f"{opened.path}: was made from {metadata.get('checkpoint')} of run {metadata.get('run')}, whose weights "
+            f"are others than those in {loaded.checkpoint}; name the run and the checkpoint that it came from, or "
+            f"export it again"
         )
     return make_subject(loaded.generator, loaded.spec, opened.entry, str(opened.path))

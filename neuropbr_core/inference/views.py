@@ -10,7 +10,7 @@ from neuropbr_core.data.images.read import read_view
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
 from neuropbr_core.data.layout.paths import CAMERAS_NAME, list_photos
 from neuropbr_core.errors import DataError
-from neuropbr_core.exporting import PhotoSet
+from neuropbr_core.exporting.inputs import PhotoSet
 from neuropbr_core.reporting import reporter
 
 
@@ -23,7 +23,7 @@ class ViewSet:
         images: sRGB-encoded in [0, 1], each `(3, h, w)` at its own size.
         homographies: `(V, 3, 3)`, texture -> view in [0, 1]² coordinates, or None without cameras.
         positions: Camera positions `(V, 3)` in tile sides, or None.
-        confidence: For cameras that were estimated, how far each photo agrees with the first, in [0, 1]; else None.
+        confidence: For estimated cameras, the agreement of each photo with the first, in [0, 1]; otherwise None.
     """
 
     paths: tuple[Path, ...]
@@ -46,8 +46,9 @@ class ViewSet:
 def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet:
     """Read all images of a folder, sorted by name (10.png comes after 9.png), and their cameras.
 
-    Cameras are looked for in `cameras`, else in `FOLDER/cameras.json`, else, for a folder of a dataset
-    (`input/clean/sample_0000`), in the dataset's `input/cameras.json`. The file names each set by its folder.
+    Cameras are read from `cameras` when it is given. Otherwise they are read from `FOLDER/cameras.json` or, for a
+    folder of a dataset (`input/clean/sample_0000`), from the dataset's `input/cameras.json`, if one of them exists. The
+    file has an entry for each folder, by its name.
 
     Args:
         folder: Folder with at least one PNG, JPEG or (with `pillow-heif`) HEIC.
@@ -57,7 +58,6 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
         DataError: The folder is missing or empty, an image is damaged, or the cameras do not fit the images.
     """
     folder = Path(folder)
-    cameras = Path(cameras) if cameras is not None else None
     paths = list_photos(folder)
     images = tuple(torch.from_numpy(read_view(path)).float() / 255 for path in paths)
     records = _find_cameras(folder, cameras)
@@ -69,7 +69,7 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
 
 
 def read_capture(folder: str | Path, cameras: str | Path | None = None, *, register: bool) -> ViewSet:
-    """Read a folder's views and, when nothing says where they were taken from, find it out from the photos.
+    """Read a folder's views; estimate their cameras from the photos when they are needed and no file has them.
 
     Args:
         folder: See `read_views`.
@@ -90,10 +90,10 @@ def read_capture(folder: str | Path, cameras: str | Path | None = None, *, regis
 
 
 def register_views(views: ViewSet) -> ViewSet:
-    """Find out from the photos alone where each was taken from.
+    """Estimate the cameras from the photos alone.
 
-    The first photo is taken from straight above; its centred square becomes the texture. Cameras that the set has are
-    replaced.
+    The first photo has to be taken from straight above; its centred square becomes the texture. Cameras that the set
+    already has are replaced.
 
     Args:
         views: Photos of one material.
@@ -102,15 +102,16 @@ def register_views(views: ViewSet) -> ViewSet:
         The same photos with cameras, and a confidence for each.
 
     Raises:
-        DataError: Photos cannot be registered; one line for each, with what to do.
+        DataError: Photos cannot be registered; the message has one line for each, with what to do.
     """
+    # Registration imports OpenCV, which views with cameras do not need.
     from neuropbr_core.data.registration.register import register_photos
 
     photos = []
     for image in views.images:
         photos.append((image * 255).round().to(torch.uint8).numpy())
-    found = register_photos(photos, [str(path) for path in views.paths])
-    return replace(_with_cameras(views, found.cameras), confidence=found.confidence)
+    registration = register_photos(photos, [str(path) for path in views.paths])
+    return replace(_with_cameras(views, registration.cameras), confidence=registration.confidence)
 
 
 def _with_cameras(views: ViewSet, records: tuple[CameraRecord, ...]) -> ViewSet:
@@ -118,20 +119,25 @@ def _with_cameras(views: ViewSet, records: tuple[CameraRecord, ...]) -> ViewSet:
     return replace(views, homographies=homographies, positions=torch.tensor([record.position for record in records]))
 
 
-def _find_cameras(folder: Path, given: Path | None) -> tuple[CameraRecord, ...] | None:
-    folder = folder.resolve()
-    if given:
-        candidates = [given]
+def _find_cameras(folder: Path, given: str | Path | None) -> tuple[CameraRecord, ...] | None:
+    """The cameras of a folder's views, from the given file or from the places where one may be; None without any."""
+    folder = folder.resolve()  # entries have the folder's name, which `.` does not tell
+    beside = folder / CAMERAS_NAME
+    of_dataset = folder.parent.parent / CAMERAS_NAME
+    if given is not None:
+        file = Path(given)
+        if not file.is_file():
+            raise DataError(f"{file}: no such file")
+    elif beside.is_file():
+        file = beside
+    elif of_dataset.is_file():
+        file = of_dataset
     else:
-        candidates = [folder / CAMERAS_NAME, folder.parent.parent / CAMERAS_NAME]
-    file = next((path for path in candidates if path.is_file()), None)
-    if given and file is None:
-        raise DataError(f"{given}: no such file")
-    if file is None:
         return None
     sets = read_cameras(file)
-    if folder.name not in sets:
-        if given or file.parent == folder:
-            raise DataError(f"{file}: has no entry {folder.name!r}; it names {', '.join(sorted(sets)[:5])}")
-        return None
-    return sets[folder.name]
+    if folder.name in sets:
+        return sets[folder.name]
+    # A file two folders up may belong to something else; one that is given or beside the views is meant for them.
+    if file is not of_dataset:
+        raise DataError(f"{file}: has no entry {folder.name!r}; it names {', '.join(sorted(sets)[:5])}")
+    return None

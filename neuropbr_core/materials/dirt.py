@@ -6,59 +6,24 @@ where files are written.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from neuropbr_core.materials.capture import Scene, light
+from neuropbr_core.materials.defects import Dirt
 from neuropbr_core.materials.lens import defocus, haze, shake, streak, vignette
 from neuropbr_core.materials.occlusion import draw_occlusions
 from neuropbr_core.materials.render import render_view
 from neuropbr_core.materials.sampling import uniform
-from neuropbr_core.materials.sensor import Noise, add_noise, balance, encode_photos, expose, sample_noise
+from neuropbr_core.materials.sensor import add_noise, balance, encode_photos, expose, sample_noise
 from neuropbr_core.materials.surface import Surface
 
 # Range of the environment's share of the light beside a flash, in a lit room: higher than that of a clean capture.
 _AMBIENT = (0.25, 0.5)
 # From a messenger's recompression to a phone's own files.
 _JPEG_QUALITY = (50, 95)
-
-
-@dataclass(frozen=True)
-class Dirt:
-    """All defects of one capture. Lists have an entry for each photo; 0 means that the effect is absent.
-
-    Attributes:
-        ambient: The environment's share of the light, 0.25 to 0.5, or 1 without a flash.
-        photographer: Whether the person who holds the phone blocks light.
-        clutter: Number of other things that block light, 0 to 2.
-        haze: Share of the light that grease on the lens spreads, 0 to 0.25; its radius in sides of the photo.
-        streak: Share of the light that scratches drag out, 0 to 0.12; its length in sides; its angle in radians.
-        defocus: Radius of the circle of confusion of each photo, 0 to 0.005 sides.
-        shake: Length of the hand's path in each photo, 0 to 0.01 sides, and its angle in radians.
-        vignette: tan² of the corners' angle, 0 to 0.15.
-        exposure: Error of each photo's exposure, -0.6 to 0.6 stops.
-        warmth: Gain of red over blue in each photo, -0.4 to 0.4 stops.
-        tint: Gain of green over red and blue in each photo, -0.12 to 0.12 stops.
-        noise: Noise of a sensor pixel at ISO 200 to 3200.
-        jpeg: Quality of each photo's JPEG compression, 50 to 95.
-    """
-
-    ambient: float
-    photographer: bool
-    clutter: int
-    haze: tuple[float, float]
-    streak: tuple[float, float, float]
-    defocus: list[float]
-    shake: list[tuple[float, float]]
-    vignette: float
-    exposure: list[float]
-    warmth: list[float]
-    tint: list[float]
-    noise: Noise
-    jpeg: list[int]
 
 
 def draw_dirt(generator: torch.Generator, scene: Scene) -> Dirt:
@@ -115,7 +80,7 @@ def take_dirty(surface: Surface, scene: Scene, dirt: Dirt, size: int, generator:
     """
     scene = scene._replace(ambient=dirt.ambient)
     occlusions = draw_occlusions(
-        generator, scene.environment, scene.cameras, photographer=dirt.photographer, clutter=dirt.clutter
+        generator, scene.environment.radiance, scene.cameras, photographer=dirt.photographer, clutter=dirt.clutter
     )
     lighting = light(scene)
     photos = []

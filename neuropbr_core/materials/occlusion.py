@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from neuropbr_core.materials.cameras import Camera
 from neuropbr_core.materials.color import luminance
-from neuropbr_core.materials.environments import Environment
 from neuropbr_core.materials.sampling import uniform
 from neuropbr_core.materials.sphere import directions, shrink, solid_angles
 from neuropbr_core.materials.vectors import length
@@ -51,21 +50,21 @@ class Occlusion(NamedTuple):
     remaining: Tensor
 
 
-def occlude(environment: Environment, camera: Camera, capsules: Float[Tensor, "N 7"]) -> Occlusion:
+def occlude(radiance: Float[Tensor, "3 H W"], camera: Camera, capsules: Float[Tensor, "N 7"]) -> Occlusion:
     """Compute the shadow that capsules cast on the plane.
 
     256 directions, which carry equal shares of a flat patch's diffuse light, sample that light. Bumps lose the same
     share as the flat patch.
 
     Args:
-        environment: The light, on the CPU.
+        radiance: The environment's map of light, equirectangular, z up, linear, on the CPU.
         camera: The camera.
         capsules: Obstacles, on the CPU.
 
     Returns:
         The obstacles and the share of light that they leave, on the CPU.
     """
-    rays, weights = _light_rays(environment)
+    rays, weights = _light_rays(radiance)
     steps = (torch.arange(_GRID) + 0.5) / _GRID * (2 * _EXTENT) - _EXTENT
     x, y = torch.meshgrid(steps, -steps, indexing="xy")
     points = torch.stack((x, y, torch.zeros_like(x))).reshape(3, -1, 1)
@@ -164,18 +163,18 @@ def draw_photographer(generator: torch.Generator, camera: Camera, stand: float, 
     )
 
 
-def draw_clutter(generator: torch.Generator, environment: Environment, count: int) -> Float[Tensor, "N 7"]:
+def draw_clutter(generator: torch.Generator, radiance: Float[Tensor, "3 H W"], count: int) -> Float[Tensor, "N 7"]:
     """Draw thin things between the tile and where light comes from: lamp arms, window bars, stems, cables.
 
     Args:
         generator: Source of all randomness, on the CPU.
-        environment: The light; bright directions are hidden more often.
+        radiance: The environment's map of light; bright directions are hidden more often.
         count: How many.
 
     Returns:
         Capsules 0.5 to 2 tiles away, 1 to 3 long, 0.02 to 0.1 in radius.
     """
-    rays, _ = _light_rays(environment)
+    rays, _ = _light_rays(radiance)
     # An empty start, because `cat` of nothing is an error.
     capsules = [torch.zeros(0, 7)]
     for _ in range(count):
@@ -196,13 +195,18 @@ def draw_clutter(generator: torch.Generator, environment: Environment, count: in
 
 
 def draw_occlusions(
-    generator: torch.Generator, environment: Environment, cameras: list[Camera], *, photographer: bool, clutter: int
+    generator: torch.Generator,
+    radiance: Float[Tensor, "3 H W"],
+    cameras: list[Camera],
+    *,
+    photographer: bool,
+    clutter: int,
 ) -> list[Occlusion]:
     """Draw the obstacles in each photo of a capture: clutter stays in place, the photographer moves with the camera.
 
     Args:
         generator: Source of all randomness, on the CPU.
-        environment: The light, on the CPU.
+        radiance: The environment's map of light, equirectangular, z up, linear, on the CPU.
         cameras: The cameras.
         photographer: Whether the person who holds the phone blocks light.
         clutter: Number of other things that block light.
@@ -213,7 +217,7 @@ def draw_occlusions(
     scale = uniform(generator, *_UNITS_PER_METRE)
     # Photos are upright, so the photographer stands about at their lower edge, towards -y.
     stand = -math.pi / 2 + uniform(generator, -_HOLDING, _HOLDING)
-    still = draw_clutter(generator, environment, clutter)
+    still = draw_clutter(generator, radiance, clutter)
     occlusions = []
     for camera in cameras:
         # Drawn even when absent, so that the generator's state does not depend on the switch.
@@ -221,13 +225,13 @@ def draw_occlusions(
         capsules = still
         if photographer:
             capsules = torch.cat((still, person))
-        occlusions.append(occlude(environment, camera, capsules))
+        occlusions.append(occlude(radiance, camera, capsules))
     return occlusions
 
 
-def _light_rays(environment: Environment) -> tuple[Float[Tensor, "3 K"], Float[Tensor, "3 K"]]:
+def _light_rays(radiance: Float[Tensor, "3 H W"]) -> tuple[Float[Tensor, "3 K"], Float[Tensor, "3 K"]]:
     """Return directions that carry equal shares of a flat patch's light, and each colour's share of each direction."""
-    sky = shrink(environment.radiance, _SKY_HEIGHT)
+    sky = shrink(radiance, _SKY_HEIGHT)
     height, width = sky.shape[1:]
     vectors = directions(height, width).flatten(1)
     cosine = (vectors[2].view(height, width).clamp_min(0) * solid_angles(height, width)).flatten()

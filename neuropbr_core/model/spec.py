@@ -7,7 +7,8 @@ import msgspec
 
 from neuropbr_core.model.ratios import ratio_channels
 from neuropbr_core.recipe.sections import ModelSection, Recipe
-from neuropbr_core.registry import Chosen, default_registry
+from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.registry.chosen import Chosen
 
 SIZES = ("views", "image_size", "photo_size", "output_size", "alignment")
 """What a model's description repeats of section `data`: enough to prepare views without the recipe."""

@@ -16,7 +16,7 @@ from neuropbr_core.files import usual_mode, write_json
 from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.registry import default_registry
+from neuropbr_core.registry.catalog import default_registry
 
 WEIGHTS, SPEC = "model.safetensors", "model.json"
 FORMAT = 2

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
-    from neuropbr_core.registry import Registry
+    from neuropbr_core.registry.catalog import Registry
 
 _CONVERT_PLACE = re.compile(r" - at `\$(?P<keys>[^`]*)`\Z")
 """The end of msgspec's messages, which names the value by its path."""

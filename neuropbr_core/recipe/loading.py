@@ -19,11 +19,12 @@ from neuropbr_core.recipe.merge import OWN, USE, Override, merge_overrides, read
 from neuropbr_core.recipe.schema import section_order
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, dump, flow
-from neuropbr_core.registry import Chosen, default_registry
+from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.shipped import SCHEME, resolve
 
 if TYPE_CHECKING:
-    from neuropbr_core.registry import Registry
+    from neuropbr_core.registry.catalog import Registry
 
 _NO_NAME = re.compile(r"^-|[^A-Za-z0-9_-]+")
 """Characters that a file's name may have and a recipe's name may not."""

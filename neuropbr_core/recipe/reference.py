@@ -14,7 +14,7 @@ from neuropbr_core.recipe.yaml_tree import flow, parse, read_file
 from neuropbr_core.shipped import recipe_names, resolve
 
 if TYPE_CHECKING:
-    from neuropbr_core.registry import Registry
+    from neuropbr_core.registry.catalog import Registry
 
 
 def editor_schema(registry: "Registry") -> tuple[Schema, list[PluginError]]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lightning_fabric import Fabric
 
-from neuropbr_core.data.opening import OpenedDataset
 from neuropbr_core.recipe.sections import Training
 from neuropbr_core.training.device import make_fabric
 from neuropbr_core.training.ranks import end_others, first
+
+if TYPE_CHECKING:
+    from neuropbr_core.data.opening import OpenedDataset
 
 T = TypeVar("T")
 

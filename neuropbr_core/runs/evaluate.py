@@ -13,9 +13,9 @@ from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean
 from neuropbr_core.evaluation.results import worst_samples, write_evaluation
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
-from neuropbr_core.model import load_model, weights_digest
+from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry import default_registry
+from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from neuropbr_core.errors import RunError
-from neuropbr_core.exporting import check_entries
+from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.evaluate import Evaluate

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from neuropbr_core.data.batches.teacher_logits import SUFFIX, differences, read_logits, require
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import DataError, RunError
-from neuropbr_core.model import ModelSpec
+from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.recipe import load_recipe, teachers_recipe
 from neuropbr_core.recipe.compare import differences as recipe_differences

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from neuropbr_core.registry import default_registry
+from neuropbr_core.registry.catalog import default_registry
 
 _HEAVY = ("torch", "timm", "torchvision", "lightning", "lightning_fabric", "jsonschema", "coremltools", "onnx", "wandb")
 """Packages that take a tenth of a second or more to import."""

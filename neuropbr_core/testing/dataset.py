@@ -35,7 +35,8 @@ from neuropbr_core.data.pack.format import VIEW
 from neuropbr_core.data.pack.store import read_image
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
-from neuropbr_core.registry import Chosen, default_registry
+from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.testing.component import ComponentSuite
 
 

@@ -35,7 +35,7 @@ from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing, write_json
-from neuropbr_core.materials.dirt import Dirt
+from neuropbr_core.materials.defects import Dirt
 
 RECORD_NAME = "synthesis.json"
 CAPTURES_NAME = "captures.json"

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.errors import RunStopped
-from neuropbr_core.model import ModelSpec, save_model
+from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import read_state as read_weights
+from neuropbr_core.model.weights import save_model
 from neuropbr_core.recipe.sections import Training
 from neuropbr_core.training.checkpoints.sharded_state import (
     load_module_state,

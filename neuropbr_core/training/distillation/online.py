@@ -10,8 +10,10 @@ from torch.nn import functional as F
 from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.batches.prepare import Prepared, predicted
 from neuropbr_core.errors import RunError
-from neuropbr_core.model import Generator, ModelSpec, load_model
+from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.sizes import unsuitable
+from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.model.weights import load_model
 from neuropbr_core.recipe.sections import Data, Recipe
 from neuropbr_core.training.distillation.teacher import TrainedTeacher
 from neuropbr_core.training.loop.objective import features_needed

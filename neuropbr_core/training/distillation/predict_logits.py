@@ -21,7 +21,7 @@ from neuropbr_core.data.batches.teacher_logits import (
 )
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import DataError
-from neuropbr_core.model import load_model
+from neuropbr_core.model.weights import load_model
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter, track
 from neuropbr_core.samples import Sample

@@ -11,7 +11,7 @@ from typing import Literal, cast
 from neuropbr_core.data.batches.teacher_logits import TeacherMark
 from neuropbr_core.data.splits import Split, follow_split
 from neuropbr_core.errors import DataError
-from neuropbr_core.model import ModelSpec
+from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import SPEC, WEIGHTS, read_spec
 from neuropbr_core.recipe.sections import Data, Jitter
 from neuropbr_core.training.provenance import PROVENANCE, recorded_split

@@ -3,8 +3,9 @@
 import torch
 
 from neuropbr_core.errors import RunError
-from neuropbr_core.model import ModelSpec, build_generator
+from neuropbr_core.model.build import build_generator
 from neuropbr_core.model.sizes import unsuitable
+from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.distillation.online import check_crops, is_online
 from neuropbr_core.training.loop.objective import Objective

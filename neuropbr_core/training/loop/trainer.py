@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 from neuropbr_core.contracts import EpochSummary, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.data.opening import OpenedDataset
 from neuropbr_core.errors import RunError, RunInterrupted
-from neuropbr_core.model import ModelSpec, build_generator, parameter_count
+from neuropbr_core.model.build import build_generator, parameter_count
+from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.saving import Saver

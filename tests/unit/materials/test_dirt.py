@@ -5,7 +5,8 @@ import torch
 
 from neuropbr_core.materials.capture import draw_scene, surface_for, take_clean
 from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
-from neuropbr_core.materials.dirt import Dirt, draw_dirt, smear, take_dirty
+from neuropbr_core.materials.defects import Dirt
+from neuropbr_core.materials.dirt import draw_dirt, smear, take_dirty
 from neuropbr_core.materials.sensor import Noise
 
 CLEAN = Dirt(

@@ -54,7 +54,7 @@ def test_an_edge_is_soft_by_the_angle_asked_for():
 @pytest.mark.parametrize(("height", "radius"), [(1.0, 0.5), (2.0, 0.6), (0.7, 0.3)])
 def test_a_ball_over_a_point_hides_the_share_of_its_form_factor(height, radius):
     environment = build_environment(torch.ones(3, 32, 64))
-    occlusion = occlude(environment, CAMERA, ball(0, 0, height, radius))
+    occlusion = occlude(environment.radiance, CAMERA, ball(0, 0, height, radius))
     # Under even light a ball overhead takes (radius / height)² of the irradiance.
     expected = 1 - (1 - HIDDEN) * (radius / height) ** 2
     left = diffuse_share(occlusion, vector(0, 0, 0))
@@ -73,7 +73,7 @@ def lamp(azimuth_degrees, elevation_degrees, radius_degrees=6, colour=(1.0, 1.0,
 
 def test_a_lamp_s_shadow_falls_on_the_far_side_and_has_a_penumbra():
     environment = build_environment(lamp(90, 45) + 1e-4)
-    occlusion = occlude(environment, CAMERA, ball(0, 0.5, 0.5, 0.15))
+    occlusion = occlude(environment.radiance, CAMERA, ball(0, 0.5, 0.5, 0.15))
     along = torch.linspace(-0.6, 0.9, 61)
     left = diffuse_share(occlusion, torch.stack((torch.zeros(61), along, torch.zeros(61)))[:, None])[0, 0]
     assert abs(float(along[left.argmin()])) < 0.08  # the lamp's ray through the ball meets the plane at the origin
@@ -85,14 +85,14 @@ def test_a_lamp_s_shadow_falls_on_the_far_side_and_has_a_penumbra():
 
 def test_a_shadow_takes_the_colour_of_what_is_left():
     environment = build_environment(lamp(90, 45, colour=(1.0, 0.0, 0.0)) + lamp(-90, 45, colour=(0.0, 0.0, 1.0)) + 1e-3)
-    occlusion = occlude(environment, CAMERA, ball(0, 0.5, 0.5, 0.15))
+    occlusion = occlude(environment.radiance, CAMERA, ball(0, 0.5, 0.5, 0.15))
     red, _, blue = diffuse_share(occlusion, vector(0, 0, 0)).flatten()
     assert float(red) < 0.3
     assert float(blue) > 0.95
 
 
 def test_reflections_show_silhouettes_that_roughness_blurs():
-    occlusion = occlude(build_environment(torch.ones(3, 16, 32)), CAMERA, ball(0, 0, 1.0, 0.2))
+    occlusion = occlude(torch.ones(3, 16, 32), CAMERA, ball(0, 0, 1.0, 0.2))
     origin, edge = vector(0, 0, 0), math.asin(0.2) + 0.1
     beside = vector(math.sin(edge), 0, math.cos(edge))
     for roughness, expected in ((0.07, 1.0), (0.5, 0.62)):
@@ -105,7 +105,7 @@ def test_reflections_show_silhouettes_that_roughness_blurs():
 def test_what_is_drawn_stays_clear_of_the_plane_and_of_the_lens(seed):
     generator = torch.Generator().manual_seed(seed)
     environment = sample_environment(generator)
-    clutter = draw_clutter(generator, environment, 2)
+    clutter = draw_clutter(generator, environment.radiance, 2)
     assert (torch.minimum(clutter[:, 2], clutter[:, 5]) >= 2 * clutter[:, 6] - 1e-5).all()
     for camera in sample_cameras(generator, 3):
         person = draw_photographer(generator, camera, -math.pi / 2, 3.0)
@@ -116,15 +116,17 @@ def test_what_is_drawn_stays_clear_of_the_plane_and_of_the_lens(seed):
 
 def test_no_clutter_is_no_capsule():
     environment = sample_environment(torch.Generator())
-    assert draw_clutter(torch.Generator(), environment, 0).shape == (0, 7)
-    (occlusion,) = draw_occlusions(torch.Generator(), environment, [CAMERA], photographer=False, clutter=0)
+    assert draw_clutter(torch.Generator(), environment.radiance, 0).shape == (0, 7)
+    (occlusion,) = draw_occlusions(torch.Generator(), environment.radiance, [CAMERA], photographer=False, clutter=0)
     torch.testing.assert_close(occlusion.remaining, torch.ones(3, 24, 24))
 
 
 def test_the_photographer_moves_and_the_clutter_stays():
     generator = torch.Generator().manual_seed(1)
     cameras = sample_cameras(generator, 2)
-    first, second = draw_occlusions(generator, sample_environment(generator), cameras, photographer=True, clutter=2)
+    first, second = draw_occlusions(
+        generator, sample_environment(generator).radiance, cameras, photographer=True, clutter=2
+    )
     torch.testing.assert_close(first.capsules[:2], second.capsules[:2])
     assert not torch.equal(first.capsules[2:], second.capsules[2:])
     assert float((first.remaining - second.remaining).abs().max()) > 0.02
