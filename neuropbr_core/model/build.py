@@ -36,17 +36,17 @@ def probe_encoder(encoder: Encoder, in_channels: int, use: str) -> None:
     Raises:
         PluginBroken: It does not; the message has both.
     """
-    side = 2 * encoder.strides[-1]
+    side = 2 * encoder.strides[-1]  # two pixels at the coarsest level, so that every stride can be told
     device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
-    was_training = encoder.training
+    was_training = encoder.training  # in training, a blank image would move the running statistics
     with torch.no_grad():
         features = encoder.eval()(torch.zeros(1, in_channels, side, side, device=device))
     encoder.train(was_training)
-    found = [(feature.shape[1], side // feature.shape[-1]) for feature in features]
+    returned = [(feature.shape[1], side // feature.shape[-1]) for feature in features]
     declared = list(zip(encoder.channels, encoder.strides, strict=True))
-    if found != declared:
+    if returned != declared:
         raise PluginBroken(
-            f"encoder {use}: declares (channels, stride) {declared} but returned {found} for a {side}×{side} image; "
+            f"encoder {use}: declares (channels, stride) {declared} but returned {returned} for a {side}×{side} image; "
             f"report this to the authors of its package"
         )
 
@@ -65,7 +65,9 @@ class _NothingDrawn(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Return the tensor as it is instead of filling it; call everything else."""
-        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **kwargs or {})
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **kwargs or {})
 
 
 def parameter_count(module: nn.Module) -> int:

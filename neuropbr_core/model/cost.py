@@ -82,7 +82,8 @@ def cost(recipe: Recipe) -> Cost:
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
     """
-    spec, train_size = ModelSpec.from_recipe(recipe), recipe.data.crop_side
+    spec = ModelSpec.from_recipe(recipe)
+    train_size = recipe.data.crop_side
     with unfilled():
         generator = build_generator(spec)
         inputs = blank_inputs(spec, spec.image_size)
@@ -116,12 +117,14 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int) -> Counter[str
         size: Side of the views in pixels.
     """
     with FakeTensorMode():
-        state = {
-            name: torch.empty(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
-            for name, value in generator.state_dict(keep_vars=True).items()
-        }
+        # Fake CPU tensors, not `meta`: only there attention takes the kernel that does not store its scores.
+        state = {}
+        for name, value in generator.state_dict(keep_vars=True).items():
+            state[name] = torch.empty(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
         kept = _Kept(state)
-        handles = [handle for name in PARTS for handle in kept.watch(getattr(generator, name), name)]
+        handles = []
+        for name in PARTS:
+            handles += kept.watch(getattr(generator, name), name)
         hooks = torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor)
         try:
             with hooks, torch.autocast("cpu", torch.bfloat16):
@@ -142,9 +145,15 @@ class _Kept:
 
     def watch(self, part: nn.Module, name: str) -> list[Any]:
         """Count under `name` while `part`, or an entry of it where it is a mapping of modules, runs."""
-        modules = list(part.values()) if isinstance(part, nn.ModuleDict) else [part]
-        before = [module.register_forward_pre_hook(lambda *_: self._enter(name)) for module in modules]
-        return [*before, *(module.register_forward_hook(lambda *_: self._enter(OTHER)) for module in modules)]
+        if isinstance(part, nn.ModuleDict):
+            modules = list(part.values())
+        else:
+            modules = [part]
+        handles: list[Any] = []
+        for module in modules:
+            handles.append(module.register_forward_pre_hook(lambda *_: self._enter(name)))
+            handles.append(module.register_forward_hook(lambda *_: self._enter(OTHER)))
+        return handles
 
     def pack(self, tensor: Tensor) -> Tensor:
         """Count a tensor's storage the first time; it is held on to, so that no other takes its place."""

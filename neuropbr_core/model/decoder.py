@@ -18,7 +18,7 @@ def _norm(kind: str, channels: int) -> nn.Module:
         case "batch":
             return nn.BatchNorm2d(channels)
         case "group":
-            return nn.GroupNorm(math.gcd(8, channels), channels)
+            return nn.GroupNorm(math.gcd(8, channels), channels)  # eight groups, or as many as divide the channels
         case _:
             return nn.Identity()
 
@@ -29,6 +29,7 @@ class ConvBlock(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
+            # A norm subtracts any bias again, so only a block without one has it.
             layers += [
                 nn.Conv2d(channels, out_channels, 3, padding=1, padding_mode=BORDER, bias=norm == "none"),
                 _norm(norm, out_channels),
@@ -46,6 +47,7 @@ class Modulation(nn.Module):
     def __init__(self, conditions: int, channels: int) -> None:
         super().__init__()
         self.linear = nn.Linear(conditions, 2 * channels)
+        # Zero makes it the identity: training starts from the network without the condition.
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
@@ -80,7 +82,7 @@ class SuperResolution(nn.Sequential):
 
     def __init__(self, channels: int, scale: int) -> None:
         layers: list[nn.Module] = []
-        for _ in range(int(math.log2(scale))):
+        for _ in range(int(math.log2(scale))):  # twice by 2, not once by 4: the second step sees twice the pixels
             layers += [
                 nn.Conv2d(channels, 4 * channels, 3, padding=1, padding_mode=BORDER),
                 nn.PixelShuffle(2),
@@ -91,6 +93,7 @@ class SuperResolution(nn.Sequential):
 
 def _widths(options: DecoderOptions, steps: int) -> tuple[int, ...]:
     if options.channels is None:
+        # Half the channels for twice the side, as in U-Net; 32 are enough for four heads to read.
         return tuple(max(32, 512 >> step) for step in range(max(steps, 1)))
     if len(options.channels) != max(steps, 1):
         raise ModelError(
@@ -125,13 +128,18 @@ class UNetDecoder(nn.Module):
         super().__init__()
         steps = int(math.log2(strides[-1]))
         widths = _widths(options, steps)
-        self.global_path = GlobalPath(latent_channels) if options.global_path else nn.Identity()
+        self.global_path: nn.Module = nn.Identity()
+        if options.global_path:
+            self.global_path = GlobalPath(latent_channels)
+        # An encoder whose first stride is 4 has no skip at stride 2: that step doubles the resolution without one.
         by_stride = dict(zip(strides[:-1], range(len(skip_channels)), strict=True))
         self.skip_indices = [by_stride.get(strides[-1] >> (step + 1)) for step in range(steps)]
         self.blocks = nn.ModuleList()
         channels = latent_channels
         for index, width in zip(self.skip_indices or [None], widths, strict=True):
-            skip = skip_channels[index] if index is not None else 0
+            skip = 0
+            if index is not None:
+                skip = skip_channels[index]
             self.blocks.append(ConvBlock(channels + skip, width, options.norm))
             channels = width
         self.feature_channels = {f"decoder{step}": width for step, width in enumerate(widths)}
@@ -153,10 +161,12 @@ class UNetDecoder(nn.Module):
         x = self.global_path(latent)
         features = {}
         for step, block in enumerate(self.blocks):
+            # An encoder that never halves its input has one block and nothing to double.
             if step < len(self.skip_indices):
                 x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
                 index = self.skip_indices[step]
-                x = x if index is None else torch.cat((x, skips[index]), dim=1)
+                if index is not None:
+                    x = torch.cat((x, skips[index]), dim=1)
             x = block(x)
             features[f"decoder{step}"] = x
         upscaled: Tensor = self.super_resolution(x)

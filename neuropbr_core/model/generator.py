@@ -42,7 +42,8 @@ class Generator(nn.Module):
         self.directed = section.directed
         self.ratio_images = section.ratio_images
         self.residual_albedo = section.albedo == "residual"
-        self.encoder, self.fusion = encoder, fusion
+        self.encoder = encoder
+        self.fusion = fusion
         self.recomputed: frozenset[str] = frozenset()
         self.merge = ViewMerge(section.skip_merge)
         self.decoder = UNetDecoder(
@@ -51,9 +52,9 @@ class Generator(nn.Module):
             encoder.strides,
             section.decoder,
         )
-        self.profile = (
-            ProfilePath(fusion.out_channels, self.decoder.out_channels) if section.reflectance_profile else None
-        )
+        self.profile: ProfilePath | None = None
+        if section.reflectance_profile:
+            self.profile = ProfilePath(fusion.out_channels, self.decoder.out_channels)
         self.heads = nn.ModuleDict(
             {
                 name: Head(self.decoder.out_channels, section.decoder.head_channels, spec.logit_channels)
@@ -61,6 +62,7 @@ class Generator(nn.Module):
             }
         )
         if self.residual_albedo:
+            # The head learns what the median of the views lacks, so it must begin with nothing to add.
             self.heads[ALBEDO.name].start_at_zero()  # type: ignore[operator]
         self.register_buffer("mean", torch.tensor(section.normalization.mean).view(1, 1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(section.normalization.std).view(1, 1, 3, 1, 1))
@@ -100,27 +102,31 @@ class Generator(nn.Module):
         self._check(views, directions)
         if visible is None:
             visible = views.new_ones(views.shape[0], views.shape[1], 1, *views.shape[-2:])
-        latents, skips = self._encode(views, visible, directions)
+        latents, skips = self._encode(views, visible, directions)  # all views as one batch of images
         latent = self._run("fusion", *latents)
         if self.profile is not None and directions is not None:
+            # What the whole frame reflects, at both ends of the decoder: before it for context, after it for detail.
             condition = self.profile(overview or overview_of(views, visible, directions))
             decoded, intermediate = self._run("decoder", self.profile.on_latent(latent, condition), skips)
             decoded = self.profile.on_features(decoded, condition)
         else:
             decoded, intermediate = self._run("decoder", latent, skips)
+        # The heads see one pixel around; continued once here, not by each of them (`heads.Head`).
         continued = F.pad(decoded, (1, 1, 1, 1), mode=BORDER).to(decoded.dtype)  # autocast on the CPU pads in float32
         logits = {name: head(continued) for name, head in self.heads.items()}
         if self.residual_albedo:
+            # Added before the sigmoid, so that the sum stays within the albedo's range.
             logits[ALBEDO.name] = logits[ALBEDO.name] + self._albedo_start(views, visible, decoded)
         maps = {name: activate(MAPS[name], value) for name, value in logits.items()}
         return Prediction(maps, logits, {"latent": latent, **intermediate} if features else {})
 
     def without_super_resolution(self) -> "Generator":
         """A generator of the same weights (shared, not copied) whose maps have the size of its input."""
+        # `deepcopy` takes what its memo already holds for copied: the modules are new, the tensors are the same.
         shared = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
-        made = copy.deepcopy(self, shared)
-        made.decoder.super_resolution = nn.Identity()
-        return made
+        generator = copy.deepcopy(self, shared)
+        generator.decoder.super_resolution = nn.Identity()
+        return generator
 
     def _check(self, views: Tensor, directions: Tensor | None) -> None:
         height, width = views.shape[-2:]
@@ -138,7 +144,9 @@ class Generator(nn.Module):
     def _run(self, name: str, *inputs: Any) -> Any:
         """Call a part, with or without keeping its activations."""
         part = getattr(self, name)
-        return recompute(part, *inputs) if name in self.recomputed and torch.is_grad_enabled() else part(*inputs)
+        if name in self.recomputed and torch.is_grad_enabled():
+            return recompute(part, *inputs)
+        return part(*inputs)
 
     def _encode(
         self, views: Tensor, visible: Tensor, directions: Tensor | None
@@ -148,14 +156,19 @@ class Generator(nn.Module):
             parts.append(directions)
         if self.ratio_images:
             parts.append(ratio_images(views, visible, directions if self.directed else None))
+        # After normalisation 0 is the mean colour, so what a view does not see is not taken for black.
         images = torch.cat(parts, dim=2) * visible
-        pyramid = [by_sample(level, views) for level in self._run("encoder", images.flatten(0, 1))]
+        pyramid = []
+        for level in self._run("encoder", images.flatten(0, 1)):
+            pyramid.append(by_sample(level, views))
         seen = visibility_pyramid(visible, self.encoder.strides)
-        skips = [self.merge(*pair) for pair in zip(pyramid[:-1], seen[:-1], strict=True)]
+        skips = []
+        for pair in zip(pyramid[:-1], seen[:-1], strict=True):
+            skips.append(self.merge(*pair))
         return (pyramid[-1], seen[-1]), skips
 
     def _albedo_start(self, views: Tensor, visible: Tensor, decoded: Tensor) -> Tensor:
         median = visible_median(views, visible)
-        if median.shape[-2:] != decoded.shape[-2:]:
+        if median.shape[-2:] != decoded.shape[-2:]:  # the maps are super-resolved
             median = F.interpolate(median, size=decoded.shape[-2:], mode="bilinear", align_corners=False)
         return albedo_logits(median)

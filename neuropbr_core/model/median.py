@@ -23,8 +23,9 @@ def visible_median(views: Float[Tensor, "B V C H W"], visible: Float[Tensor, "B 
         The median, in the range of `views`.
     """
     seen = visible >= 0.5
-    seen = torch.logical_or(seen, ~seen.any(dim=1, keepdim=True))
+    seen = torch.logical_or(seen, ~seen.any(dim=1, keepdim=True))  # unseen by all: take all, so that it is finite
     count = seen.to(views.dtype).sum(dim=1)
+    # What is not seen becomes the largest number, sorts behind the others and is never picked.
     ordered = _sorted(list(views.masked_fill(~seen, torch.finfo(views.dtype).max).unbind(dim=1)))
     low = high = ordered[0]
     for rank, value in enumerate(ordered[1:], 1):  # (count - 1) // 2 >= rank, and count // 2 >= rank
@@ -41,5 +42,6 @@ def _sorted(values: list[Tensor]) -> list[Tensor]:
     for turn in range(len(values)):
         for left in range(turn % 2, len(values) - 1, 2):
             pair = values[left], values[left + 1]
-            values[left], values[left + 1] = torch.minimum(*pair), torch.maximum(*pair)
+            values[left] = torch.minimum(*pair)
+            values[left + 1] = torch.maximum(*pair)
     return values

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_EPS = 1e-6
+_EPS = 1e-6  # share of a pixel below which a view does not see it
 _SOFT = 1e-2
 """Deviations well below this (in feature units) are flattened towards 0."""
 
@@ -44,7 +44,9 @@ class ViewMerge(nn.Module):
 
     def out_channels(self, channels: int) -> int:
         """Channels of the merged feature for features of `channels` channels."""
-        return 3 * channels if self.mode == "statistics" else channels
+        if self.mode == "statistics":
+            return 3 * channels
+        return channels
 
     def forward(
         self, features: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
@@ -59,13 +61,14 @@ class ViewMerge(nn.Module):
 
     def _merge(self, features: Float[Tensor, "B V C P"], visible: Float[Tensor, "B V 1 P"]) -> Float[Tensor, "B out P"]:
         seen = visible > _EPS
+        # Filled, not multiplied: what a view does not see may be infinite, and 0 times infinity is no number.
         kept = features.masked_fill(~seen, 0.0)
         weight = visible / visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
         mean = (kept * weight).sum(dim=1)
         if self.mode == "mean":
             return mean
         maximum = features.masked_fill(~seen, torch.finfo(features.dtype).min).amax(dim=1)
-        maximum = maximum.masked_fill(~seen.any(dim=1), 0.0)
+        maximum = maximum.masked_fill(~seen.any(dim=1), 0.0)  # instead of the lowest number there is
         return torch.cat((mean, maximum, _deviation(kept, mean, weight)), dim=1)
 
 

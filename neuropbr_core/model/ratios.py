@@ -24,12 +24,14 @@ _DARK = 0.01
 """Linear radiance added before the logarithm, about the noise of a phone's dark pixels."""
 _GRAZING = 0.1
 """Cosine below which directions count as this grazing."""
-_EPS = 1e-6
+_EPS = 1e-6  # visibility is a weighted sum and may miss a whole number by rounding
 
 
 def ratio_channels(directed: bool) -> int:
     """Channels that `ratio_images` returns."""
-    return 5 if directed else 3
+    if directed:
+        return 5
+    return 3
 
 
 def ratio_images(
@@ -52,8 +54,9 @@ def ratio_images(
     logs = (srgb_to_linear(views.float()) + _DARK).log()
     if directions is not None:
         toward = directions[:, :, 2:].float().clamp_min(_GRAZING)
-        logs = logs - 3 * toward.log()
+        logs = logs - 3 * toward.log()  # l_z once for the cosine, twice for the distance (see above)
     ratios = (logs - _mean(logs, visible, 1)) * visible
+    # Where one view alone sees a pixel, its ratio to itself says nothing.
     shared = visible * (visible.sum(dim=1, keepdim=True) > 1 + _EPS)
     ratios = (ratios - _mean(ratios, shared, (3, 4))) * shared
     if directions is None:

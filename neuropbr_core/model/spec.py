@@ -54,14 +54,20 @@ class ModelSpec:
     def from_recipe(cls, recipe: Recipe) -> "ModelSpec":
         """The spec of the model that a recipe trains."""
         data = recipe.data
-        facts = {name: getattr(data, name) for name in SIZES}
+        facts = {}
+        for name in SIZES:
+            facts[name] = getattr(data, name)
         return cls(recipe.encoder, recipe.fusion, recipe.model, **facts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        parts = {part.name: {"use": part.use, **asdict(part.options)} for part in (self.encoder, self.fusion)}
+        parts = {}
+        for part in (self.encoder, self.fusion):
+            parts[part.name] = {"use": part.use, **asdict(part.options)}
         plain = asdict(self.section)
-        facts = {name: getattr(self, name) for name in SIZES}
+        facts = {}
+        for name in SIZES:
+            facts[name] = getattr(self, name)
         return {**parts, **plain, **facts}
 
     @classmethod
@@ -75,7 +81,9 @@ class ModelSpec:
         rest = dict(plain)
         encoder = _chosen("encoder", rest.pop("encoder"))
         fusion = _chosen("fusion", rest.pop("fusion"))
-        facts = {name: rest.pop(name) for name in SIZES}
+        facts = {}
+        for name in SIZES:
+            facts[name] = rest.pop(name)
         return cls(encoder, fusion, msgspec.convert(rest, ModelSection), **facts)
 
 

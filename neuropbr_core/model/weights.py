@@ -19,7 +19,7 @@ from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.registry.catalog import default_registry
 
 WEIGHTS, SPEC = "model.safetensors", "model.json"
-FORMAT = 2
+FORMAT = 2  # counted up when the same weights would give other maps, or the document reads differently
 
 
 def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, folder: Path) -> None:
@@ -30,11 +30,13 @@ def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, fol
         spec: What builds it.
         folder: Where to.
     """
-    given = generator if isinstance(generator, Mapping) else generator.state_dict()
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in given.items()}
+    tensors = generator if isinstance(generator, Mapping) else generator.state_dict()
+    state = {}
+    for name, tensor in tensors.items():
+        state[name] = tensor.detach().cpu().contiguous()  # safetensors refuses views into other tensors
     with usual_mode(folder / WEIGHTS):
         save_file(state, folder / WEIGHTS)
-    components = [part.provenance for part in (spec.encoder, spec.fusion)]
+    components = [spec.encoder.provenance, spec.fusion.provenance]
     document = {"format": FORMAT, "model": spec.to_dict(), "components": components}
     write_json(folder / SPEC, document)
 
@@ -95,10 +97,11 @@ def _load_weights(generator: Generator, file: Path, versions: str) -> None:
         generator.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{file}: does not fit the model that {SPEC} describes; {versions}. {error}") from error
-    left = [name for name, tensor in generator.state_dict(keep_vars=True).items() if tensor.is_meta]
-    hidden = [name for name, buffer in generator.named_buffers() if buffer.is_meta]
-    if left or hidden:
-        raise CheckpointError(f"{file}: holds no values for {', '.join(left + hidden)}; {versions}")
+    # A buffer that is not persistent is in no state dict, so it is looked for by itself; it would compute with garbage.
+    tensors = [*generator.state_dict(keep_vars=True).items(), *generator.named_buffers()]
+    missing = [name for name, tensor in tensors if tensor.is_meta]
+    if missing:
+        raise CheckpointError(f"{file}: holds no values for {', '.join(dict.fromkeys(missing))}; {versions}")
 
 
 def _read_document(file: Path) -> dict[str, Any]:

@@ -48,7 +48,10 @@ class LiveSource(LayoutSource):
         hidden = self._with_lookalikes(held_back)
         files = [file for file in self.material_files() if file.name not in hidden]
         folder = choose_folder(self._data)
-        cache = None if folder is None else folder / _TEXTURES
+        if folder is None:
+            cache = None
+        else:
+            cache = folder / _TEXTURES
         surroundings = open_surroundings(options.light.environments, options.light.drawn_environments, options.seed)
         return LiveVisits(
             TextureBank(open_textures(files, options.texture_size, cache)),
