@@ -170,7 +170,7 @@ PROGRAM = ("-c", "from neuropbr_core.cli import main; main()")
 def test_it_is_a_component_like_any_other(call: Call) -> None:
     done = call(*PROGRAM, "list-plugins", "--kind", "dataset", "--json", "--check")
     rows = {row["name"]: row for row in json.loads(done.stdout)}
-    assert set(rows) == {"layout", "reel"}
+    assert set(rows) == {"layout", "live", "reel"}
     assert (rows["reel"]["summary"], rows["reel"]["status"]) == ("Captures in one NumPy archive.", "ok")
 
 

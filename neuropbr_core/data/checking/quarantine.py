@@ -191,7 +191,7 @@ def _reasons(
 
 def _open_log(folder: Path, paths: Paths) -> Log:
     """Return the log of a quarantine to continue, or of a new one."""
-    # Absolute paths: the quarantine may be restored from another working directory.
+    # Paths are absolute, because the quarantine may be restored from another working directory.
     metadata = str(paths.metadata.resolve())
     cameras = str(paths.cameras.resolve())
     if not (folder / LOG_NAME).exists():

@@ -61,8 +61,9 @@ class Conversion:
                 "are metal can only be guessed. Export it as metal/roughness; or remove the specular map, if no part "
                 "is metal"
             )
+        _, albedo_file = self._choose("albedo") or self._refuse("albedo map")
         pixels = {
-            "albedo": self._albedo(),
+            "albedo": self._read("albedo", albedo_file),
             "roughness": self._roughness(),
             "metallic": self._metallic(),
             "normal": self._normal(),
@@ -79,10 +80,6 @@ class Conversion:
             if finding.level != "info":
                 self.notes.append(f"{finding.map_name}: {finding.message}")
         return stored
-
-    def _albedo(self) -> Pixels:
-        _, file = self._choose("albedo") or self._refuse("albedo map")
-        return self._read("albedo", file)
 
     def _roughness(self) -> Pixels:
         # A packed map comes before glossiness, whose inverse is an approximation of what the author saw.

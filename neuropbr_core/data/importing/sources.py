@@ -5,7 +5,7 @@ import shutil
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -135,22 +135,18 @@ def find_sets(source: Path, template: str = "{name}") -> Listing:
     for files in grouped.values():
         # Words such as `metal` or `color` occur in names of other pictures; a material has an albedo or normals.
         if any(name.role.startswith(("albedo", "normal")) for _, name in files):
-            sets.append(_as_set(files, template))
+            ordered = sorted(files, key=lambda pair: str(pair[0]))
+            first, name = ordered[0]
+            filled = template.format(name=name.stem or first.folder, folder=first.folder)
+            # The name becomes a folder's: no separators, no leading dot, never empty.
+            material = MaterialSet(_FORBIDDEN.sub("_", filled).strip("._") or "material")
+            for file, name in ordered:
+                material.files.setdefault(name.role, []).append((file, name))
+            sets.append(material)
         else:
             for file, _ in files:
                 ignored.append(str(file))
     return Listing(sorted(sets, key=lambda material: material.name), sorted(ignored), damaged)
-
-
-def _as_set(files: Iterable[tuple[SourceFile, ImageName]], template: str) -> MaterialSet:
-    ordered = sorted(files, key=lambda pair: str(pair[0]))
-    first, name = ordered[0]
-    filled = template.format(name=name.stem or first.folder, folder=first.folder)
-    # The name becomes a folder's: no separators, no leading dot, never empty.
-    material = MaterialSet(_FORBIDDEN.sub("_", filled).strip("._") or "material")
-    for file, name in ordered:
-        material.files.setdefault(name.role, []).append((file, name))
-    return material
 
 
 def _check_template(template: str) -> None:

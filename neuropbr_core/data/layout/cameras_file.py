@@ -40,6 +40,7 @@ def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(f"{path}: {error}; see the format in `neuropbr_core.data.layout.cameras_file`") from error
     problems = []
+    # Types cannot tell whether a camera is possible; an impossible one would give infinite or mirrored directions.
     for name, records in cameras.items():
         for view, record in enumerate(records):
             if problem := _problem(record):

@@ -132,6 +132,7 @@ def missing_maps(folder: Path) -> str | None:
     if not missing:
         return None
     text = f"{folder}: {', '.join(missing)} missing; a material folder needs {', '.join(names)}"
+    # Downloaded sets often have the right maps as JPEG or with capitals, which the import can convert.
     if similar := misnamed(folder, missing):
         text += f". There is {similar}; `neuropbr data import` makes PNG files of the right names"
     return text
