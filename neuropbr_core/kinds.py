@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from neuropbr_core.plugin import Needs
     from neuropbr_core.recipe.sections import Data
 
+# The same project name as `hookimpl` has: pluggy matches specifications and implementations by it.
 hookspec = pluggy.HookspecMarker(PROJECT)
 
 
 # Every hook is `firstresult`: a component's module is registered alone, so exactly one implementation answers.
+# Options are `Any`: each component has a class of its own for them, and the core only hands the instance on.
 
 
 class EncoderSpec:
@@ -163,6 +165,7 @@ class Kind:
     name: str
     group: str
     spec: type
+    # As text, because importing a contract imports torch.
     contract: str
     section: tuple[str, ...]
     many: bool = False
@@ -172,6 +175,7 @@ class Kind:
     @property
     def options_hook(self) -> str:
         """Name of the hook that returns the options dataclass."""
+        # The names of hooks follow from the kind's name, so that a row of `KINDS` cannot contradict its hookspecs.
         return f"{self.name}_options"
 
     @property
