@@ -19,6 +19,7 @@ from neuropbr_core.errors import ExportError
 Maps = dict[str, Tensor]
 """Maps (or their logits) by name, each `(B, channels, H, W)`."""
 
+# Defined where no torch is imported, for sources that list samples without it; offered here for implementers.
 Sample = samples.Sample
 CameraRecord = samples.CameraRecord
 
@@ -101,6 +102,7 @@ class Prediction(NamedTuple):
     """
 
     maps: Maps
+    # Beside the maps, because a loss on a probability is stable only when it is computed from the logit.
     logits: Maps
     features: dict[str, Tensor]
 
@@ -155,6 +157,7 @@ class LossSetup:
 
     maps: tuple[str, ...]
     output_size: int
+    # Channel counts and not the networks: a loss that reached into a network would depend on one architecture.
     features: Mapping[str, int] = field(default_factory=dict)
     teacher_features: Mapping[str, int] = field(default_factory=dict)
 
@@ -172,12 +175,14 @@ class Loss(nn.Module):
             they are multiplied by 1 - share (while it ramps up, by correspondingly more).
     """
 
+    # Most losses compare with the truth; an adversarial or distilling one says that it does not.
     reconstruction: bool = True
     critic_steps: int = 1
     share: float = 0.0
 
     def make_critic(self) -> nn.Module | None:
         """Build the critic, or return None when the loss has none. Called once."""
+        # Most losses have none, and then need to override nothing but `forward`.
         return None
 
     def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:
@@ -186,6 +191,7 @@ class Loss(nn.Module):
 
     def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
         """Return the critic's loss; the prediction in `x` is detached."""
+        # Never called of a loss whose `make_critic` returns None, so such a loss does not override it.
         raise NotImplementedError
 
 
@@ -249,12 +255,14 @@ class Exporter:
         view_bits: 8 when files take views as 8-bit images; verification then rounds views first. None for floats.
     """
 
+    # An exporter sets these in `__init__` where they depend on its options.
     suffix: str = ""
     precision: str = "fp32"
     view_bits: int | None = None
 
     def requirements(self) -> Availability:
         """Whether this machine can export, and what to install if not."""
+        # Asked before a run trains, so that a missing package is not noticed a day later.
         return Availability(ok=True)
 
     def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
@@ -285,6 +293,7 @@ class Exporter:
         Raises:
             ExportError: It is missing, damaged, or not of this exporter.
         """
+        # Then the record beside the file is the only place that has the metadata.
         return {}
 
     def report(self, path: Path) -> dict[str, object]:  # noqa: ARG002
@@ -309,6 +318,7 @@ class Exporter:
         Raises:
             ExportError: Files of this exporter cannot be traced.
         """
+        # An error and no empty list, which would read as "nothing differs".
         raise ExportError(f"{path}: files of {type(self).__name__} cannot be traced operator by operator")
 
 
@@ -383,6 +393,8 @@ class Observer:
     Called on rank 0 only.
     """
 
+    # Empty methods and not abstract ones: an observer overrides only the events that it is interested in.
+
     def run_started(self, info: RunInfo) -> None:
         """The run is set up and the first step is next."""
 
@@ -451,6 +463,7 @@ class DrawnVisit(NamedTuple):
     """
 
     material: str
+    # Bytes, as images are read: from here on, drawn visits and read samples take the same way.
     views: UInt8[np.ndarray, "V 3 side side"]
     visible: UInt8[np.ndarray, "V 1 side side"]
     overview: UInt8[np.ndarray, "V 4 o o"]
@@ -469,6 +482,7 @@ class VisitDrawer:
     """
 
     visits: int
+    # Below 1, the samples that are read keep the network sure of plain surfaces.
     share: float = 1.0
     content: str = ""
 
@@ -508,6 +522,7 @@ class SampleSource:
         Args:
             samples: What `samples` returned.
         """
+        # Right for sources that always list every material; one that lists fewer must override this.
         return {sample.material for sample in samples}
 
     def drawer(self, held_back: Collection[str]) -> VisitDrawer | None:  # noqa: ARG002 - for sources that draw

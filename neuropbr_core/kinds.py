@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from neuropbr_core.plugin import PROJECT
 
+# For annotations only: contracts import torch, and the kinds are read by every listing, which must stay quick.
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from neuropbr_core.plugin import Needs
     from neuropbr_core.recipe.sections import Data
 
+# The same project name as `hookimpl` has: pluggy matches specifications and implementations by it.
 hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+# Every hook is `firstresult`: a component's module is registered alone, so exactly one implementation answers.
+# Options are `Any`: each component has a class of its own for them, and the core only hands the instance on.
 
 
 class EncoderSpec:
@@ -107,6 +113,8 @@ class NoEntryOptions:
 class LossEntryOptions:
     """Keys that the core reads from a loss entry beside the component's own options."""
 
+    # The schedule is the core's and not each loss's, so that every loss has the same one.
+
     weight: Annotated[float, Meta(ge=0, description="Factor of this loss in the total.")] = 1.0
     start_epoch: Annotated[int, Meta(ge=0, description="First epoch (from 0) in which the loss counts.")] = 0
     ramp_epochs: Annotated[
@@ -157,6 +165,7 @@ class Kind:
     name: str
     group: str
     spec: type
+    # As text, because importing a contract imports torch.
     contract: str
     section: tuple[str, ...]
     many: bool = False
@@ -166,6 +175,7 @@ class Kind:
     @property
     def options_hook(self) -> str:
         """Name of the hook that returns the options dataclass."""
+        # The names of hooks follow from the kind's name, so that a row of `KINDS` cannot contradict its hookspecs.
         return f"{self.name}_options"
 
     @property
@@ -179,6 +189,7 @@ class Kind:
         return f"create_{self.name}"
 
 
+# In the order in which listings show them.
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -201,6 +212,7 @@ KINDS: dict[str, Kind] = {
             DatasetSpec,
             "neuropbr_core.contracts:SampleSource",
             ("data", "source"),
+            # Most datasets are folders, so a recipe names a component only for others.
             default="layout",
         ),
     )

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import pluggy
 from msgspec import Meta
 
+# pluggy marks hooks with this name, so hooks of other pluggy projects in the same module are ignored.
 PROJECT = "neuropbr"
 SUPPORTED_API = (1,)
 """API versions of plugin modules that this core can load."""

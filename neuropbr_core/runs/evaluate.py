@@ -78,6 +78,7 @@ class Evaluate(Stage):
 
     def done(self) -> bool:
         """Whether the run's summary is there and is that of its best checkpoint, or nothing was held back."""
+        # A summary may be left from fewer epochs; it is looked at only when the training is done.
         if self.after is not None and not self.after.done():
             return False
         try:
@@ -163,6 +164,7 @@ class Evaluate(Stage):
             )
             # Folders of the layout are read by `layout`, whatever component the run read its own samples through.
             recipe = replace(recipe, source=default_registry().choose("dataset", "layout", name="source"))
+        # `use_dirty` is an older key for the same choice and would contradict this one.
         if self.curriculum is not None:
             data = replace(data, render_curriculum=self.curriculum, use_dirty=False)
         return replace(recipe, data=data)
@@ -196,14 +198,19 @@ def evaluate_run(
     """
     folder = RunFolder(Path(run))
     if output is None:
-        name = HELD_BACK if data is None else Path(data).name
+        name = HELD_BACK
+        if data is not None:
+            name = Path(data).name
         output = folder.path / "evaluations" / name
+    data_folder = None
+    if data is not None:
+        data_folder = Path(data)
     stage = Evaluate(
         folder,
         folder.recipe(),
         device=device or torch.device("cpu"),
         checkpoint=checkpoint,
-        data=None if data is None else Path(data),
+        data=data_folder,
         curriculum=curriculum,
         output=Path(output),
         worst=worst,

@@ -107,7 +107,10 @@ class Export(Stage):
         for name in names:
             subjects[name] = make_subject(generator, spec, self.entries[name].entry, f"export.{name}")
         # After the subjects: a size that the model cannot take is refused before any view is read or rendered.
-        views_for = self._sample_views(context) if self.views is None else self.views()
+        if self.views is None:
+            views_for = self._sample_views(context)
+        else:
+            views_for = self.views()
 
         def export_one(name: str) -> Exported:
             subject = subjects[name]
@@ -124,6 +127,7 @@ class Export(Stage):
 
     def _missing(self) -> list[str]:
         """Names of the entries that have no verified file of the checkpoint."""
+        # While training goes on, the best checkpoint may still change, so no file counts as made from it.
         if self.after is not None and not self.after.done():
             return list(self.entries)
         try:
@@ -139,6 +143,7 @@ class Export(Stage):
             dataset = open_dataset(self.recipe)
         if dataset is None:
             raise ValueError("an export without views to verify on needs the run's recipe")
+        # Held back where possible: the model is exact on what it trained on, and hides what the target changes.
         samples = dataset.val
         if not samples.samples:
             samples = dataset.all

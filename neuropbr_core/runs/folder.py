@@ -30,7 +30,7 @@ class RunFolder:
     @classmethod
     def around(cls, path: Path) -> "RunFolder | None":
         """The run that `path` is, or is a checkpoint of; None when it is neither."""
-        path = path.resolve()
+        path = path.resolve()  # so that a relative path of one part has parents, too
         candidates = [cls(path)]
         if path.parent.name == "checkpoints":
             candidates.append(cls(path.parent.parent))
@@ -80,6 +80,7 @@ class RunFolder:
 
     def recipe_name(self) -> str:
         """Name of the recipe, without loading its components."""
+        # Each `use` is kept as text: a component that is not installed here must not hide the name.
         root, _ = read_tree(self.recipe_file, (), lambda _, use: use)
         return str(root.plain().get("name", self.name))
 
@@ -111,6 +112,7 @@ class RunFolder:
         for path in self.path.iterdir():
             if path.name == RECIPE or path.name.startswith(LOCK):
                 continue
+            # A link is removed and never followed: what it names may be outside the run.
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -139,5 +141,6 @@ def check_start(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
             f"{path}: there is a run of that name already; continue it with --resume, replace it with --overwrite, "
             f"or choose another name with --run-name"
         )
+    # A folder that no run made is the user's, whatever the flags say.
     if not folder.is_run:
         raise RunError(f"{path}: is not empty and no run, so --overwrite will not remove it; choose another name")

@@ -133,7 +133,16 @@ class RunLock:
             if self._take_over(held):
                 reporter().warning(f"{self._folder}: takes over the lock of {held}: {reason}")
                 break
-        self._heart = Thread(target=self._beat, name="run-lock", daemon=True)
+
+        def beat() -> None:
+            while not self._released.wait(BEAT):
+                with suppress(OSError):  # a network that is away for a moment
+                    # Asked each time: the lock may have been taken over while this process was suspended.
+                    if self._is_ours():
+                        os.utime(self._file)
+
+        # A daemon, so that a process that ends without releasing the lock is not kept alive by its heartbeat.
+        self._heart = Thread(target=beat, name="run-lock", daemon=True)
         self._heart.start()
 
     def release(self) -> None:
@@ -143,6 +152,7 @@ class RunLock:
         self._released.set()
         self._heart.join()  # so that no heartbeat touches a lock that another process takes next
         if self._is_ours():
+            # Only one's own: another process may have taken the lock over.
             self._file.unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()  # which fails, as it should, when there is anything in the folder
@@ -168,7 +178,9 @@ class RunLock:
         """
         if not self._is_ours():
             held = read_lock(self._folder)
-            by = "is gone" if held is None else f"is now that of {held}"
+            by = "is gone"
+            if held is not None:
+                by = f"is now that of {held}"
             raise RunStopped(f"{self._folder}: the lock of this run {by}; nothing more is written from here")
 
     def _create(self) -> bool:
@@ -195,8 +207,8 @@ class RunLock:
         try:
             os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         except OSError:
-            # Another process is at it, or was killed in the middle of it.
-            with suppress(OSError):
+            # Another process is at it, or was killed in the middle of it; a marker of the second kind is removed.
+            with suppress(OSError):  # it was removed meanwhile
                 if time.time() - marker.stat().st_mtime > _TAKEOVER_PATIENCE:
                     marker.unlink()
             time.sleep(0.05)
@@ -217,12 +229,6 @@ class RunLock:
         held = read_lock(self._folder)
         return held is not None and held.owner == self._owner
 
-    def _beat(self) -> None:
-        while not self._released.wait(BEAT):
-            with suppress(OSError):  # a network that is away for a moment
-                if self._is_ours():
-                    os.utime(self._file)
-
 
 def read_lock(folder: Path) -> HeldLock | None:
     """The lock of a run; None when nobody has taken it."""
@@ -235,6 +241,7 @@ def read_lock(folder: Path) -> HeldLock | None:
     try:
         return HeldLock(LockOwner(**json.loads(text)), silence)
     except (ValueError, TypeError):
+        # Empty, half written or damaged: somebody may hold it, so it counts as a lock and only its silence frees it.
         return HeldLock(None, silence)
 
 
@@ -267,6 +274,7 @@ def _process_start(pid: int) -> str | None:
 
 def _machine() -> str:
     """Names this boot of this machine and this space of process ids; containers on one host have different ones."""
+    # The name of the machine alone does not do: process ids start over with each boot and in each container.
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
@@ -276,6 +284,7 @@ def _machine() -> str:
 
 def _duration(seconds: float) -> str:
     """Seconds for people: `5 s`, `12 min`, `3 h`."""
+    # Not negative, which it could be where the clock of a file server runs ahead.
     seconds = max(0.0, seconds)
     if seconds < 120:
         return f"{seconds:.0f} s"

@@ -10,7 +10,7 @@ from neuropbr_core.runs.evaluate import Evaluate
 from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.stage import Plan, Stage
-from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
+from neuropbr_core.runs.teacher import PredictLogits, TrainTeacher, plan_teacher
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable
 from neuropbr_core.training.distillation.online import is_online
 from neuropbr_core.training.loop.networks import check_networks
@@ -34,6 +34,7 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
     """
     run = RunFolder(path)
     check_start(run, resume=resume, overwrite=overwrite)
+    # Only what is in the weights must agree; epochs, learning rates and exports may change when a run goes on.
     if resume:
         check_resumable(run.recipe(), recipe)
     check_entries(recipe)
@@ -53,39 +54,28 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
         check_networks(recipe, None if teacher is None else teacher.spec())
         if teacher is not None:
             train.teacher = teacher
-            preparation.extend(_teacher_stages(recipe, teacher))
+            teacher_run = None
+            if teacher.recipe is not None and teacher.state != "there":
+                # Fabric starts the other processes with the same command, so they would find the teacher half trained.
+                for training in (recipe.training, teacher.recipe.training):
+                    # Known without a launch, which would start the other processes.
+                    processes = Context(training).processes
+                    if processes > 1:
+                        raise RunError(
+                            f"{teacher.place}: the teacher must be trained first, which {processes} processes of its "
+                            f"student cannot do; train it with `neuropbr run {teacher.section.recipe}`, or start the "
+                            f"student in one process"
+                        )
+                folder = RunFolder(teacher.place)
+                # A run that was interrupted before its first checkpoint starts over.
+                resume_teacher = bool(folder.checkpoints.names())
+                replace_teacher = not resume_teacher and not folder.is_free
+                teacher_run = plan(teacher.recipe, folder.path, resume=resume_teacher, overwrite=replace_teacher)
+            # Also for a teacher that is there: the stage then tells which checkpoint is used.
+            preparation.append(TrainTeacher(teacher, teacher_run))
+            # An online teacher predicts in every step, so nothing of it is stored.
+            if not is_online(recipe):
+                predict = PredictLogits(teacher, recipe)
+                predict.check()
+                preparation.append(predict)
     return Plan(recipe, run, resume, overwrite, [*preparation, *stages])
-
-
-def _teacher_stages(recipe: Recipe, teacher: TeacherPlan) -> list[Stage]:
-    """The stages that give a student its teacher."""
-    teacher_run = None
-    if teacher.recipe is not None and teacher.state != "there":
-        _check_processes(recipe, teacher)
-        folder = RunFolder(teacher.place)
-        # A run that was interrupted before its first checkpoint starts over.
-        resume = bool(folder.checkpoints.names())
-        teacher_run = plan(teacher.recipe, teacher.place, resume=resume, overwrite=not resume and not folder.is_free)
-    stages: list[Stage] = [TrainTeacher(teacher, teacher_run)]
-    if not is_online(recipe):
-        predict = PredictLogits(teacher, recipe)
-        predict.check()
-        stages.append(predict)
-    return stages
-
-
-def _check_processes(recipe: Recipe, teacher: TeacherPlan) -> None:
-    """Refuse to train a teacher and its student by one command of several processes.
-
-    Fabric starts the other processes with the same command, so they would have to find the teacher half trained.
-
-    Raises:
-        RunError: There are several.
-    """
-    for each in (recipe, teacher.recipe):
-        processes = 1 if each is None else Context(each.training).processes
-        if processes > 1:
-            raise RunError(
-                f"{teacher.place}: the teacher must be trained first, which {processes} processes of its student "
-                f"cannot do; train it with `neuropbr run {teacher.section.recipe}`, or start the student in one process"
-            )

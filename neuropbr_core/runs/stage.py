@@ -78,6 +78,7 @@ def carry_out(plan: Plan) -> Path:
         RunError: Another process writes the run, or the run cannot start, continue or finish.
         NeuroPBRError: As the stages.
     """
+    # A context of its own, because a teacher's run may have other devices than its student's.
     context = Context(plan.recipe.training)
     # The first process speaks for all. Several processes are started here, before anything is written.
     speaker = reporter() if context.is_first else SilentReporter()
@@ -93,6 +94,7 @@ def carry_out(plan: Plan) -> Path:
             if context.is_first:
                 raise  # the first process reports the error; the others end in silence
         except BaseException:
+            # Also after Ctrl-C: they would wait for a message from this process.
             context.end_others()
             raise
         finally:
@@ -112,7 +114,11 @@ def _execute(plan: Plan, context: Context) -> None:
     for stage in plan.stages:
         if stage.alone and not context.is_first:
             return  # evaluation and exports may take longer than other processes can wait for a message
-        done = stage.done() if stage.alone else context.first(stage.done)
+        if stage.alone:
+            done = stage.done()
+        else:
+            # The first process decides for all: processes that decided differently would wait for each other forever.
+            done = context.first(stage.done)
         if not done:
             stage.execute(context)
         elif plan.resume:

@@ -77,6 +77,7 @@ class TeacherPlan:
         run = RunFolder(self.place)
         if self.recipe is None or not run.is_run:
             return []
+        # Only what changes the teacher's weights: another folder or number of workers makes the same teacher.
         changes = []
         for change in recipe_differences(run.recipe().tree, self.recipe.tree):
             if change.keys[0] in _DECISIVE_SECTIONS and change.keys not in _INCIDENTAL_KEYS:
@@ -103,6 +104,7 @@ def plan_teacher(recipe: Recipe) -> TeacherPlan | None:
         return None
     teacher_recipe = teachers_recipe(recipe)
     if teacher_recipe is None:
+        # Verified now: a damaged teacher would otherwise be noticed after the data are rendered.
         place = Path(section.run or section.checkpoint or "")
         find_checkpoint(place)
         return TeacherPlan(section, place, None)
@@ -201,8 +203,11 @@ class PredictLogits(Stage):
             return self._folder
         if self.teacher.state == "there":
             return logits_folder(self.recipe, self.teacher.open())
+        # As `logits_folder` will say once the teacher is there.
         named = self.teacher.section.shards
-        return Path(named) if named else self.teacher.place / f"shards-{self.size}"
+        if named:
+            return Path(named)
+        return self.teacher.place / f"shards-{self.size}"
 
     def check(self) -> None:
         """Refuse predictions that do not fit, as far as that can be known before the data are open.
@@ -212,6 +217,7 @@ class PredictLogits(Stage):
         """
         if self.teacher.state != "there":
             return
+        # Without marks of samples, which are known once the data are open.
         lines = differences(read_logits(self.folder), self.teacher.open().mark, self.size, [])
         if lines:
             places = [f"{self.folder}: {line}" for line in lines]
@@ -306,9 +312,12 @@ def predict_logits_of_run(
         resume=resume,
     )
     context = Context(recipe.training)
-    speaker = reporter() if context.is_first else SilentReporter()
+    # The first process speaks for all.
+    speaker = reporter()
+    if not context.is_first:
+        speaker = SilentReporter()
     try:
-        with reporting_to(speaker):  # one process speaks for all
+        with reporting_to(speaker):
             stage.execute(context)
     except BaseException:
         context.end_others()

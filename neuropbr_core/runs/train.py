@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from neuropbr_core.data.opening import OpenedDataset, captures_missing, ensure_captures
+from neuropbr_core.data.opening import captures_missing, ensure_captures
 from neuropbr_core.errors import RunError
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
@@ -107,13 +107,30 @@ class Train(Stage):
             teacher = self.teacher.open()
             for note in self.teacher.notes():
                 reporter().line(f"Teacher: {note}")
+        # Before the data are opened: a student's split of the materials is its teacher's.
         if self.resume:
             check_same_teacher(self.run, teacher)
         # Observers first: one that cannot work says so before data are opened or an older run is removed.
-        observers = self._create_observers(context)
+        components = {}
+        if context.is_first:  # others would write the same files and lines
+            for name, part in self.recipe.observers.items():
+                components[name] = part.create(run_dir=self.run.path)
+        observers = Observers(components)
         dataset = attach_logits(open_data(self.recipe, teacher, context), self.recipe, teacher)
+
+        def write_records() -> None:
+            if self.overwrite:
+                self.run.clear()
+                self.overwrite = False  # from here on, the folder is that of the new run
+            facts: dict[str, Any] = {"data": dataset.fingerprint, "split": dataset.split}
+            if teacher is not None:
+                facts["teacher"] = teacher.record
+            # The recipe first: a folder that has one can be overwritten, whenever this process is killed.
+            self.run.write_recipe(self.recipe)
+            write_provenance(self.run.path, self.recipe, facts)
+
         # Only now is an older run removed: everything that can be wrong with the recipe and the data is checked.
-        context.first(lambda: self._write_records(dataset, teacher))
+        context.first(write_records)
         trainer = Trainer(
             self.recipe,
             dataset,
@@ -137,26 +154,6 @@ class Train(Stage):
                 raise
             raise error from caught
 
-    def _create_observers(self, context: Context) -> Observers:
-        """The recipe's observers; the first process alone has any."""
-        observers = {}
-        if context.is_first:
-            for name, part in self.recipe.observers.items():
-                observers[name] = part.create(run_dir=self.run.path)
-        return Observers(observers)
-
-    def _write_records(self, dataset: OpenedDataset, teacher: TrainedTeacher | None) -> None:
-        """Make room for a new run, and write what it is made from."""
-        if self.overwrite:
-            self.run.clear()
-            self.overwrite = False  # from here on, the folder is that of the new run
-        facts: dict[str, Any] = {"data": dataset.fingerprint, "split": dataset.split}
-        if teacher is not None:
-            facts["teacher"] = teacher.record
-        # The recipe first: a folder that has one can be overwritten, whenever this process is killed.
-        self.run.write_recipe(self.recipe)
-        write_provenance(self.run.path, self.recipe, facts)
-
 
 def check_resumable(old: Recipe, new: Recipe) -> None:
     """Refuse to continue a run with another network or other losses.
@@ -164,6 +161,7 @@ def check_resumable(old: Recipe, new: Recipe) -> None:
     Raises:
         RunError: `model` or `losses` differ.
     """
+    # These two decide the shapes of the weights and the critics; every other section may change.
     for section in ("model", "losses"):
         if old.tree[section] != new.tree[section]:
             raise RunError(
@@ -180,7 +178,9 @@ def check_same_teacher(run: RunFolder, teacher: TrainedTeacher | None) -> None:
         DataError: The run's record cannot be read.
     """
     before = recorded_teacher(run.provenance)
-    now = None if teacher is None else teacher.record
+    now = None
+    if teacher is not None:
+        now = teacher.record
     if _identity(before) != _identity(now):
         raise RunError(
             f"cannot resume: the run was started with another teacher ({_place(before)}) than it has now "
@@ -192,6 +192,7 @@ def _identity(record: dict[str, str] | None) -> tuple[str, str] | None:
     """What makes two teachers the same, wherever their checkpoints are."""
     if record is None:
         return None
+    # Not the checkpoint's path: a teacher's folder may have been moved.
     return record["weights"], record["model"]
 
 

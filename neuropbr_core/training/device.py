@@ -29,13 +29,48 @@ def make_fabric(training: Training) -> Fabric:
     device = choose_device(training.device)
     processes, nodes = _processes(training)
     # All that can be known to fail is refused here: Fabric's own errors name no key of the recipe.
-    _check(training, device, processes)
+    if device.type == "mps" and processes > 1:
+        raise DeviceError(f"training.devices: found {processes}, but a Mac has one GPU; write 1, or --device cpu")
+    if device.type == "cuda" and processes > torch.cuda.device_count():
+        raise DeviceError(
+            f"training.devices: found {processes}, but this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    if training.strategy == "fsdp" and device.type != "cuda":
+        raise DeviceError(f"training.strategy: fsdp needs CUDA devices, and this run is on {device.type}; write ddp")
+    if training.strategy == "fsdp" and training.ema is not None:
+        raise DeviceError(
+            "training.ema: cannot average weights that fsdp shards; write null, or training.strategy: ddp"
+        )
+    # PyTorch's synchronised batch norm refuses tensors that are not on a GPU.
+    if training.sync_batch_norm and processes > 1 and device.type != "cuda":
+        raise DeviceError("training.sync_batch_norm: needs CUDA devices; write false")
+
+    precision = training.precision
+    if precision == "auto":
+        # bfloat16 has float32's range, so it needs no gradient scaler.
+        precision = "fp32"
+        if device.type == "cuda" and torch.cuda.is_bf16_supported():
+            precision = "bf16"
+    if precision == "fp16" and device.type == "cpu":
+        raise DeviceError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
+
+    # One process needs no strategy, and none that waits for other processes.
+    strategy: Any = "auto"
+    if training.strategy == "fsdp":
+        from lightning_fabric.strategies.fsdp import FSDPStrategy
+        from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
+
+        # The state is gathered whole on saving (`sharded_state`), so checkpoints look alike for any strategy.
+        policy = partial(size_based_auto_wrap_policy, min_num_params=_SHARD)
+        strategy = FSDPStrategy(auto_wrap_policy=policy, state_dict_type="full")
+    elif processes * nodes > 1:
+        strategy = "ddp"
     return Fabric(
         accelerator=device.type,
         devices=processes,
         num_nodes=nodes,
-        strategy=_strategy(training, processes * nodes),
-        precision=_precision(training, device),
+        strategy=strategy,
+        precision=_PRECISIONS[precision],
     )
 
 
@@ -58,49 +93,12 @@ def _processes(training: Training) -> tuple[int, int]:
     """Processes on this machine, and machines: torchrun's, where it started this one, else the recipe's on one."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # which torchrun sets in every process that it starts
         return training.devices, 1
-    processes, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    nodes = int(os.environ["GROUP_WORLD_SIZE"])
+    # 1 is the default, so it does not count as a wish that contradicts torchrun.
     if training.devices not in (1, processes):
         raise DeviceError(
             f"training.devices: found {training.devices}, but torchrun started {processes} processes here; leave it "
             f"out, or make them equal"
         )
     return processes, nodes
-
-
-def _check(training: Training, device: torch.device, processes: int) -> None:
-    if device.type == "mps" and processes > 1:
-        raise DeviceError(f"training.devices: found {processes}, but a Mac has one GPU; write 1, or --device cpu")
-    if device.type == "cuda" and processes > torch.cuda.device_count():
-        raise DeviceError(
-            f"training.devices: found {processes}, but this machine has {torch.cuda.device_count()} CUDA devices"
-        )
-    if training.strategy == "fsdp" and device.type != "cuda":
-        raise DeviceError(f"training.strategy: fsdp needs CUDA devices, and this run is on {device.type}; write ddp")
-    if training.strategy == "fsdp" and training.ema is not None:
-        raise DeviceError(
-            "training.ema: cannot average weights that fsdp shards; write null, or training.strategy: ddp"
-        )
-    if training.sync_batch_norm and processes > 1 and device.type != "cuda":
-        raise DeviceError("training.sync_batch_norm: needs CUDA devices; write false")
-
-
-def _strategy(training: Training, processes: int) -> Any:
-    if training.strategy == "fsdp":
-        from lightning_fabric.strategies.fsdp import FSDPStrategy
-        from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
-
-        # The state is gathered whole on saving (`sharded_state`), so checkpoints look alike for any strategy.
-        policy = partial(size_based_auto_wrap_policy, min_num_params=_SHARD)
-        return FSDPStrategy(auto_wrap_policy=policy, state_dict_type="full")
-    # One process needs no strategy, and none that waits for other processes.
-    return "ddp" if processes > 1 else "auto"
-
-
-def _precision(training: Training, device: torch.device) -> Precision:
-    name = training.precision
-    if name == "auto":
-        # bfloat16 has float32's range, so it needs no gradient scaler.
-        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    if name == "fp16" and device.type == "cpu":
-        raise DeviceError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
-    return _PRECISIONS[name]

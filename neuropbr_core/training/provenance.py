@@ -55,7 +55,7 @@ def recorded_split(provenance: Path) -> dict[str, list[str]]:
     """
     try:
         split = json.loads(provenance.read_text(encoding="utf-8"))["split"]
-        return {side: list(split[side]) for side in ("train", "val")}
+        return {"train": list(split["train"]), "val": list(split["val"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{provenance}: does not say which materials the run trained on ({error!r})") from error
 

@@ -37,7 +37,10 @@ def first(fabric: Fabric, work: Callable[[], T]) -> T:
             result = work()
         except Exception as caught:  # the others must hear of any
             error = caught
-    result, failure = fabric.broadcast((result, None if error is None else str(error)))
+    message = None
+    if error is not None:
+        message = str(error)  # not the error itself, which need not pickle
+    result, failure = fabric.broadcast((result, message))
     if error is not None:
         raise error
     if failure is not None:

@@ -84,10 +84,39 @@ class Saver:
             RunStopped: A weight is not finite, or the run is another process's now; nothing is saved.
             CheckpointError: Writing failed; earlier checkpoints are untouched.
         """
+        stepper = self.stepper
+        fabric = stepper.fabric
         # Every process takes part in gathering the state; the first one alone has it whole, and writes.
-        weights = module_state(self.stepper.fabric, self.stepper.generator)
-        state = self._state(position, log, weights)
-        return first(self.stepper.fabric, lambda: self._write(position, weights, state, best=best))
+        weights = module_state(fabric, stepper.generator)
+        losses = {}
+        critics = {}
+        critic_optimizers = {}
+        for term in stepper.objective.terms:
+            losses[term.name] = term.loss.state_dict()
+            if term.critic is not None:
+                optimizer = stepper.critic_optimizers[term.name]
+                critics[term.name] = module_state(fabric, term.critic)
+                critic_optimizers[term.name] = optimizer_state(fabric, term.critic, optimizer)
+        # The keys are those of earlier versions' files, so that a run of an earlier version can be continued.
+        state: dict[str, Any] = {
+            "progress": position.to_dict(),
+            "layout": self.resume_counts,
+            "log": log,
+            "weights": None,
+            "average": None,
+            "optimizer": optimizer_state(fabric, stepper.generator, stepper.optimizer),
+            "losses": losses,
+            "critics": critics,
+            "critic_optimizers": critic_optimizers,
+            "scaler": fabric.strategy.precision.state_dict(),
+            "rates": self.rates.state_dict(),
+            "random": random_state(fabric),
+        }
+        if self.average is not None:
+            # The model on disk is then the average, so the weights that are trained are kept here.
+            state["weights"] = weights
+            state["average"] = self.average.state_dict()
+        return first(fabric, lambda: self._write(position, weights, state, best=best))
 
     def load(self) -> Resumed:
         """Take back the newest sound checkpoint.
@@ -145,6 +174,7 @@ class Saver:
 
     def _write(self, position: Position, weights: dict[str, Any], state: dict[str, Any], *, best: bool) -> Path:
         """Write a checkpoint; the first process alone does it."""
+        # First of all, because a run that another process has taken over must not be touched.
         if self.before_save is not None:
             self.before_save()
         refuse_nonfinite([weights, *state["critics"].values()], position)
@@ -159,50 +189,16 @@ class Saver:
             self.store.point(BEST, position.name)
         # After `best`: where `latest` names the last epoch, a run is trained and its pointers are settled.
         self.store.point(LATEST, position.name)
-        self.store.keep_only({position.name, self.store.pointed(BEST) or position.name, *self._periodic()})
+        kept = {position.name, self.store.pointed(BEST) or position.name}
+        if not self.options.save_best_only:
+            for name in self.store.names():
+                # A checkpoint within an epoch is never periodic: it only serves to resume.
+                epoch = _WHOLE_EPOCH.fullmatch(name)
+                if epoch and int(epoch[1]) % self.options.save_every_n_epochs == 0:
+                    kept.add(name)
+        # Last, when both pointers name checkpoints that stay: a crash before leaves too many and never too few.
+        self.store.keep_only(kept)
         return path
-
-    def _periodic(self) -> set[str]:
-        """Names of whole epochs that are kept because their time has come."""
-        names: set[str] = set()
-        if self.options.save_best_only:
-            return names
-        for name in self.store.names():
-            match = _WHOLE_EPOCH.fullmatch(name)
-            if match and int(match[1]) % self.options.save_every_n_epochs == 0:
-                names.add(name)
-        return names
-
-    def _state(self, position: Position, log: dict[str, Any] | None, weights: dict[str, Any]) -> dict[str, Any]:
-        """What a resumed run needs; every process must ask for it.
-
-        The keys are those of the file: a run of an earlier version can be continued.
-        """
-        stepper = self.stepper
-        fabric = stepper.fabric
-        losses = {}
-        critics = {}
-        critic_optimizers = {}
-        for term in stepper.objective.terms:
-            losses[term.name] = term.loss.state_dict()
-            if term.critic is not None:
-                optimizer = stepper.critic_optimizers[term.name]
-                critics[term.name] = module_state(fabric, term.critic)
-                critic_optimizers[term.name] = optimizer_state(fabric, term.critic, optimizer)
-        return {
-            "progress": position.to_dict(),
-            "layout": self.resume_counts,
-            "log": log,
-            "weights": None if self.average is None else weights,
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": optimizer_state(fabric, stepper.generator, stepper.optimizer),
-            "losses": losses,
-            "critics": critics,
-            "critic_optimizers": critic_optimizers,
-            "scaler": fabric.strategy.precision.state_dict(),
-            "rates": self.rates.state_dict(),
-            "random": random_state(fabric),
-        }
 
 
 def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], position: Position) -> None:
@@ -213,7 +209,10 @@ def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], position: Position)
     """
     finite: list[Tensor] = []
     for state in states:
-        finite.extend(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
+        for tensor in state.values():
+            # Counters, such as batch norm's number of batches, are integers and always finite.
+            if tensor.is_floating_point():
+                finite.append(tensor.isfinite().all())
     # One answer for all tensors, so that one waits once for the device.
     if finite and not torch.stack(finite).all():
         raise RunStopped(

@@ -1,16 +1,14 @@
 """Stores a teacher's predictions: whole frames predicted once, as many as are missing."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from neuropbr_core.contracts import Prediction
-from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.frames import predict_frames
 from neuropbr_core.data.batches.placement import Logits
 from neuropbr_core.data.batches.teacher_logits import (
@@ -31,8 +29,6 @@ from neuropbr_core.training.ranks import first
 
 SHARD_SIZE = 8
 """Samples in a file."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,10 +90,13 @@ def store_logits(
     marks = dict(zip(by_id, marks_of(opened, samples), strict=True))
     mark = teacher.mark  # hashes the weights, so once
     stored = first(fabric, lambda: read_logits(folder))
+    # Before anything is predicted: predictions of two teachers or sizes must not mix in one folder.
     lines = differences(stored, mark, size, marks.values())
     if lines:
-        places = [f"{folder}: {line}" for line in lines]
-        raise DataError("\n".join([*places, "remove the folder to have it made again, or name another"]))
+        report = ""
+        for line in lines:
+            report += f"{folder}: {line}\n"
+        raise DataError(f"{report}remove the folder to have it made again, or name another")
     missing = [sample for sample in samples if sample.id not in stored.samples]
     # Every second, third, … sample, so that the processes of any number of devices end at about the same time.
     share = missing[fabric.global_rank :: fabric.world_size]
@@ -105,22 +104,20 @@ def store_logits(
         reporter().line(
             f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}"
         )
-        frames = _predict(teacher, opened.all.frames_of(share), fabric, size)
-        # A file is written as soon as its samples are predicted, so an interruption loses one file at most.
-        for chunk in _chunks(track(frames, len(share), "predicting"), shard_size):
-            write_logits(folder, mark, size, [(marks[name], logits) for name, logits in chunk])
+        generator, _ = load_model(teacher.checkpoint)
+        generator.to(fabric.device)
+        frames = predict_frames(generator, opened.all.frames_of(share), fabric.device, autocast=fabric.autocast)
+        pending: list[tuple[SampleMark, dict[str, Logits]]] = []
+        for prepared, prediction in track(frames, len(share), "predicting"):
+            name = prepared.ids[0]
+            pending.append((marks[name], _halves(prediction, size, f"{teacher.checkpoint}, {name}")))
+            # A file is written as soon as its samples are predicted, so an interruption loses one file at most.
+            if len(pending) == shard_size:
+                write_logits(folder, mark, size, pending)
+                pending = []
+        if pending:  # the last file may hold fewer samples
+            write_logits(folder, mark, size, pending)
     return LogitsReport(folder, len(share), len(samples) - len(missing), len(missing) - len(share))
-
-
-def _predict(
-    teacher: TrainedTeacher, frames: MaterialDataset, fabric: Fabric, size: int
-) -> Iterator[tuple[str, Mapping[str, Logits]]]:
-    """Each sample's id and logits."""
-    generator, _ = load_model(teacher.checkpoint)
-    generator.to(fabric.device)
-    for prepared, prediction in predict_frames(generator, frames, fabric.device, autocast=fabric.autocast):
-        name = prepared.ids[0]
-        yield name, _halves(prediction, size, f"{teacher.checkpoint}, {name}")
 
 
 def _halves(prediction: Prediction, size: int, subject: str) -> dict[str, Logits]:
@@ -144,9 +141,3 @@ def _halves(prediction: Prediction, size: int, subject: str) -> dict[str, Logits
             f"training.precision=fp32, or choose another checkpoint"
         )
     return logits
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

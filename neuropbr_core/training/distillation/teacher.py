@@ -40,6 +40,7 @@ class TrainedTeacher:
     @property
     def mark(self) -> TeacherMark:
         """What tells its predictions from another teacher's."""
+        # The weights alone do not tell: with other options, the same weights predict something else.
         document = json.loads((self.checkpoint / SPEC).read_text(encoding="utf-8"))["model"]
         model = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
         with (self.checkpoint / WEIGHTS).open("rb") as file:
@@ -81,14 +82,17 @@ def open_teacher(checkpoint: Path) -> TrainedTeacher:
     spec = read_spec(checkpoint)
     # `RUN/checkpoints/NAME`: the run is two folders up, also when the path is relative and short.
     around = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
-    homes = [folder for folder in (checkpoint, around.parents[1]) if (folder / PROVENANCE).is_file()]
-    if not homes:
+    # The checkpoint's folder first: a record that was copied into it is meant for it.
+    home = checkpoint
+    if not (home / PROVENANCE).is_file():
+        home = around.parents[1]
+    if not (home / PROVENANCE).is_file():
         raise DataError(
             f"{checkpoint}: nothing says what this teacher was trained on, so a student's validation could hold the "
             f"same materials; name a checkpoint in its run's folder, or copy the run's {PROVENANCE} into this one"
         )
-    split = recorded_split(homes[0] / PROVENANCE)
-    return TrainedTeacher(checkpoint, homes[0], spec, tuple(split["train"]), tuple(split["val"]))
+    split = recorded_split(home / PROVENANCE)
+    return TrainedTeacher(checkpoint, home, spec, tuple(split["train"]), tuple(split["val"]))
 
 
 def teachers_data(data: Data, spec: ModelSpec) -> Data:
@@ -100,6 +104,7 @@ def teachers_data(data: Data, spec: ModelSpec) -> Data:
         output_size=spec.output_size,
         views=spec.views,
         alignment=cast("Alignment", spec.alignment),
+        # Whole frames, once each and without changes: what is stored must not depend on a draw.
         crop_size=None,
         repeats=1,
         augment=False,

@@ -28,7 +28,10 @@ def make_stepper(fabric: Fabric, recipe: Recipe, generator: Generator, objective
     extra: list[nn.Parameter] = []
     for term in objective.terms:
         term.loss.to(fabric.device)
-        extra.extend(p for p in term.loss.parameters() if p.requires_grad)
+        for parameter in term.loss.parameters():
+            # A loss may hold weights that are frozen, such as those of a network that compares features.
+            if parameter.requires_grad:
+                extra.append(parameter)
     # FSDP shards what it wraps, and its optimiser takes nothing else.
     if extra and is_sharded(fabric):
         raise RunError("training.strategy: fsdp cannot train losses that have weights of their own; write ddp")

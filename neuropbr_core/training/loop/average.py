@@ -28,6 +28,7 @@ class WeightAverage:
 
     def __init__(self, module: Generator, decay: float) -> None:
         self._decay = decay
+        # PyTorch's class copies the module and counts updates; the formula alone is ours.
         self._averaged = AveragedModel(module, multi_avg_fn=self._average)
         averaged: Any = self._averaged.module.eval().requires_grad_(False)
         self.module: Generator = averaged

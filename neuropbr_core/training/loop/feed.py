@@ -66,7 +66,9 @@ class Feed:
 
     def groups(self, epoch: int, start: int) -> Iterator[Group]:
         """The batches of each step of an epoch, from step `start` on."""
-        accumulate = self.recipe.training.accumulate
+        data = self.recipe.data
+        training = self.recipe.training
+        accumulate = training.accumulate
         # A resumed epoch skips the batches of the steps that are done, without reading them.
         loader = self._loader(epoch, start * accumulate)
         sizes = [len(visits) for visits in loader.batches]
@@ -74,16 +76,13 @@ class Feed:
         for first in range(0, len(sizes), accumulate):
             group = sizes[first : first + accumulate]  # the last group of an epoch may be smaller
             weights = [size / sum(group) for size in group]
-            views = self._views(epoch, start + first // accumulate)
+            views: Sequence[int] = range(data.views)
+            if data.random_views:
+                # All batches of a step have the same views, as if they were one batch.
+                views = draw_views(training.seed, epoch, start + first // accumulate, data.views)
             ids: list[str] = []
+            # Not a list: only one batch of a step at a time is prepared and takes memory on the device.
             yield Group(self._prepared(islice(batches, len(group)), views, ids), weights, ids)
-
-    def _views(self, epoch: int, step: int) -> Sequence[int]:
-        """The views of a step: all batches of a step have the same ones, as if they were one batch."""
-        views = self.recipe.data.views
-        if self.recipe.data.random_views:
-            return draw_views(self.recipe.training.seed, epoch, step, views)
-        return range(views)
 
     def _prepared(self, batches: Iterator[Batch], views: Sequence[int], ids: list[str]) -> Iterator[Prepared]:
         """Prepare batches on the device, one at a time, so that one at a time takes memory there."""

@@ -40,8 +40,12 @@ def with_overall(metrics: Mapping[str, float]) -> dict[str, float]:
     """Add `overall/psnr`, `overall/ssim` and `overall/mae`: the means of that metric over the maps that have it."""
     overall = dict(metrics)
     for metric in OVERALL_METRICS:
-        keys = [f"{name}/{metric}" for name in MAP_NAMES]
-        values = [metrics[key] for key in keys if key in metrics]
+        values = []
+        for name in MAP_NAMES:
+            key = f"{name}/{metric}"
+            # Not every metric is measured of every map, and a model may predict fewer maps.
+            if key in metrics:
+                values.append(metrics[key])
         if values:
             overall[f"overall/{metric}"] = sum(values) / len(values)
     return overall

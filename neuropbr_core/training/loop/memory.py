@@ -59,7 +59,9 @@ def out_of_memory(error: BaseException, where: str, settings: Iterable[Advice], 
         settings: Settings that need less memory; the best are named.
         device: Where memory ran out.
     """
-    lines = [f"  {best}" for best in sorted(settings, key=lambda setting: setting.left)[:_SHOWN]]
+    # Few, and the best first: the reader will try the first of them.
+    best = sorted(settings, key=lambda setting: setting.left)[:_SHOWN]
+    lines = [f"  {setting}" for setting in best]
     if device.type == "cuda":
         lines.append(
             "If much of the memory is reserved but unused (fragmentation), set the environment variable "
@@ -151,12 +153,17 @@ def _kept(recipe: Recipe) -> Mapping[str, int]:
 
 
 def _generator(recipe: Recipe) -> Generator:
-    with unfilled():
+    with unfilled():  # shapes only: this is asked when no memory is left for weights
         return build_generator(ModelSpec.from_recipe(recipe))
 
 
 def _recomputed(kept: Mapping[str, int], parts: Collection[str]) -> int:
     """Bytes at the worst moment of a backward pass that computes these parts again: one of them at a time is there."""
-    return sum(size for name, size in kept.items() if name not in parts) + max(
-        (kept[part] for part in parts), default=0
-    )
+    always = 0
+    largest = 0
+    for name, size in kept.items():
+        if name in parts:
+            largest = max(largest, size)
+        else:
+            always += size
+    return always + largest

@@ -29,11 +29,14 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
         if teacher is not None and is_online(recipe):
             teacher_generator = build_generator(teacher)
             teacher_features = teacher_generator.feature_channels
+        # Built for its errors alone: a critic may refuse the size of the crops.
         Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
     stride = generator.encoder.strides[-1]
     for key in ("image_size", "crop_size"):
         size = getattr(recipe.data, key)
-        reason = "" if size is None else unsuitable(size, stride)
+        if size is None:  # without `crop_size`, crops are whole frames
+            continue
+        reason = unsuitable(size, stride)
         if reason:
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
     if teacher is not None and is_online(recipe):

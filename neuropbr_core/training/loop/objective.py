@@ -120,7 +120,9 @@ class Objective:
         for term, weight in self.active(x.epoch):
             with freeze(term.critic):
                 result = term.loss(x, term.critic)
-            factor = unclaimed if term.loss.reconstruction else 1.0
+            factor = 1.0
+            if term.loss.reconstruction:
+                factor = unclaimed
             total = total + weight * factor * result.total
             if term.loss.reconstruction:
                 # At its full weight, so that the numbers of two epochs compare while losses fade in and out.

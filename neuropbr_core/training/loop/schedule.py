@@ -64,13 +64,16 @@ class LearningRates:
         """
         for optimizer, base in self.bases:
             rate = learning_rate(self.options, base, epoch, self.epochs)
+            # Not within the warm-up, whose first rates the floor `min_lr` would raise.
             if self.options.scheduler == "plateau" and epoch >= self.options.warmup_epochs:
                 rate = max(rate * self.factor, min(self.options.min_lr, base))
             for group in optimizer.param_groups:
                 group["lr"] = rate
         # The first optimiser is the generator's; critics all have the same rate.
-        rates = [float(optimizer.param_groups[0]["lr"]) for optimizer, _ in self.bases[:2]]
-        return dict(zip(("lr", "critic_lr"), rates, strict=False))
+        rates = {}
+        for name, (optimizer, _) in zip(("lr", "critic_lr"), self.bases, strict=False):
+            rates[name] = float(optimizer.param_groups[0]["lr"])
+        return rates
 
     def validated(self, loss: float, epoch: float, since: int = 1) -> None:
         """Tell the `plateau` schedule a loss.

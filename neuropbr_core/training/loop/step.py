@@ -106,7 +106,8 @@ class Stepper:
 
     def observe(self, prepared: Prepared, epoch: int) -> LossInput:
         """Predict a batch and gather what the losses see of it."""
-        features = {"features": True} if self.objective.needs_features else {}  # keeping them costs memory
+        # Asked for only where a loss reads them: keeping features costs memory.
+        features = {"features": True} if self.objective.needs_features else {}
         prediction = self.generator(*prepared.inputs, **features)
         return loss_input(prediction, prepared, epoch)
 
@@ -138,8 +139,13 @@ class Stepper:
             with self._synced(self.generator, index, weights):
                 x = self.observe(prepared, epoch)
                 result = self.objective.generator_loss(x, self._frozen)
-                self.fabric.backward(weight * (result.total + self._touch(x)))
-            scalars.add({f"loss/{name}": value for name, value in result.terms.items()}, weight)
+                total = result.total
+                if self.fabric.world_size > 1:
+                    # Several processes wait for a gradient of every parameter, and losses may not look at all maps.
+                    # Times zero, so that losses stay as they are, and gradients are there all the same.
+                    total = total + torch.stack([0.0 * value.sum() for value in x.prediction.maps.values()]).sum()
+                self.fabric.backward(weight * total)
+            scalars.add(result.terms, weight, "loss/")
             if measured:
                 scalars.add(step_metrics(x.prediction.maps, x.target, x.valid), weight)
             if critics_learn:
@@ -163,12 +169,13 @@ class Stepper:
         for term, _ in self.objective.active(epoch):
             if term.critic is None:
                 continue
+            # All on the same predictions: the generator does not change in between.
             for _ in range(term.loss.critic_steps):
                 critic_scalars = self._critic_step(term, term.critic, shares)
                 skipped |= critic_scalars is None
             if critic_scalars is not None:  # of the last of its steps
                 scalars.add({"critic/total": critic_scalars.pop("total")}, 1.0)
-                scalars.add({f"critic/{term.name}/{key}": value for key, value in critic_scalars.items()}, 1.0)
+                scalars.add(critic_scalars, 1.0, f"critic/{term.name}/")
         return Stepped(scalars.values, skipped)
 
     def _critic_step(self, term: Term, critic: nn.Module, shares: Sequence[Share]) -> dict[str, Tensor] | None:
@@ -200,18 +207,9 @@ class Stepper:
             with self.fabric.no_backward_sync(critic):  # type: ignore[arg-type]
                 yield
 
-    def _touch(self, x: LossInput) -> Tensor | float:
-        """Zero, with a gradient of zero for every map, for losses that do not look at all maps.
-
-        Several processes wait for a gradient of every parameter.
-        """
-        if self.fabric.world_size == 1:
-            return 0.0
-        # Times zero, so that losses stay as they are, and gradients are there all the same.
-        return torch.stack([0.0 * value.sum() for value in x.prediction.maps.values()]).sum()
-
     def _update(self, module: nn.Module, optimizer: TorchOptimizer, loss: Tensor) -> Tensor | None:
         """Clip and apply gradients; returns their norm, or None when they were dropped."""
+        # The loss, too: with a gradient scaler, an infinite norm alone does not tell that something is wrong.
         if self.skip_nonfinite and not self._finite(loss):
             return None
         limit = self.grad_clip_norm or _NO_LIMIT
@@ -224,6 +222,7 @@ class Stepper:
 
     def _finite(self, value: Tensor) -> bool:
         """Whether a scalar is finite in every process."""
+        # All processes must decide alike: one that drops an update alone has other weights from then on.
         return self.fabric.strategy.reduce_boolean_decision(math.isfinite(value.item()))
 
 
@@ -233,10 +232,12 @@ class Sums:
     def __init__(self) -> None:
         self.values: dict[str, Tensor] = {}
 
-    def add(self, values: dict[str, Tensor], weight: float) -> None:
-        """Add `weight` times each value."""
-        for name, value in values.items():
+    def add(self, values: dict[str, Tensor], weight: float, prefix: str = "") -> None:
+        """Add `weight` times each value; its name in the sums is `prefix` and its key."""
+        for key, value in values.items():
+            name = prefix + key
             part = weight * value
+            # Not added to a zero: the first part decides the sum's device and precision.
             if name in self.values:
                 part = self.values[name] + part
             self.values[name] = part

@@ -66,8 +66,10 @@ class StepLog:
             # One tensor a step: reading many small ones would wait for the device each time.
             values = torch.stack([value.float() for value in stepped.scalars.values()])
             self._pending.append(_Pending(step, tuple(stepped.scalars), values, tuple(ids)))
-        self._skips_in_a_row = self._skips_in_a_row + 1 if stepped.skipped else 0
-        if stepped.skipped:
+        if not stepped.skipped:
+            self._skips_in_a_row = 0
+        else:
+            self._skips_in_a_row += 1
             self._recent.setdefault(SKIPPED, []).append(1.0)
         # A run that drops every step looks alive and learns nothing.
         if self._skips_in_a_row >= self._max_skips > 0 and stepped.skipped:
@@ -94,6 +96,7 @@ class StepLog:
         self._pending = []
         # One transfer from the device for all steps since the last log, as `(processes, scalars)`.
         gathered = torch.as_tensor(self._fabric.all_gather(torch.cat([row.values for row in pending])))
+        # As float64, so that the mean over processes adds no rounding of its own.
         table = gathered.view(self._fabric.world_size, -1).double().cpu()
         start = 0
         for row in pending:
@@ -125,6 +128,7 @@ class StepLog:
     def state_dict(self) -> dict[str, Any]:
         """What a run that resumes within the epoch needs; call `check` before."""
         state = {"recent": self._recent, "epoch": self._epoch, "skips_in_a_row": self._skips_in_a_row}
+        # Copied, because training goes on and the lists grow, while the state must stay that of this step.
         return deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,10 +147,16 @@ class StepLog:
         if not broken.any():
             return
         rank = int(broken.any(dim=1).nonzero()[0])
-        names = [row.names[index] for index in broken[rank].nonzero().flatten().tolist()]
-        # A sum is broken because one of its terms is; the term tells more.
-        terms = [name for name in names if name not in _SUMS and not name.endswith(GRAD_NORM)]
-        name = (terms or names)[0]
+        name = ""
+        for index in broken[rank].nonzero().flatten().tolist():
+            candidate = row.names[index]
+            # A sum is broken because one of its terms is; the term tells more.
+            is_term = candidate not in _SUMS and not candidate.endswith(GRAD_NORM)
+            if is_term or not name:
+                name = candidate
+            if is_term:
+                break
+        # The samples of the process where it happened: the others trained on other ones.
         ids = self._fabric.broadcast(row.ids, src=rank)
         raise RunStopped(
             f"{name} is not finite in step {row.step + 1} of epoch {epoch + 1} (samples "

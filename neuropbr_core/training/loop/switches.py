@@ -1,7 +1,6 @@
 """Recipe switches for memory and speed: the same training by other means, and a plain fallback."""
 
 import torch
-from torch import Tensor
 
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Training
@@ -31,11 +30,7 @@ def compiler_fault(device: torch.device) -> str | None:
     """Why `torch.compile` does not work on this machine, or None when it does."""
     try:
         # A function of two operations: a compiler that is missing or broken fails on it in a second.
-        torch.compile(_probe)(torch.ones(8, device=device))
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # back ends raise what they like
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     return None
-
-
-def _probe(x: Tensor) -> Tensor:
-    return x.sin() + 1

@@ -77,12 +77,17 @@ class Trainer:
         if training.sync_batch_norm and fabric.world_size > 1:
             synchronise_batch_norm(generator)
         online = load_online(recipe, teacher, fabric)
-        teacher_features = {} if online is None else online.generator.feature_channels
+        teacher_features: dict[str, int] = {}
+        if online is not None:
+            teacher_features = online.generator.feature_channels
         objective = Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
         self.stepper = make_stepper(fabric, recipe, generator, objective)
         # After Fabric moved the weights: what is compiled is bound to their device.
         self.notes = apply_switches(generator, training, fabric.device)
-        self.average = None if training.ema is None else WeightAverage(generator, training.ema)
+        # After Fabric moved the weights, too: the average is a copy and stays on the device where it is made.
+        self.average: WeightAverage | None = None
+        if training.ema is not None:
+            self.average = WeightAverage(generator, training.ema)
         self.rates = make_rates(recipe, self.stepper)
         self.feed = Feed(recipe, dataset.train, fabric, online)
         self.saver = Saver(
@@ -114,14 +119,36 @@ class Trainer:
             RunInterrupted: A signal asked for it; the run has saved.
             CheckpointError: A checkpoint could not be saved.
         """
-        self.observers.tell("run_started", self._info())
+        facts = {"device": str(self.fabric.device)}
+        if self.fabric.world_size > 1:
+            facts["processes"] = str(self.fabric.world_size)
+        facts["parameters"] = f"{self.parameters:,}"
+        facts["training samples"] = str(len(self.dataset.train.samples))
+        facts["held-back samples"] = str(len(self.dataset.val.samples))
+        info = RunInfo(
+            self.run_dir.name,
+            self.run_dir,
+            self.recipe.training.epochs,
+            self.feed.steps,
+            self.position.epoch,
+            self.position.global_step,
+            self.recipe.tree,
+            facts,
+        )
+        self.observers.tell("run_started", info)
         try:
             with self.signals:
                 while self.position.epoch < self.recipe.training.epochs:
                     epoch = self.position.epoch
                     summary = self._train_epoch(epoch)
                     score = self._validate(epoch, summary)
-                    checkpoint = self._save_epoch(score)
+                    is_best = score is not None and score < self.position.best
+                    if score is not None and is_best:
+                        # Before saving, so that the checkpoint itself knows that it is the best.
+                        self.position.best = score
+                        self.position.best_name = self.position.name
+                    checkpoint = self.saver.save(self.position, best=is_best)
+                    self.observers.tell("checkpoint_saved", checkpoint, is_best)
                     # A signal that came in the epoch's last step or in validation; both are saved now.
                     number = self.signals.received()
                     if number:
@@ -129,7 +156,14 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:  # CUDA's out-of-memory error is a RuntimeError
             if not is_out_of_memory(error):
                 raise
-            raise RunError(self._out_of_memory(error)) from error
+            device = self.fabric.device
+            # Validation keeps no activations but predicts whole frames, so other settings help there.
+            where = f"in step {self.position.step + 1} of epoch {self.position.epoch + 1}"
+            settings = advice(self.recipe, device)
+            if self._validating:
+                where = f"in the validation of epoch {self.position.epoch}, which predicts whole frames"
+                settings = validation_advice(self.recipe, device)
+            raise RunError(out_of_memory(error, where, settings, device)) from error
         self.observers.tell("run_finished", self.position.best_metrics)
         return self.position.best_metrics
 
@@ -237,40 +271,12 @@ class Trainer:
             self.position.best_metrics = result.metrics
         return score
 
-    def _save_epoch(self, score: float | None) -> Path:
-        """Save the checkpoint at the end of an epoch."""
-        is_best = score is not None and score < self.position.best
-        if score is not None and is_best:
-            self.position.best = score
-            self.position.best_name = self.position.name
-        checkpoint = self.saver.save(self.position, best=is_best)
-        self.observers.tell("checkpoint_saved", checkpoint, is_best)
-        return checkpoint
-
     def _save_within(self, epoch: int, log: StepLog) -> Path:
         """Save a checkpoint in the middle of an epoch."""
         log.check(epoch)  # nothing is saved after a step that was not finite
         checkpoint = self.saver.save(self.position, best=False, log=log.state_dict())
         self.observers.tell("checkpoint_saved", checkpoint, False)
         return checkpoint
-
-    def _info(self) -> RunInfo:
-        facts = {"device": str(self.fabric.device)}
-        if self.fabric.world_size > 1:
-            facts["processes"] = str(self.fabric.world_size)
-        facts["parameters"] = f"{self.parameters:,}"
-        facts["training samples"] = str(len(self.dataset.train.samples))
-        facts["held-back samples"] = str(len(self.dataset.val.samples))
-        return RunInfo(
-            self.run_dir.name,
-            self.run_dir,
-            self.recipe.training.epochs,
-            self.feed.steps,
-            self.position.epoch,
-            self.position.global_step,
-            self.recipe.tree,
-            facts,
-        )
 
     def _interrupted(self, number: int, checkpoint: Path) -> RunInterrupted:
         cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
@@ -280,11 +286,3 @@ class Trainer:
             f"--resume goes on from there",
             number,
         )
-
-    def _out_of_memory(self, error: BaseException) -> str:
-        device = self.fabric.device
-        if self._validating:
-            where = f"in the validation of epoch {self.position.epoch}, which predicts whole frames"
-            return out_of_memory(error, where, validation_advice(self.recipe, device), device)
-        where = f"in step {self.position.step + 1} of epoch {self.position.epoch + 1}"
-        return out_of_memory(error, where, advice(self.recipe, device), device)

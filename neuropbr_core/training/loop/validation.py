@@ -91,11 +91,16 @@ def validate(
     table = torch.cat(tables)
     gathered = torch.as_tensor(fabric.all_gather(table)).view(fabric.world_size, *table.shape)
     in_order = gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)].cpu()
+    ids = []
+    materials = []
+    for sample in dataset.samples:
+        ids.append(sample.id)
+        materials.append(sample.material)
     means = RunningMeans()
     means.add(
-        [sample.id for sample in dataset.samples],
-        [sample.material for sample in dataset.samples],
-        dict(zip(names, in_order.T, strict=False)),
+        ids,
+        materials,
+        dict(zip(names, in_order.T, strict=False)),  # not strict: the last column has no name
         in_order[:, -1].view(-1, 1, 1, 1),
     )
     return ValidationResult(with_overall(means.means()), images, details)
