@@ -183,10 +183,15 @@ class MaterialDataset(Dataset[Item]):
         """
         # All that is drawn is drawn here, in one thread; jobs only copy, so their order changes nothing.
         samples = []
+        ids = []
+        materials = []
         placements = []
         jitters = []
         for visit in visits:
-            samples.append(self._sample(visit))
+            sample = self._sample(visit)
+            samples.append(sample)
+            ids.append(sample.id)
+            materials.append(sample.material)
             placements.append(self.placement(visit))
             jitters.append(self.jitter(visit))
         matrices = np.stack([crop_matrix(placement, self.data.image_size) for placement in placements])
@@ -200,8 +205,8 @@ class MaterialDataset(Dataset[Item]):
             if self.teacher is not None:
                 logits[name] = tensors[_LOGITS + name]
         batch = Batch(
-            ids=[sample.id for sample in samples],
-            materials=[sample.material for sample in samples],
+            ids=ids,
+            materials=materials,
             views=tensors[VIEWS],
             targets=targets,
             crop_to_texture=torch.from_numpy(matrices),
@@ -254,7 +259,7 @@ class MaterialDataset(Dataset[Item]):
         positions = []
         for sample, jitter in zip(samples, jitters, strict=True):
             cameras = sample.cameras or ()
-            # Double precision, as the files have it: boxes subtract nearly equal numbers.
+            # In double precision, as the files have them, until they are adjusted to boxes.
             matrices = np.array([camera.homography for camera in cameras], np.float64)
             if jitter.shakes is not None:
                 matrices = jitter.shakes @ matrices

@@ -51,7 +51,7 @@ class Overviews:
                 # Averaging first keeps the photo's detail from aliasing, and makes warping cheap.
                 if photo.shape[-1] > _ALIGNED_SIDE:
                     side = (_ALIGNED_SIDE, _ALIGNED_SIDE)
-                    # Plane by plane: OpenCV wants channels last, and transposing costs more than three calls.
+                    # Plane by plane, because OpenCV wants channels last and photos have them first.
                     planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in photo]
                     photo = np.stack(planes).astype(np.uint8)
                 small.append(photo)

@@ -99,7 +99,7 @@ def write_logits(
     # Named by its header: the same samples of the same teacher replace their shard instead of adding another.
     final = folder / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}{SUFFIX}"
     try:
-        # Durable, because predictions take hours of a GPU, and a resumed command trusts the names that it finds.
+        # Durable, because predicting takes long, and a resumed command relies on the shards that are there.
         with replacing(final, durable=True) as aside, usual_mode(aside):
             save_file(tensors, aside, metadata={_HEADER: text.decode()})
     except (OSError, SafetensorError) as error:
