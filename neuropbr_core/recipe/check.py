@@ -6,7 +6,7 @@ sections that are in order.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
@@ -16,7 +16,7 @@ from neuropbr_core.errors import PluginError, Problem
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.english import Schema, words
-from neuropbr_core.recipe.merge import USE, Slot, entry_keys, kind_at, slots
+from neuropbr_core.recipe.merge import USE, entry_keys, kind_at, slots
 from neuropbr_core.recipe.rules import faults
 from neuropbr_core.recipe.schema import Choice, compose, core_sections, optional_sections, options_schema
 from neuropbr_core.recipe.yaml_tree import Keys, Node, plain_scalar, scalar
@@ -63,6 +63,7 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
         problems: What reading already reported; nothing else is reported about the same places.
     """
     choices, missing = _choices(root, registry)
+    # The three stages share one list of problems, because each is silent about values that an earlier one refused.
     parts = _Parts(root, [*problems, *missing, *_violations(root, compose(choices), problems)])
     sections = parts.sections()
     components = parts.components(registry)
@@ -89,6 +90,7 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
 def check_entries(root: Node, registry: "Registry", problems: list[Problem]) -> Checked:
     """Check a tree that has nothing but sections of components, such as `export`; see `check_tree`."""
     choices, missing = _choices(root, registry)
+    # Only the sections that are there: the whole schema would report all others as missing.
     whole = compose(choices)
     schema = {
         "type": "object",
@@ -121,8 +123,10 @@ def _choices(root: Node, registry: "Registry") -> tuple[list[Choice], list[Probl
     for slot in slots(root):
         try:
             choice = Choice(slot.kind.name, slot.use, registry.options(slot.kind.name, slot.use))
+            # Composing finds options that no schema describes; here the entry that names them is at hand.
             options_schema(choice)
         except PluginError as error:
+            # Without options its entry is not examined: every key of it would be reported as unknown.
             choice = Choice(slot.kind.name, slot.use, None)
             problems.append(root.place_of(slot.use_keys, key=not slot.explicit).problem(slot.use_keys, str(error)))
         choices[choice.kind, choice.use] = choice
@@ -134,6 +138,7 @@ def _remoteness(root: Node, keys: Keys) -> int:
     node = root.at(keys)
     if node is None or node.place is None:
         return 3
+    # Words are those of the command line, which nobody inherits.
     if node.place.words:
         return 0
     if root.place is not None and node.place.file == root.place.file:
@@ -152,6 +157,7 @@ def _violations(root: Node, schema: Schema, problems: list[Problem]) -> Iterator
 
 def validate(root: Node, schema: Schema) -> list[Problem]:
     """Problems of a tree by a schema, each at the place of the value that is wrong."""
+    # On use: importing it takes many times as long as starting Python.
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
@@ -172,6 +178,7 @@ def _explained(root: Node, schema: Schema, error: "ValidationError") -> Iterator
     rule = str(error.validator)
     own = cast("Schema", error.schema)
     about_names = list(error.relative_schema_path)[-2:-1] == ["propertyNames"]
+    # Alternatives come first: what is wrong within the one that was meant says more than that none fits.
     causes = _intended_branch(error)
     if causes:
         for cause in causes:
@@ -182,6 +189,7 @@ def _explained(root: Node, schema: Schema, error: "ValidationError") -> Iterator
         yield root.place_of(here, key=True).problem(here, message)
     elif rule == "additionalProperties":
         known = list(own.get("properties", {}))
+        # The validator reports all unknown keys in one error; each gets a line of its own.
         for key in value:
             if key not in known:
                 here = (*keys, key)
@@ -201,6 +209,7 @@ def _explained(root: Node, schema: Schema, error: "ValidationError") -> Iterator
         yield root.place_of(keys).problem(keys, "is empty; it needs at least one entry")
     else:
         shown = _shown(value)
+        # These rules object to the length, which "a list" would not show.
         if rule in ("minItems", "maxItems", "items"):
             shown = f"a list of {len(value)}"
         allowed = words(own, schema["$defs"])
@@ -260,6 +269,7 @@ def _hint(value: Any, schema: Schema) -> str:
         types.add(option.get("type"))
     if "boolean" in types and value.lower() in _BOOLEANS:
         return f"; write `{_BOOLEANS[value.lower()]}`"
+    # Quotes make text of everything, so a quoted number is text that would be a number without them.
     try:
         number = plain_scalar(value)
     except ValueError:
@@ -287,9 +297,26 @@ class _Parts:
         """The components that are in order, by the path of their entry."""
         components = {}
         for slot in slots(self.root):
-            component = self._component(slot, registry)
-            if component is not None:
-                components[slot.keys] = component
+            # A component that does not load has a problem at its entry, so the registry is asked for sound ones only.
+            if not self._is_sound(slot.keys):
+                continue
+            kind = slot.kind
+            core = entry_keys(kind)
+            # An entry mixes keys of two dataclasses: the core's and the component's own.
+            raw_entry = {}
+            raw_options = {}
+            for key, node in self.root.mapping(slot.keys).items():
+                if key not in core:
+                    raw_options[key] = node.plain()
+                elif key != USE:
+                    raw_entry[key] = node.plain()
+            # Both are converted, even if the first is refused: all problems are reported at once.
+            entry = self._convert(raw_entry, kind.entry_options, slot.keys)
+            options = self._convert(raw_options, registry.options(kind.name, slot.use), slot.keys)
+            if entry is not None and options is not None:
+                # Qualified, so that a run's record stays clear when another distribution offers the name later.
+                use = registry.find(kind.name, slot.use).qualified
+                components[slot.keys] = Chosen(kind.name, slot.name, use, options, entry, registry)
         return components
 
     def sections(self) -> dict[str, Any]:
@@ -297,6 +324,7 @@ class _Parts:
         sections: dict[str, Any] = {}
         for name, cls in core_sections().items():
             section = self.root.at((name,))
+            # null and a missing section both mean that there is none; a section of defaults would switch it on.
             if name in optional_sections() and (section is None or section.value is None):
                 sections[name] = None
                 continue
@@ -316,25 +344,6 @@ class _Parts:
                     sections[name] = part
         return sections
 
-    def _component(self, slot: Slot, registry: "Registry") -> Chosen | None:
-        """A component, when its entry is in order."""
-        if not self._is_sound(slot.keys):
-            return None
-        kind = slot.kind
-        core = entry_keys(kind)
-        raw_entry = {}
-        raw_options = {}
-        for key, node in self.root.mapping(slot.keys).items():
-            if key not in core:
-                raw_options[key] = node.plain()
-            elif key != USE:
-                raw_entry[key] = node.plain()
-        entry = self._convert(raw_entry, kind.entry_options, slot.keys)
-        options = self._convert(raw_options, registry.options(kind.name, slot.use), slot.keys)
-        if entry is None or options is None:
-            return None
-        return Chosen(kind.name, slot.name, registry.find(kind.name, slot.use).qualified, options, entry, registry)
-
     def _is_sound(self, keys: Keys, skipped: Sequence[Keys] = ()) -> bool:
         """Whether no problem has a path at or under `keys`, those under `skipped` aside."""
         for problem in self._problems:
@@ -350,6 +359,7 @@ class _Parts:
         except msgspec.ValidationError as error:
             message = str(error)
         here = keys
+        # The path in msgspec's words becomes a place in the file, as other problems have it.
         match = _CONVERT_PLACE.search(message)
         if match:
             message = message[: match.start()]
@@ -381,17 +391,15 @@ def _with_typed_defaults(value: Any) -> Any:
     for field in fields(value):
         if field.init:
             current = getattr(value, field.name)
-            if current == _default(field):
+            default = field.default
+            if field.default_factory is not MISSING:
+                default = field.default_factory()
+            # A value that equals the default may be the default itself, which nothing has converted.
+            if current == default:
                 changes[field.name] = msgspec.convert(plain(current), types[field.name])
             else:
                 changes[field.name] = _with_typed_defaults(current)
     return replace(cast("Any", value), **changes)
-
-
-def _default(field: "Field[Any]") -> Any:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return field.default
 
 
 @cache

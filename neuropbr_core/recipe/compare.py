@@ -36,13 +36,16 @@ class Difference:
 
 def differences(old: dict[str, Any], new: dict[str, Any], keys: Keys = ()) -> Iterator[Difference]:
     """The differences between two resolved recipes, their names and descriptions aside, in the first one's order."""
+    # A dict keeps the order of first appearance, where a set would shuffle the lines from run to run.
     for key in dict.fromkeys([*old, *new]):
         here = (*keys, key)
         # Names and descriptions say nothing about what a recipe does.
         if not keys and key in OWN:
             continue
+        # `ABSENT` and not None, because null is a value that a recipe may have.
         before = old.get(key, ABSENT)
         after = new.get(key, ABSENT)
+        # A whole entry that only one recipe has is one difference, and not one for each of its options.
         if isinstance(before, dict) and isinstance(after, dict):
             yield from differences(before, after, here)
         elif before != after:

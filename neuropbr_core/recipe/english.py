@@ -48,12 +48,25 @@ def words(schema: Mapping[str, Any], definitions: Mapping[str, Any], *, bounds: 
     choices = schema.get("enum", [])
     if "const" in schema:
         choices = [schema["const"]]
+    # Before types: what is listed says all, and `text` beside it would say less.
     if choices:
         return ", ".join(map(choice, choices))
     if alternatives:
         return " or ".join(words(option, definitions, bounds=bounds) for option in alternatives)
+    if kind == "array" and "prefixItems" in schema:
+        # Each position has a schema of its own, and so the length is fixed; equal ones are described once.
+        kinds = [words(item, definitions, bounds=bounds) for item in schema["prefixItems"]]
+        if len(set(kinds)) == 1:
+            return f"a list of {len(kinds)} values, each {kinds[0]}"
+        return f"a list of {len(kinds)} values: {'; '.join(kinds)}"
     if kind == "array":
-        return _list_words(schema, definitions, bounds=bounds)
+        phrase = "a list of values"
+        if bounds:
+            phrase = f"a list of {_count_words(schema)}values"
+        items = schema.get("items")
+        if items:
+            phrase += f", each {words(items, definitions, bounds=bounds)}"
+        return phrase
     phrase = _TYPES.get(str(kind), "any value")
     # Mappings with keys of their own have rows, pages and errors of their own.
     values = schema.get("additionalProperties")
@@ -66,6 +79,7 @@ def words(schema: Mapping[str, Any], definitions: Mapping[str, Any], *, bounds: 
 
 def bound_words(schema: Mapping[str, Any]) -> str:
     """Describe the bounds that a schema itself sets, such as `at least 0 and below 1`; empty when it sets none."""
+    # The usual pair reads better as one phrase.
     if "minimum" in schema and "maximum" in schema:
         return f"from {schema['minimum']} to {schema['maximum']}"
     limits = []
@@ -80,6 +94,7 @@ def all_bounds(schema: Mapping[str, Any]) -> Iterator[str]:
     limits = bound_words(schema)
     if limits:
         yield limits
+    # A list with a schema for each position has its length in the phrase of `words` already.
     if "prefixItems" not in schema:
         count = _count_words(schema)
         if count:
@@ -105,21 +120,6 @@ def choice(value: Any) -> str:
     if isinstance(value, str):
         return value
     return scalar(value)
-
-
-def _list_words(schema: Mapping[str, Any], definitions: Mapping[str, Any], *, bounds: bool) -> str:
-    if "prefixItems" in schema:
-        kinds = [words(item, definitions, bounds=bounds) for item in schema["prefixItems"]]
-        if len(set(kinds)) == 1:
-            return f"a list of {len(kinds)} values, each {kinds[0]}"
-        return f"a list of {len(kinds)} values: {'; '.join(kinds)}"
-    phrase = "a list of values"
-    if bounds:
-        phrase = f"a list of {_count_words(schema)}values"
-    items = schema.get("items")
-    if items:
-        phrase += f", each {words(items, definitions, bounds=bounds)}"
-    return phrase
 
 
 def _count_words(schema: Mapping[str, Any]) -> str:

@@ -74,6 +74,7 @@ class Resolved:
         names = {}
         for file in files:
             names[file] = Path(file).name
+            # Short names where they are clear: listings show one beside every value.
             if counts[names[file]] > 1:
                 names[file] = file
         return names
@@ -105,12 +106,14 @@ def resolve_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "R
     registry = registry or default_registry()
 
     def qualify(kind: Kind, use: str) -> str:
+        # A name that means nothing is left as it is; the check reports it with its place.
         try:
             return registry.find(kind.name, use).qualified
         except PluginError:
             return use
 
     root, problems = read_tree(path, overrides, qualify)
+    # On the merged tree and before the check: both replace values, and keep their places for its messages.
     root = _with_teacher_beside(_with_curriculum(root))
     checked = check_tree(root, registry, problems)
     if checked.problems:
@@ -154,6 +157,7 @@ def teachers_recipe(recipe: Recipe) -> Recipe | None:
     for text in section.overrides:
         overrides.append(Override(text, f"teacher.overrides {text}"))
     teacher = load_recipe(section.recipe, overrides, recipe.source.registry)
+    # A chain of teachers could be circular, and would train for days before the student's first step.
     if teacher.teacher is not None:
         message = "has a teacher itself; train that first, and name teacher.run in its student's recipe"
         raise RecipeError([Problem(section.recipe, 1, 1, "teacher", message)])
@@ -188,6 +192,7 @@ def load_entries(
     """
     inherited: Mapping[str, Node] = {}
     if base is not None:
+        # Problems of the file are left to the command that loads the whole of it; here only its entries count.
         inherited = read_tree(base, (), _as_written)[0].mapping(kind.section)
     entries = {}
     for name, words in names.items():
@@ -226,6 +231,7 @@ def _with_curriculum(root: Node) -> Node:
     """Read `data.use_dirty` as the render curriculum that it is the older name of."""
     data = root.mapping(("data",))
     dirty = data.get("use_dirty")
+    # Anything but true changes nothing here; values of a wrong type are the schema's to report.
     if dirty is None or dirty.value is not True:
         return root
     curriculum = replace(dirty, value=_DIRTY_ONLY)
@@ -238,6 +244,7 @@ def _with_teacher_beside(root: Node) -> Node:
     node = root.at(("teacher", "recipe"))
     if node is None or not isinstance(node.value, str) or node.value.startswith(SCHEME):
         return root
+    # On the command line a path is relative to where the user is.
     folder = Path()
     if node.place is not None and not node.place.words:
         folder = Path(node.place.file).parent
@@ -249,6 +256,7 @@ def _with_teacher_beside(root: Node) -> Node:
 
 def _recipe(stem: str, root: Node, checked: Checked) -> Recipe:
     """Assemble the recipe from its checked parts; `stem` is the name of its file."""
+    # The name becomes a folder and a part of metric names, so a file's name is made to fit.
     name = _NO_NAME.sub("_", stem)
     if "name" in root.value:
         name = str(root.value["name"].value)
@@ -260,24 +268,22 @@ def _recipe(stem: str, root: Node, checked: Checked) -> Recipe:
         elif kind.section:
             parts[kind.section[-1]] = checked.components[kind.section]
     tree: dict[str, Any] = {"name": name}
-    for key in OWN:
-        if key in root.value:
-            tree[key] = root.value[key].value
-    return Recipe(name=name, tree={**tree, **_tree(checked)}, **parts)
-
-
-def _tree(checked: Checked) -> dict[str, Any]:
-    """The resolved recipe as plain data, sections in their order."""
-    tree: dict[str, Any] = {name: {} for name in section_order()}
+    for own in OWN:
+        if own in root.value:
+            tree[own] = root.value[own].value
+    # All names first, so that sections keep their order whichever of the loops below fills them.
+    for section_name in section_order():
+        tree[section_name] = {}
     for keys, component in checked.components.items():
         entry = tree
         for key in keys:
             entry = entry.setdefault(str(key), {})
+        # Every default is written out: a later version with other defaults still resumes the same run.
         entry.update({USE: component.use, **plain(component.entry), **plain(component.options)})
-    for name, section in checked.sections.items():
+    for section_name, section in checked.sections.items():
         if section is None:
-            tree[name] = None
+            tree[section_name] = None
         else:
             # Components come first, as in recipes that people write.
-            tree[name] = {**tree[name], **plain(section)}
-    return tree
+            tree[section_name] = {**tree[section_name], **plain(section)}
+    return Recipe(name=name, tree=tree, **parts)

@@ -87,6 +87,7 @@ def slots(root: Node) -> Iterator[Slot]:
 
 def kind_at(keys: Keys) -> Kind | None:
     """The kind of component whose entry has the path `keys`, or None."""
+    # In a mapping of components the last key is the entry's own name.
     for kind in KINDS.values():
         path = keys
         if kind.many:
@@ -103,6 +104,7 @@ def entry_keys(kind: Kind) -> tuple[str, ...]:
 
 def entry_use(kind: Kind, keys: Keys, entry: Node) -> str | None:
     """The component that an entry names: its `use`, or its key in a mapping of components."""
+    # Values of wrong types name nothing; the schema reports them.
     if not isinstance(entry.value, dict):
         return None
     if USE in entry.value:
@@ -153,12 +155,15 @@ def parse_override(text: str, position: int) -> tuple[Node, list[Problem]]:
     words = f"{SET} {text}"
     if isinstance(text, Override):
         words = text.words
+    # Problems show the flag where those of a file show its path.
     flag = words.split(maxsplit=1)[0]
     place = Place(flag, position, 1, words)
+    # The first `=` ends the path: keys have none, and values may have several.
     path, equals, yaml_text = text.partition("=")
     keys = tuple(path.strip().split("."))
     if not equals or not all(keys):
         raise RecipeError([place.problem((), "write KEY=VALUE, with a dotted key such as `training.epochs=20`")])
+    # Overrides are laid on top when all files have been read, so it is too late to extend another.
     if keys[0] == EXTENDS:
         raise RecipeError([place.problem((EXTENDS,), "can only be written in a recipe file")])
     try:
@@ -214,8 +219,18 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
             for key in reversed(kind.section):
                 slot = Node({key: slot})
             root = reader.overlay(slot, root)
+    problems = list(reader.problems)
+    for kind in KINDS.values():
+        if kind.many:
+            for name, node in root.mapping(kind.section).items():
+                keys = (*kind.section, name)
+                # Merging drops an entry together with the null that removes it; a null that is left removed nothing.
+                if _removes(keys, node):
+                    message = "null removes an inherited entry, but none is inherited; "
+                    message += f"for default options write `{name}: {{}}`"
+                    problems.append(root.place_of(keys, key=True).problem(keys, message))
     # A file that two others extend is read twice, and so are its problems.
-    return root, list(dict.fromkeys([*reader.problems, *_idle_removals(root)]))
+    return root, list(dict.fromkeys(problems))
 
 
 def merge_overrides(root: Node, overrides: Sequence[str], qualify: Qualify) -> tuple[Node, list[Problem]]:
@@ -259,6 +274,7 @@ class _Reader:
 
     def top(self, reference: str) -> Node:
         """The merged tree of the recipe that the user named."""
+        # A file that the user named has no place in a recipe: its problems are put at its own first line.
         try:
             path = resolve(reference)
         except NeuroPBRError as error:
@@ -276,6 +292,7 @@ class _Reader:
         for position, text in enumerate(texts, 1):
             try:
                 node, problems = parse_override(text, position)
+            # Reading goes on, so that the mistakes of several overrides are reported together.
             except RecipeError as error:
                 node = self._give_up(*error.problems)
                 problems = []
@@ -287,6 +304,7 @@ class _Reader:
         """Lay `top` over `base`; both have the path `keys`."""
         if not (isinstance(base.value, dict) and isinstance(top.value, dict)) or self._replaces(base, top, keys):
             return top
+        # Copied, since nodes are never changed in place: aliases and files that are read twice share them.
         merged = dict(base.value)
         for name, node in top.value.items():
             here = (*keys, name)
@@ -296,10 +314,12 @@ class _Reader:
                 del merged[name]
             else:
                 merged[name] = self.overlay(merged[name], node, here)
+        # The mapping is placed where it was written last, which is where a user would add a missing key.
         return Node(merged, top.place, top.key)
 
     def _replaces(self, base: Node, top: Node, keys: Keys) -> bool:
         """Whether `top` names another component than `base`."""
+        # A layer without `use` changes options of whichever component is inherited.
         kind = kind_at(keys)
         if kind is None or USE not in top.value:
             return False
@@ -307,10 +327,12 @@ class _Reader:
         new = entry_use(kind, keys, top)
         if old is None or new is None:
             return False
+        # `name` and `distribution:name` may mean one component, whose options then stay.
         return self.qualify(kind, old) != self.qualify(kind, new)
 
     def _file(self, path: Path, shown: str, chain: tuple[tuple[Path, str], ...]) -> Node:
         """The tree of one file, laid over what it extends; `chain` lists the files that lead to it."""
+        # Files are counted and not the depth: a diamond of short chains can read one file many times.
         self.files += 1
         try:
             root, problems = parse(read_file(path, shown), shown)
@@ -325,10 +347,12 @@ class _Reader:
             message = f"the recipe {state}; it needs sections such as `model:` and `losses:`"
             return self._give_up(place.problem((), message))
         sections = dict(root.value)
+        # Taken out, since what a file extends is no part of what it says.
         extends = sections.pop(EXTENDS, None)
         root = Node(sections, root.place)
         chain = (*chain, (path.resolve(), shown))
         merged: Node | None = None
+        # Of several files the later one wins, as of several `--set`.
         for reference in self._references(extends):
             below = self._extended(reference, path, shown, chain)
             if merged is None:
@@ -338,6 +362,7 @@ class _Reader:
         if merged is None:
             return root
         inherited_sections = dict(merged.value)
+        # A name that was inherited would send the runs of two recipes to folders of one name.
         for key in OWN:
             inherited_sections.pop(key, None)
         inherited = Node(inherited_sections, merged.place)
@@ -362,10 +387,17 @@ class _Reader:
     def _extended(self, reference: Node, path: Path, shown: str, chain: tuple[tuple[Path, str], ...]) -> Node:
         """The tree of a file named in `extends`."""
         place = reference.place or Place(shown, 1, 1)
-        try:
-            target, name = _relative(reference.value, path, shown)
-        except NeuroPBRError as error:
-            return self._give_up(place.problem((EXTENDS,), str(error)))
+        if reference.value.startswith(SCHEME):
+            try:
+                target = resolve(reference.value)
+            except NeuroPBRError as error:
+                return self._give_up(place.problem((EXTENDS,), str(error)))
+            name = _shown(target)
+        else:
+            # Both keep the user's way of writing; `Path` would not fold `a/../b`.
+            target = path.parent / reference.value
+            folder = os.path.dirname(shown)  # noqa: PTH120
+            name = os.path.normpath(os.path.join(folder, reference.value))  # noqa: PTH118
         if not target.is_file():
             return self._give_up(place.problem((EXTENDS,), f"there is no file `{name}`{_alternative(target)}"))
         # Links are followed only to recognise a circle; messages keep the user's way of writing.
@@ -374,6 +406,7 @@ class _Reader:
         if real in real_paths:
             circle = " -> ".join([*names, name])
             return self._give_up(place.problem((EXTENDS,), f"extends itself: {circle}"))
+        # A circle is recognised above; this stops chains and diamonds that are merely too large.
         if self.files >= MAX_FILES:
             return self._give_up(place.problem((EXTENDS,), f"more than {MAX_FILES} files are extended in all"))
         return self._file(target, name, chain)
@@ -383,15 +416,6 @@ class _Reader:
         self.problems += problems
         self.fatal = True
         return Node({})
-
-
-def _relative(reference: str, path: Path, shown: str) -> tuple[Path, str]:
-    """The file that `reference` means in the recipe `path`, and how problems name it."""
-    if reference.startswith(SCHEME):
-        target = resolve(reference)
-        return target, _shown(target)
-    # Both keep the user's way of writing; `Path` would not fold `a/../b`.
-    return path.parent / reference, os.path.normpath(os.path.join(os.path.dirname(shown), reference))  # noqa: PTH118, PTH120
 
 
 def _shown(path: Path) -> str:
@@ -404,6 +428,7 @@ def _shown(path: Path) -> str:
 
 def _alternative(path: Path) -> str:
     """A hint at a recipe that may have been meant instead of the missing `path`."""
+    # Who writes `teacher_default` without the scheme most likely means the one that ships.
     if len(path.parts) == 1 and path.stem in recipe_names():
         return f"; the recipe that ships is `{SCHEME}{path.stem}`"
     if not path.parent.is_dir():
@@ -418,6 +443,7 @@ def _with_defaults(base: Node, top: Node) -> Node:
     """`base` with the defaults of those sections that `top` has and `base` leaves out."""
     merged = dict(base.value)
     for section, names in SECTION_DEFAULTS.items():
+        # A layer that changes one entry changes the default ones, as if the layer below had written them out.
         if section in top.value and section not in base.value:
             merged[section] = Node(dict.fromkeys(names, Node({})))
     return Node(merged, base.place, base.key)
@@ -427,16 +453,3 @@ def _removes(keys: Keys, node: Node) -> bool:
     """Whether a value removes the inherited entry at `keys`."""
     kind = kind_at(keys)
     return node.value is None and kind is not None and kind.many
-
-
-def _idle_removals(root: Node) -> Iterator[Problem]:
-    """Problems of entries that are still null: there was nothing to remove."""
-    for kind in KINDS.values():
-        if not kind.many:
-            continue
-        for name, node in root.mapping(kind.section).items():
-            keys = (*kind.section, name)
-            if _removes(keys, node):
-                message = "null removes an inherited entry, but none is inherited; "
-                message += f"for default options write `{name}: {{}}`"
-                yield root.place_of(keys, key=True).problem(keys, message)

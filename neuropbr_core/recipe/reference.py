@@ -29,12 +29,14 @@ def editor_schema(registry: "Registry") -> tuple[Schema, list[PluginError]]:
         for name in registry.names(kind.name):
             try:
                 choice = Choice(kind.name, name, registry.options(kind.name, name))
+                # Composed once here, so that a component without a schema is left out instead of spoiling all.
                 options_schema(choice)
             except PluginError as error:
                 broken.append(error)
                 continue
             qualified = registry.find(kind.name, name).qualified
             choices.append(choice)
+            # A recipe may also write the qualified name, and an editor must not underline it.
             if qualified != name:
                 choices.append(Choice(kind.name, qualified, choice.options))
     return compose(choices, closed=True), broken
@@ -46,6 +48,7 @@ def shipped_recipes() -> list[tuple[str, str]]:
     for name in recipe_names():
         reference = f"neuropbr:{name}"
         path = resolve(reference)
+        # Parsed without the checks of a recipe: a listing imports no component.
         root, _ = parse(read_file(path, str(path)), str(path))
         description = ""
         node = root.at(("description",))
@@ -57,6 +60,7 @@ def shipped_recipes() -> list[tuple[str, str]]:
 
 def section_tables() -> str:
     """Markdown: one table for each section that the core reads, and for the keys of entries that it reads."""
+    # Without components: their options are in the tables of the packages that have them.
     schema = compose([])
     tables = []
     for name in section_order():
@@ -84,6 +88,7 @@ def _rows(section: Schema, schema: Schema, keys: tuple[str, ...]) -> Iterator[tu
     for name, own in section["properties"].items():
         here = (*keys, name)
         inner = _mapping(own, schema)
+        # Components are kinds among the definitions, and are described where they are listed.
         if inner is None:
             default = _default(own, required=name in section.get("required", ()))
             yield (f"`{'.'.join(here)}`", words(own, schema["$defs"]), default, own.get("description", ""))

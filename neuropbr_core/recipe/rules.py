@@ -44,18 +44,20 @@ class Rule:
 def output_size_fits(data: Data, model: ModelSection) -> Iterator[Fault]:
     """The maps have the size that the decoder produces."""
     factor = model.decoder.super_resolution or 1
-    made = data.image_size * factor
-    if data.output_size != made:
+    # 0 turns super-resolution off, and the decoder's output then has the size of its input.
+    size = data.image_size * factor
+    if data.output_size != size:
         keys = (("data", "output_size"), ("data", "image_size"), ("model", "decoder", "super_resolution"))
         yield Fault(
             keys,
-            f"found {data.output_size}, but the model makes {made} (image_size {data.image_size} × super-resolution "
-            f"{factor}); write `output_size: {made}`, or change image_size or model.decoder.super_resolution",
+            f"found {data.output_size}, but the model makes {size} (image_size {data.image_size} × super-resolution "
+            f"{factor}); write `output_size: {size}`, or change image_size or model.decoder.super_resolution",
         )
 
 
 def crop_fits(data: Data) -> Iterator[Fault]:
     """A crop is no larger than what it is cut from."""
+    # Also checked where datasets are opened without a recipe; here the problem has a place in the file.
     if data.crop_size is not None and data.crop_size > data.image_size:
         message = f"found {data.crop_size}; allowed: at most data.image_size, {data.image_size}, or null for no crops"
         yield Fault((("data", "crop_size"), ("data", "image_size")), message)
@@ -63,6 +65,7 @@ def crop_fits(data: Data) -> Iterator[Fault]:
 
 def directions_need_alignment(data: Data, model: ModelSection) -> Iterator[Fault]:
     """Directions are known only where views are aligned by known cameras."""
+    # The direction of a pixel follows from the camera's position and the pixel's place on the texture.
     if model.directed and not data.aligned:
         yield Fault(
             (("model", "view_conditioning"), ("data", "alignment")),
@@ -73,6 +76,7 @@ def directions_need_alignment(data: Data, model: ModelSection) -> Iterator[Fault
 
 def profile_needs_directions(model: ModelSection) -> Iterator[Fault]:
     """Reflectance by angle needs the angle."""
+    # The profile sorts the pixels of the whole frame by their angle to the flash.
     if model.reflectance_profile and model.view_conditioning != "direction":
         yield Fault(
             (("model", "reflectance_profile"), ("model", "view_conditioning")),
@@ -82,6 +86,7 @@ def profile_needs_directions(model: ModelSection) -> Iterator[Fault]:
 
 def residual_needs_alignment(data: Data, model: ModelSection) -> Iterator[Fault]:
     """The median of views means something only where they show the same point."""
+    # A highlight moves between aligned views, so their median is close to albedo; without alignment it is a blur.
     if model.albedo == "residual" and not data.aligned:
         yield Fault(
             (("model", "albedo"), ("data", "alignment")),
@@ -92,6 +97,7 @@ def residual_needs_alignment(data: Data, model: ModelSection) -> Iterator[Fault]
 
 def shaking_needs_alignment(data: Data) -> Iterator[Fault]:
     """Alignment can be off only where there is one."""
+    # Jitter changes the homographies that views are warped with; without them there is nothing to change.
     if data.jitter.alignment and not data.aligned:
         yield Fault(
             (("data", "jitter", "alignment"), ("data", "alignment")),
@@ -102,6 +108,7 @@ def shaking_needs_alignment(data: Data) -> Iterator[Fault]:
 
 def photos_of_another_size_need_alignment(data: Data) -> Iterator[Fault]:
     """Photos are brought to the input's size by aligning them, or before."""
+    # Photos that are not warped reach the network pixel by pixel, so only one size fits.
     if not data.aligned and data.photo_size != data.image_size:
         yield Fault(
             (("data", "view_size"), ("data", "alignment"), ("data", "image_size")),
@@ -112,6 +119,7 @@ def photos_of_another_size_need_alignment(data: Data) -> Iterator[Fault]:
 
 def synthesis_needs_a_root(data: Data) -> Iterator[Fault]:
     """Rendered captures need a folder to be written to."""
+    # Rendering writes `input` and `output` side by side, so it needs the folder around them.
     if data.synthesize is not None and data.root is None:
         yield Fault(
             (("data", "synthesize"),),
@@ -121,8 +129,10 @@ def synthesis_needs_a_root(data: Data) -> Iterator[Fault]:
 
 def learning_rate_falls(optimizer: Optimizer) -> Iterator[Fault]:
     """A falling schedule ends below its start, for the generator and for the critics."""
+    # `step` and `none` never read `min_lr`, so its default does no harm there.
     if optimizer.scheduler not in ("cosine", "plateau"):
         return
+    # The critics follow the same schedule from a rate of their own, which may be the lower one.
     for name in ("lr", "critic_lr"):
         rate = getattr(optimizer, name)
         if optimizer.min_lr >= rate:
@@ -137,12 +147,17 @@ def one_teacher_is_named(teacher: Teacher | None) -> Iterator[Fault]:
     if teacher is None:
         return
     names = ("run", "checkpoint", "recipe")
-    given = [name for name in names if getattr(teacher, name) is not None]
+    given = []
+    for name in names:
+        if getattr(teacher, name) is not None:
+            given.append(name)
     if not given:
         yield Fault((("teacher",),), "names no teacher; write one of `run`, `checkpoint` and `recipe`")
     elif len(given) > 1:
+        # All of them are named, so that the problem is shown at the one that the user wrote last.
         keys = tuple(("teacher", name) for name in given)
         yield Fault(keys, f"found {' and '.join(given)}; keep one (`{given[0]}: null` drops an inherited one)")
+    # A teacher that is trained already cannot be changed; overrides would be ignored without a word.
     if teacher.overrides and teacher.recipe is None:
         yield Fault(
             (("teacher", "overrides"),), "changes `teacher.recipe`, and there is none; add it, or leave this out"
@@ -152,10 +167,11 @@ def one_teacher_is_named(teacher: Teacher | None) -> Iterator[Fault]:
         yield Fault(keys, "is not read by `mode: online`; leave it out, or write `mode: shards`")
 
 
-def losses_are_taught(losses: dict[str, Needs | None], teacher: Teacher | None) -> Iterator[Fault]:
+def losses_have_a_teacher(losses: dict[str, Needs | None], teacher: Teacher | None) -> Iterator[Fault]:
     """A loss that compares with a teacher has one, of the kind that it needs, and a teacher has such a loss."""
     for name, needs in losses.items():
         keys: Keys = ("losses", name)
+        # None is a loss with problems of its own, which are reported; what it needs is not known.
         if needs is None or not needs.teacher:
             continue
         if teacher is None:
@@ -166,6 +182,7 @@ def losses_are_taught(losses: dict[str, Needs | None], teacher: Teacher | None) 
                 "compares features and needs a live teacher: set `teacher.mode: online`, or let it compare maps alone "
                 "(shards hold no features)",
             )
+    # Running a teacher that no loss reads costs a forward pass in every step. A loss with problems may be the reader.
     if teacher is not None and not any(needs is None or needs.teacher for needs in losses.values()):
         yield Fault((("teacher",),), "no loss learns from it; add `distillation: {}` to losses, or remove this section")
 
@@ -181,12 +198,13 @@ RULES: tuple[Rule, ...] = (
     Rule(("data",), synthesis_needs_a_root),
     Rule(("optimizer",), learning_rate_falls),
     Rule(("teacher",), one_teacher_is_named),
-    Rule(("losses", "teacher"), losses_are_taught),
+    Rule(("losses", "teacher"), losses_have_a_teacher),
 )
 
 
 def faults(sections: dict[str, Any]) -> Iterator[Fault]:
     """The faults of all rules whose sections are there."""
     for rule in RULES:
+        # A section that is not in order is absent: its own problems come first, and its values mean nothing yet.
         if all(name in sections for name in rule.sections):
             yield from rule.check(*(sections[name] for name in rule.sections))

@@ -80,11 +80,13 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
     """
     defs: Schema = {}
     for choice in choices:
+        # An empty schema allows everything: what a broken component would allow is not known.
         if choice.options is None:
             defs[_key(choice)] = {}
         else:
             own, inner = options_schema(choice)
             defs |= {_key(choice): own, **inner}
+    # Sections come before entries: components are placed into mappings that the sections may already have.
     sections = _core(defs)
     for kind in KINDS.values():
         if kind.section:
@@ -128,6 +130,7 @@ def options_schema(choice: Choice) -> tuple[Schema, Schema]:
     clash = sorted(set(own["properties"]) & set(entry_keys(kind)))
     if clash:
         raise PluginBroken(f"{label}: option `{clash[0]}` has a name that recipes reserve; its author must rename it")
+    # In the order in which a resolved recipe has them: the name, the core's keys, the component's options.
     use = {"type": "string", "description": f"Component of kind {choice.kind}."}
     own = {**own, "properties": {USE: use, **core["properties"], **own["properties"]}}
     return own, {**core_defs, **defs}
@@ -148,6 +151,7 @@ def entry_schema(kind: Kind) -> Schema:
 
 def _describe(options: type, prefix: str, label: str) -> tuple[Schema, Schema]:
     """Schema of a dataclass, and apart from it the definitions that it refers to; both forbid unknown keys."""
+    # The prefix keeps apart dataclasses of one name in different components, such as two called `Options`.
     try:
         (ref,), defs = msgspec.json.schema_components([options], ref_template=f"{REF}{prefix}{{name}}")
     except (TypeError, RuntimeError) as error:
@@ -161,6 +165,7 @@ def _close(schema: Any) -> None:
     """Forbid, everywhere in `schema`, keys that a mapping does not list."""
     if isinstance(schema, dict):
         if schema.get("type") == "object" and "properties" in schema:
+            # msgspec ignores unknown keys unless told otherwise; in a recipe they are misspellings.
             schema.setdefault("additionalProperties", False)
         for value in schema.values():
             _close(value)
@@ -202,6 +207,7 @@ def _entry(kind: Kind, choices: list[Choice], *, closed: bool) -> Schema:
     entry: Schema = {"type": "object", "properties": {USE: use}}
     if kind.many:
         entry["type"] = ["object", "null"]  # null removes an inherited entry
+    # Editors complete names from an enumeration, and underline all others.
     if closed:
         use["enum"] = []
     rules = []
@@ -210,6 +216,7 @@ def _entry(kind: Kind, choices: list[Choice], *, closed: bool) -> Schema:
             continue
         named = {"type": "object", "required": [USE], "properties": {USE: {"const": choice.use}}}
         rules.append({"if": named, "then": _ref(_key(choice))})
+        # An entry of a slot with a default may leave `use` out and set that component's options.
         if choice.use == kind.default:
             rules.append({"if": _without_use(), "then": _ref(_key(choice))})
         if closed:

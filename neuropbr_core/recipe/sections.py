@@ -187,7 +187,7 @@ class Normalization:
     mean: Annotated[
         tuple[float, float, float],
         Meta(description="Mean of each colour channel, which the model subtracts from the views in [0, 1]."),
-    ] = (0.485, 0.456, 0.406)
+    ] = (0.485, 0.456, 0.406)  # ImageNet's, which pretrained encoders expect
     std: Annotated[
         tuple[Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)], Annotated[float, Meta(gt=0)]],
         Meta(description="Standard deviation of each channel, by which the model then divides."),
@@ -253,6 +253,8 @@ class Optimizer:
     """Optimiser and learning-rate schedule of the generator and of the critics."""
 
     name: Annotated[Literal["adam", "adamw", "sgd"], Meta(description="Optimiser of both.")] = "adamw"
+    # Critics learn four times as fast, so that the generator meets a useful opponent after one step of each.
+    # Source: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule"; the ratio is that of SAGAN.
     lr: Annotated[float, Meta(gt=0, description="Learning rate of the generator.")] = 1e-4
     critic_lr: Annotated[float, Meta(gt=0, description="Learning rate of the critics.")] = 4e-4
     betas: Annotated[

@@ -88,6 +88,7 @@ class Node:
             value = nodes[-1].value
             in_mapping = isinstance(value, dict) and key in value
             in_list = isinstance(value, list) and isinstance(key, int) and key < len(value)
+            # A key that leads nowhere ends the trail: callers then point at the nearest thing that exists.
             if not in_mapping and not in_list:
                 break
             nodes.append(value[key])
@@ -102,6 +103,7 @@ class Node:
 
     def files(self) -> "set[str]":
         """Names of all files that its values come from."""
+        # Places with words are on the command line, which is no file.
         names = set()
         if self.place and not self.place.words:
             names.add(self.place.file)
@@ -126,6 +128,7 @@ class Node:
         A mapping is pointed at by its key: its value starts at its first entry, which may be correct.
         """
         nodes = self.trail(keys)
+        # From the value outwards: defaults have no place, and the section around them may have none either.
         exact = len(nodes) == len(keys) + 1
         for depth, node in enumerate(reversed(nodes)):
             place = node.place
@@ -138,6 +141,7 @@ class Node:
 
 def leaves(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     """Walk over the values of plain data that are no mappings (or are empty ones), each with its keys."""
+    # An empty mapping is a value too: a recipe that sets one differs from a recipe that leaves it out.
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from leaves(value, (*keys, key))
@@ -145,6 +149,8 @@ def leaves(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
         yield keys, tree
 
 
+# The core schema's patterns, tried from null to float, since a text such as `17` fits the later ones too. They end with
+# `\Z` because `$` would also match before a line break at the end.
 _NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
 _INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
@@ -162,12 +168,17 @@ def plain_scalar(text: str) -> str | int | float | bool | None:
         return None
     if _BOOL.match(text):
         return text.lower() == "true"
+    # Integers come before numbers with a point: every integer also fits the pattern of a float.
     if _INT.match(text):
         return _integer(text)
     if _NON_FINITE.match(text):
         raise ValueError(f"found {text}; a number must be finite")
     if _FLOAT.match(text):
-        return _finite(text)
+        number = float(text)
+        # `1e999` is a number by its form, and infinite by its value.
+        if not math.isfinite(number):
+            raise ValueError(f"found {text}; a number must be finite")
+        return number
     return text
 
 
@@ -190,8 +201,10 @@ def read_file(path: Path, shown: str) -> str:
     if len(data) > MAX_BYTES:
         raise RecipeError([place.problem((), "is larger than 1 MiB; a recipe is a few kilobytes of YAML")])
     try:
+        # Editors of Windows write a byte-order mark, which `-sig` removes.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        # Lines can be counted in bytes, since no other UTF-8 character contains the byte of a line break.
         place = Place(shown, data.count(b"\n", 0, error.start) + 1, 1)
         raise RecipeError([place.problem((), "is not UTF-8 text; save it as UTF-8")]) from None
 
@@ -210,6 +223,7 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
     Raises:
         RecipeError: The text is not YAML, or uses what recipes do not allow.
     """
+    # `SafeLoader` only scans and parses here; its constructors, which know YAML 1.1 and tags, are never called.
     builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -250,9 +264,13 @@ class _Builder:
         """Handle one event."""
         place = _place(self.file, event.start_mark)
         if isinstance(event, yaml.DocumentStartEvent):
-            self._document(place)
+            self.documents += 1
+            if self.documents > 1:
+                self.fail(place, "a second document starts here; a recipe is one document")
         elif isinstance(event, yaml.CollectionEndEvent):
-            self._close()
+            opened = self.stack.pop()
+            # The size counts everything inside, so that an alias of this value is charged for all of it.
+            self._add(Node(opened.items, opened.place), opened.anchor, self.count - opened.start)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event, place)
         elif isinstance(event, yaml.ScalarEvent):
@@ -266,18 +284,15 @@ class _Builder:
         """Stop, and report this problem with all earlier ones."""
         raise RecipeError([*self.problems, place.problem((), message)]) from None
 
-    def _document(self, place: Place) -> None:
-        self.documents += 1
-        if self.documents > 1:
-            self.fail(place, "a second document starts here; a recipe is one document")
-
     def _refuse_tag(self, tag: str | None, place: Place) -> None:
         if tag is not None:
             self.fail(place, f"tags are not allowed in recipes; remove `{tag}`")
 
     def _open(self, event: yaml.CollectionStartEvent, place: Place) -> None:
+        # YAML allows these as keys, and plain data in Python do not.
         if self._wants_key():
             self.fail(place, "a key must be text, not a list or a mapping")
+        # Checks and dumps recurse into values, so the depth bounds their use of Python's stack.
         if len(self.stack) >= MAX_DEPTH:
             self.fail(place, f"is nested more than {MAX_DEPTH} deep")
         items: Any = {}
@@ -285,14 +300,11 @@ class _Builder:
             items = []
         self.stack.append(_Open(self._keys(), place, event.anchor, self.count, items))
 
-    def _close(self) -> None:
-        opened = self.stack.pop()
-        self._add(Node(opened.items, opened.place), opened.anchor, self.count - opened.start)
-
     def _alias(self, event: yaml.AliasEvent, place: Place) -> None:
         if self._wants_key():
             self.fail(place, "a key must be text, not an alias")
         name = str(event.anchor)
+        # An anchor is noted when its value ends, so a value cannot contain itself.
         if name not in self.anchors:
             self.fail(place, f"`*{name}` is used before its `&{name}` is complete")
         node, size = self.anchors[name]
@@ -316,11 +328,13 @@ class _Builder:
 
     def _take_key(self, event: yaml.ScalarEvent, place: Place) -> None:
         mapping = self.stack[-1]
+        # YAML 1.2 has no merge keys; taken for text, `<<` would be reported as an unknown key, which helps nobody.
         if event.value == "<<" and event.style is None:
             self.fail(place, "merge keys are not read; use `extends`")
         if event.anchor is not None:
             self.fail(place, "a key cannot have an anchor")
         if event.value in mapping.items:
+            # Reading goes on, so that other problems of the file are reported with this one.
             first = mapping.items[event.value].key.line
             keys = (*mapping.keys, event.value)
             self.problems.append(place.problem(keys, f"appears more than once, first in line {first}; keep one"))
@@ -340,6 +354,7 @@ class _Builder:
             outer.items.append(node)
             return
         name, place = outer.key
+        # The next scalar of this mapping is a key again.
         outer.key = None
         # Of a repeated key the first value stays: its problem names the later place.
         outer.items.setdefault(name, replace(node, key=place))
@@ -353,10 +368,12 @@ class _Builder:
         outer = self.stack[-1]
         if outer.key:
             return (*outer.keys, outer.key[0])
+        # In a list the next value gets the position that equals the number of items so far.
         return (*outer.keys, len(outer.items))
 
 
 def _place(file: str, mark: Any) -> Place:
+    # Some errors of the scanner have no mark; they are then placed at the file's start.
     if not mark:
         return Place(file, 1, 1)
     return Place(file, mark.line + 1, mark.column + 1)  # PyYAML counts from 0, editors from 1
@@ -365,6 +382,7 @@ def _place(file: str, mark: Any) -> Place:
 def _integer(text: str) -> int:
     base = 10
     digits = text.lstrip("-+0")
+    # With base 0 Python reads the prefix itself; without one, leading zeros are decimal, as in YAML 1.2.
     if text[:2] in ("0o", "0x"):
         base = 0
         digits = text.lstrip("-+0ox")
@@ -380,13 +398,7 @@ def _integer(text: str) -> int:
     raise ValueError(f"found {shown}; an integer must fit into 64 bits")
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"found {text}; a number must be finite")
-    return value
-
-
+# Words, paths and `distribution:name`. What may need quotes in some place of YAML gets them in all: it costs nothing.
 _PLAIN = re.compile(r"(?:[A-Za-z_]|\.{0,2}/)[\w./+-]*(?::[\w./+-]+)*\Z", re.ASCII)
 _OTHER_READERS = {"y", "n", "yes", "no", "on", "off"}
 """Texts that YAML 1.1 readers, unlike this one, take for true or false."""
@@ -399,9 +411,11 @@ def scalar(value: str | float | bool | None) -> str:
     # A bool is an int too, so it comes first.
     if isinstance(value, bool):
         return str(value).lower()
+    # `repr` gives the shortest digits from which the same float is read again.
     if not isinstance(value, str):
         return repr(value)
-    if _is_plain(value):
+    # Plain only where every reader takes it for this very text: not for a number, a boolean or null.
+    if _PLAIN.match(value) and value.lower() not in _OTHER_READERS and plain_scalar(value) == value:
         return value
     return '"' + "".join(map(_character, value)) + '"'
 
@@ -432,14 +446,11 @@ def lines(tree: dict[str, Any], keys: Keys = ()) -> Iterator[tuple[Keys, str]]:
 
 def dump(tree: dict[str, Any]) -> str:
     """Write a mapping as a YAML document."""
+    # The first section has an empty line before it too, which nobody wants at the top of a file.
     text = "\n".join(line for _, line in lines(tree))
     if not text:
         return ""
     return text.lstrip("\n") + "\n"
-
-
-def _is_plain(text: str) -> bool:
-    return bool(_PLAIN.match(text)) and text.lower() not in _OTHER_READERS and plain_scalar(text) == text
 
 
 def _character(char: str) -> str:
@@ -447,6 +458,7 @@ def _character(char: str) -> str:
         return f"\\{char}"
     if char.isprintable():
         return char
+    # Unprintable characters are escaped: an editor would not show them, and parsers refuse some.
     if ord(char) < 256:
         return f"\\x{ord(char):02x}"
     return f"\\U{ord(char):08x}"

@@ -28,6 +28,7 @@ class Registry:
     """
 
     def __init__(self, block: Iterable[str] = ()) -> None:
+        # Blocks are read once: a variable that changes later must not change what a checked recipe means.
         self._blocks = requested_blocks(block)
         self._loaded: dict[Entry, Component] = {}
 
@@ -50,6 +51,7 @@ class Registry:
             kinds = list(KINDS)
             near = did_you_mean(kind, kinds)
             raise PluginNotFound(f"there is no kind {kind!r} of component.{near} Kinds: {', '.join(kinds)}")
+        # Unlike `names`, blocked ones are listed too: commands that show what is installed also show why it is idle.
         return tuple(entry for entry in self._all if entry.kind == kind)
 
     def names(self, kind: str) -> list[str]:
@@ -58,6 +60,7 @@ class Registry:
         for entry in self.entries(kind):
             if self.blocked_by(entry):
                 continue
+            # A bare name that two distributions offer is no name that a recipe may write.
             if self.rivals(entry):
                 names.append(entry.qualified)
             else:
@@ -106,14 +109,40 @@ class Registry:
             if entry.name == name and normalized(distribution) in ("", entry.distribution):
                 offers.append(entry)
         # An offer that is blocked is not counted as a collision, but its block is named when no other is left.
-        usable = [entry for entry in offers if not self.blocked_by(entry)]
+        usable = []
+        for entry in offers:
+            if not self.blocked_by(entry):
+                usable.append(entry)
         if not offers:
-            raise PluginNotFound(self._not_found(kind, use))
+            known = self.names(kind)
+            candidates = known
+            if distribution:
+                # A qualified name is compared with qualified ones, even where a bare name would do.
+                candidates = [entry.qualified for entry in self.entries(kind)]
+            message = f"no installed distribution offers {kind}/{use}.{did_you_mean(use, candidates)} "
+            # A right name under the wrong kind is a common slip, such as an encoder named as a fusion.
+            elsewhere = []
+            for entry in self._all:
+                if entry.name == name and not self.blocked_by(entry):
+                    elsewhere.append(f"{entry.kind}/{entry.qualified}")
+            if elsewhere:
+                message += f"There is {', '.join(elsewhere)}. "
+            message += f"Known: {', '.join(known) or 'none'} (`neuropbr list-plugins --kind {kind}`)"
+            raise PluginNotFound(message)
         if not usable:
             reasons = "; ".join(f"{entry} is blocked by {self.blocked_by(entry)}" for entry in offers)
             raise PluginBlocked(f"{reasons}. Remove the block, or use another component")
         if len(usable) > 1:
-            raise PluginCollision(_collision(usable))
+            # Taking either would let an installation change what a recipe means, so the user decides.
+            authors = []
+            qualified = []
+            for entry in usable:
+                authors.append(f"{entry.distribution} {entry.version}")
+                qualified.append(f"`{entry.qualified}`")
+            raise PluginCollision(
+                f"{kind}/{name} is offered by {' and by '.join(authors)}. Write {' or '.join(qualified)} in the "
+                f"recipe, or block one, as with `--block {usable[0].qualified}` or in {BLOCK_VARIABLE}"
+            )
         return usable[0]
 
     def options(self, kind: str, use: str) -> type:
@@ -194,22 +223,6 @@ class Registry:
             self._loaded[entry] = load(entry)
         return self._loaded[entry]
 
-    def _not_found(self, kind: str, use: str) -> str:
-        distribution, _, name = use.rpartition(":")
-        known = self.names(kind)
-        candidates = known
-        if distribution:
-            # A qualified name is compared with qualified ones, even where a bare name would do.
-            candidates = [entry.qualified for entry in self.entries(kind)]
-        message = f"no installed distribution offers {kind}/{use}.{did_you_mean(use, candidates)} "
-        elsewhere = []
-        for entry in self._all:
-            if entry.name == name and not self.blocked_by(entry):
-                elsewhere.append(f"{entry.kind}/{entry.qualified}")
-        if elsewhere:
-            message += f"There is {', '.join(elsewhere)}. "
-        return message + f"Known: {', '.join(known) or 'none'} (`neuropbr list-plugins --kind {kind}`)"
-
 
 _default: Registry | None = None
 
@@ -226,19 +239,6 @@ def set_default_registry(registry: Registry | None) -> None:
     """Replace the registry of this process; None makes the next use create a new one."""
     global _default  # noqa: PLW0603
     _default = registry
-
-
-def _collision(entries: list[Entry]) -> str:
-    offers = []
-    ways = []
-    for entry in entries:
-        offers.append(f"{entry.distribution} {entry.version}")
-        ways.append(f"`{entry.qualified}`")
-    first = entries[0]
-    return (
-        f"{first.kind}/{first.name} is offered by {' and by '.join(offers)}. Write {' or '.join(ways)} in the recipe, "
-        f"or block one, as with `--block {first.qualified}` or in {BLOCK_VARIABLE}"
-    )
 
 
 @contextmanager

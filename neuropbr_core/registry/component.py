@@ -55,11 +55,13 @@ class Component:
         hook = self.kind.create_hook
         if not isinstance(options, self.options):
             raise TypeError(f"options must be a {self.options.__qualname__}, not {options!r}")
+        # pluggy drops arguments that a specification lacks without a word, and so hides a caller's misspelling.
         expected = set(_parameters(self.manager, hook)) - {"options"}
         if expected != set(context):
             raise TypeError(f"{hook} takes {sorted(expected)} beside options, not {sorted(context)}")
         try:
             instance = getattr(self.manager.hook, hook)(options=options, **context)
+        # An error that the user can mend keeps its text, and must not be reported as a defect of the component.
         except (NeuroPBRError, KeyboardInterrupt):
             raise
         except BaseException as error:  # plugins may even raise SystemExit
@@ -73,6 +75,7 @@ class Component:
         Raises:
             DefectError: The hook raised, or returned something else.
         """
+        # The hook is optional: most components need nothing beyond what their kind receives.
         name = self.kind.needs_hook
         hook = getattr(self.manager.hook, name, None)
         if hook is None or not hook.get_hookimpls():
@@ -93,26 +96,6 @@ def load(entry: "Entry") -> Component:
         DefectError: It does not import, is for another API, breaks the kind's hooks, or its options are unusable.
     """
     kind = KINDS[entry.kind]
-    manager = _register(kind, entry.qualified, _import(entry))
-    try:
-        options = getattr(manager.hook, kind.options_hook)()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise DefectError(f"{kind.options_hook} raised {describe(error)}") from error
-    return Component(kind, manager, _checked_options(kind, options))
-
-
-def describe(error: BaseException) -> str:
-    """An exception on one line, for use inside a message."""
-    text = " ".join(str(error).split())
-    if not text:
-        return type(error).__name__
-    return f"{type(error).__name__}: {text}"
-
-
-def _import(entry: "Entry") -> object:
-    """Import the thin module and check the API version that it states."""
     # The version is read from the source first: a module that was written for another API may not import at all.
     thin = entry.thin_module()
     if thin is not None and thin.api is not None:
@@ -124,8 +107,25 @@ def _import(entry: "Entry") -> object:
         raise
     except BaseException as error:
         raise DefectError(f"its module does not import: {describe(error)}") from error
+    # What the module states when it runs counts: its source may compute the number, or not be there.
     _check_api(api)
-    return plugin
+    manager = _register(kind, entry.qualified, plugin)
+    try:
+        options = getattr(manager.hook, kind.options_hook)()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise DefectError(f"{kind.options_hook} raised {describe(error)}") from error
+    return Component(kind, manager, _checked_options(kind, options))
+
+
+def describe(error: BaseException) -> str:
+    """An exception on one line, for use inside a message."""
+    # Messages of libraries may have several lines, which would tear the listing that quotes them apart.
+    text = " ".join(str(error).split())
+    if not text:
+        return type(error).__name__
+    return f"{type(error).__name__}: {text}"
 
 
 def _check_api(api: object) -> None:
@@ -145,10 +145,11 @@ def _register(kind: Kind, name: str, plugin: object) -> pluggy.PluginManager:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(kind.spec)
     hooks = (kind.options_hook, kind.create_hook)
+    # Every message lists the hooks as they should be, so that an author need not look them up.
     signatures = ", ".join(f"{hook}({', '.join(_parameters(manager, hook))})" for hook in hooks)
     try:
         manager.register(plugin, name=name)
-        manager.check_pending()
+        manager.check_pending()  # hooks that the specification does not have, such as misspelt ones
     except Exception as error:
         raise DefectError(f"{describe(error)}; hooks of this kind: {signatures}") from error
     # pluggy takes a missing decorator for a function that is no hook, and a wrapper alone for an implementation.
@@ -252,4 +253,5 @@ def _check_pyramid(encoder: object) -> None:
 
 
 def _is_count(value: object) -> bool:
+    # True is an integer in Python, and would count as 1 channel.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,9 @@ from neuropbr_core.kinds import KINDS
 
 BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
 """Environment variable with names of components to block, separated by commas."""
+
+
+_KIND_OF_GROUP = {kind.group: kind.name for kind in KINDS.values()}
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,12 @@ def requested_blocks(block: Iterable[str]) -> tuple[Block, ...]:
             names.append((name.strip(), "--block"))
     for name in os.environ.get(BLOCK_VARIABLE, "").split(","):
         names.append((name.strip(), BLOCK_VARIABLE))
-    # `a,,b` and an empty variable leave names without text, which would match nothing.
-    return tuple(Block(name, origin) for name, origin in names if name)
+    blocks = []
+    for name, origin in names:
+        # `a,,b` and an empty variable leave names without text, which would match nothing.
+        if name:
+            blocks.append(Block(name, origin))
+    return tuple(blocks)
 
 
 def normalized(name: str) -> str:
@@ -164,42 +171,27 @@ def scan() -> tuple[Entry, ...]:
     # Names first, then one look-up a name: of two copies on the path, `metadata.distribution` gives the first.
     names = set()
     for distribution in metadata.distributions():
-        name = _name_of_provider(distribution)
-        if name:
-            names.add(name)
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+            # The name comes second because it parses all metadata, which is slow.
+            if any(group in text for group in _KIND_OF_GROUP):
+                names.add(str(distribution.metadata["Name"]))
+        except Exception:  # noqa: S112 - somebody else's damaged metadata must not break a listing
+            continue
     entries: set[Entry] = set()
     for name in names:
-        entries.update(_entries_of(name))
+        try:
+            distribution = metadata.distribution(name)
+            version = str(distribution.version)
+            points = tuple(distribution.entry_points)
+        except Exception:  # noqa: S112 - as above
+            continue
+        for point in points:
+            kind = _KIND_OF_GROUP.get(point.group)
+            if kind:
+                entries.add(Entry(kind, point.name, normalized(name), version, point.group, point.value))
+    # Distributions come in the order of the path, which differs between machines; listings must not.
     return tuple(sorted(entries))
-
-
-_KIND_OF_GROUP = {kind.group: kind.name for kind in KINDS.values()}
-
-
-def _name_of_provider(distribution: metadata.Distribution) -> str | None:
-    """Name of a distribution that declares components, None for any other."""
-    try:
-        text = distribution.read_text("entry_points.txt") or ""
-        # The name comes second because it parses all metadata, which is slow.
-        if any(group in text for group in _KIND_OF_GROUP):
-            return str(distribution.metadata["Name"])
-    except Exception:  # noqa: S110 - somebody else's damaged metadata must not break a listing
-        pass
-    return None
-
-
-def _entries_of(name: str) -> Iterator[Entry]:
-    """Entries of the first distribution of that name on the path: a later copy is shadowed."""
-    try:
-        distribution = metadata.distribution(name)
-        version = str(distribution.version)
-        points = tuple(distribution.entry_points)
-    except Exception:
-        return
-    for point in points:
-        kind = _KIND_OF_GROUP.get(point.group)
-        if kind:
-            yield Entry(kind, point.name, normalized(name), version, point.group, point.value)
 
 
 def read_thin_module(module: str) -> ThinModule | None:
@@ -221,7 +213,19 @@ def read_thin_module(module: str) -> ThinModule | None:
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
-    return ThinModule(path, ast.get_docstring(tree), _api_literal(tree))
+    api = None
+    # Only a literal at the top level counts: anything else would need the module to run.
+    for statement in tree.body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id="NEUROPBR_API")], value=ast.Constant(value=value))
+                | ast.AnnAssign(target=ast.Name(id="NEUROPBR_API"), value=ast.Constant(value=value))
+            ):
+                api = value
+                break
+            case _:
+                pass
+    return ThinModule(path, ast.get_docstring(tree), api)
 
 
 def locate(module: str) -> Path | None:
@@ -234,62 +238,42 @@ def locate(module: str) -> Path | None:
     path = _descend(list(map(Path, sys.path)), [first, *rest])
     if path is not None:
         return path
-    source, folders = _ask_finders(first)
-    if not rest:
-        return source
-    return _descend(folders, rest)
-
-
-def _descend(folders: Iterable[Path], parts: list[str]) -> Path | None:
-    """Follow a dotted name down from `folders`."""
-    source: Path | None = None
-    for part in parts:
-        source, folders = _step(folders, part)
-    return source
-
-
-def _step(folders: Iterable[Path], part: str) -> tuple[Path | None, list[Path]]:
-    """Source file of one part of a dotted name, and the folders that hold its children.
-
-    A package or module wins over namespace portions, which lack a source file but add up.
-    """
-    portions: list[Path] = []
-    for folder in folders:
-        package = folder / part
-        if (source := package / "__init__.py").is_file():
-            return source, [package]
-        if (source := folder / f"{part}.py").is_file():
-            return source, []
-        if package.is_dir():
-            portions.append(package)
-    return None, portions
-
-
-def _ask_finders(name: str) -> tuple[Path | None, list[Path]]:
-    """Source file and folders of a top-level module that only an import finder knows."""
+    # Editable installs may not be on the path: their finders know where a top-level name is.
     for finder in sys.meta_path:
         try:
-            spec = finder.find_spec(name, None)
+            spec = finder.find_spec(first, None)
         except Exception:  # noqa: S112 - a finder of somebody else's must not break a listing
             continue
         # Finders of editable installs answer here; the path itself was searched before.
         if spec is None:
             continue
-        source = None
+        if rest:
+            return _descend(list(map(Path, spec.submodule_search_locations or ())), rest)
         if spec.has_location and spec.origin:
-            source = Path(spec.origin)
-        return source, list(map(Path, spec.submodule_search_locations or ()))
-    return None, []
-
-
-def _api_literal(tree: ast.Module) -> object:
-    for statement in tree.body:
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id="NEUROPBR_API")], value=ast.Constant(value=value))
-                | ast.AnnAssign(target=ast.Name(id="NEUROPBR_API"), value=ast.Constant(value=value))
-            ):
-                return value
-            case _:
-                pass
+            return Path(spec.origin)
+        return None
     return None
+
+
+def _descend(folders: Iterable[Path], parts: list[str]) -> Path | None:
+    """Follow a dotted name down from `folders` to its source file."""
+    source: Path | None = None
+    for part in parts:
+        source = None
+        # Folders without `__init__.py` are portions of a namespace package: they lack a source file, but add up.
+        children: list[Path] = []
+        for folder in folders:
+            package = folder / part
+            # A package or module wins over namespace portions, also over those of earlier folders.
+            if (package / "__init__.py").is_file():
+                source = package / "__init__.py"
+                children = [package]
+                break
+            if (folder / f"{part}.py").is_file():
+                source = folder / f"{part}.py"
+                children = []
+                break
+            if package.is_dir():
+                children.append(package)
+        folders = children
+    return source

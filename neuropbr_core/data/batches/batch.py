@@ -90,6 +90,7 @@ class Batch(VisitRecord):
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device; from pinned memory the copy does not wait."""
+        # Only torch's pool of pinned memory waits for copies that are under way before it lends the memory again.
         moved = _tensors(self, lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
         return replace(self, **moved)
 
@@ -99,6 +100,7 @@ class Batch(VisitRecord):
 
     def with_views(self, chosen: Sequence[int]) -> "Batch":
         """Return the batch with these views of each sample only."""
+        # `view_choice` gives indices in ascending order, so all of them are the batch as it is.
         if len(chosen) == self.views.shape[1]:
             return self
         index = torch.tensor(chosen, device=self.views.device)
@@ -108,6 +110,7 @@ class Batch(VisitRecord):
 def collate(items: Sequence[Item]) -> Batch:
     """Stack visits of the same shapes into a batch."""
     stacked: dict[str, Any] = {}
+    # Fields of one recipe's visits agree: what the first one has or lacks, all have or lack.
     for each in fields(VisitRecord):
         values = [getattr(item, each.name) for item in items]
         if isinstance(values[0], Tensor):
@@ -131,5 +134,7 @@ def _tensors(record: VisitRecord, change: Callable[[Tensor], Tensor], *, per_vie
         if isinstance(value, Tensor):
             changed[each.name] = change(value)
         elif isinstance(value, dict):
-            changed[each.name] = {name: change(tensor) for name, tensor in value.items()}
+            changed[each.name] = {}
+            for name, tensor in value.items():
+                changed[each.name][name] = change(tensor)
     return changed

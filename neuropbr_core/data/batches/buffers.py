@@ -43,9 +43,20 @@ class BufferPool:
         """
         if pinned:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        memory = self._spare_of(size)
+        memory: Memory | None = None
+        with self._lock:
+            for index in reversed(range(len(self._spare))):  # the smallest is the last
+                if self._spare[index].nbytes >= size:
+                    memory = self._spare.pop(index)
+                    break
+            if memory is None:
+                # Spare pieces that are all too small would stay so: batches of one run hardly change in size.
+                self._spare.clear()
+        if memory is None:
+            memory = np.empty(size, np.uint8)
         # An array of its own, whose end is the end of the loan: the tensor refers to it, and so does any tensor that
         # shares its memory.
+        # `atexit` is off because at the end of the process nobody needs the memory back.
         lent = memory[:size]
         weakref.finalize(lent, self._take_back, memory).atexit = False
         return torch.from_numpy(lent)
@@ -55,19 +66,12 @@ class BufferPool:
         """Bytes that are kept and not lent."""
         return sum(memory.nbytes for memory in self._spare)
 
-    def _spare_of(self, size: int) -> Memory:
-        """The smallest spare piece that is large enough, or a new one; smaller ones are then given up."""
-        with self._lock:
-            for index in reversed(range(len(self._spare))):  # the smallest is the last
-                if self._spare[index].nbytes >= size:
-                    return self._spare.pop(index)
-            self._spare.clear()
-        return np.empty(size, np.uint8)
-
     def _take_back(self, memory: Memory) -> None:
+        # Runs in whichever thread lets go of the last tensor, hence the lock.
         with self._lock:
             self._spare.append(memory)
             self._spare.sort(key=lambda memory: -memory.nbytes)
+            # The smallest are given up: the largest fit every batch.
             del self._spare[_SPARE:]
 
     def __reduce__(self) -> tuple[type["BufferPool"], tuple[()]]:
@@ -93,6 +97,7 @@ def carve(pool: BufferPool, wanted: Mapping[str, Buffer], *, pinned: bool = Fals
     Returns:
         Tensors of these shapes; their values are arbitrary.
     """
+    # One loan for all tensors: they come back together, when the last of them is let go of.
     places: dict[str, slice] = {}
     end = 0
     for name, buffer in wanted.items():
@@ -100,4 +105,7 @@ def carve(pool: BufferPool, wanted: Mapping[str, Buffer], *, pinned: bool = Fals
         end = start + math.prod(buffer.shape) * buffer.dtype.itemsize
         places[name] = slice(start, end)
     memory = pool.take(end, pinned=pinned)
-    return {name: memory[places[name]].view(dtype).view(shape) for name, (shape, dtype) in wanted.items()}
+    tensors = {}
+    for name, buffer in wanted.items():
+        tensors[name] = memory[places[name]].view(buffer.dtype).view(buffer.shape)
+    return tensors

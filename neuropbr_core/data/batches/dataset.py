@@ -143,6 +143,7 @@ class MaterialDataset(Dataset[Item]):
         Args:
             teacher: Predictions of every sample, as maps of `data.output_size`.
         """
+        # Shallow: samples, images and buffers are shared, and only the teacher differs.
         visits = copy(self)
         visits.teacher = teacher
         return visits
@@ -180,26 +181,44 @@ class MaterialDataset(Dataset[Item]):
         Raises:
             IndexError: No such visit.
         """
-        samples = [self._sample(visit) for visit in visits]
-        placements = [self.placement(visit) for visit in visits]
-        jitters = [self.jitter(visit) for visit in visits]
+        # All that is drawn is drawn here, in one thread; jobs only copy, so their order changes nothing.
+        samples = []
+        ids = []
+        materials = []
+        placements = []
+        jitters = []
+        for visit in visits:
+            sample = self._sample(visit)
+            samples.append(sample)
+            ids.append(sample.id)
+            materials.append(sample.material)
+            placements.append(self.placement(visit))
+            jitters.append(self.jitter(visit))
         matrices = np.stack([crop_matrix(placement, self.data.image_size) for placement in placements])
         photos = self._photos(samples, jitters, matrices, placements[0].side, whole=whole_photos)
+        # Sides are alike in a batch: they follow from the recipe, and only positions are drawn.
         tensors = carve(self.buffers, self._buffers(len(visits), placements[0].side, photos), pinned=pinned)
+        targets = {}
+        logits = {}
+        for name in MAPS:
+            targets[name] = tensors[name]
+            if self.teacher is not None:
+                logits[name] = tensors[_LOGITS + name]
         batch = Batch(
-            ids=[sample.id for sample in samples],
-            materials=[sample.material for sample in samples],
+            ids=ids,
+            materials=materials,
             views=tensors[VIEWS],
-            targets={name: tensors[name] for name in MAPS},
+            targets=targets,
             crop_to_texture=torch.from_numpy(matrices),
             homographies=photos.homographies,
             positions=photos.positions,
             gains=stacked_gains(jitters),
             overview_pixels=tensors.get(OVERVIEW),
-            teacher_logits=None if self.teacher is None else {name: tensors[_LOGITS + name] for name in MAPS},
+            teacher_logits=logits or None,
         )
         jobs: list[Callable[[], None]] = []
         for index, sample in enumerate(samples):
+            # A job holds views into the batch, so the memory stays lent for as long as one of them may write.
             jobs.append(partial(self._fill, batch[index], sample, placements[index], photos.corners[index]))
         return Draft(batch, jobs)
 
@@ -214,12 +233,14 @@ class MaterialDataset(Dataset[Item]):
         """The errors of exposure, colour and alignment of a visit."""
         if not self.train:
             return Jittered(None, None)
+        # Jitter has a stream of its own: switching it on leaves the windows as they were.
         rng = numpy_generator(self.seed, JITTER, visit.epoch, visit.number)
         return draw_jitter(rng, self.data.jitter, self.data.views, self.data.image_size)
 
     def _sample(self, visit: Visit) -> Sample[Any]:
         if not 0 <= visit.number < len(self):
             raise IndexError(f"visit {visit.number} of a dataset that has {len(self)}")
+        # Repeats go round the samples, so every sample appears once before any appears again.
         return self.samples[visit.number % len(self.samples)]
 
     def _photos(
@@ -238,6 +259,7 @@ class MaterialDataset(Dataset[Item]):
         positions = []
         for sample, jitter in zip(samples, jitters, strict=True):
             cameras = sample.cameras or ()
+            # In double precision, as the files have them, until they are adjusted to boxes.
             matrices = np.array([camera.homography for camera in cameras], np.float64)
             if jitter.shakes is not None:
                 matrices = jitter.shakes @ matrices
@@ -262,6 +284,7 @@ class MaterialDataset(Dataset[Item]):
         wanted = {VIEWS: Buffer((visits, self.data.views, 3, height, width))}
         if self.overviews is not None:
             wanted[OVERVIEW] = Buffer((visits, *self.overviews.shape))
+        # Maps have `scale` pixels along one of the input's, and logits are as large as maps.
         scaled = side * self.data.scale
         for name, spec in MAPS.items():
             wanted[name] = Buffer((visits, spec.channels, scaled, scaled))
@@ -273,6 +296,7 @@ class MaterialDataset(Dataset[Item]):
         """Read the pixels of a visit: parts of the photos from `corners` on, or photos placed like the maps."""
         for index, view in enumerate(item.views.numpy()):
             image = self.images.view(sample.views[index])
+            # Without cameras a photo shows the texture as the maps do, and is cut and turned like them.
             if corners is None:
                 place_image(image, placement, out=view)
                 continue
@@ -285,7 +309,10 @@ class MaterialDataset(Dataset[Item]):
         if self.overviews is not None and item.overview_pixels is not None:
             item.overview_pixels.numpy()[:] = self.overviews.get(sample)
         if self.teacher is not None and item.teacher_logits is not None:
-            x, y, side = (value * self.data.scale for value in placement[:3])
+            # Logits have the size of the maps, `scale` pixels along one of the placement's.
+            x = placement.x * self.data.scale
+            y = placement.y * self.data.scale
+            side = placement.side * self.data.scale
             for name, logits in item.teacher_logits.items():
                 place_logits(self.teacher.window(sample, name, x, y, side), MAPS[name], placement, logits.numpy())
 

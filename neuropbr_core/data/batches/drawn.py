@@ -91,26 +91,43 @@ class DrawnDataset(MaterialDataset):
             IndexError: No such visit.
         """
         count = len(visits)
-        placements = [self.placement(visit) for visit in visits]
+        ids = []
+        placements = []
+        gains = []
+        for visit in visits:
+            placements.append(self.placement(visit))
+            # A drawn visit is named by what it was drawn from: no file bears its name.
+            if self.is_drawn(visit):
+                ids.append(f"drawn/{visit.epoch}-{visit.number}")
+            else:
+                ids.append(self._sample(visit).id)
+            jitter = self.jitter(visit)
+            if jitter.gains is not None:
+                gains.append(jitter.gains)
         side = placements[0].side
         # As without cameras, views are as large as the crop.
         wanted = self._buffers(count, side, Photos((side, side), [None] * count))
         wanted[_VISIBLE] = Buffer((count, self.data.views, 1, side, side))
         tensors = carve(self.buffers, wanted, pinned=pinned)
-        gains = [jitter.gains for jitter in map(self.jitter, visits) if jitter.gains is not None]
         matrices = np.stack([crop_matrix(placement, self.data.image_size) for placement in placements])
+        stacked_gains = None
+        if gains:
+            stacked_gains = torch.from_numpy(np.stack(gains))
         batch = Batch(
-            ids=[self._name(visit) for visit in visits],
+            ids=ids,
             materials=[""] * count,  # known once a visit is drawn
             views=tensors[VIEWS],
             targets={name: tensors[name] for name in MAPS},
             crop_to_texture=torch.from_numpy(matrices),
+            # Filled with each visit, like the pixels; too small to be worth a place in the lent memory.
             positions=torch.zeros(count, self.data.views, 3),
-            gains=torch.from_numpy(np.stack(gains)) if gains else None,
+            gains=stacked_gains,
             overview_pixels=tensors.get(OVERVIEW),
             visible_pixels=tensors[_VISIBLE],
         )
-        jobs = [partial(self._fill_visit, batch, index, visit) for index, visit in enumerate(visits)]
+        jobs = []
+        for index, visit in enumerate(visits):
+            jobs.append(partial(self._fill_visit, batch, index, visit))
         return Draft(batch, jobs)
 
     def placement(self, visit: Visit) -> Placement:
@@ -122,20 +139,31 @@ class DrawnDataset(MaterialDataset):
 
     def is_drawn(self, visit: Visit) -> bool:
         """Whether a visit is drawn; otherwise it shows a sample."""
-        # The first number of the visit's generator decides; `_draw` passes it by.
+        # The first number of the visit's generator decides; `_fill_visit` passes it by.
         return bool(self._generator(visit).random() < self.drawer.share)
 
     def _generator(self, visit: Visit) -> np.random.Generator:
         return numpy_generator(self.seed, LIVE, visit.epoch, visit.number)
 
-    def _name(self, visit: Visit) -> str:
-        if self.is_drawn(visit):
-            return f"drawn/{visit.epoch}-{visit.number}"
-        return self._sample(visit).id
-
     def _fill_visit(self, batch: Batch, index: int, visit: Visit) -> None:
         """Draw or read a visit into its place in a batch."""
-        drawn = self._draw(visit) if self.is_drawn(visit) else self._align(visit)
+        if self.is_drawn(visit):
+            # The generator continues where `is_drawn` left it.
+            rng = self._generator(visit)
+            rng.random()
+            placement = self.placement(visit)
+            crop = Crop(
+                x=placement.x,
+                y=placement.y,
+                side=placement.side,
+                frame=self.data.image_size,
+                scale=self.data.scale,
+                photo=self.data.photo_size,
+                views=self.data.views,
+            )
+            drawn = self.drawer.draw(rng, crop)
+        else:
+            drawn = self._align(visit)
         batch.materials[index] = drawn.material
         place = batch[index]
         _copy(drawn.views, place.views)
@@ -144,22 +172,6 @@ class DrawnDataset(MaterialDataset):
         _copy(drawn.overview, place.overview_pixels)
         for name in MAPS:
             _copy(drawn.maps[name], place.targets[name])
-
-    def _draw(self, visit: Visit) -> DrawnVisit:
-        """Have a visit drawn; its generator continues where `is_drawn` left it."""
-        rng = self._generator(visit)
-        rng.random()
-        placement = self.placement(visit)
-        crop = Crop(
-            x=placement.x,
-            y=placement.y,
-            side=placement.side,
-            frame=self.data.image_size,
-            scale=self.data.scale,
-            photo=self.data.photo_size,
-            views=self.data.views,
-        )
-        return self.drawer.draw(rng, crop)
 
     @torch.no_grad()
     def _align(self, visit: Visit) -> DrawnVisit:
@@ -176,13 +188,17 @@ class DrawnDataset(MaterialDataset):
         overview = np.zeros(0, np.uint8)
         if item.overview_pixels is not None:
             overview = item.overview_pixels.numpy()
+        maps = {}
+        for name, target in item.targets.items():
+            maps[name] = target.numpy()
+        # Back to bytes, in which the batch has its views; rounded, since a cast alone would darken them.
         return DrawnVisit(
             material=item.material,
             views=(inputs.views[0] * 255).round().to(torch.uint8).numpy(),
             visible=(inputs.visible[0] * 255).to(torch.uint8).numpy(),
             overview=overview,
             positions=item.positions.numpy(),
-            maps={name: target.numpy() for name, target in item.targets.items()},
+            maps=maps,
         )
 
 

@@ -58,6 +58,7 @@ def predict_frames(
         del batch  # the loader may have its memory back
         with torch.no_grad(), autocast():
             prediction: Prediction = generator(*prepared.inputs)
+        # Under autocast values may be half precision; metrics and stored logits need single.
         maps = {name: value.float() for name, value in prediction.maps.items()}
         logits = {name: value.float() for name, value in prediction.logits.items()}
         features = {name: value.float() for name, value in prediction.features.items()}

@@ -60,7 +60,18 @@ def draw_jitter(rng: np.random.Generator, jitter: Jitter, views: int, image_size
     if jitter.alignment:
         corners[0] = 0
         moved = _CORNERS + corners * (jitter.alignment / image_size)
-        shakes = np.stack([_from_corners(to) for to in moved])
+        matrices = []
+        for targets in moved:
+            # Four pairs of points give eight equations for eight unknowns; the ninth element is set to 1.
+            # Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 4.1, the inhomogeneous solution.
+            rows: list[list[float]] = []
+            values: list[float] = []
+            for (x, y), (u, v) in zip(_CORNERS, targets, strict=True):
+                rows.append([x, y, 1, 0, 0, 0, -x * u, -y * u])
+                rows.append([0, 0, 0, x, y, 1, -x * v, -y * v])
+                values += [u, v]
+            matrices.append(np.append(np.linalg.solve(rows, values), 1.0).reshape(3, 3))
+        shakes = np.stack(matrices)
     return Jittered(gains, shakes)
 
 
@@ -85,17 +96,3 @@ def apply_gains(views: Float[Tensor, "B V 3 H W"], gains: Float[Tensor, "B V 3"]
         Views in [0, 1]. What exceeds white is clipped as a camera clips it; what was clipped before stays flat.
     """
     return linear_to_srgb((srgb_to_linear(views) * gains[..., None, None]).clamp(max=1))
-
-
-def _from_corners(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Homography that takes the unit square's corners `_CORNERS` to other places `(4, 2)`.
-
-    Source: Hartley and Zisserman, Multiple View Geometry (2nd ed.), 4.1, the inhomogeneous solution.
-    """
-    rows: list[list[float]] = []
-    values: list[float] = []
-    for (x, y), (u, v) in zip(_CORNERS, to, strict=True):
-        rows.append([x, y, 1, 0, 0, 0, -x * u, -y * u])
-        rows.append([0, 0, 0, x, y, 1, -x * v, -y * v])
-        values += [u, v]
-    return np.append(np.linalg.solve(rows, values), 1.0).reshape(3, 3)

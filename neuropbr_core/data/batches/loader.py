@@ -50,19 +50,11 @@ class Loader:
         Raises:
             DataError: An image cannot be used.
         """
-        if self.threads:
-            return self._ahead()
-        return map(self._load, self.batches)
-
-    def _load(self, visits: Sequence[Visit]) -> Batch:
-        batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
-        for name, job in zip(batch.ids, jobs, strict=True):
-            with _naming(name):
-                job()
-        return batch
-
-    def _ahead(self) -> Iterator[Batch]:
-        """Keep as many batches under way as give every thread a visit."""
+        # Nothing here may keep a name for a batch that is yielded: its memory is used again once the caller lets go.
+        if not self.threads:
+            yield from map(self._load, self.batches)
+            return
+        # As many batches are under way as give every thread a visit; more would only take memory.
         depth = -(-self.threads // max(map(len, self.batches), default=1))
         under_way: deque[tuple[Batch, list[Future[None]]]] = deque()
         pool = ThreadPoolExecutor(self.threads)
@@ -74,7 +66,15 @@ class Loader:
             while under_way:
                 yield _finished(*under_way.popleft())
         finally:
+            # A caller that stops early does not want the rest; jobs that have begun still end before this returns.
             pool.shutdown(cancel_futures=True)
+
+    def _load(self, visits: Sequence[Visit]) -> Batch:
+        batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
+        for name, job in zip(batch.ids, jobs, strict=True):
+            with _naming(name):
+                job()
+        return batch
 
     def _submit(self, pool: ThreadPoolExecutor, visits: Sequence[Visit]) -> tuple[Batch, list["Future[None]"]]:
         batch, jobs = self.dataset.draft(visits, pinned=self._pinned)
@@ -93,6 +93,7 @@ def _naming(sample: str) -> Iterator[None]:
     """Context in which what nobody foresaw becomes an error that names the sample."""
     try:
         yield
+    # The project's errors name the file already, and a lack of memory is not the sample's fault.
     except (NeuroPBRError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # a library that exits ends a thread without a word
@@ -139,6 +140,7 @@ def train_loader(  # noqa: PLR0913
     """
     order = numpy_generator(seed, ORDER, epoch).permutation(len(dataset))
     width = batch_size * world_size
+    # Fewer visits than a step needs would otherwise make an epoch without steps.
     if 0 < len(order) < width:
         order = np.resize(order, -(-len(order) // world_size) * world_size)
     batches: list[list[Visit]] = []
@@ -147,6 +149,7 @@ def train_loader(  # noqa: PLR0913
     for start in range(0, max(len(order) - width, 0) + 1, width):
         step = order[start : start + width][rank::world_size]  # each process takes its share of every step
         batches.append([Visit(epoch, int(index)) for index in step])
+    # Skipped steps are drawn and left out, so that a resumed epoch goes on with the batches that it would have had.
     return _loader(dataset, batches[skip_steps:], num_workers)
 
 
@@ -173,6 +176,7 @@ def val_loader(
     for turn in range(-(-len(dataset) // world_size)):
         if turn % batch_size == 0:
             batches.append([])
+        # Processes must have equally many batches: one that waits for another's gradients would wait for ever.
         batches[-1].append(Visit(0, min(rank + turn * world_size, len(dataset) - 1)))
     return _loader(dataset, batches, num_workers)
 

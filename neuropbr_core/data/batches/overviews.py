@@ -36,39 +36,35 @@ class Overviews:
         """Shape of an overview."""
         return (self._views, 4, OVERVIEW_SIDE, OVERVIEW_SIDE)
 
+    @torch.no_grad()
     def get(self, sample: Sample[Any]) -> UInt8[np.ndarray, "V 4 o o"]:
         """A sample's aligned views, sRGB-encoded, and behind them the share of each pixel that the view sees.
 
         Raises:
             DataError: A photo cannot be read.
         """
-        # Two threads may make the same one at once; both make the same pixels.
+        # Two threads may compute the same one at once; both compute the same pixels.
         if sample.id not in self._kept:
-            self._kept[sample.id] = self._make(sample)
+            small = []
+            for key in sample.views[: self._views]:
+                photo = self._images.view(key)
+                # Averaging first keeps the photo's detail from aliasing, and makes warping cheap.
+                if photo.shape[-1] > _ALIGNED_SIDE:
+                    side = (_ALIGNED_SIDE, _ALIGNED_SIDE)
+                    # Plane by plane, because OpenCV wants channels last and photos have them first.
+                    planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in photo]
+                    photo = np.stack(planes).astype(np.uint8)
+                small.append(photo)
+            photos = torch.from_numpy(np.stack(small)).float()
+            cameras = (sample.cameras or ())[: self._views]
+            homographies = torch.from_numpy(np.array([camera.homography for camera in cameras])).float()
+            aligned, visible = warp_views(photos[None], homographies[None], identity_frame(1), _ALIGNED_SIDE)
+            colors = _averaged(aligned[0])
+            shares = _averaged(visible[0])
+            # Aligned views are 0 outside the photo; divided by the visible share, the mean is over visible pixels.
+            stacked = torch.cat((colors / shares.clamp_min(1e-6), 255 * shares), dim=1)
+            self._kept[sample.id] = stacked.round().clamp(0, 255).byte().numpy()
         return self._kept[sample.id]
-
-    @torch.no_grad()
-    def _make(self, sample: Sample[Any]) -> Stored:
-        cameras = (sample.cameras or ())[: self._views]
-        small = [_small(self._images.view(key)) for key in sample.views[: self._views]]
-        photos = torch.from_numpy(np.stack(small)).float()
-        homographies = torch.from_numpy(np.array([camera.homography for camera in cameras])).float()
-        aligned, visible = warp_views(photos[None], homographies[None], identity_frame(1), _ALIGNED_SIDE)
-        colors = _averaged(aligned[0])
-        seen = _averaged(visible[0])
-        # Aligned views are 0 where nothing is seen; divided by the share that is, the mean is over what is seen.
-        stacked = torch.cat((colors / seen.clamp_min(1e-6), 255 * seen), dim=1)
-        pixels: Stored = stacked.round().clamp(0, 255).byte().numpy()
-        return pixels
-
-
-def _small(photo: Stored) -> Stored:
-    """Average a photo `(3, S, S)` down to `_ALIGNED_SIDE`, unless it is that small."""
-    if photo.shape[-1] <= _ALIGNED_SIDE:
-        return photo
-    side = (_ALIGNED_SIDE, _ALIGNED_SIDE)
-    planes = [cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in photo]
-    return np.stack(planes).astype(np.uint8)
 
 
 def _averaged(aligned: Tensor) -> Tensor:

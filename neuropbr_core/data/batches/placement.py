@@ -59,6 +59,7 @@ def random_placement(
     """
     side = crop_size or image_size
     x, y = rng.integers(0, image_size - side + 1, size=2)
+    # The position is drawn first, so that turning changes nothing in where windows are.
     symmetry = 0
     if turn:
         symmetry = int(rng.integers(8))
@@ -69,6 +70,7 @@ def crop_matrix(placement: Placement, image_size: int) -> npt.NDArray[np.float32
     """Matrix of a placement: crop (u, v, 1) to texture (u, v, 1), both in [0, 1] with v down."""
     scale = placement.side / image_size
     window = np.array([[scale, 0, placement.x / image_size], [0, scale, placement.y / image_size], [0, 0, 1]])
+    # Exact in integers: turned about the centre (½, ½), which the last column brings back into [0, 1].
     turn = np.array([[0, -1, 1], [1, 0, 0], [0, 0, 1]])
     mirror = np.array([[-1, 0, 1], [0, 1, 0], [0, 0, 1]])
     symmetry = np.linalg.matrix_power(turn, placement.turns) @ np.linalg.matrix_power(mirror, int(placement.mirror))
@@ -150,7 +152,9 @@ def _turn_vectors(vectors: npt.NDArray[Any], placement: Placement, negate: Calla
     x, y = vectors[:2]
     if placement.turns % 2:  # a quarter-turn counter-clockwise takes (x, y) to (-y, x)
         x[:], y[:] = y.copy(), x.copy()
+    # Which of x and y change sign for each number of quarter-turns, after the exchange above.
     flips = {1: (True, False), 2: (True, True), 3: (False, True)}.get(placement.turns, (False, False))
+    # A mirror left to right changes the sign of x once more.
     for component, flipped in ((x, flips[0] != placement.mirror), (y, flips[1])):
         if flipped:
             negate(component)

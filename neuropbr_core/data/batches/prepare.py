@@ -69,6 +69,7 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
     Returns:
         The prepared batch; for several sizes of crop the input side follows from the targets'.
     """
+    # The side comes from the batch and not from `data`: validation shows whole frames where training shows crops.
     side = next(iter(batch.targets.values())).shape[-1]
     batch, inputs = align(batch, side // data.scale, device)
     views = inputs.views
@@ -76,7 +77,21 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
         views = apply_gains(views, batch.gains)
     teacher = None
     if batch.teacher_logits is not None:
-        teacher = predicted({name: logits.float() for name, logits in batch.teacher_logits.items()})
+        # Half precision halves what is read from disk; losses compute in single.
+        logits = {}
+        for name, half in batch.teacher_logits.items():
+            logits[name] = half.float()
+        teacher = predicted(logits)
+    overview = None
+    if batch.overview_pixels is not None and batch.positions is not None:
+        pixels = batch.overview_pixels.float() / 255.0
+        frame_views = pixels[:, :, :3]
+        # Crop and frame are parts of one photo, so both change in colour alike.
+        if batch.gains is not None:
+            frame_views = apply_gains(frame_views, batch.gains)
+        frame = identity_frame(len(batch)).to(frame_views.device)
+        frame_directions = view_directions(batch.positions, frame, frame_views.shape[-1])
+        overview = Overview(frame_views, pixels[:, :, 3:], frame_directions)
     # The pixels are left behind, so that a loader may use their memory again.
     kept = vars(replace(batch, overview_pixels=None, teacher_logits=None, visible_pixels=None))
     values = {
@@ -84,8 +99,9 @@ def prepare(batch: Batch, data: Data, device: torch.device | str) -> Prepared:
         "targets": {name: decode_map(MAPS[name], stored) for name, stored in batch.targets.items()},
         "visible": inputs.visible,
         "directions": inputs.directions,
+        # Where no view sees the crop nothing can be learnt: losses leave these pixels out.
         "valid": interpolate(inputs.visible.amax(dim=1), size=(side, side), mode="nearest"),
-        "overview": _overview(batch),
+        "overview": overview,
         "teacher": teacher,
     }
     return Prepared(**{**kept, **values})
@@ -110,6 +126,7 @@ def align(batch: Batch, size: int, device: torch.device | str) -> tuple[Batch, I
         taps = taps_needed(batch.homographies, batch.crop_to_texture, (height, width), size)
     batch = batch.to(device)
     views = batch.views.float() / 255.0
+    # Views of drawn visits come aligned from the loader's threads.
     if batch.visible_pixels is not None and batch.positions is not None:
         visible = batch.visible_pixels.float() / 255.0
         return batch, Inputs(views, visible, view_directions(batch.positions, batch.crop_to_texture, size))
@@ -122,15 +139,3 @@ def align(batch: Batch, size: int, device: torch.device | str) -> tuple[Batch, I
 def predicted(logits: dict[str, Tensor]) -> Prediction:
     """The prediction that has these logits, float32."""
     return Prediction({name: activate(MAPS[name], value) for name, value in logits.items()}, logits, {})
-
-
-def _overview(batch: Batch) -> Overview | None:
-    """The whole frame, with the changes of colour of its crop."""
-    if batch.overview_pixels is None or batch.positions is None:
-        return None
-    values = batch.overview_pixels.float() / 255.0
-    views = values[:, :, :3]
-    if batch.gains is not None:
-        views = apply_gains(views, batch.gains)
-    whole = identity_frame(len(batch)).to(views.device)
-    return Overview(views, values[:, :, 3:], view_directions(batch.positions, whole, views.shape[-1]))

@@ -7,7 +7,7 @@ whole or not at all and is never changed. A crop reads only its own pixels.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,17 @@ def write_logits(
     Raises:
         DataError: It cannot be written.
     """
-    header = Header(FORMAT, teacher, size, tuple(mark for mark, _ in frames))
-    text = msgspec.json.encode(header)
+    marks = []
     tensors: dict[str, Logits] = {}
     for mark, maps in frames:
+        marks.append(mark)
         for name, logits in maps.items():
             tensors[_key(mark.id, name)] = logits
+    text = msgspec.json.encode(Header(FORMAT, teacher, size, tuple(marks)))
+    # Named by its header: the same samples of the same teacher replace their shard instead of adding another.
     final = folder / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}{SUFFIX}"
     try:
+        # Durable, because predicting takes long, and a resumed command relies on the shards that are there.
         with replacing(final, durable=True) as aside, usual_mode(aside):
             save_file(tensors, aside, metadata={_HEADER: text.decode()})
     except (OSError, SafetensorError) as error:
@@ -142,15 +145,15 @@ class TeacherLogits:
         if path is None or self.samples[sample.id].source != sample.condition:
             raise DataError(f"{self.folder}: holds no prediction of {sample.id}, {sample.condition}")
         try:
-            file = self._open.get(path) or self._map(path)
+            # Opened on first use and kept: a crop would otherwise read the header of its shard each time. Two threads
+            # that open the same file at once leave one of two equal mappings.
+            file = self._open.get(path)
+            if file is None:
+                file = self._open[path] = safe_open(path, framework="np")
             part: Logits = file.get_slice(_key(sample.id, name))[:, y : y + side, x : x + side]
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: cannot be read ({error}); was it removed? Make the shards again") from error
         return part
-
-    def _map(self, path: Path) -> Any:
-        file = self._open[path] = safe_open(path, framework="np")
-        return file
 
     def __getstate__(self) -> dict[str, Any]:
         # A mapping of a file cannot be sent to another process, which opens the file itself.
@@ -168,9 +171,18 @@ def read_logits(folder: Path) -> TeacherLogits:
     samples: dict[str, SampleMark] = {}
     files: dict[str, Path] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        header = _read_header(path)
-        if isinstance(header, str):
-            problems.append(header)
+        # Only headers are read here; all damaged shards are reported at once.
+        try:
+            file: Any = safe_open(path, framework="np")
+            text = (file.metadata() or {})[_HEADER]
+            header = msgspec.json.decode(text, type=Header)
+        except (OSError, SafetensorError, KeyError, msgspec.DecodeError) as error:
+            problems.append(f"{path}: is no sound shard ({error}); remove it and make it again with --resume")
+            continue
+        if header.format != FORMAT:
+            problems.append(
+                f"{path}: format {header.format}; this version of neuropbr reads {FORMAT}; make the shards again"
+            )
             continue
         kinds.add((header.teacher, header.size))
         for mark in header.samples:
@@ -211,8 +223,24 @@ def differences(shards: TeacherLogits, teacher: TeacherMark, size: int, wanted: 
     if shards.size != size:
         lines.append(f"maps of {shards.size} px there, {size} px wanted")
     for mark in wanted:
-        if mark.id in shards.samples:
-            lines.extend(_changes(shards.samples[mark.id], mark))
+        stored = shards.samples.get(mark.id)
+        # Samples that are missing are no difference: a resumed command predicts them.
+        if stored is None:
+            continue
+        if stored.source != mark.source:
+            lines.append(f"{mark.id}: source {stored.source} there, {mark.source} wanted")
+        changed: list[str] = []
+        # A student may read fewer views of a sample than its teacher did; only views that both have are compared.
+        for view, (before, now) in enumerate(zip(stored.views, mark.views, strict=False)):
+            if before != now:
+                changed.append(str(view))
+        if changed:
+            lines.append(f"{mark.id}: view {', '.join(changed)} changed since it was predicted")
+        shown = (stored.cameras or ())[: len(mark.views)]
+        known = (mark.cameras or ())[: len(stored.views)]
+        # Without alignment nobody needs cameras, so they are compared only where both sides know them.
+        if shown and known and shown != known:
+            lines.append(f"{mark.id}: its cameras changed since it was predicted")
     return lines
 
 
@@ -223,39 +251,15 @@ def require(shards: TeacherLogits, teacher: TeacherMark, size: int, wanted: Sequ
         DataError: What differs, all of it.
     """
     lines = differences(shards, teacher, size, wanted)
-    lines += [f"{mark.id}: is missing" for mark in wanted if mark.id not in shards.samples]
-    if lines:
-        way_out = "remove the folder to have it made again, or name another in teacher.shards"
-        raise_problems([*(f"{shards.folder}: {line}" for line in lines), way_out])
-
-
-def _changes(there: SampleMark, here: SampleMark) -> Iterator[str]:
-    if there.source != here.source:
-        yield f"{here.id}: source {there.source} there, {here.source} wanted"
-    changed: list[str] = []
-    # A student may read fewer views of a sample than its teacher did; only views that both have are compared.
-    for view, (before, now) in enumerate(zip(there.views, here.views, strict=False)):
-        if before != now:
-            changed.append(str(view))
-    if changed:
-        yield f"{here.id}: view {', '.join(changed)} changed since it was predicted"
-    shown = (there.cameras or ())[: len(here.views)]
-    known = (here.cameras or ())[: len(there.views)]
-    if shown and known and shown != known:
-        yield f"{here.id}: its cameras changed since it was predicted"
-
-
-def _read_header(path: Path) -> Header | str:
-    """The header of a shard, or what is wrong with the file."""
-    try:
-        file: Any = safe_open(path, framework="np")
-        text = (file.metadata() or {})[_HEADER]
-        header = msgspec.json.decode(text, type=Header)
-    except (OSError, SafetensorError, KeyError, msgspec.DecodeError) as error:
-        return f"{path}: is no sound shard ({error}); remove it and make it again with --resume"
-    if header.format != FORMAT:
-        return f"{path}: format {header.format}; this version of neuropbr reads {FORMAT}; make the shards again"
-    return header
+    for mark in wanted:
+        if mark.id not in shards.samples:
+            lines.append(f"{mark.id}: is missing")
+    problems = []
+    for line in lines:
+        problems.append(f"{shards.folder}: {line}")
+    if problems:
+        problems.append("remove the folder to have it made again, or name another in teacher.shards")
+    raise_problems(problems)
 
 
 def _key(sample: str, name: str) -> str:

@@ -16,5 +16,7 @@ def draw_views(seed: int, epoch: int, step: int, views: int) -> tuple[int, ...]:
         Indices in ascending order; they depend on the arguments alone.
     """
     rng = numpy_generator(seed, VIEWS, epoch, step)
+    # The first view is the one that the others are registered to, so no step goes without it.
     others = rng.permutation(views - 1)[: rng.integers(views)] + 1
+    # In order, because the views' order is no information, and all of them then leave the batch as it is.
     return (0, *sorted(map(int, others)))

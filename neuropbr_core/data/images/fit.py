@@ -77,11 +77,26 @@ def store_map(pixels: Pixels, spec: MapSpec, size: int | None = None) -> Stored:
     """
     if size is None or size == pixels.shape[0]:
         return channels_first(to_uint8(pixels))
+    # A box averages areas; where pixels are added, a box would only repeat them.
+    resample = Image.Resampling.BICUBIC
+    if size <= min(pixels.shape[:2]):
+        resample = Image.Resampling.BOX
+    channels = pixels.shape[2]
     if pixels.dtype == np.uint8 and spec is not NORMAL:
-        return channels_first(_resize_uint8(pixels, size))
+        whole = pixels
+        # Pillow has no images with an axis of one channel.
+        if channels == 1:
+            whole = pixels[..., 0]
+        image = Image.fromarray(np.ascontiguousarray(whole))
+        resized = np.asarray(image.resize((size, size), resample))
+        return channels_first(resized.reshape(size, size, channels))
     # Float from here on: rounding before averaging would lose the low byte of 16-bit values, and the sign of slight
     # tilts of normals.
-    values = _resize_float(pixels, size) / np.float32(np.iinfo(pixels.dtype).max)
+    planes: list[npt.NDArray[np.float32]] = []
+    for plane in np.moveaxis(pixels, 2, 0):
+        image = Image.fromarray(plane.astype(np.float32))
+        planes.append(np.asarray(image.resize((size, size), resample)))
+    values = np.stack(planes, axis=2) / np.float32(np.iinfo(pixels.dtype).max)
     if spec is NORMAL:
         values = _unit_normals(values)
     return channels_first(np.rint(values * 255.0).clip(0, 255).astype(np.uint8))
@@ -98,28 +113,6 @@ def to_uint8(pixels: Pixels) -> npt.NDArray[np.uint8]:
 def channels_first(pixels: npt.NDArray[np.uint8]) -> Stored:
     """Copy `(H, W, C)` to `(C, H, W)`."""
     return np.array(np.moveaxis(pixels, 2, 0), order="C")  # a copy: Pillow's memory is read-only
-
-
-def _filter(pixels: Pixels, size: int) -> Image.Resampling:
-    if size <= min(pixels.shape[:2]):
-        return Image.Resampling.BOX
-    return Image.Resampling.BICUBIC
-
-
-def _resize_uint8(pixels: Pixels, size: int) -> npt.NDArray[np.uint8]:
-    channels = pixels.shape[2]
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels))
-    resized = np.asarray(image.resize((size, size), _filter(pixels, size)))
-    return resized.reshape(size, size, channels)
-
-
-def _resize_float(pixels: Pixels, size: int) -> npt.NDArray[np.float32]:
-    resample = _filter(pixels, size)
-    resized = []
-    for plane in np.moveaxis(pixels, 2, 0):
-        image = Image.fromarray(plane.astype(np.float32))
-        resized.append(np.asarray(image.resize((size, size), resample)))
-    return np.stack(resized, axis=2)
 
 
 def _unit_normals(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -17,16 +17,13 @@ def open_image(path: Path) -> Image.Image:
         OSError: There is no such file, or it is no image.
     """
     if path.suffix.lower() in HEIF_SUFFIXES:
-        _register(path)
+        # The library registers itself with Pillow, and is imported only for a file that needs it: it is an extra.
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise DataError(
+                f"{path}: reading HEIC needs pillow-heif; install it with `pip install 'neuropbr[heif]'`, or convert "
+                f"the photo to PNG or JPEG"
+            ) from error
+        register_heif_opener()
     return Image.open(path)
-
-
-def _register(path: Path) -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise DataError(
-            f"{path}: reading HEIC needs pillow-heif; install it with `pip install 'neuropbr[heif]'`, or convert the "
-            f"photo to PNG or JPEG"
-        ) from error
-    register_heif_opener()

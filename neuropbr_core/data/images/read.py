@@ -79,7 +79,13 @@ def describe_image(path: Path) -> ImageFacts:
             deep = image.mode.startswith("I") or _second_byte(image) is not None
     except _DECODING as error:
         raise _undecodable(path, error) from error
-    return ImageFacts(width, height, channels=1 if grey else 3, bits=16 if deep else 8, alpha=alpha)
+    channels = 3
+    if grey:
+        channels = 1
+    bits = 8
+    if deep:
+        bits = 16
+    return ImageFacts(width, height, channels, bits, alpha)
 
 
 def is_cut_off(path: Path) -> bool:
@@ -114,7 +120,15 @@ def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Pixels:
     if mode == "RGB" and grey:
         return np.repeat(pixels, 3, axis=2)
     if mode == "L" and not grey:
-        return _as_grey(pixels, path)
+        # Many programs save grey maps as RGB, with small differences after lossy compression.
+        spread = int((pixels.max(axis=2) - pixels.min(axis=2)).max())
+        if spread > _GREY_SPREAD:
+            raise DataError(
+                f"{path}: is coloured (its channels differ by up to {spread} of 255), a grey map is needed; "
+                "save the right channel alone"
+            )
+        mean: npt.NDArray[np.float64] = pixels.mean(axis=2, keepdims=True)
+        return np.rint(mean).astype(np.uint8)
     return pixels
 
 
@@ -242,14 +256,3 @@ def _undecodable(path: Path, error: BaseException) -> Undecodable:
     return Undecodable(
         f"{path}: cannot be decoded ({reason}); restore the file from its source, or remove what uses it"
     )
-
-
-def _as_grey(pixels: Pixels, path: Path) -> Pixels:
-    spread = int((pixels.max(axis=2) - pixels.min(axis=2)).max())
-    if spread > _GREY_SPREAD:
-        raise DataError(
-            f"{path}: is coloured (its channels differ by up to {spread} of 255), a grey map is needed; "
-            "save the right channel alone"
-        )
-    mean: npt.NDArray[np.float64] = pixels.mean(axis=2, keepdims=True)
-    return np.rint(mean).astype(np.uint8)

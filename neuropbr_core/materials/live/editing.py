@@ -180,7 +180,10 @@ def draw_edit(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells
     if exchanged:
         # The new substance has a colour of its own; of the old one only the pattern of light and dark is left.
         if cell.metal:
-            colour = _metal_colour(rng)
+            clean = _METAL_COLOURS[rng.integers(len(_METAL_COLOURS))].astype(np.float64)
+            tint = _random_colour(rng, rng.uniform(0, 0.5))
+            # One metal in four is anodised or tinted by heat.
+            colour = clean if rng.random() < 0.75 else tint
         else:
             # Squared, because most things are greyish; 0.8, because hardly any dielectric is one pure colour.
             colour = _random_colour(rng, 0.8 * float(rng.random()) ** 2)
@@ -209,7 +212,7 @@ def draw_edit(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells
     if cell.metal:
         bounds = _METAL_ALBEDO
     # 0.02 keeps black from being multiplied into noise.
-    brightening = level / max(float(colour @ LUMA), 0.02)
+    albedo_after = colour * (level / max(float(colour @ LUMA), 0.02))
     # Detail follows the brightness of its ground, as it does under other light; far brighter ground gains less.
     detail = detail * min(1.5, level / max(traits.luma, 0.05))
     mean_roughness = rng.uniform(*ROUGHNESS_RANGES[cell.roughness])
@@ -219,32 +222,29 @@ def draw_edit(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells
     by_luma = 0.0
     if rng.random() < 0.2:
         by_luma = rng.uniform(-1.0, 1.0) * mean_roughness
+    share = rng.random()
+    position = rng.random()
+    if cell.flat:
+        relief = 0.0
+        if share >= cells.perfectly_flat:
+            relief = min(1.0, position * FLAT_SLOPE / max(traits.slope, 1e-6))
+    else:
+        # A texture that is barely bumpy is raised until it counts as bumpy, within the same limit.
+        low, high = materials.relief
+        raised = min(high, FLAT_SLOPE / max(traits.slope, 1e-6))
+        relief = max(math.exp(math.log(low) + position * math.log(high / low)), raised)
     return Edit(
         metallic=metallic,
         albedo_before=traits.albedo,
-        albedo_after=(colour * brightening).clip(*bounds).astype(np.float32),
+        albedo_after=albedo_after.clip(*bounds).astype(np.float32),
         detail=detail.astype(np.float32),
         albedo_range=bounds,
         roughness_before=traits.roughness,
         roughness_after=mean_roughness,
         roughness_gain=gain,
         roughness_by_luma=by_luma,
-        relief=_draw_relief(rng, cell, traits, cells, materials),
+        relief=relief,
     )
-
-
-def _draw_relief(rng: np.random.Generator, cell: Cell, traits: Traits, cells: Cells, materials: Materials) -> float:
-    share = rng.random()
-    wanted = rng.random()
-    if cell.flat:
-        slope = wanted * FLAT_SLOPE
-        if share < cells.perfectly_flat:
-            slope = 0.0
-        return min(1.0, slope / max(traits.slope, 1e-6))
-    # A texture that is barely bumpy is raised until it counts as bumpy, within the same limit.
-    low, high = materials.relief
-    factor = math.exp(math.log(low) + wanted * math.log(high / low))
-    return max(factor, min(high, FLAT_SLOPE / max(traits.slope, 1e-6)))
 
 
 def _brightness_ranges(*, metal: bool) -> tuple[tuple[float, float], ...]:
@@ -255,21 +255,14 @@ def _brightness_ranges(*, metal: bool) -> tuple[tuple[float, float], ...]:
 
 
 def _draw_class(rng: np.random.Generator, weights: Smoothness | Brightness) -> int:
+    # `vars` keeps the order of the fields, which is that of the classes.
     shares = np.array(list(vars(weights).values()), float)
     return int(np.searchsorted(np.cumsum(shares) / shares.sum(), rng.random(), side="right"))
 
 
-def _metal_colour(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """The colour of a clean metal, or sometimes an anodised or heat-tinted one."""
-    clean = _METAL_COLOURS[rng.integers(len(_METAL_COLOURS))]
-    tint = _random_colour(rng, rng.uniform(0, 0.5))
-    if rng.random() < 0.75:
-        tint = clean.astype(np.float64)
-    return tint
-
-
 def _random_colour(rng: np.random.Generator, saturation: float) -> npt.NDArray[np.float64]:
     """A colour of any hue whose largest channel is 1."""
+    # Cosines a third of a turn apart run through all hues; the largest and the smallest are 1.5 to 1.73 apart.
     waves = np.cos(rng.uniform(0, 2 * math.pi) + np.array([0, 2, 4]) * (math.pi / 3))
     colour: npt.NDArray[np.float64] = 1 + saturation * (waves - waves.max()) / 1.5
     return colour

@@ -69,7 +69,15 @@ def draw_light(
     # Who takes a clean photo keeps out of the light.
     shadow = None
     if dirty:
-        shadow = _draw_shadow(rng, count)
+        # The taker stands at the lower edge, within 40° of it, and hides a part of the surroundings.
+        stand = -math.pi / 2 + np.radians(rng.uniform(-40, 40)) + rng.uniform(-0.2, 0.2, count)
+        elevation = np.radians(rng.uniform(30, 60, count))
+        across = np.cos(elevation)
+        towards = np.stack((np.cos(stand) * across, np.sin(stand) * across, np.sin(elevation)), axis=1)
+        radius = math.radians(rng.uniform(15, 35))
+        # A body at arm's length takes a tenth to a half of the diffuse light.
+        diffuse = torch.from_numpy(rng.uniform(0.4, 0.9, count)).float()
+        shadow = Shadow(torch.from_numpy(towards).float(), math.cos(radius), diffuse)
     return LiveLight(environment, rng.uniform(0, 2 * math.pi), ambient, offset, shadow)
 
 
@@ -128,16 +136,3 @@ def _visible(views: Viewpoints, points: Array, photo: int) -> np.ndarray:
     inside = (at >= low) & (at <= high)
     shown: np.ndarray = inside.all(1) & (depth[:, 0] > 0)
     return shown
-
-
-def _draw_shadow(rng: np.random.Generator, views: int) -> Shadow:
-    """Who takes the photos stands at the lower edge, within 40° of it, and hides a part of the surroundings."""
-    stand = -math.pi / 2 + np.radians(rng.uniform(-40, 40)) + rng.uniform(-0.2, 0.2, views)
-    elevation = np.radians(rng.uniform(30, 60, views))
-    towards = np.stack(
-        (np.cos(stand) * np.cos(elevation), np.sin(stand) * np.cos(elevation), np.sin(elevation)), axis=1
-    )
-    radius = math.radians(rng.uniform(15, 35))
-    # A body at arm's length takes a tenth to a half of the diffuse light.
-    left = rng.uniform(0.4, 0.9, views)
-    return Shadow(torch.from_numpy(towards).float(), math.cos(radius), torch.from_numpy(left).float())

@@ -190,25 +190,30 @@ def _surroundings(light: LiveLight, normal: _Vector, view: _Vector, n_dot_v: Ten
     mirrored = _mirrored(light, rx, ry, rz, roughness)
     leaving = (1 - schlick(facing)) * ((1 - DIELECTRIC_F0) / math.pi)
     if light.shadow is not None:
-        mirrored = mirrored * _unhidden(light.shadow, rx, ry, rz, roughness)
+        to_x = light.shadow.towards[:, 0:1]
+        to_y = light.shadow.towards[:, 1:2]
+        to_z = light.shadow.towards[:, 2:3]
+        inside = rx * to_x + ry * to_y + rz * to_z - light.shadow.cosine
+        # The disc is as soft as the roughness blurs reflections.
+        softness = 0.03 + roughness * roughness
+        # A tenth comes back from what hides the rest, as in `occlusion`.
+        mirrored = mirrored * (1 - 0.9 * torch.sigmoid(inside * 3 / softness))
         leaving = leaving * light.shadow.diffuse[:, None]
-    return _Around(_entering(light, nx, ny, nz), leaving, mirrored, scale, bias)
-
-
-def _azimuth(x: Tensor, y: Tensor, turned: float) -> Tensor:
-    """Share of the circle from the environment's first column, in [0, 1)."""
-    return torch.remainder((torch.atan2(y, x) - turned) / (2 * math.pi), 1)
-
-
-def _entering(light: LiveLight, nx: Tensor, ny: Tensor, nz: Tensor) -> Tensor:
-    """Light that enters a dielectric, `(3, N)`."""
+    # Light that enters is an integral over a hemisphere: smooth, so a small image by the normal's direction holds it.
     image = light.environment.entering
+    # The image repeats a column on each side, so that interpolation continues across the seam.
     columns = image.shape[-1] - 2
     across = (_azimuth(nx, ny, light.turned) * columns + 1) / (columns + 2) * 2 - 1
     down = torch.acos(nz.clamp(-1, 1)) * (2 / math.pi) - 1
     grid = torch.stack((across, down), dim=-1)[None, None]
     sampled = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)
-    return sampled[0, :, 0] * light.ambient
+    entering = sampled[0, :, 0] * light.ambient
+    return _Around(entering, leaving, mirrored, scale, bias)
+
+
+def _azimuth(x: Tensor, y: Tensor, turned: float) -> Tensor:
+    """Share of the circle from the environment's first column, in [0, 1)."""
+    return torch.remainder((torch.atan2(y, x) - turned) / (2 * math.pi), 1)
 
 
 def _mirrored(light: LiveLight, x: Tensor, y: Tensor, z: Tensor, roughness: Tensor) -> Tensor:
@@ -232,14 +237,3 @@ def _mirrored(light: LiveLight, x: Tensor, y: Tensor, z: Tensor, roughness: Tens
         grid = torch.stack((across, down.expand_as(across)), dim=-1)[None]
         sampled.append(F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0])
     return torch.lerp(sampled[0], sampled[1], between.expand_as(across)) * light.ambient
-
-
-def _unhidden(shadow: Shadow, x: Tensor, y: Tensor, z: Tensor, roughness: Tensor) -> Tensor:
-    """Share of the reflected light that is left; the disc is as soft as the roughness blurs reflections."""
-    to_x = shadow.towards[:, 0:1]
-    to_y = shadow.towards[:, 1:2]
-    to_z = shadow.towards[:, 2:3]
-    inside = x * to_x + y * to_y + z * to_z - shadow.cosine
-    softness = 0.03 + roughness * roughness
-    # A tenth comes back from what hides the rest, as in `occlusion`.
-    return 1 - 0.9 * torch.sigmoid(inside * 3 / softness)

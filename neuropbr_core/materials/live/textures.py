@@ -175,6 +175,7 @@ def _halve(channels: Values) -> Values:
 
 
 def _pack(flat: Values, slopes: Values, spread: Values) -> Texels:
+    # The eight channels of a texel become eight neighbouring bytes, which are read as one number.
     side = slopes.shape[-1]
     up = 1 / np.sqrt(1 + (slopes * slopes).sum(0))
     directions = (slopes * up + 1) * 127.5

@@ -32,6 +32,7 @@ class Surroundings:
 
     def draw(self, rng: np.random.Generator) -> Environment:
         """Draw one of them."""
+        # Both numbers are drawn in every case, so that adding a folder leaves the draws that follow as they are.
         kind = rng.random()
         place = rng.random()
         bank = self.drawn
@@ -54,12 +55,21 @@ def open_surroundings(folder: str | None, count: int, seed: int) -> Surroundings
     files: dict[str, Path] = {}
     if folder is not None:
         files = find_environments(resolve(folder))
-    photographed = [_neutral(environment) for environment in read_environments(files).values()]
-    numbers = track(range(count), count, "drawing surroundings")
-    drawn = [_neutral(sample_environment(torch_generator(seed, LIVE, index))) for index in numbers]
-    return Surroundings(drawn, photographed, fingerprint_files(files.values()) if files else "")
+    photographed = []
+    for environment in read_environments(files).values():
+        photographed.append(_neutral(environment))
+    drawn = []
+    for index in track(range(count), count, "drawing surroundings"):
+        # A generator for each index: a larger bank begins with the same surroundings as a smaller one.
+        drawn.append(_neutral(sample_environment(torch_generator(seed, LIVE, index))))
+    # Drawn surroundings need no fingerprint: seed and count, which name them, are in the recipe.
+    content = ""
+    if files:
+        content = fingerprint_files(files.values())
+    return Surroundings(drawn, photographed, content)
 
 
 def _neutral(environment: Environment) -> Environment:
+    # A Lambertian white card that receives π looks like 1, whatever the direction it is seen from.
     received = float(luminance(irradiance(environment.radiance).view(3, 1, 1)))
     return scale_environment(environment, math.pi / received)

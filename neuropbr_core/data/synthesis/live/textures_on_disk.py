@@ -1,6 +1,6 @@
 """Material folders and procedural materials as packed textures, kept in files that are mapped into memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,17 +43,17 @@ class MaterialFile:
         Raises:
             DataError: A map cannot be used.
         """
-        levels = pack_texels(self._maps(size))
-        return Texture(self.name, tuple(levels), measure(levels))
-
-    def _maps(self, size: int) -> Mapping[str, Stored]:
+        maps: dict[str, Stored] = {}
         if isinstance(self.origin, ProceduralMaterial):
-            return self.origin.stored(size)
-        folder = self.origin
-        width = describe_image(folder / ALBEDO.file_name).width
-        # Mipmaps need a power of two; a smaller material keeps as many pixels as it has.
-        side = max(SMALLEST, min(size, 1 << (width.bit_length() - 1)))
-        return {name: read_map(folder / spec.file_name, spec, side) for name, spec in MAPS.items()}
+            maps.update(self.origin.stored(size))
+        else:
+            width = describe_image(self.origin / ALBEDO.file_name).width
+            # Mipmaps need a power of two; a smaller material keeps as many pixels as it has.
+            side = max(SMALLEST, min(size, 1 << (width.bit_length() - 1)))
+            for name, spec in MAPS.items():
+                maps[name] = read_map(self.origin / spec.file_name, spec, side)
+        levels = pack_texels(maps)
+        return Texture(self.name, tuple(levels), measure(levels))
 
 
 def list_materials(folders: Sequence[str], procedural: int, seed: int) -> list[MaterialFile]:
@@ -72,7 +72,8 @@ def list_materials(folders: Sequence[str], procedural: int, seed: int) -> list[M
         for name, path in find_materials(resolve(folder)).items():
             files = [path / spec.file_name for spec in MAPS.values()]
             materials.append(MaterialFile(name, fingerprint_files(files), path))
-    materials += [MaterialFile(each.name, each.fingerprint, each) for each in procedural_materials(procedural, seed)]
+    for drawn in procedural_materials(procedural, seed):
+        materials.append(MaterialFile(drawn.name, drawn.fingerprint, drawn))
     first: dict[str, MaterialFile] = {}
     problems = []
     for material in materials:
@@ -100,7 +101,11 @@ def open_textures(materials: Sequence[MaterialFile], size: int, cache: Path | No
     textures = []
     problems = []
     if cache is not None:
-        missing = sum(not _place(cache, material, size).is_file() for material in materials)
+        # Packing can take minutes, so what it is for is printed before the bar of progress appears.
+        missing = 0
+        for material in materials:
+            if not _place(cache, material, size).is_file():
+                missing += 1
         if missing:
             reporter().line(f"Packing {missing} materials into {cache}, once")
     for material in track(materials, len(materials), "packing materials"):
@@ -110,6 +115,7 @@ def open_textures(materials: Sequence[MaterialFile], size: int, cache: Path | No
             else:
                 textures.append(_mapped(cache, material, size))
         except DataError as error:
+            # The user repairs all damaged materials at once, and need not start again for each.
             problems.append(str(error))
     raise_problems(problems)
     return textures
@@ -130,6 +136,7 @@ def _mapped(cache: Path, material: MaterialFile, size: int) -> Texture:
         packed: Texels = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); remove it") from error
+    # Traits follow from the texels, so they are measured again and not stored beside them.
     levels = _split(packed)
     return Texture(material.name, tuple(levels), measure(levels))
 
@@ -141,6 +148,7 @@ def _split(packed: Texels) -> list[Texels]:
     levels = []
     start = 0
     while side >= SMALLEST:
+        # As plain arrays: slices of a `memmap` are slow to create, and every look-up slices a level.
         levels.append(packed[start : start + side * side].reshape(side, side).view(np.ndarray))
         start += side * side
         side //= 2
@@ -148,4 +156,5 @@ def _split(packed: Texels) -> list[Texels]:
 
 
 def _place(cache: Path, material: MaterialFile, size: int) -> Path:
+    # The name has all that the texels depend on, so a file is never out of date: a change leads to another file.
     return cache / f"{file_name(material.name)}-{file_name(material.content)}-{size}-{REVISION}.npy"

@@ -183,8 +183,32 @@ class LiveVisits(VisitDrawer):
 
     def draw(self, rng: np.random.Generator, crop: Crop) -> DrawnVisit:
         """Draw a visit."""
+        drawn = self.distributions
         with single_thread():
-            return self._draw(rng, crop)
+            material = self.draw_material(rng)
+            grid = CropGrid(crop.x, crop.y, crop.side, crop.frame, crop.scale, crop.photo)
+            near = material.look_up(grid.shaded(), 1 / (crop.frame * crop.scale))
+            # What a crop's texels average away belongs to its maps' pixels, which have no such channel.
+            near = near._replace(spread=np.zeros_like(near.spread))
+            far = material.look_up(frame_points(OVERVIEW_SIDE), 1 / OVERVIEW_SIDE)
+            # The order of draws is part of a visit's identity: a new draw goes last, or all visits change.
+            dirty = bool(rng.random() < drawn.photos.dirty)
+            viewpoints = draw_viewpoints(rng, crop.views, drawn.cameras)
+            light = draw_light(rng, viewpoints, self.surroundings.draw(rng), drawn.light, dirty=dirty)
+            errors = draw_errors(rng, crop.views, drawn.photos, dirty=dirty)
+            photos = photograph(rng, (near, grid), far, viewpoints, light, errors)
+            # Photos need points around the crop, since blur and misalignment bring them in; the true maps do not.
+            maps = {}
+            for name, values in stored_maps(near).items():
+                maps[name] = grid.inner(values)
+            return DrawnVisit(
+                material=material.name,
+                views=photos.views.numpy(),
+                visible=photos.visible.numpy(),
+                overview=photos.overview.numpy(),
+                positions=viewpoints.positions.astype(np.float32),
+                maps=maps,
+            )
 
     def draw_material(self, rng: np.random.Generator) -> LiveMaterial:
         """Draw the material of a visit."""
@@ -196,33 +220,11 @@ class LiveVisits(VisitDrawer):
         hard = abs(first.metallic - second.metallic) > 0.1
         return LiveMaterial((first, second), draw_mask(rng, hard=hard))
 
-    def _draw(self, rng: np.random.Generator, crop: Crop) -> DrawnVisit:
-        drawn = self.distributions
-        material = self.draw_material(rng)
-        grid = CropGrid(crop.x, crop.y, crop.side, crop.frame, crop.scale, crop.photo)
-        near = material.look_up(grid.shaded(), 1 / (crop.frame * crop.scale))
-        # What a crop's texels average away belongs to its maps' pixels, which have no such channel.
-        near = near._replace(spread=np.zeros_like(near.spread))
-        far = material.look_up(frame_points(OVERVIEW_SIDE), 1 / OVERVIEW_SIDE)
-        # The order of draws is part of a visit's identity: a new draw goes last, or all visits change.
-        dirty = bool(rng.random() < drawn.photos.dirty)
-        viewpoints = draw_viewpoints(rng, crop.views, drawn.cameras)
-        light = draw_light(rng, viewpoints, self.surroundings.draw(rng), drawn.light, dirty=dirty)
-        errors = draw_errors(rng, crop.views, drawn.photos, dirty=dirty)
-        photos = photograph(rng, (near, grid), far, viewpoints, light, errors)
-        return DrawnVisit(
-            material=material.name,
-            views=photos.views.numpy(),
-            visible=photos.visible.numpy(),
-            overview=photos.overview.numpy(),
-            positions=viewpoints.positions.astype(np.float32),
-            maps={name: grid.inner(values) for name, values in stored_maps(near).items()},
-        )
-
     def _draw_layer(self, rng: np.random.Generator) -> Layer:
         cells = self.distributions.cells
         materials = self.distributions.materials
         real = bool(rng.random() < materials.real)
+        # Edits fill the rare cells; a material as it is keeps what an edit makes even, such as metal with rust on it.
         if rng.random() < materials.natural:
             return Layer(self.bank.draw_natural(rng, real=real), draw_pose(rng, materials), None)
         cell = draw_cell(rng, cells)
@@ -239,6 +241,7 @@ def draw_pose(rng: np.random.Generator, materials: Materials) -> Pose:
         materials: The distributions.
     """
     angle = float(rng.integers(4)) * math.pi / 2
+    # Angle and zoom are drawn even where they are not used: changing a share keeps the other draws.
     further = rng.random() < materials.turned
     beyond = rng.uniform(0, math.pi / 2)
     if further:
@@ -257,6 +260,7 @@ def draw_pose(rng: np.random.Generator, materials: Materials) -> Pose:
 
 def stored_maps(values: SurfaceValues) -> dict[str, np.ndarray]:
     """A material's values in stored form, uint8 `(C, N)` by map."""
+    # From [-1, 1] to [0, 1], as image files store normals.
     directions = slopes_to_normals(values.slopes) * np.float32(0.5) + np.float32(0.5)
     maps: dict[str, Values] = {
         "albedo": values.albedo,

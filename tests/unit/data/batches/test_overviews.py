@@ -53,7 +53,7 @@ def test_loaders_give_the_same_overviews_and_make_them_once(root: Path, monkeypa
     assert first.overview_pixels is not None
     assert first.overview_pixels.shape == (4, 3, 4, 32, 32)
     assert "overview" not in first.targets
-    monkeypatch.setattr(dataset.train.overviews, "_make", None)  # anything made again would raise
+    monkeypatch.setattr(dataset.train.overviews, "_images", None)  # anything made again would raise
     for index, visit in enumerate(first.ids):
         item = next(i for i, sample in enumerate(dataset.train.samples) if sample.id == visit)
         found = dataset.train[item].overview_pixels
