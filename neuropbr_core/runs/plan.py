@@ -12,7 +12,6 @@ from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.stage import Plan, Stage
 from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable
-from neuropbr_core.training.distillation.online import is_online
 from neuropbr_core.training.loop.networks import check_networks
 
 
@@ -67,7 +66,7 @@ def _teacher_stages(recipe: Recipe, teacher: TeacherPlan) -> list[Stage]:
         resume = bool(folder.checkpoints.names())
         teacher_run = plan(teacher.recipe, teacher.place, resume=resume, overwrite=not resume and not folder.is_free)
     stages: list[Stage] = [TrainTeacher(teacher, teacher_run)]
-    if not is_online(recipe):
+    if not recipe.has_online_teacher:
         predict = PredictLogits(teacher, recipe)
         predict.check()
         stages.append(predict)
