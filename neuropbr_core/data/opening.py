@@ -12,7 +12,7 @@ from neuropbr_core.contracts import SampleSource
 from neuropbr_core.data.batches.batch import Item
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.drawn import DrawnDataset
-from neuropbr_core.data.layout.scan import raise_problems
+from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.oversampling import oversample, unmatched
 from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
 from neuropbr_core.data.pack.digest import fingerprint_samples
