@@ -38,6 +38,7 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
         result(f"{name}: confidence {shares}, focal length {registration.focal:.2f}")
     for problem in aligned.problems:
         result(problem)
+    # Cameras of the good samples are written although others were refused: registering takes seconds a photo.
     if aligned.registrations:
         write_cameras(file, aligned.cameras)
         result(f"wrote {file}")

@@ -132,6 +132,7 @@ def _section(
     )
     if root is not None:
         section = dataclasses.replace(section, root=str(root))
+    # Checked as `recorded`, so that a dataset without cameras is not an error, and damaged cameras are.
     if locate(section).cameras.exists():
         section = dataclasses.replace(section, alignment="recorded")
     return section

@@ -26,7 +26,7 @@ REPORT_VERSION = 1
     default="{name}",
     show_default=True,
     metavar="TEXT",
-    help="Name of a material: {name} from its files, {folder} they lie in.",
+    help="Name of a material: {name} from its files, {folder} they are in.",
 )
 @click.option("--crop", is_flag=True, help="Take the middle of images that are not square, which then no longer tile.")
 @click.option("--overwrite", is_flag=True, help="Replace materials of the same name.")

@@ -43,9 +43,9 @@ def export(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Export a run's model for deployment targets.
 
-    Each file is loaded back and compared with the model on real views; one that differs is not kept. What made a file
-    stands in NAME.verify.json beside it. `neuropbr list-plugins --kind exporter --check` lists the targets,
-    `neuropbr plugin show exporter/NAME` their options.
+    Each file is loaded back and compared with the model on real views; one that differs is not kept. NAME.verify.json
+    beside a file records its exporter, options, origin and comparison. `neuropbr list-plugins --kind exporter --check`
+    lists the targets, `neuropbr plugin show exporter/NAME` their options.
     """
     from neuropbr_core.exporting import Signature
     from neuropbr_core.inference.verification import real_views
@@ -60,21 +60,17 @@ def export(  # noqa: PLR0913 - one parameter an option
     if out is None and run is None:
         raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --out DIR")
     folder = Path(out) if out else run.exports  # type: ignore[union-attr]
-    entries = _entries(run, targets.split(","), _words(options, resolution))
+    # Each option as `[NAME.]KEY=VALUE`, with the words of the user, which an error repeats.
+    words = []
+    for text in options:
+        words.append((text, f"--option {text}"))
+    if resolution is not None:
+        words.append((f"resolution={resolution}", f"--resolution {resolution}"))
+    entries = _entries(run, targets.split(","), words)
     place = find_checkpoint(source, checkpoint)
     signature = Signature.of(read_spec(place))
     stage = Export(place, run, entries, folder, views=lambda: real_views(input_folder, cameras, signature).prepare)
     stage.export_all(Context())
-
-
-def _words(options: Sequence[str], resolution: str | None) -> list[tuple[str, str]]:
-    """Each option as `[NAME.]KEY=VALUE`, with what the user wrote."""
-    words = []
-    for text in options:
-        words.append((text, f"--option {text}"))
-    if resolution is None:
-        return words
-    return [*words, (f"resolution={resolution}", f"--resolution {resolution}")]
 
 
 def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tuple[str, str]]) -> "dict[str, Chosen]":
@@ -94,8 +90,8 @@ def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tupl
         for name in names:  # an option without a name is one of each exporter
             overrides.append(Override(f"export.{name}.{text}", argument))
     named = {name: f"--to {name}" for name in names}
+    # The run's recipe supplies entries of that name; a bare checkpoint has none, and exporters get their defaults.
+    base = None
     if run:
         base = run.recipe_file
-    else:
-        base = None
     return load_entries(KINDS["exporter"], named, overrides, base=base)

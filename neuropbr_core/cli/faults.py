@@ -42,7 +42,7 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
     """
     try:
         code = command()
-        sys.stdout.flush()
+        sys.stdout.flush()  # here, so that a full disk or a closed pipe is reported like any other fault
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -76,9 +76,13 @@ def _report(session: Session, error: Exception) -> None:
 
         traceback.print_exception(error)
     if starved:
+        # Only the first line: torch appends pages of allocator statistics. A MemoryError may have no text at all.
+        lines = str(error).splitlines()
+        summary = type(error).__name__
+        if lines:
+            summary = lines[0]
         click.echo(
-            f"error: out of memory ({(str(error).splitlines() or [type(error).__name__])[0]}); end other programs that "
-            f"use the device, or compute with --device cpu",
+            f"error: out of memory ({summary}); end other programs that use the device, or compute with --device cpu",
             err=True,
         )
         return
@@ -107,6 +111,6 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _discard_output() -> None:
-    """Nobody reads stdout any more: keep the interpreter's last flush from failing too."""
+    """Redirect stdout, whose reader has closed it, so that the interpreter's last flush does not fail too."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is no path of ours
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -56,6 +56,7 @@ def infer(  # noqa: PLR0913 - one parameter an option
         raise click.UsageError("give either --input DIR or --sample-idx N")
     if model_file and not input_folder:
         raise click.UsageError("an exported file knows no dataset; give --input DIR")
+    # The model before the views: whether photos have to be registered depends on it.
     model: LoadedGenerator | ExportedGenerator
     if run_folder:
         model, shown = _run(run_folder, checkpoint, device)
@@ -68,8 +69,12 @@ def infer(  # noqa: PLR0913 - one parameter an option
     result(f"model {shown}")
     inputs = model.prepare(views)
     maps = model.apply(inputs)
-    written = write_maps(resample_maps(maps, size) if size else maps, Path(output_folder))
-    for path in [*written, *write_views(inputs["views"][0], Path(output_folder) / "views")]:
+    if size:
+        maps = resample_maps(maps, size)
+    written = write_maps(maps, Path(output_folder))
+    # The views show at once whether alignment failed, which wrong maps do not.
+    written += write_views(inputs["views"][0], Path(output_folder) / "views")
+    for path in written:
         result(f"wrote {path}")
 
 
@@ -85,10 +90,9 @@ def _sample(run: str, index: int) -> "ViewSet":
     from neuropbr_core.inference import read_sample
 
     sample = read_sample(run, index)
+    side = "trained on"
     if sample.held_back:
         side = "held back"
-    else:
-        side = "trained on"
     result(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
     return sample.views
 

@@ -27,7 +27,7 @@ class Listed:
         version: Version of the distribution.
         status: `unchecked` before it is loaded, then `ok` or `broken`; `unavailable` for an exporter that works, but
             not on this machine; `blocked`; `collision` when several distributions offer the name.
-        reason: Why it has that status, where there is something to say.
+        reason: Why it has that status; None for `ok` and `unchecked`.
         summary: First line of its docstring.
     """
 
@@ -103,7 +103,7 @@ def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | Non
         return "broken", str(error.__cause__)
     except NeuroPBRError as error:
         return "unavailable", str(error)
-    except Exception as error:
+    except Exception as error:  # a plugin may raise anything, and the list must still name the others
         return "broken", f"requirements raised {type(error).__name__}: {error}"
     if not availability.ok:
         return "unavailable", availability.reason

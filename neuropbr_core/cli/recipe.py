@@ -1,6 +1,5 @@
 """`neuropbr recipe`: check, show, describe and compare recipes."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from neuropbr_core.reporting import reporter
 
 if TYPE_CHECKING:
     from neuropbr_core.model.cost import Cost
-    from neuropbr_core.recipe import Resolved
 
 COMMENT_COLUMN = 44
 """Where `show` puts its comments, unless a value reaches further."""
@@ -38,6 +36,7 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
     from neuropbr_core.recipe import load_recipe, teachers_recipe
 
     failed = False
+    # All recipes are checked before the command fails, so that one call finds everything.
     for path in recipes:
         try:
             teachers_recipe(load_recipe(path, collect_overrides(**overrides)))
@@ -55,10 +54,14 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
 def show(path: str, **overrides: Any) -> None:
     """Print RECIPE resolved: every value, and where it came from."""
     from neuropbr_core.recipe import resolve_recipe
+    from neuropbr_core.recipe.yaml_tree import lines as yaml_lines
 
     resolved = resolve_recipe(path, collect_overrides(**overrides))
-    for line in _annotated(resolved):
-        result(line)
+    for keys, line in yaml_lines(resolved.recipe.tree):
+        if not line or line.endswith(":"):  # a group has no value, and its keys may come from several places
+            result(line)
+        else:
+            result(f"{line:<{COMMENT_COLUMN}}  # {resolved.origin(keys)}")
 
 
 @recipe.command(cls=Command)
@@ -125,17 +128,6 @@ def list_recipes() -> None:
         result(f"{name:<{width}}  {description}".rstrip())
 
 
-def _annotated(resolved: "Resolved") -> Iterable[str]:
-    """The resolved recipe as YAML, each value with a comment saying where it came from."""
-    from neuropbr_core.recipe.yaml_tree import lines
-
-    for keys, line in lines(resolved.recipe.tree):
-        if not line or line.endswith(":"):
-            yield line
-        else:
-            yield f"{line:<{COMMENT_COLUMN}}  # {resolved.origin(keys)}"
-
-
 def _cost_table(path: str, counted: "Cost") -> str:
     """What a recipe's networks cost: a row a part, and their sum."""
     crops = ""
@@ -145,12 +137,9 @@ def _cost_table(path: str, counted: "Cost") -> str:
     rows = [("part", "parameters", "GFLOP", "activations MB")]
     for part in (*counted.parts, counted.total):
         flops = f"{part.flops / 1e9:,.1f}"
-        rows.append((part.name, f"{part.parameters:,}", flops, _megabytes(part.saved_bytes)))
+        megabytes = "-"  # of a critic, whose activations are not counted
+        if part.saved_bytes is not None:
+            megabytes = f"{part.saved_bytes / 1e6:,.1f}"
+        rows.append((part.name, f"{part.parameters:,}", flops, megabytes))
     table = numbers(rows, indent="  ")
     return f"{path}: {sizes} to maps of {counted.output_size}×{counted.output_size}{crops}\n{table}"
-
-
-def _megabytes(count: int | None) -> str:
-    if count is None:
-        return "-"
-    return f"{count / 1e6:,.1f}"

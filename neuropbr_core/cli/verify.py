@@ -55,15 +55,17 @@ def verify(  # noqa: PLR0913 - one parameter an option
     result(_table(verification))
     for reason in verification.reasons():
         reporter().line(f"failed: {reason}")
-    found = {}
+    contents = {}
     if report:
-        found = opened.exporter.report(file)
-    if report:
-        result(f"\n{json.dumps(found, indent=2, ensure_ascii=False)}" if found else "\nno report for this format")
+        contents = opened.exporter.report(file)
+        if contents:
+            result(f"\n{json.dumps(contents, indent=2, ensure_ascii=False)}")
+        else:
+            result("\nno report for this format")
     if trace:
         for line in opened.exporter.trace(subject.model, views.inputs, file):
             result(line)
-    result(f"\nwrote {write_record(file, opened.record, verification, report=found)}")
+    result(f"\nwrote {write_record(file, opened.record, verification, report=contents)}")
     context.exit(0 if verification.passed else 1)
 
 
@@ -72,22 +74,15 @@ def _table(verification: "Verification") -> str:
 
     mark = PASS_MARKS[verification.precision]
     rows = []
-    for name, found in verification.comparisons.items():
-        rows.append(
-            (
-                name,
-                f"{found.max_difference:.3g}",
-                f"{found.mean_difference:.3g}",
-                f"{found.psnr:.1f}",
-                found.note or "-",
-            )
-        )
+    for name, comparison in verification.comparisons.items():
+        largest = f"{comparison.max_difference:.3g}"
+        mean = f"{comparison.mean_difference:.3g}"
+        rows.append((name, largest, mean, f"{comparison.psnr:.1f}", comparison.note or "-"))
+    word = "FAILED"
     if verification.passed:
         word = "passed"
-    else:
-        word = "FAILED"
     limit = ""
-    if mark.difference < 1:
+    if mark.difference < 1:  # some precisions have no limit, which is infinity
         limit = f", largest difference at most {mark.difference:.3g}"
     table = aligned([("MAP", "LARGEST", "MEAN", "PSNR (dB)", "WHERE"), *rows])
     return f"{table}\n\n{word}: {verification.precision} needs at least {mark.psnr:.0f} dB{limit}"

@@ -12,11 +12,10 @@ from neuropbr_core.contracts import SampleSource
 from neuropbr_core.data.batches.batch import Item
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.drawn import DrawnDataset
-from neuropbr_core.data.layout.scan import raise_problems
+from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.oversampling import oversample, unmatched
 from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
 from neuropbr_core.data.pack.digest import fingerprint_samples
-from neuropbr_core.data.pack.format import choose_folder
 from neuropbr_core.data.pack.write import prune_pack
 from neuropbr_core.data.splits import Split, split_materials
 from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, setting_changes
@@ -205,7 +204,7 @@ def pack_dataset(
     """
     if data.pack == "off":  # somebody who packs by hand wants a pack, whatever later runs do
         data = replace(data, pack="auto")
-    folder = choose_folder(data)
+    folder = data.pack_folder
     if folder is None:
         raise DataError("there is no folder to pack into: set data.root, or data.pack to a folder")
     ensure_captures(data)

@@ -4,6 +4,7 @@ These dataclasses are the source of the JSON Schema: types, ranges, defaults and
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -168,6 +169,18 @@ class Data:
     def scale(self) -> int:
         """Pixels of a map along one pixel of the input."""
         return self.output_size // self.image_size
+
+    @property
+    def pack_folder(self) -> Path | None:
+        """Folder of packed images, which need not exist; None when packing is off or the section names no dataset."""
+        if self.pack == "off":
+            return None
+        if self.pack != "auto":
+            return Path(self.pack)
+        home = self.root or self.input_dir
+        if home is None:
+            return None
+        return Path(home) / ".pack"
 
     @property
     def crop_side(self) -> int:
@@ -405,3 +418,8 @@ class Recipe:
     observers: dict[str, Chosen]
     export: dict[str, Chosen]
     tree: dict[str, Any]
+
+    @property
+    def has_online_teacher(self) -> bool:
+        """Whether a teacher runs beside the student in every step, instead of predictions being stored."""
+        return self.teacher is not None and self.teacher.mode == "online"

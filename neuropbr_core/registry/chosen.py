@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from neuropbr_core.plugin import Needs
-
 if TYPE_CHECKING:
+    from neuropbr_core.plugin import Needs
     from neuropbr_core.registry.catalog import Registry
 
 
@@ -48,7 +47,7 @@ class Chosen:
         return self.registry.create(self.kind, self.use, self.options, **context)
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> "Needs":
         """What the component must be given, beyond what every component of its kind receives."""
         return self.registry.needs(self.kind, self.use, self.options)
 

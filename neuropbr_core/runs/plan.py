@@ -12,7 +12,6 @@ from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.stage import Plan, Stage
 from neuropbr_core.runs.teacher import PredictLogits, TrainTeacher, plan_teacher
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable
-from neuropbr_core.training.distillation.online import is_online
 from neuropbr_core.training.loop.networks import check_networks
 
 
@@ -74,7 +73,7 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
             # Also for a teacher that is there: the stage then tells which checkpoint is used.
             preparation.append(TrainTeacher(teacher, teacher_run))
             # An online teacher predicts in every step, so nothing of it is stored.
-            if not is_online(recipe):
+            if not recipe.has_online_teacher:
                 predict = PredictLogits(teacher, recipe)
                 predict.check()
                 preparation.append(predict)

@@ -18,7 +18,6 @@ from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Plan, Stage, carry_out
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
-from neuropbr_core.training.distillation.online import is_online
 from neuropbr_core.training.distillation.predict_logits import SHARD_SIZE, LogitsReport, marks_of, store_logits
 from neuropbr_core.training.distillation.teacher import TrainedTeacher, open_teacher
 from neuropbr_core.training.ranks import first_then_others
@@ -345,7 +344,7 @@ def open_data(recipe: Recipe, teacher: TrainedTeacher | None, context: Context) 
     if teacher is not None:
         choose_split = teacher.splitter(recipe.data, recipe.training.seed)
         # An online teacher may want the whole frame beside each crop, although the student does not.
-        overviews = is_online(recipe) and teacher.spec.section.reflectance_profile
+        overviews = recipe.has_online_teacher and teacher.spec.section.reflectance_profile
 
     def open_it() -> OpenedDataset:
         return open_dataset(recipe, choose_split=choose_split, overviews=overviews)
@@ -363,7 +362,7 @@ def attach_logits(dataset: OpenedDataset, recipe: Recipe, teacher: TrainedTeache
     Raises:
         DataError: The predictions do not fit teacher or data, or a sample has none.
     """
-    if teacher is None or is_online(recipe):
+    if teacher is None or recipe.has_online_teacher:
         return dataset
     stored = read_logits(logits_folder(recipe, teacher))
     require(stored, teacher.mark, recipe.data.output_size, marks_of(dataset, dataset.train.samples))

@@ -232,8 +232,7 @@ def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student:
     recipe = taught_by(teacher, make_student("data.random_views=true", "training.batch_size=1"), mode="online")
     fabric = make_fabric(recipe.training)
     found = open_teacher(teacher / "checkpoints" / "epoch_0001")
-    online = load_online(recipe, found, fabric)
-    assert online is not None
+    online = load_online(recipe, found.checkpoint, fabric)
     shown: list[int] = []
     online.generator.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[1]))
     dataset = student_data(recipe, found)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from neuropbr_core.data.batches.placement import Logits
-from neuropbr_core.data.layout.scan import raise_problems
+from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing, usual_mode
 from neuropbr_core.samples import CameraRecord, Sample

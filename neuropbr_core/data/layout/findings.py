@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from neuropbr_core.errors import DataError
 from neuropbr_core.materials.lint import Level
+
+_SHOWN = 50  # problems that an error spells out; `neuropbr data check --json` has them all
 
 # The order is that of reports: the worst level comes first.
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
@@ -70,3 +73,13 @@ def allow(findings: Iterable[Finding], allowed: Sequence[str]) -> tuple[list[Fin
     # The sort is stable: within a level, findings keep their order.
     lowered.sort(key=lambda finding: LEVELS.index(finding.level))
     return lowered, [entry for entry in allowed if entry not in used]
+
+
+def raise_problems(problems: Sequence[str]) -> None:
+    """Raise one `DataError` for all problems, if there are any."""
+    if not problems:
+        return
+    lines = list(problems[:_SHOWN])
+    if len(problems) > _SHOWN:
+        lines.append(f"… and {len(problems) - _SHOWN} more; `neuropbr data check --json` lists all")
+    raise DataError("\n".join(lines))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neuropbr_core.data.images.read import is_cut_off
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
-from neuropbr_core.data.layout.findings import Finding, of_level
+from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
 from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import (
     CONDITIONS,
@@ -28,8 +28,6 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.samples import Sample as SampleOf
 from neuropbr_core.suggestions import did_you_mean
-
-_SHOWN = 50  # problems that an error spells out; `neuropbr data check --json` has them all
 
 Sample = SampleOf[Path]
 """A sample whose images are files."""
@@ -55,16 +53,6 @@ def find_samples(data: Data) -> list[Sample]:
     scan = scan_dataset(data)
     raise_problems(list(map(str, of_level(scan.findings, "error"))))
     return scan.samples
-
-
-def raise_problems(problems: Sequence[str]) -> None:
-    """Raise one `DataError` for all problems, if there are any."""
-    if not problems:
-        return
-    lines = list(problems[:_SHOWN])
-    if len(problems) > _SHOWN:
-        lines.append(f"… and {len(problems) - _SHOWN} more; `neuropbr data check --json` lists all")
-    raise DataError("\n".join(lines))
 
 
 def scan_dataset(data: Data, *, ends: bool = True) -> Scan:

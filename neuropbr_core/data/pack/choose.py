@@ -8,7 +8,7 @@ from shutil import disk_usage
 from typing import Any
 
 from neuropbr_core.contracts import SampleSource
-from neuropbr_core.data.pack.format import VIEW, ImageId, choose_folder, packed_images
+from neuropbr_core.data.pack.format import VIEW, ImageId, packed_images
 from neuropbr_core.data.pack.store import DecodedImages, Images, PackedImages, read_image
 from neuropbr_core.data.pack.write import PackReport, amount, missing_images, write_pack
 from neuropbr_core.maps import MAPS
@@ -69,7 +69,7 @@ def open_images(
     Raises:
         DataError: Images cannot be decoded, or the pack cannot be written.
     """
-    folder = choose_folder(data)
+    folder = data.pack_folder
     if folder is None:
         return DecodedImages(source, data.photo_size, data.output_size)
     images = _image_ids(samples, data, digests)

@@ -18,13 +18,11 @@ from typing import NamedTuple
 import msgspec
 
 from neuropbr_core.maps import MAPS
-from neuropbr_core.recipe.sections import Data
 
 MAGIC = b"NBRPACK2"
 """The last bytes of every shard. The number is that of the format *and* of the decoding: raise it when `data.images`
 decodes to other pixels, and old packs are ignored."""
 
-FOLDER_NAME = ".pack"
 DIGESTS_NAME = "digests.json"
 SUFFIX = ".pack"
 VIEW = "view"
@@ -148,22 +146,3 @@ def packed_images(folder: Path) -> dict[ImageId, Slot]:
     for shard in shards(folder):
         slots.update(shard.slots())
     return slots
-
-
-def choose_folder(data: Data) -> Path | None:
-    """Return the folder of the recipe's pack: `data.pack` if it names a folder, else `.pack` in the dataset's folder.
-
-    Args:
-        data: Section `data` of a recipe.
-
-    Returns:
-        The folder, which need not exist; None when packing is off, or the section names no folder of its own.
-    """
-    if data.pack == "off":
-        return None
-    if data.pack != "auto":
-        return Path(data.pack)
-    home = data.root or data.input_dir
-    if home is None:
-        return None
-    return Path(home) / FOLDER_NAME

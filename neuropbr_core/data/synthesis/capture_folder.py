@@ -21,6 +21,7 @@ from neuropbr_core.data.images.fit import Stored
 from neuropbr_core.data.images.read import is_cut_off
 from neuropbr_core.data.images.write import write_png
 from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras, write_cameras
+from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import (
     CAMERAS_NAME,
@@ -31,7 +32,6 @@ from neuropbr_core.data.layout.paths import (
     sample_name,
     view_name,
 )
-from neuropbr_core.data.layout.scan import raise_problems
 from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing, write_json

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from neuropbr_core.data.layout.scan import raise_problems
+from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.errors import DataError
 from neuropbr_core.materials.environments import Environment, environment_from_map
 

@@ -10,7 +10,7 @@ from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import locate
 from neuropbr_core.data.layout.scan import Sample, find_samples
 from neuropbr_core.data.pack.digest import FileDigests
-from neuropbr_core.data.pack.format import DIGESTS_NAME, choose_folder
+from neuropbr_core.data.pack.format import DIGESTS_NAME
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 
@@ -45,7 +45,7 @@ class LayoutSource(SampleSource):
 
     def digests(self, keys: Sequence[Hashable]) -> list[str]:
         """Digest the files."""
-        folder = choose_folder(self._data)
+        folder = self._data.pack_folder
         if folder is None:
             digests = FileDigests()
         else:

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 
 from neuropbr_core.contracts import VisitDrawer
-from neuropbr_core.data.pack.format import choose_folder
 from neuropbr_core.data.synthesis.live.surroundings import open_surroundings
 from neuropbr_core.data.synthesis.live.textures_on_disk import MaterialFile, list_materials, open_textures
 from neuropbr_core.data.synthesis.live.visits import Distributions, LiveVisits, TextureBank
@@ -47,11 +46,8 @@ class LiveSource(LayoutSource):
         options = self._options
         hidden = self._with_lookalikes(held_back)
         files = [file for file in self.material_files() if file.name not in hidden]
-        folder = choose_folder(self._data)
-        if folder is None:
-            cache = None
-        else:
-            cache = folder / _TEXTURES
+        folder = self._data.pack_folder
+        cache = None if folder is None else folder / _TEXTURES
         surroundings = open_surroundings(options.light.environments, options.light.drawn_environments, options.seed)
         return LiveVisits(
             TextureBank(open_textures(files, options.texture_size, cache)),

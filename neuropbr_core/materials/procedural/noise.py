@@ -196,3 +196,29 @@ def _basis(size: int, cells: int) -> tuple[Float[Tensor, "S P"], Float[Tensor, "
         blend.scatter_add_(1, point[:, None], weight[:, None])
         slope.scatter_add_(1, point[:, None], (weight * distance)[:, None])
     return blend.float(), slope.float()
+
+
+def streaks(canvas: Canvas, along_v: bool) -> Float[Tensor, "S S"]:
+    """Return long fine grooves of many widths.
+
+    Args:
+        canvas: The tile.
+        along_v: Whether the grooves run down the tile; else they run across it.
+
+    Returns:
+        Noise with mean 0 and standard deviation 1 over all seeds.
+    """
+    total = canvas.zeros()
+    power = 0.0
+    # Lattice cells across and along the grooves. Value noise, because gradient noise vanishes on lattice lines.
+    for fine, long in ((16, 1), (48, 2), (96, 3), (128, 2), (128, 5)):
+        rows = fine
+        columns = long
+        if along_v:
+            rows = long
+            columns = fine
+        weight = fine / 128
+        total.add_(value_noise(canvas, rows, columns), alpha=weight)
+        # Variances of independent noises add up.
+        power += weight * weight
+    return total / math.sqrt(power)

@@ -9,10 +9,9 @@ from torch import Tensor
 from neuropbr_core.materials.procedural.canvas import Canvas
 from neuropbr_core.materials.procedural.courses import courses
 from neuropbr_core.materials.procedural.layers import Layers, cover, dielectric, metal
-from neuropbr_core.materials.procedural.noise import fractal
+from neuropbr_core.materials.procedural.noise import fractal, streaks
 from neuropbr_core.materials.procedural.palette import PAINTS, metal_f0, shade, swatch
 from neuropbr_core.materials.procedural.shaping import covering, rounded, smoothstep
-from neuropbr_core.materials.procedural.sheets import streaks
 from neuropbr_core.materials.procedural.weathering import dirtied, rust, scratches, stained, steel, worn_edges
 
 

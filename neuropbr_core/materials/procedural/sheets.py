@@ -2,42 +2,13 @@
 
 import math
 
-from jaxtyping import Float
-from torch import Tensor
-
 from neuropbr_core.materials.procedural.canvas import Canvas
 from neuropbr_core.materials.procedural.cells import voronoi
 from neuropbr_core.materials.procedural.layers import Layers, cover, metal
-from neuropbr_core.materials.procedural.noise import fractal, swayed, value_noise
+from neuropbr_core.materials.procedural.noise import fractal, streaks, swayed
 from neuropbr_core.materials.procedural.palette import METAL_F0, metal_f0, shade
 from neuropbr_core.materials.procedural.shaping import covering, rounded, smoothstep
 from neuropbr_core.materials.procedural.weathering import dirtied, rust, scratches, stained
-
-
-def streaks(canvas: Canvas, along_v: bool) -> Float[Tensor, "S S"]:
-    """Return long fine grooves of many widths.
-
-    Args:
-        canvas: The tile.
-        along_v: Whether the grooves run down the tile; else they run across it.
-
-    Returns:
-        Noise with mean 0 and standard deviation 1 over all seeds.
-    """
-    total = canvas.zeros()
-    power = 0.0
-    # Lattice cells across and along the grooves. Value noise, because gradient noise vanishes on lattice lines.
-    for fine, long in ((16, 1), (48, 2), (96, 3), (128, 2), (128, 5)):
-        rows = fine
-        columns = long
-        if along_v:
-            rows = long
-            columns = fine
-        weight = fine / 128
-        total.add_(value_noise(canvas, rows, columns), alpha=weight)
-        # Variances of independent noises add up.
-        power += weight * weight
-    return total / math.sqrt(power)
 
 
 def brushed_metal(canvas: Canvas) -> Layers:

@@ -1,6 +1,7 @@
 """A teacher that predicts in every step, on the crop that the student sees."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -9,22 +10,15 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.batches.prepare import Prepared, predicted
-from neuropbr_core.errors import RunError
 from neuropbr_core.model.generator import Generator
-from neuropbr_core.model.sizes import unsuitable
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import load_model
 from neuropbr_core.recipe.sections import Data, Recipe
-from neuropbr_core.training.distillation.teacher import TrainedTeacher
+from neuropbr_core.training.loop.networks import check_crops
 from neuropbr_core.training.loop.objective import features_needed
 
 _WHOLE = 1 - 1e-3
 """Visibility from which a resized pixel counts as seen: below, the black outside the view has got into it."""
-
-
-def is_online(recipe: Recipe) -> bool:
-    """Whether a recipe's teacher runs beside the student."""
-    return recipe.teacher is not None and recipe.teacher.mode == "online"
 
 
 class OnlineTeacher:
@@ -68,40 +62,20 @@ class OnlineTeacher:
         return replace(prepared, teacher=predicted(logits)._replace(features=features))
 
 
-def load_online(recipe: Recipe, teacher: TrainedTeacher | None, fabric: Fabric) -> OnlineTeacher | None:
-    """Load a recipe's teacher to run beside the student; None for a recipe without one, or with shards.
+def load_online(recipe: Recipe, checkpoint: Path, fabric: Fabric) -> OnlineTeacher:
+    """Load a recipe's teacher to run beside the student.
+
+    Args:
+        recipe: The student's recipe.
+        checkpoint: Folder of the teacher's weights.
+        fabric: Device and precision.
 
     Raises:
-        CheckpointError: Its checkpoint is damaged.
-        RunError: It cannot predict on the student's crops.
+        CheckpointError: The checkpoint is damaged.
     """
-    if teacher is None or not is_online(recipe):
-        return None
-    generator, spec = load_model(teacher.checkpoint)
+    generator, spec = load_model(checkpoint)
     features = features_needed(recipe)
     return OnlineTeacher(generator, spec, recipe.data, fabric, features=features)
-
-
-def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
-    """Refuse a teacher that cannot predict on a student's crops.
-
-    Raises:
-        RunError: Only one of them aligns its views, or the crop's side at the teacher's scale does not suit its
-            encoder.
-    """
-    if spec.aligned != data.aligned:
-        raise RunError(
-            f"teacher: it was trained with data.alignment: {spec.alignment}, the student has {data.alignment}, so it "
-            f"does not know the student's crops; take the same, or teacher.mode: shards"
-        )
-    crop = data.crop_side
-    scaled = crop * spec.image_size / data.image_size
-    reason = unsuitable(scaled, stride)
-    if reason:
-        raise RunError(
-            f"teacher: a crop of {crop} px is {scaled:g} px at the teacher's image_size of {spec.image_size}, but its "
-            f"encoder {reason}; change data.crop_size, or take teacher.mode: shards"
-        )
 
 
 def resize_views(prepared: Prepared, side: int) -> Prepared:

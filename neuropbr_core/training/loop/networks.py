@@ -6,8 +6,7 @@ from neuropbr_core.errors import RunError
 from neuropbr_core.model.build import build_generator
 from neuropbr_core.model.sizes import unsuitable
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training.distillation.online import check_crops, is_online
+from neuropbr_core.recipe.sections import Data, Recipe
 from neuropbr_core.training.loop.objective import Objective
 
 
@@ -26,7 +25,7 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
     with torch.device("meta"):  # tensors have shapes but no memory
         generator = build_generator(ModelSpec.from_recipe(recipe))
         teacher_features: dict[str, int] = {}
-        if teacher is not None and is_online(recipe):
+        if teacher is not None and recipe.has_online_teacher:
             teacher_generator = build_generator(teacher)
             teacher_features = teacher_generator.feature_channels
         # Built for its errors alone: a critic may refuse the size of the crops.
@@ -39,5 +38,27 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
         reason = unsuitable(size, stride)
         if reason:
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
-    if teacher is not None and is_online(recipe):
+    if teacher is not None and recipe.has_online_teacher:
         check_crops(teacher, teacher_generator.encoder.strides[-1], recipe.data)
+
+
+def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
+    """Refuse a teacher that cannot predict on a student's crops.
+
+    Raises:
+        RunError: Only one of them aligns its views, or the crop's side at the teacher's scale does not suit its
+            encoder.
+    """
+    if spec.aligned != data.aligned:
+        raise RunError(
+            f"teacher: it was trained with data.alignment: {spec.alignment}, the student has {data.alignment}, so it "
+            f"does not know the student's crops; take the same, or teacher.mode: shards"
+        )
+    crop = data.crop_side
+    scaled = crop * spec.image_size / data.image_size
+    reason = unsuitable(scaled, stride)
+    if reason:
+        raise RunError(
+            f"teacher: a crop of {crop} px is {scaled:g} px at the teacher's image_size of {spec.image_size}, but its "
+            f"encoder {reason}; change data.crop_size, or take teacher.mode: shards"
+        )

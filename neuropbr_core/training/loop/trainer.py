@@ -76,9 +76,10 @@ class Trainer:
         self.parameters = parameter_count(generator)
         if training.sync_batch_norm and fabric.world_size > 1:
             synchronise_batch_norm(generator)
-        online = load_online(recipe, teacher, fabric)
+        online = None
         teacher_features: dict[str, int] = {}
-        if online is not None:
+        if teacher is not None and recipe.has_online_teacher:
+            online = load_online(recipe, teacher.checkpoint, fabric)
             teacher_features = online.generator.feature_channels
         objective = Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
         self.stepper = make_stepper(fabric, recipe, generator, objective)

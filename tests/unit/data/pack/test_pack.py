@@ -16,7 +16,6 @@ from neuropbr_core.data.pack.format import (
     VIEW,
     ImageId,
     Shard,
-    choose_folder,
     packed_images,
     read_shard,
     shards,
@@ -261,4 +260,4 @@ def test_a_pack_that_was_removed_is_an_error(folder):
     ],
 )
 def test_where_packs_lie(data, expected):
-    assert choose_folder(data) == expected
+    assert data.pack_folder == expected

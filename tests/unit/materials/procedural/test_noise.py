@@ -8,7 +8,7 @@ import torch
 from neuropbr_core.materials.procedural.canvas import Canvas, Draws
 from neuropbr_core.materials.procedural.cells import voronoi
 from neuropbr_core.materials.procedural.courses import courses
-from neuropbr_core.materials.procedural.height import normals, slopes
+from neuropbr_core.materials.procedural.layers import normals, slopes
 from neuropbr_core.materials.procedural.noise import blur, fractal, gradient_noise, ridged, shift, swayed, value_noise
 from neuropbr_core.materials.procedural.palette import ramp, shade
 from neuropbr_core.materials.procedural.plates import _lugs
