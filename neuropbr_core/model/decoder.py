@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropbr_core.borders import BorderConv2d
 from neuropbr_core.errors import ModelError
-from neuropbr_core.model.heads import BORDER
 from neuropbr_core.recipe.sections import Decoder as DecoderOptions
 
 
@@ -31,7 +31,7 @@ class ConvBlock(nn.Sequential):
         for channels in (in_channels, out_channels):
             # A norm subtracts any bias again, so only a block without one has it.
             layers += [
-                nn.Conv2d(channels, out_channels, 3, padding=1, padding_mode=BORDER, bias=norm == "none"),
+                BorderConv2d(channels, out_channels, 3, bias=norm == "none"),
                 _norm(norm, out_channels),
                 nn.ReLU(inplace=True),
             ]
@@ -84,7 +84,7 @@ class SuperResolution(nn.Sequential):
         layers: list[nn.Module] = []
         for _ in range(int(math.log2(scale))):  # twice by 2, not once by 4: the second step sees twice the pixels
             layers += [
-                nn.Conv2d(channels, 4 * channels, 3, padding=1, padding_mode=BORDER),
+                BorderConv2d(channels, 4 * channels, 3),
                 nn.PixelShuffle(2),
                 nn.ReLU(inplace=True),
             ]

@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropbr_core.borders import continue_border
 from neuropbr_core.contracts import Encoder, Fusion, Overview, Prediction
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.model.decoder import UNetDecoder
-from neuropbr_core.model.heads import BORDER, Head, activate, albedo_logits
+from neuropbr_core.model.heads import Head, activate, albedo_logits
 from neuropbr_core.model.median import visible_median
 from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
 from neuropbr_core.model.profile import ProfilePath, overview_of
@@ -112,7 +113,7 @@ class Generator(nn.Module):
         else:
             decoded, intermediate = self._run("decoder", latent, skips)
         # The heads see one pixel around; continued once here, not by each of them (`heads.Head`).
-        continued = F.pad(decoded, (1, 1, 1, 1), mode=BORDER).to(decoded.dtype)  # autocast on the CPU pads in float32
+        continued = continue_border(decoded, 1)
         logits = {name: head(continued) for name, head in self.heads.items()}
         if self.residual_albedo:
             # Added before the sigmoid, so that the sum stays within the albedo's range.

@@ -1,19 +1,11 @@
 """Heads: from the trunk's features to a map's logits, and from logits to the map."""
 
-from typing import Final
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropbr_core.maps import MapSpec
-
-BORDER: Final = "replicate"
-"""How convolutions continue a frame beyond its border: by the border's own pixels.
-
-Zeros there are a pattern of their own, which a network sees and which it answers with a frame of one pixel around every
-map."""
 
 
 def activate(spec: MapSpec, logits: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
@@ -41,8 +33,9 @@ def albedo_logits(color: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
 class Head(nn.Sequential):
     """A 3×3 and a 1×1 convolution that emit one map's logits.
 
-    Its input is one pixel wider on each side than its output: the generator continues the frame (`BORDER`) once for all
-    heads, because each head would otherwise keep a copy of the largest features for the backward pass.
+    Its input is one pixel wider on each side than its output: the generator continues the frame
+    (`borders.continue_border`) once for all heads, because each head would otherwise keep a copy of the largest features
+    for the backward pass.
     """
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:

@@ -7,6 +7,7 @@ import timm
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neuropbr_core.borders import BorderConv2d
 from neuropbr_core.contracts import Encoder
 from neuropbr_encoders.pretrainable import PretrainableOptions
 from neuropbr_encoders.start_weights import Network, load_start_weights
@@ -34,10 +35,13 @@ class TimmEncoder(Encoder):
     def __init__(self, network: Network, options: PretrainableOptions, in_channels: int) -> None:
         super().__init__()
         body: Any = timm.create_model(network.name, features_only=True, pretrained=False, in_chans=in_channels)
-        stem = body.get_submodule(network.stem)
-        stem.stride = (options.stem_stride, options.stem_stride)
+        ready = body.get_submodule(network.stem)
         # The stem works at the finest resolution, where zeros beyond the frame would leave a mark around every map.
-        stem.padding_mode = "replicate"
+        stem = BorderConv2d(
+            in_channels, ready.out_channels, ready.kernel_size[0], options.stem_stride, bias=ready.bias is not None
+        )
+        stem.load_state_dict(ready.state_dict(), assign=True)  # timm's own initial weights
+        body.set_submodule(network.stem, stem)
         self.channels = tuple(body.feature_info.channels())
         # timm computes its reductions for its own stem stride; the change above scales all of them.
         reductions = body.feature_info.reduction()

@@ -6,6 +6,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neuropbr_core.borders import BorderConv2d
 from neuropbr_core.contracts import Encoder
 from neuropbr_encoders.unet import Options
 
@@ -73,7 +74,7 @@ class UNetEncoder(Encoder):
 def _convolution(inputs: int, channels: int, norm: Norm, stride: int) -> list[nn.Module]:
     # A normalisation subtracts the mean, and with it any bias of the convolution before it. The frame continues by its
     # border: zeros would show every pixel near it where the frame ends.
-    convolution = nn.Conv2d(inputs, channels, 3, stride, padding=1, padding_mode="replicate", bias=norm == "none")
+    convolution = BorderConv2d(inputs, channels, 3, stride, bias=norm == "none")
     layers: list[nn.Module] = [convolution]
     if norm == "batch":
         layers.append(nn.BatchNorm2d(channels))
