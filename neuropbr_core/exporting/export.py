@@ -147,6 +147,7 @@ def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> None:
 def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:
     """The metadata of an export: origin, options, signature, and the range and colour space of each map."""
     options = {**plain(part.entry), **plain(part.options)}
+    # Whoever opens the file elsewhere needs the range and the colour space of each map, and has no documentation.
     maps = {}
     for name, spec in MAPS.items():
         maps[name] = f"{spec.description}; {spec.color_space}, {spec.value_range[0]:g} to {spec.value_range[1]:g}"

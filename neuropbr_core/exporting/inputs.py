@@ -98,6 +98,7 @@ class PhotoSet(NamedTuple):
 
     def repeated(self, views: int) -> "PhotoSet":
         """Exactly `views` views: the first ones, or all of them in turn when there are fewer."""
+        # The remainder starts again with the first view when all have been used.
         order = [index % len(self.images) for index in range(views)]
         homographies = None
         if self.homographies is not None:

@@ -39,6 +39,7 @@ class LoadedGenerator:
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
+        # The mean of the views is a buffer of every generator, whatever its components are.
         return self.generator.mean.device
 
     @property

@@ -15,6 +15,7 @@ from neuropbr_core.inference.views import ViewSet, read_capture, read_views
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.sections import Synthesize
 
+# Materials that ship with the package, so that every machine verifies on the same capture.
 _MATERIALS = "neuropbr:examples/materials"
 _LARGEST = 1024
 """Side of rendered views at most, in pixels; a larger input is resampled from them."""

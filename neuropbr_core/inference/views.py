@@ -59,13 +59,15 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     """
     folder = Path(folder)
     paths = list_photos(folder)
-    images = tuple(torch.from_numpy(read_view(path)).float() / 255 for path in paths)
+    images = []
+    for path in paths:
+        images.append(torch.from_numpy(read_view(path)).float() / 255)  # each at its own size, so not one tensor
     records = _find_cameras(folder, cameras)
     if records is None:
-        return ViewSet(paths, images)
+        return ViewSet(paths, tuple(images))
     if len(records) != len(paths):
         raise DataError(f"{folder}: has {len(paths)} images, but its cameras file has {len(records)} cameras for it")
-    return _with_cameras(ViewSet(paths, images), records)
+    return _with_cameras(ViewSet(paths, tuple(images)), records)
 
 
 def read_capture(folder: str | Path, cameras: str | Path | None = None, *, register: bool) -> ViewSet:
@@ -107,6 +109,7 @@ def register_views(views: ViewSet) -> ViewSet:
     # Registration imports OpenCV, which views with cameras do not need.
     from neuropbr_core.data.registration.register import register_photos
 
+    # Back to the bytes that were read: features are found in 8-bit images.
     photos = []
     for image in views.images:
         photos.append((image * 255).round().to(torch.uint8).numpy())

@@ -14,6 +14,7 @@
     lens          vignette, defocus, shake, grease and scratches
     sensor        exposure, white balance, noise, tone curve, 8 bits
     capture       photos as a phone takes them: several views, one light, one exposure
+    defects       the defects of a careless capture, as numbers
     dirt          the same scene, photographed carelessly
     alignment     views resampled into the texture frame, and directions to the camera
     lint          plausibility checks of a material's maps

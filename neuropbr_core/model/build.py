@@ -34,7 +34,7 @@ def probe_encoder(encoder: Encoder, in_channels: int, use: str) -> None:
     """Check that an encoder returns what it declares.
 
     Raises:
-        PluginBroken: It does not; the message has both.
+        PluginBroken: It does not; the message has what it declares and what it returned.
     """
     side = 2 * encoder.strides[-1]  # two pixels at the coarsest level, so that every stride can be told
     device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))

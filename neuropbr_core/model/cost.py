@@ -90,9 +90,14 @@ def cost(recipe: Recipe) -> Cost:
         flops, prediction = _generator_flops(generator, inputs)
         critics = _critic_costs(recipe, inputs, prediction, generator.feature_channels)
     saved = saved_bytes(generator, spec, train_size)
-    parameters = Counter({name: parameter_count(getattr(generator, name)) for name in PARTS})
+    parameters: Counter[str] = Counter()
+    for name in PARTS:
+        parameters[name] = parameter_count(getattr(generator, name))
+    # What no part has is counted as the rest, so that the sum is right whatever the generator contains.
     parameters[OTHER] = parameter_count(generator) - parameters.total()
-    parts = [PartCost(name, parameters[name], flops[name], saved[name]) for name in (*PARTS, OTHER)]
+    parts = []
+    for name in (*PARTS, OTHER):
+        parts.append(PartCost(name, parameters[name], flops[name], saved[name]))
     output_size = next(iter(prediction.maps.values())).shape[-1]
     return Cost(spec.views, spec.image_size, output_size, train_size, (*parts, *critics))
 
@@ -141,7 +146,7 @@ class _Kept:
     def __init__(self, state: dict[str, Tensor]) -> None:
         self.bytes: Counter[str] = Counter()
         self._part = OTHER
-        self._seen = {_storage(tensor): tensor for tensor in state.values()}
+        self._counted = {_storage(tensor): tensor for tensor in state.values()}
 
     def watch(self, part: nn.Module, name: str) -> list[Any]:
         """Count under `name` while `part`, or an entry of it where it is a mapping of modules, runs."""
@@ -156,10 +161,10 @@ class _Kept:
         return handles
 
     def pack(self, tensor: Tensor) -> Tensor:
-        """Count a tensor's storage the first time; it is held on to, so that no other takes its place."""
+        """Count a tensor's storage the first time; the tensor is kept, so that no other gets the same identity."""
         storage = _storage(tensor)
-        if storage not in self._seen:
-            self._seen[storage] = tensor
+        if storage not in self._counted:
+            self._counted[storage] = tensor
             self.bytes[self._part] += tensor.untyped_storage().nbytes()
         return tensor
 
@@ -175,10 +180,18 @@ def _storage(tensor: Tensor) -> int:
 def _generator_flops(generator: Generator, inputs: dict[str, Tensor]) -> tuple[Counter[str], Prediction]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         prediction: Prediction = generator(**inputs, features=True)
-    counts = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
+    counts = {}
+    for name, by_operator in counter.get_flop_counts().items():
+        counts[name] = sum(by_operator.values())
     root = type(generator).__name__
-    flops = Counter({name: counts.get(f"{root}.{name}", 0) for name in PARTS})
-    flops["heads"] = sum(count for name, count in counts.items() if name.count(".") == 2 and ".heads." in name)
+    flops: Counter[str] = Counter()
+    for name in PARTS:
+        flops[name] = counts.get(f"{root}.{name}", 0)
+    # `heads` is a mapping that is never called, so its entries (`Generator.heads.albedo`) are counted instead of it.
+    flops["heads"] = 0
+    for name, count in counts.items():
+        if name.count(".") == 2 and ".heads." in name:
+            flops["heads"] += count
     flops[OTHER] = counter.get_total_flops() - flops.total()
     return flops, prediction
 

@@ -1,7 +1,7 @@
 """The median of aligned views: the simplest estimate of albedo, and what a residual prediction starts from.
 
-Of minima, maxima and choices alone: sorting and gathering by computed indices are missing from, or slow in, most of the
-formats that models are exported to.
+It is computed from minima, maxima and choices alone. Most of the formats that models are exported to lack sorting and
+gathering by computed indices, or are slow at them.
 """
 
 import torch

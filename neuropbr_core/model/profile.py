@@ -23,14 +23,17 @@ from neuropbr_core.model.decoder import Modulation
 BINS = 8
 _STEEPEST = 0.6
 """Cosine of the largest angle that has a bin, 53°."""
+# As in `ratios`: about the noise of a phone's dark pixels, added before the logarithm.
 _DARK = 0.01
+# Middle grey, whose logarithm becomes 0.
 _GREY = 0.18
 _FEW = 1e-3
 """Share of the pixels, three of an overview's of three views, at which an interval's values are drawn half to 0."""
 _HIDDEN = 64
 _DROPOUT = 0.1
-_SPREAD_SCALE, _SHARE_SCALE = 4.0, 5.0
-"""Bring deviations (about 0.25) and shares (about 0.2) to the range of the means."""
+# Deviations (about 0.25) and shares (about 0.2) are scaled to the range of the means.
+_SPREAD_SCALE = 4.0
+_SHARE_SCALE = 5.0
 PROFILE_CHANNELS = BINS * 7 + 3
 
 
@@ -38,8 +41,9 @@ def overview_of(
     views: Float[Tensor, "B V 3 H W"], visible: Float[Tensor, "B V 1 H W"], directions: Float[Tensor, "B V 3 H W"]
 ) -> Overview:
     """Average a whole frame down to about `OVERVIEW_SIDE` pixels a side; what a view does not see does not count."""
-    seen = _pool(visible)
-    return Overview(_pool(views * visible) / seen.clamp_min(1e-6), seen, _pool(directions))
+    share = _pool(visible)
+    # Hidden pixels are 0 before the mean, and the division takes them out of it.
+    return Overview(_pool(views * visible) / share.clamp_min(1e-6), share, _pool(directions))
 
 
 def reflectance_profile(overview: Overview) -> Float[Tensor, "B channels"]:
@@ -105,6 +109,7 @@ class ProfilePath(nn.Module):
 
 
 def _pool(values: Float[Tensor, "B V C H W"]) -> Float[Tensor, "B V C h w"]:
-    kernel = tuple(max(1, side // OVERVIEW_SIDE) for side in values.shape[-2:])
+    height, width = values.shape[-2:]
+    kernel = (max(1, height // OVERVIEW_SIDE), max(1, width // OVERVIEW_SIDE))
     pooled = F.avg_pool2d(values.flatten(0, 1), kernel)
     return pooled.view(*values.shape[:2], *pooled.shape[1:])

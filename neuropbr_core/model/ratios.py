@@ -55,9 +55,11 @@ def ratio_images(
     if directions is not None:
         toward = directions[:, :, 2:].float().clamp_min(_GRAZING)
         logs = logs - 3 * toward.log()  # l_z once for the cosine, twice for the distance (see above)
+    # The albedo is the same summand in all views, so it cancels against the mean over views.
     ratios = (logs - _mean(logs, visible, 1)) * visible
     # Where one view alone sees a pixel, its ratio to itself says nothing.
     shared = visible * (visible.sum(dim=1, keepdim=True) > 1 + _EPS)
+    # A view's exposure is one summand for its whole frame, so it cancels against the mean over the frame.
     ratios = (ratios - _mean(ratios, shared, (3, 4))) * shared
     if directions is None:
         return ratios

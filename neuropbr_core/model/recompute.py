@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
@@ -34,16 +34,21 @@ def _still(module: nn.Module) -> Iterator[None]:
 
     Momentum 0 leaves them as they are, and autograd the same tensors to save; only the counter of batches needs help.
     """
-    moving = [part for part in module.modules() if isinstance(part, _NormBase) and part.track_running_stats]
-    momenta = [part.momentum for part in moving]
-    counts = [part.num_batches_tracked.clone() for part in moving if part.num_batches_tracked is not None]
-    for part in moving:
+    moving: list[tuple[_NormBase, float | None]] = []
+    counts: list[tuple[Tensor, Tensor]] = []
+    for part in module.modules():
+        if not isinstance(part, _NormBase) or not part.track_running_stats:
+            continue
+        moving.append((part, part.momentum))
+        if part.num_batches_tracked is not None:
+            counts.append((part.num_batches_tracked, part.num_batches_tracked.clone()))
+    for part, _ in moving:
         part.momentum = 0.0
     try:
         yield
     finally:
-        for part, momentum in zip(moving, momenta, strict=True):
+        for part, momentum in moving:
             part.momentum = momentum
-        counters = [part.num_batches_tracked for part in moving if part.num_batches_tracked is not None]
-        for counter, count in zip(counters, counts, strict=True):
+        # The counter is a buffer, which batch norm increments in place, so the tensors of before are still the buffers.
+        for counter, count in counts:
             counter.copy_(count)

@@ -18,7 +18,8 @@ from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.registry.catalog import default_registry
 
-WEIGHTS, SPEC = "model.safetensors", "model.json"
+WEIGHTS = "model.safetensors"
+SPEC = "model.json"
 FORMAT = 2  # counted up when the same weights would give other maps, or the document reads differently
 
 
@@ -122,7 +123,7 @@ def _spec(folder: Path, document: dict[str, Any]) -> ModelSpec:
 
 
 def _versions(document: dict[str, Any]) -> str:
-    """Says which components have another version now than when the weights were written."""
+    """The components that have another version now than when the weights were written, in words."""
     changed = []
     for written in document["components"]:
         try:

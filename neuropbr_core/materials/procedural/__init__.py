@@ -6,9 +6,8 @@
     cells        periodic Voronoi cells: stones, chips, cracks
     courses      blocks in rows: bricks, tiles, boards
     shaping      profiles, masks of a wanted share, signed distances
-    height       from height to normals
     palette      colours of dielectrics, F0 of metals, ramps
-    layers       a generator's result, one finish over another, and the maps made from them
+    layers       a generator's result, one finish over another, and the maps made from them; from height to normals
     weathering   stains, dirt, scratches, cracks, rust
     weaving      threads that cross
     masonry, stone, ground, wood, sheets, plates, coatings, textiles
