@@ -359,7 +359,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """An epoch that finished: means of what `metrics_logged` brought but the learning rates, and `seconds`."""
+    """An epoch that finished: the means of all logged metrics except learning rates, and the `seconds` that it took."""
 
     epoch: int
     global_step: int

@@ -33,9 +33,9 @@ def albedo_logits(color: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
 class Head(nn.Sequential):
     """A 3×3 and a 1×1 convolution that emit one map's logits.
 
-    Its input is one pixel wider on each side than its output: the generator continues the frame
-    (`borders.continue_border`) once for all heads, because each head would otherwise keep a copy of the largest features
-    for the backward pass.
+    Its input is one pixel wider on each side than its output. The generator continues the frame once for all heads
+    (`borders.continue_border`), because each head would otherwise keep a copy of the largest features for the backward
+    pass.
     """
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:

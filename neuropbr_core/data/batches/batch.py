@@ -1,8 +1,8 @@
 """The one record of visits, from the loader to the loss.
 
-A new field is declared in `VisitRecord` alone. Stacking, moving to a device and choosing views work on every field that
-is there, so beside the declaration a field needs code only where it is read from files (`dataset`), where it is turned
-into what the network takes (`prepare`), and where it is used.
+A new field is declared in `VisitRecord`. Stacking, moving to a device and choosing views work on every field that is
+there. Beside the declaration a field needs code only where it is filled (the `draft` methods in `dataset` and `drawn`),
+where it is turned into what the network takes (`prepare`), and where it is used.
 """
 
 import itertools

@@ -22,7 +22,8 @@ from neuropbr_core.recipe.sections import Data
 class Prepared(VisitRecord):
     """A batch of aligned views and true maps, float32. H is the network's input side, S the maps' side.
 
-    All fields of the batch are kept, except that pixels are replaced by their values.
+    The fields of the batch are kept, except that pixels are replaced by their values: `overview_pixels`,
+    `teacher_logits` and `visible_pixels` are None here.
 
     Attributes:
         views: Views in the crop's frame, sRGB-encoded in [0, 1]; 0 where a view does not see the crop.

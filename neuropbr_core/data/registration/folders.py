@@ -38,7 +38,7 @@ class Alignment:
         return cameras
 
 
-class PhotoSet(NamedTuple):
+class PhotosOfSample(NamedTuple):
     """Photos of one material, and its true albedo where there is one.
 
     Attributes:
@@ -50,7 +50,7 @@ class PhotoSet(NamedTuple):
     albedo: Path | None = None
 
 
-def register_files(photo_set: PhotoSet) -> Registration:
+def register_files(photo_set: PhotosOfSample) -> Registration:
     """Register photos in files.
 
     Raises:
@@ -63,7 +63,7 @@ def register_files(photo_set: PhotoSet) -> Registration:
     return register_photos(photos, list(map(str, photo_set.photos)), texture)
 
 
-def register_sets(sets: Sequence[PhotoSet]) -> Iterator[Registration | str]:
+def register_sets(sets: Sequence[PhotosOfSample]) -> Iterator[Registration | str]:
     """Register several sets of photos side by side.
 
     Yields:
@@ -76,7 +76,7 @@ def register_sets(sets: Sequence[PhotoSet]) -> Iterator[Registration | str]:
         pool.shutdown(cancel_futures=True)
 
 
-def _try_to_register(photo_set: PhotoSet) -> Registration | str:
+def _try_to_register(photo_set: PhotosOfSample) -> Registration | str:
     # An error becomes a result: raised in a thread, it would end the registration of all other sets.
     try:
         return register_files(photo_set)
@@ -96,7 +96,7 @@ def align_folder(folder: Path) -> Alignment:
         DataError: The folder is missing or holds no photos.
     """
     # Resolved, because `.` has no name.
-    return _align({folder.resolve().name: PhotoSet(list_photos(folder))})
+    return _align({folder.resolve().name: PhotosOfSample(list_photos(folder))})
 
 
 def align_dataset(root: Path) -> Alignment:
@@ -125,11 +125,11 @@ def align_dataset(root: Path) -> Alignment:
             file = root / "output" / metadata[name] / ALBEDO.file_name
             if file.is_file():
                 albedo = file
-        sets[name] = PhotoSet(list_photos(folder), albedo)
+        sets[name] = PhotosOfSample(list_photos(folder), albedo)
     return _align(sets)
 
 
-def _align(sets: Mapping[str, PhotoSet]) -> Alignment:
+def _align(sets: Mapping[str, PhotosOfSample]) -> Alignment:
     registrations = {}
     problems = []
     for name, result in zip(sets, register_sets(list(sets.values())), strict=True):

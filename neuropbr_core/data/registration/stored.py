@@ -16,7 +16,7 @@ from neuropbr_core.data.layout.cameras_file import CameraRecord
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.layout.scan import Sample
 from neuropbr_core.data.pack.digest import fingerprint_files
-from neuropbr_core.data.registration.folders import PhotoSet, register_sets
+from neuropbr_core.data.registration.folders import PhotosOfSample, register_sets
 from neuropbr_core.data.registration.register import Registration
 from neuropbr_core.files import write_json
 from neuropbr_core.maps import ALBEDO
@@ -71,7 +71,7 @@ def estimate_cameras(samples: Sequence[Sample], file: Path) -> list[Sample]:
         estimate = known.get(sample.id)
         if estimate is None or estimate.photos != fingerprints[sample.id]:
             stale.append(sample)
-            photo_sets.append(PhotoSet(sample.views, albedo))
+            photo_sets.append(PhotosOfSample(sample.views, albedo))
     try:
         results = register_sets(photo_sets)
         for count, (sample, result) in enumerate(zip(stale, results, strict=True), start=1):

@@ -56,7 +56,8 @@ class Stepped(NamedTuple):
     Attributes:
         scalars: Detached scalars on the device: `loss/…`, `critic/…`, gradient norms before clipping and, of a measured
             step, `<map>/<metric>`.
-        skipped: Whether an update was dropped because something was not finite; without scalars, all of them.
+        skipped: Whether an update was dropped because something was not finite. If `scalars` is empty, no network was
+            updated.
     """
 
     scalars: dict[str, Tensor]

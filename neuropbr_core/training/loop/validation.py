@@ -1,6 +1,6 @@
 """Validation: whole frames of the held-back materials, metrics averaged over images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 import numpy as np
@@ -113,8 +113,15 @@ def image_losses(objective: Objective, x: LossInput) -> Float[Tensor, " B"]:
         image = slice(index, index + 1)
         prediction = change_tensors(x.prediction, itemgetter(image))
         target = {name: value[image] for name, value in x.target.items()}
-        # Without the teacher: reconstruction losses compare with the truth.
-        alone = LossInput(prediction, target, x.views[image], x.visible[image], x.valid[image], epoch=x.epoch)
+        alone = replace(
+            x,
+            prediction=prediction,
+            target=target,
+            views=x.views[image],
+            visible=x.visible[image],
+            valid=x.valid[image],
+            teacher=None,  # reconstruction losses compare with the truth
+        )
         totals.append(objective.reconstruction(alone))
     return torch.stack(totals)
 

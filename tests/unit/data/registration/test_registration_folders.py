@@ -14,7 +14,7 @@ from neuropbr_core.data.layout.cameras_file import read_cameras
 from neuropbr_core.data.layout.paths import list_photos
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.registration import stored
-from neuropbr_core.data.registration.folders import PhotoSet, align_dataset, align_folder, register_sets
+from neuropbr_core.data.registration.folders import PhotosOfSample, align_dataset, align_folder, register_sets
 from neuropbr_core.data.registration.stored import ESTIMATED_NAME, estimate_cameras
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import DataError
@@ -200,5 +200,5 @@ def invoke(*arguments):
 
 
 def test_the_same_photos_always_give_the_same_cameras(pool):
-    photos = PhotoSet(list_photos(pool / "input/clean/sample_0000"), pool / "output/acg_Bricks102/albedo.png")
+    photos = PhotosOfSample(list_photos(pool / "input/clean/sample_0000"), pool / "output/acg_Bricks102/albedo.png")
     assert len(set(register_sets([photos] * 12))) == 1
