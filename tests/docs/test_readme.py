@@ -30,7 +30,7 @@ training: {{epochs: 1, batch_size: 2, device: cpu, log_images_every_n_epochs: 1}
 def call(cwd: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr  # a run reports on standard error
 
 
 def neuropbr(cwd: Path, *arguments: str) -> str:
