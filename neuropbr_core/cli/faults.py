@@ -17,6 +17,9 @@ INTERRUPTED = SIGNALLED + 2
 
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 
+_PLACE_FAULTS = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+"""A file is where the user's path needs a folder, or the reverse, or the path is too long."""
+
 
 @dataclass
 class Session:
@@ -69,8 +72,8 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
 def _report(session: Session, error: Exception) -> None:
     """Print what is wrong; a fault of the program itself comes with its traceback."""
     starved = not isinstance(error, NeuroPBRError) and _out_of_memory(error)
-    full = isinstance(error, OSError) and error.errno in _MACHINE_FAULTS
-    expected = starved or full or isinstance(error, NeuroPBRError)
+    outside = isinstance(error, OSError) and error.errno in (*_MACHINE_FAULTS, *_PLACE_FAULTS)
+    expected = starved or outside or isinstance(error, NeuroPBRError)
     if session.debug or not expected:
         import traceback
 

@@ -34,3 +34,5 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
         return
     for line in planned.lines():
         result(line)
+    if planned.is_done():
+        result(f"Nothing is left to do: {planned.folder.path}")

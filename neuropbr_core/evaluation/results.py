@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from neuropbr_core.data.images.write import write_png
+from neuropbr_core.errors import RunError
 from neuropbr_core.evaluation.rerender import RERENDER
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, save_record
 from neuropbr_core.evaluation.tiles import Picture
@@ -35,6 +36,26 @@ def worst_samples(record: EvaluationRecord, count: int) -> list[str]:
 
     errors = {row.sample: badness(row.values[f"{RERENDER}/rmse"]) for row in record.per_sample}
     return sorted(errors, key=errors.__getitem__, reverse=True)[:count]
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a place of an evaluation that holds anything else, which would be removed with an earlier evaluation.
+
+    Args:
+        folder: The place.
+
+    Raises:
+        RunError: It is a file, or a folder with other content.
+    """
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in (RECORD, TABLE, WORST))
+        if others:
+            raise RunError(
+                f"{folder}: holds {others[0]}, which is no part of an evaluation and would be removed; name another "
+                f"folder with --output"
+            )
+    elif folder.exists() or folder.is_symlink():
+        raise RunError(f"{folder}: is a file, which the evaluation would replace; name a folder with --output")
 
 
 def write_evaluation(

@@ -8,6 +8,7 @@ names, and editors, with all that are installed.
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args
+from urllib.parse import quote
 
 import msgspec
 
@@ -179,7 +180,9 @@ def _key(choice: Choice) -> str:
 
 
 def _ref(key: str) -> Schema:
-    return {"$ref": REF + key}
+    # A reference is a JSON pointer (RFC 6901) in a URI. A recipe may `use` any text, such as a path with slashes.
+    pointer = key.replace("~", "~0").replace("/", "~1")
+    return {"$ref": REF + quote(pointer, safe="~:")}
 
 
 def _core(defs: Schema) -> dict[str, Schema]:

@@ -11,7 +11,7 @@ from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean
-from neuropbr_core.evaluation.results import worst_samples, write_evaluation
+from neuropbr_core.evaluation.results import check_place, worst_samples, write_evaluation
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
 from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.recipe.sections import Recipe
@@ -99,11 +99,13 @@ class Evaluate(Stage):
         """Score the samples and write the results.
 
         Raises:
-            RunError: The folder is no run.
+            RunError: The folder is no run, or the results would replace something else than an evaluation.
             CheckpointError: There is no such checkpoint, or it is damaged.
             DataError: The dataset cannot be used, or nothing was held back.
             OSError: The results could not be written.
         """
+        if self.output is not None:
+            check_place(self.output)
         device = self.device or choose_device(self.recipe.training.device)
         checkpoint = find_checkpoint(self.run.path, self.checkpoint)
         generator, _ = load_model(checkpoint)
@@ -200,7 +202,7 @@ def evaluate_run(
     if output is None:
         name = HELD_BACK
         if data is not None:
-            name = Path(data).name
+            name = Path(data).resolve().name  # `.` and `..` have no name of their own
         output = folder.path / "evaluations" / name
     data_folder = None
     if data is not None:

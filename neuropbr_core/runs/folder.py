@@ -124,10 +124,18 @@ def check_start(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
     """Check that a run may live in a folder; changes nothing.
 
     Raises:
-        RunError: Both flags are given; the folder is taken and neither is; it is no run and must not be removed; or
-            there is nothing to resume.
+        RunError: A file is in the way; both flags are given; the folder is taken and neither flag is given; it is no
+            run and must not be removed; or there is nothing to resume.
     """
     path = folder.path
+    # The nearest place on the way that is there must be a folder.
+    for place in (path, *path.parents):
+        if place.is_dir():
+            break
+        if place.exists() or place.is_symlink():
+            raise RunError(
+                f"{path}: cannot hold a run, because {place} is a file; choose another --run-name or --runs-dir"
+            )
     if resume and overwrite:
         raise RunError(f"{path}: a run is resumed or overwritten, not both; leave one out")
     if resume:

@@ -17,6 +17,8 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from neuropbr_core.errors import RunError, RunStopped
 from neuropbr_core.reporting import reporter
 
@@ -235,12 +237,12 @@ def read_lock(folder: Path) -> HeldLock | None:
     file = folder / LOCK
     try:
         silence = time.time() - file.stat().st_mtime
-        text = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        return HeldLock(LockOwner(**json.loads(text)), silence)
-    except (ValueError, TypeError):
+        return HeldLock(msgspec.json.decode(content, type=LockOwner), silence)
+    except (ValueError, msgspec.DecodeError):
         # Empty, half written or damaged: somebody may hold it, so it counts as a lock and only its silence frees it.
         return HeldLock(None, silence)
 

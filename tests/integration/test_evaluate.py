@@ -95,3 +95,16 @@ def test_the_worst_are_those_with_the_largest_re_rendering_error(trained: Path) 
     errors = {"a": 0.1, "b": float("nan"), "c": 0.3, "d": 0.2}
     rows = tuple(Row(name, "m", {"rerender/rmse": error}) for name, error in errors.items())
     assert worst_samples(replace(record, per_sample=rows), 3) == ["b", "c", "d"]
+
+
+def test_results_replace_an_earlier_evaluation_and_nothing_else(copy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    evaluate_run(copy, output=folder, worst=0)
+    evaluate_run(copy, output=folder, worst=0)
+    notes = folder / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(RunError, match=r"results: holds notes\.txt, which is no part of an evaluation"):
+        evaluate_run(copy, output=folder, worst=0)
+    with pytest.raises(RunError, match=r"notes\.txt: is a file, which the evaluation would replace"):
+        evaluate_run(copy, output=notes, worst=0)
+    assert notes.read_text() == "mine"

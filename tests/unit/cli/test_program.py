@@ -122,6 +122,11 @@ class TestErrors:
         assert exit_code(Session(), full_disk) == 1
         assert capsys.readouterr().err == "error: [Errno 28] No space left on device: 'runs/a'\n"
 
+    def test_of_a_file_in_the_way_of_a_folder_are_one_message(self, capsys, tmp_path):
+        (tmp_path / "maps").touch()
+        assert exit_code(Session(), (tmp_path / "maps").mkdir) == 1
+        assert capsys.readouterr().err == f"error: [Errno 17] File exists: '{tmp_path / 'maps'}'\n"
+
     def test_of_usage_exit_with_2(self):
         done = program("list-plugins", "--no-such")
         assert done.returncode == 2

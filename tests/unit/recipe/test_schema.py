@@ -8,7 +8,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from neuropbr_core.errors import RecipeError
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.reference import editor_schema
 from neuropbr_core.recipe.schema import Schema, compose, section_order
 from neuropbr_core.recipe.yaml_tree import parse
@@ -109,3 +111,10 @@ def test_it_accepts(schema: Schema, text: str) -> None:
 )
 def test_it_refuses(schema: Schema, text: str) -> None:
     assert not valid(schema, text)
+
+
+@pytest.mark.parametrize("use", ["../../etc/passwd", "a~b", "a%2Fb", "a b", "ünet", "a#b", "a?b"])
+def test_a_component_of_any_name_is_reported_as_unknown(use: str) -> None:
+    with pytest.raises(RecipeError, match="no installed distribution offers encoder/") as caught:
+        load_recipe("neuropbr:quickstart", [f"model.encoder.use={json.dumps(use)}"])
+    assert use in str(caught.value)

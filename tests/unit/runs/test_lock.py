@@ -211,3 +211,21 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> N
         with reporting_to(RecordingReporter()) as told, RunLock(tmp_path):
             pass
     assert "that process is gone" in told.lines[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b'{"token": "x", "host": "h", "machine": "m", "pid": 1, "process_start": "", "started": "yesterday"}',
+    ],
+    ids=["empty", "no text", "null", "wrong type"],
+)
+def test_a_lock_that_cannot_be_read_names_no_owner(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LOCK).write_bytes(content)
+    held = read_lock(tmp_path)
+    assert held is not None
+    assert held.owner is None
+    assert "a process that does not say who it is" in str(held)

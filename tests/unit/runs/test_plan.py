@@ -10,7 +10,7 @@ from neuropbr_core.errors import RunError
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.context import Context
-from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.lock import LOCK
 from neuropbr_core.runs.plan import plan
 from neuropbr_core.runs.stage import Plan, Stage, carry_out
@@ -144,3 +144,13 @@ def test_a_run_whose_removal_was_cut_short_can_still_be_overwritten(tmp_path: Pa
     folder.clear()
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
     assert folder.is_free
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_the_way_of_a_run_is_named(tmp_path: Path, overwrite: bool) -> None:
+    file = tmp_path / "taken"
+    file.write_text("mine")
+    for place in (file, file / "run"):
+        with pytest.raises(RunError, match=r"cannot hold a run, because .*taken is a file"):
+            check_start(RunFolder(place), resume=False, overwrite=overwrite)
+    assert file.read_text() == "mine"
