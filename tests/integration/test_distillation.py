@@ -220,12 +220,12 @@ def test_a_live_teacher_with_a_reflectance_profile_reads_it_from_the_whole_frame
         assert (prepared.overview is not None) == wanted
     generator, spec = load_model(found.checkpoint)
     for parameter in generator.profile.parameters():  # type: ignore[union-attr]
-        torch.nn.init.normal_(parameter)  # untrained, it changes nothing
+        torch.nn.init.normal_(parameter, std=0.3)  # untrained, it changes nothing
     online = OnlineTeacher(generator, spec, recipe.data, make_fabric(recipe.training))
     informed, alone = (online(each).teacher for each in (prepared, replace(prepared, overview=None)))
     assert informed is not None
     assert alone is not None
-    assert not torch.equal(informed.maps["metallic"], alone.maps["metallic"])
+    assert not torch.equal(informed.logits["metallic"], alone.logits["metallic"])  # the maps may be saturated
 
 
 def test_a_live_teacher_sees_all_views_of_a_student_that_sees_some(make_student: MakeRecipe, teacher: Path) -> None:
