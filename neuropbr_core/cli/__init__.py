@@ -12,6 +12,7 @@ import click
 from neuropbr_core import __version__
 from neuropbr_core.cli.faults import Session, exit_code
 from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
+from neuropbr_core.cli.output import keep_descriptor_for_results
 
 COMMANDS = {
     "run": LazyCommand("neuropbr_core.cli.run:run", "Train, evaluate and export what RECIPE says."),
@@ -57,6 +58,7 @@ def _block(context: click.Context, block: tuple[str, ...]) -> None:
 
 def main() -> NoReturn:
     """Entry point of the `neuropbr` script."""
+    keep_descriptor_for_results()
     session = Session()
     code = exit_code(session, lambda: root.main(prog_name="neuropbr", obj=session, standalone_mode=False))
     sys.exit(code)

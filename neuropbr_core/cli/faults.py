@@ -45,7 +45,8 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
     """
     try:
         code = command()
-        sys.stdout.flush()  # here, so that a full disk or a closed pipe is reported like any other fault
+        if sys.stdout is not None:  # it is None in a process that was started with a closed standard output
+            sys.stdout.flush()  # here, so that a full disk or a closed pipe is reported like any other fault
     except click.ClickException as error:
         error.show()
         return error.exit_code

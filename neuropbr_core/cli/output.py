@@ -2,9 +2,11 @@
 
 Libraries and plugins print what they like. Their words must not end up inside the JSON that a command writes, so
 `Command` points `sys.stdout` to standard error while a command runs, and `result` writes to the stream that was
-standard output before.
+standard output before. Compiled libraries and child processes write to file descriptor 1 instead; the program points
+that to standard error too (`keep_descriptor_for_results`).
 """
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -34,6 +36,20 @@ class Command(click.Command):
 def command(name: str | None = None, **attributes: Any) -> Callable[[F], Command]:
     """Turn a function into a `Command`, as `click.command` does."""
     return cast("Callable[[F], Command]", click.command(name, cls=Command, **attributes))
+
+
+def keep_descriptor_for_results() -> None:
+    """Point file descriptor 1 to standard error for the rest of the process; `sys.stdout` still writes where it did."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        return  # standard output is closed or no file, so nothing can get into it
+    encoding = sys.stdout.encoding
+    errors = sys.stdout.errors
+    buffering = 1 if sys.stdout.isatty() else -1  # a person sees each line at once
+    sys.stdout = open(kept, "w", buffering=buffering, encoding=encoding, errors=errors)  # noqa: PTH123, SIM115 - a descriptor
+    os.dup2(2, 1)
 
 
 def result(text: str) -> None:

@@ -62,7 +62,10 @@ class TestHelp:
             "print(sorted(m for m in sys.modules if m.startswith('neuropbr_core.cli.'))))"
         )
         done = program("--help", code=code, check=True)
-        assert done.stdout.splitlines()[-1] == "['neuropbr_core.cli.faults', 'neuropbr_core.cli.lazy']"
+        assert (
+            done.stdout.splitlines()[-1]
+            == "['neuropbr_core.cli.faults', 'neuropbr_core.cli.lazy', 'neuropbr_core.cli.output']"
+        )
 
     def test_version(self):
         assert CliRunner().invoke(root, ["--version"]).output == f"neuropbr {neuropbr_core.__version__}\n"
