@@ -88,15 +88,15 @@ def test_an_evaluation_that_was_interrupted_is_done_again_alone(
 
 def test_an_export_that_failed_is_done_again_alone(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make_recipe(*QUIET, "export.second={use: torchscript, resolution: 48}")
-    verified = export._verified
+    verify_program = export.verify_program
 
     def refuse(subject: Any, *details: Any) -> Any:
         if not subject.changes:
             raise ExportError("refused")
-        return verified(subject, *details)
+        return verify_program(subject, *details)
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_verified", refuse)
+        patch.setattr(export, "verify_program", refuse)
         with pytest.raises(ExportError, match=r"export\.torchscript: refused"):
             run(recipe, run_name="half")
     monkeypatch.setattr(Trainer, "fit", never)
