@@ -1,10 +1,15 @@
 """A whole run: data, training, evaluation of the best checkpoint, exports."""
 
+import re
 from pathlib import Path
 
+from neuropbr_core.errors import RunError
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs.plan import plan
 from neuropbr_core.runs.stage import carry_out
+
+_PLAIN_NAME = re.compile(r"\w[\w .+=@-]*")
+"""No separators, no `..` and no hidden folders, whatever the operating system takes for a path."""
 
 
 def run(
@@ -41,5 +46,14 @@ def run_path(recipe: Recipe, run_name: str | None = None) -> Path:
     Args:
         recipe: The recipe.
         run_name: Name of the run; default: the recipe's.
+
+    Raises:
+        RunError: The name is no plain name of a folder, and so could lead out of the folder of the runs.
     """
-    return Path(recipe.training.runs_dir) / (run_name or recipe.name)
+    name = recipe.name if run_name is None else run_name
+    if not _PLAIN_NAME.fullmatch(name):
+        raise RunError(
+            f"run name {name!r}: is not the plain name of a folder; allowed are letters, digits, spaces and "
+            f". _ + - = @, beginning with a letter, a digit or _. training.runs_dir names the folder of the runs"
+        )
+    return Path(recipe.training.runs_dir) / name

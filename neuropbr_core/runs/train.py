@@ -86,11 +86,11 @@ class Train(Stage):
         if self.done():
             how = "is trained"
         elif self.resume:
-            how = "is continued"
+            how = "will be continued"
         elif self.overwrite:
-            how = "is trained, in place of the run that is there,"
+            how = "will be trained, in place of the run that is there,"
         else:
-            how = "is trained"
+            how = "will be trained"
         return [f"{self.run.path}: {how} to the end of {self.recipe.training.epochs} epochs"]
 
     def execute(self, context: Context) -> None:

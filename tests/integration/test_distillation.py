@@ -290,7 +290,7 @@ def test_a_plan_says_what_is_there_and_does_nothing(
         f"data      {pool}: is there",
         f"teacher   {runs / 'quickstart'}: is missing and is trained first, 1 epochs of neuropbr:quickstart",
         f"logits    {runs / 'quickstart' / 'shards-32'}: the training samples are predicted",
-        f"train     {runs / 'student'}: is trained to the end of 1 epochs",
+        f"train     {runs / 'student'}: will be trained to the end of 1 epochs",
         f"evaluate  {runs / 'student' / 'summary.json'}: the best checkpoint is scored on what was held back",
         f"export    {runs / 'student' / 'exports' / 'torchscript'}: neuropbr:torchscript, is exported",
     ]

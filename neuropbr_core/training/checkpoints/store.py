@@ -141,7 +141,8 @@ class CheckpointStore:
                 problems.append(str(error))
                 continue
             return self.folder / name, problems
-        raise CheckpointError("\n".join(problems) or f"{self.folder}: holds no checkpoint to resume from")
+        nothing = f"{self.folder}: holds no checkpoint to resume from; start again with --overwrite"
+        raise CheckpointError("\n".join(problems) or nothing)
 
 
 def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:

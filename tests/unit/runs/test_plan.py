@@ -7,12 +7,14 @@ import pytest
 import small_run
 
 from neuropbr_core.errors import RunError
+from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.lock import LOCK
 from neuropbr_core.runs.plan import plan
+from neuropbr_core.runs.run import run_path
 from neuropbr_core.runs.stage import Plan, Stage, carry_out
 
 
@@ -154,3 +156,14 @@ def test_a_file_in_the_way_of_a_run_is_named(tmp_path: Path, overwrite: bool) ->
         with pytest.raises(RunError, match=r"cannot hold a run, because .*taken is a file"):
             check_start(RunFolder(place), resume=False, overwrite=overwrite)
     assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc/x", "..", ".hidden", "", "a\nb", "a\\b", "-x"])
+def test_a_run_name_that_could_lead_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(RunError, match=r"is not the plain name of a folder; allowed are letters"):
+        run_path(load_recipe("neuropbr:quickstart"), name)
+
+
+@pytest.mark.parametrize("name", ["mine", "2026-11-28 bricks", "v1.2_a+b", "größer"])
+def test_plain_run_names_are_taken(name: str) -> None:
+    assert run_path(load_recipe("neuropbr:quickstart"), name) == Path("runs") / name
