@@ -142,7 +142,7 @@ def test_a_process_that_fails_ends_the_others_and_is_heard(
     assert result.returncode in (1, -signal.SIGKILL), result.stderr
     assert result.stderr.count("error: sample x could not be loaded") == 1
     if result.returncode == 1 and rank == 1:
-        assert "error: process 2 of 2 failed with exit code 1; what it said is above" in result.stderr
+        assert "error: process 2 of 2 failed with exit code 1; its message is above" in result.stderr
     assert "Traceback" not in result.stderr
 
 
