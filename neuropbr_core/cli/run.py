@@ -24,8 +24,7 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
         raise click.UsageError("--resume and --overwrite exclude each other")
     checked = load_recipe(recipe, collect_overrides(**overrides))
     # Imported when the recipe is known to be sound: these bring in PyTorch, which takes seconds.
-    from neuropbr_core.runs.plan import plan
-    from neuropbr_core.runs.run import run_path
+    from neuropbr_core.runs.run import plan, run_path
     from neuropbr_core.runs.stage import carry_out
 
     planned = plan(checked, run_path(checked, run_name), resume=resume, overwrite=overwrite)

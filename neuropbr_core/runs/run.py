@@ -1,12 +1,19 @@
-"""A whole run: data, training, evaluation of the best checkpoint, exports."""
+"""A whole run: its stages from a recipe, the checks before anything is written, and their execution."""
 
 import re
 from pathlib import Path
 
 from neuropbr_core.errors import RunError
+from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.plan import plan
-from neuropbr_core.runs.stage import carry_out
+from neuropbr_core.runs.context import Context
+from neuropbr_core.runs.evaluate import Evaluate
+from neuropbr_core.runs.export import Export
+from neuropbr_core.runs.folder import RunFolder, check_start
+from neuropbr_core.runs.stage import Plan, Stage, carry_out
+from neuropbr_core.runs.teacher import PredictLogits, TrainTeacher, plan_teacher
+from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable
+from neuropbr_core.training.loop.networks import check_networks
 
 _PLAIN_NAME = re.compile(r"\w[\w .+=@-]*")
 """No separators, no `..` and no hidden folders, whatever the operating system takes for a path."""
@@ -57,3 +64,68 @@ def run_path(recipe: Recipe, run_name: str | None = None) -> Path:
             f". _ + - = @, beginning with a letter, a digit or _. training.runs_dir names the folder of the runs"
         )
     return Path(recipe.training.runs_dir) / name
+
+
+def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = False) -> Plan:
+    """Plan a run; reads files, and changes nothing.
+
+    Args:
+        recipe: The recipe.
+        path: The run's folder.
+        resume: Whether to continue the run that is there.
+        overwrite: Whether to replace the run that is there.
+
+    Returns:
+        The stages in order: data, teacher, the teacher's predictions, training, evaluation, exports. Stages that only
+        prepare the training are left out where the run is trained.
+
+    Raises:
+        NeuroPBRError: What would stop the run before its first step, as far as that can be known.
+    """
+    run = RunFolder(path)
+    check_start(run, resume=resume, overwrite=overwrite)
+    # Only what is in the weights must agree; epochs, learning rates and exports may change when a run goes on.
+    if resume:
+        check_resumable(run.recipe(), recipe)
+    check_entries(recipe)
+    # Made before anything else, so that an exporter that cannot work here is known before a run trains for a day.
+    train = Train(recipe, run, resume=resume, overwrite=overwrite)
+    evaluate = Evaluate(run, recipe, after=train)
+    stages: list[Stage] = [train, evaluate]
+    if recipe.export:
+        stages.append(Export(path, run, recipe.export, run.exports, recipe=recipe, after=train))
+    # A run that is done needs neither its captures nor its teacher any more; they may have been removed.
+    if resume and all(stage.done() for stage in stages):
+        return Plan(recipe, run, resume, overwrite, stages)
+    preparation: list[Stage] = [RenderCaptures(recipe)]
+    if not train.done():
+        # Before the data are looked at: sizes and parts that do not fit are found without reading an image.
+        teacher = plan_teacher(recipe)
+        check_networks(recipe, None if teacher is None else teacher.spec())
+        if teacher is not None:
+            train.teacher = teacher
+            teacher_run = None
+            if teacher.recipe is not None and teacher.state != "there":
+                # Fabric starts the other processes with the same command, so they would find the teacher half trained.
+                for training in (recipe.training, teacher.recipe.training):
+                    # Known without a launch, which would start the other processes.
+                    processes = Context(training).processes
+                    if processes > 1:
+                        raise RunError(
+                            f"{teacher.place}: the teacher must be trained first, which {processes} processes of its "
+                            f"student cannot do; train it with `neuropbr run {teacher.section.recipe}`, or start the "
+                            f"student in one process"
+                        )
+                folder = RunFolder(teacher.place)
+                # A run that was interrupted before its first checkpoint starts over.
+                resume_teacher = bool(folder.checkpoints.names())
+                replace_teacher = not resume_teacher and not folder.is_free
+                teacher_run = plan(teacher.recipe, folder.path, resume=resume_teacher, overwrite=replace_teacher)
+            # Also for a teacher that is there: the stage then tells which checkpoint is used.
+            preparation.append(TrainTeacher(teacher, teacher_run))
+            # An online teacher predicts in every step, so nothing of it is stored.
+            if not recipe.has_online_teacher:
+                predict = PredictLogits(teacher, recipe)
+                predict.check()
+                preparation.append(predict)
+    return Plan(recipe, run, resume, overwrite, [*preparation, *stages])

@@ -22,8 +22,7 @@ from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.runs.plan import plan
-from neuropbr_core.runs.run import run
+from neuropbr_core.runs.run import plan, run
 from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, attach_logits, open_data, plan_teacher
 from neuropbr_core.runs.train import check_same_teacher
 from neuropbr_core.training.device import make_fabric

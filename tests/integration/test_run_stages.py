@@ -21,8 +21,7 @@ from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs import evaluate
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.lock import RunLock
-from neuropbr_core.runs.plan import plan
-from neuropbr_core.runs.run import run
+from neuropbr_core.runs.run import plan, run
 from neuropbr_core.training.loop.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]

@@ -9,7 +9,7 @@ import small_run
 from neuropbr_core.errors import RunError
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.recipe.sections import Recipe, Teacher
-from neuropbr_core.runs.plan import plan
+from neuropbr_core.runs.run import plan
 from neuropbr_core.runs.teacher import TeacherPlan, TrainTeacher, plan_teacher
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
 

@@ -13,8 +13,7 @@ from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.lock import LOCK
-from neuropbr_core.runs.plan import plan
-from neuropbr_core.runs.run import run_path
+from neuropbr_core.runs.run import plan, run_path
 from neuropbr_core.runs.stage import Plan, Stage, carry_out
 
 
