@@ -162,11 +162,12 @@ class Generator(nn.Module):
         pyramid = []
         for level in self._run("encoder", images.flatten(0, 1)):
             pyramid.append(by_sample(level, views))
-        seen = visibility_pyramid(visible, self.encoder.strides)
+        # The coarsest level is not merged here: the fusion block decides how views meet there.
+        visibility = visibility_pyramid(visible, self.encoder.strides)
         skips = []
-        for pair in zip(pyramid[:-1], seen[:-1], strict=True):
+        for pair in zip(pyramid[:-1], visibility[:-1], strict=True):
             skips.append(self.merge(*pair))
-        return (pyramid[-1], seen[-1]), skips
+        return (pyramid[-1], visibility[-1]), skips
 
     def _albedo_start(self, views: Tensor, visible: Tensor, decoded: Tensor) -> Tensor:
         median = visible_median(views, visible)

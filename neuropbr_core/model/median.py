@@ -22,11 +22,13 @@ def visible_median(views: Float[Tensor, "B V C H W"], visible: Float[Tensor, "B 
     Returns:
         The median, in the range of `views`.
     """
-    seen = visible >= 0.5
-    seen = torch.logical_or(seen, ~seen.any(dim=1, keepdim=True))  # unseen by all: take all, so that it is finite
-    count = seen.to(views.dtype).sum(dim=1)
+    is_seen = visible >= 0.5
+    is_seen = torch.logical_or(
+        is_seen, ~is_seen.any(dim=1, keepdim=True)
+    )  # unseen by all: take all, so that it is finite
+    count = is_seen.to(views.dtype).sum(dim=1)
     # What is not seen becomes the largest number, sorts behind the others and is never picked.
-    ordered = _sorted(list(views.masked_fill(~seen, torch.finfo(views.dtype).max).unbind(dim=1)))
+    ordered = _sorted(list(views.masked_fill(~is_seen, torch.finfo(views.dtype).max).unbind(dim=1)))
     low = high = ordered[0]
     for rank, value in enumerate(ordered[1:], 1):  # (count - 1) // 2 >= rank, and count // 2 >= rank
         low = torch.where(count > 2 * rank, value, low)

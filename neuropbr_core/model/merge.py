@@ -60,15 +60,15 @@ class ViewMerge(nn.Module):
         return merged.reshape(*merged.shape[:2], *size)
 
     def _merge(self, features: Float[Tensor, "B V C P"], visible: Float[Tensor, "B V 1 P"]) -> Float[Tensor, "B out P"]:
-        seen = visible > _EPS
+        is_seen = visible > _EPS
         # Filled, not multiplied: what a view does not see may be infinite, and 0 times infinity is no number.
-        kept = features.masked_fill(~seen, 0.0)
+        kept = features.masked_fill(~is_seen, 0.0)
         weight = visible / visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
         mean = (kept * weight).sum(dim=1)
         if self.mode == "mean":
             return mean
-        maximum = features.masked_fill(~seen, torch.finfo(features.dtype).min).amax(dim=1)
-        maximum = maximum.masked_fill(~seen.any(dim=1), 0.0)  # instead of the lowest number there is
+        maximum = features.masked_fill(~is_seen, torch.finfo(features.dtype).min).amax(dim=1)
+        maximum = maximum.masked_fill(~is_seen.any(dim=1), 0.0)  # instead of the lowest number there is
         return torch.cat((mean, maximum, _deviation(kept, mean, weight)), dim=1)
 
 

@@ -61,11 +61,11 @@ def reflectance_profile(overview: Overview) -> Float[Tensor, "B channels"]:
     toward = overview.directions[:, :, 2:].float().clamp_min(0.1)
     logs = (srgb_to_linear(overview.views.float()) + _DARK).log() - 3 * toward.log()
     values = (logs - math.log(_GREY)).transpose(1, 2).flatten(2)[:, None]
-    seen = overview.visible.float().transpose(1, 2).flatten(2)
+    visibility = overview.visible.float().transpose(1, 2).flatten(2)
     centres = torch.linspace(_STEEPEST, 1, BINS, device=toward.device).view(1, BINS, 1)
     near = (1 - (toward.transpose(1, 2).flatten(2) - centres).abs() * ((BINS - 1) / (1 - _STEEPEST))).clamp_min(0)
-    mean, deviation, share = _moments(values, near * seen)
-    overall, _, _ = _moments(values, seen)
+    mean, deviation, share = _moments(values, near * visibility)
+    overall, _, _ = _moments(values, visibility)
     return torch.cat(
         (mean.flatten(1), _SPREAD_SCALE * deviation.flatten(1), _SHARE_SCALE * share, overall[:, 0]), dim=1
     )
