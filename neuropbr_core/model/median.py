@@ -23,9 +23,8 @@ def visible_median(views: Float[Tensor, "B V C H W"], visible: Float[Tensor, "B 
         The median, in the range of `views`.
     """
     is_seen = visible >= 0.5
-    is_seen = torch.logical_or(
-        is_seen, ~is_seen.any(dim=1, keepdim=True)
-    )  # unseen by all: take all, so that it is finite
+    # Where no view sees the pixel, all of them count, so that the result is finite.
+    is_seen = torch.logical_or(is_seen, ~is_seen.any(dim=1, keepdim=True))
     count = is_seen.to(views.dtype).sum(dim=1)
     # What is not seen becomes the largest number, sorts behind the others and is never picked.
     ordered = _sorted(list(views.masked_fill(~is_seen, torch.finfo(views.dtype).max).unbind(dim=1)))
