@@ -13,8 +13,8 @@ from torch import Tensor, nn
 def continue_border(frame: Float[Tensor, "B C h w"], width: int) -> Float[Tensor, "B C H W"]:
     """Continue a frame on all four sides by repeating its outermost pixels.
 
-    Equal to `torch.nn.functional.pad(..., mode="replicate")`, made of slices and concatenations: the backward pass of
-    that function fails in compiled models whose tensors are channels-last, and mobile runtimes do not know it.
+    Equal to `torch.nn.functional.pad(..., mode="replicate")`, but made of slices and concatenations. With torch 2.14, a
+    model that was compiled with that function stops in its backward pass, because torch expects other strides.
 
     Args:
         frame: Features or images.

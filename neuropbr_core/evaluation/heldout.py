@@ -17,24 +17,6 @@ from neuropbr_core.evaluation.grid import comparison_grid
 from neuropbr_core.evaluation.summary import EvaluationRecord
 
 
-def evaluate_heldout(
-    generator: nn.Module, train: MaterialDataset, heldout: MaterialDataset, device: torch.device, batch_size: int = 1
-) -> EvaluationRecord:
-    """Score whole frames.
-
-    Args:
-        generator: On `device`, in eval mode.
-        train: The training samples, from whose targets the mean baseline is taken.
-        heldout: The samples to score.
-        device: Where to compute.
-        batch_size: Samples at a time.
-
-    Returns:
-        The model's and the baselines' metrics.
-    """
-    return evaluate_samples(generator, heldout, training_mean(train, device, batch_size), device, batch_size)
-
-
 @torch.no_grad()
 def evaluate_samples(
     generator: nn.Module,
