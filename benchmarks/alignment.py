@@ -18,10 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neuropbr_core.data.images.fit import Stored
-from neuropbr_core.data.images.read import read_map
-from neuropbr_core.data.layout.cameras_file import record_camera
-from neuropbr_core.data.layout.paths import map_files
+from neuropbr_core.data.images import Stored, read_map
+from neuropbr_core.data.layout.paths import map_files, record_camera
 from neuropbr_core.data.registration.register import Registration, register_photos
 from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.errors import DataError

@@ -37,8 +37,7 @@ from torchvision import transforms
 
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.loader import train_loader, val_loader
-from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
-from neuropbr_core.data.layout.paths import map_files
+from neuropbr_core.data.layout.paths import CameraRecord, map_files, write_cameras
 from neuropbr_core.data.layout.scan import Sample, find_samples
 from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
 from neuropbr_core.data.pack.store import DecodedImages

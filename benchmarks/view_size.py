@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropbr_core.data.images.read import read_map
+from neuropbr_core.data.images import read_map
 from neuropbr_core.data.layout.paths import map_files
 from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.maps import MAPS

@@ -18,8 +18,7 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
     photo of each is taken from straight above; the others are registered to it. The exit status is 1 when photos are
     refused; the cameras of all others are written.
     """
-    from neuropbr_core.data.layout.cameras_file import write_cameras
-    from neuropbr_core.data.layout.paths import CAMERAS_NAME
+    from neuropbr_core.data.layout.paths import CAMERAS_NAME, write_cameras
     from neuropbr_core.data.registration.folders import align_dataset, align_folder, is_dataset
     from neuropbr_core.errors import DataError
 

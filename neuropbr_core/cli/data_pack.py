@@ -12,7 +12,7 @@ from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 if TYPE_CHECKING:
     from neuropbr_core.recipe.sections import Data
-    from neuropbr_core.registry.chosen import Chosen
+    from neuropbr_core.registry.catalog import Chosen
 
 
 @command()

@@ -41,7 +41,7 @@ def evaluate(  # noqa: PLR0913
     from typing import cast
 
     from neuropbr_core.devices import choose_device
-    from neuropbr_core.evaluation.results import describe
+    from neuropbr_core.evaluation.summary import describe
     from neuropbr_core.runs.evaluate import Curriculum, evaluate_run
 
     chosen: object = curriculum

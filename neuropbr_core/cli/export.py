@@ -9,7 +9,7 @@ import click
 from neuropbr_core.cli.output import command
 
 if TYPE_CHECKING:
-    from neuropbr_core.registry.chosen import Chosen
+    from neuropbr_core.registry.catalog import Chosen
     from neuropbr_core.runs.folder import RunFolder
 
 
@@ -50,9 +50,9 @@ def export(  # noqa: PLR0913 - one parameter an option
     from neuropbr_core.exporting import Signature
     from neuropbr_core.inference.verification import real_views
     from neuropbr_core.model.weights import read_spec
-    from neuropbr_core.runs.context import Context
     from neuropbr_core.runs.export import Export
     from neuropbr_core.runs.folder import RunFolder
+    from neuropbr_core.runs.stage import Context
     from neuropbr_core.training.checkpoints.store import find_checkpoint
 
     source = Path(run_folder)

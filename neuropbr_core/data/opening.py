@@ -13,18 +13,17 @@ from neuropbr_core.data.batches.batch import Item
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.drawn import DrawnDataset
 from neuropbr_core.data.layout.findings import raise_problems
-from neuropbr_core.data.oversampling import oversample, unmatched
 from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
 from neuropbr_core.data.pack.digest import fingerprint_samples
 from neuropbr_core.data.pack.write import prune_pack
-from neuropbr_core.data.splits import Split, split_materials
+from neuropbr_core.data.splits import Split, oversample, split_materials, unmatched
 from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, setting_changes
 from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Data, Recipe
-from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.catalog import Chosen
 from neuropbr_core.reporting import reporter
 from neuropbr_core.samples import Sample
 from neuropbr_core.shipped import resolve

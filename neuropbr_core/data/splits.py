@@ -1,4 +1,4 @@
-"""Chooses the materials that are held back for validation.
+"""Chooses the materials that are held back for validation, and how often the others are trained on.
 
 A split is by material, never by sample: views of one material on both sides would measure memory. Each name is hashed
 with the seed, and the materials with the smallest hashes are held back, as many as the share asks for. A material
@@ -9,11 +9,14 @@ materials are split as if the procedural ones did not exist.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
 
 from neuropbr_core.errors import DataError
 from neuropbr_core.materials.procedural.naming import is_procedural
+from neuropbr_core.samples import Sample
 from neuropbr_core.suggestions import did_you_mean
 
 
@@ -254,3 +257,42 @@ def _hash_position(key: str, seed: int) -> float:
     # Not Python's own hash, which differs from process to process.
     digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64
+
+
+def oversample(samples: Sequence[Sample[Any]], factors: Mapping[str, int]) -> list[Sample[Any]]:
+    """Repeat samples by their material.
+
+    Args:
+        samples: The training samples.
+        factors: Number of repetitions by pattern (`fnmatch`) of material names. The last pattern that fits a material
+            counts; the factor is 1 when none fits.
+
+    Returns:
+        Every sample as often as its material's factor, the first occurrence of each before the second of any.
+
+    Raises:
+        DataError: No sample is left.
+    """
+    repetitions = {}
+    for sample in samples:
+        repetitions[sample.material] = 1
+        # The last fitting pattern wins, so that a recipe can name a rule first and its exceptions behind it.
+        for pattern, factor in factors.items():
+            if fnmatchcase(sample.material, pattern):
+                repetitions[sample.material] = factor
+    # In rounds: samples of the first round keep their places when a factor grows.
+    repeated = []
+    for turn in range(max(repetitions.values(), default=0)):
+        for sample in samples:
+            if turn < repetitions[sample.material]:
+                repeated.append(sample)
+    if samples and not repeated:
+        raise DataError("data.oversample: leaves out every training material; give one a factor above 0")
+    return repeated
+
+
+def unmatched(materials: Collection[str], factors: Mapping[str, int]) -> Iterator[str]:
+    """Yield the patterns that fit no material, which may be misspelt."""
+    for pattern in factors:
+        if not any(fnmatchcase(material, pattern) for material in materials):
+            yield pattern

@@ -13,7 +13,7 @@ from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import RunError
 from neuropbr_core.evaluation.metrics import encode_unit, psnr_from_mse
 from neuropbr_core.maps import ALBEDO, MAPS, METALLIC, NORMAL, ROUGHNESS
-from neuropbr_core.model.median import visible_median
+from neuropbr_core.model.merge import visible_median
 
 TRAINING_MEAN = "per-map training mean"
 ALWAYS_DIELECTRIC = "metallic always 0"

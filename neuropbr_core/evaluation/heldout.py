@@ -1,20 +1,192 @@
-"""A generator's predictions of samples that it was not trained on: scored beside the baselines, or drawn."""
+"""A generator and its baselines on samples that it was not trained on: scored side by side, or drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from neuropbr_core.contracts import Maps, Prediction
 from neuropbr_core.data.batches.dataset import MaterialDataset
-from neuropbr_core.data.batches.frames import predict_frames
-from neuropbr_core.data.batches.loader import val_loader
+from neuropbr_core.data.batches.loader import predict_frames, val_loader
 from neuropbr_core.data.batches.prepare import Prepared, prepare
-from neuropbr_core.evaluation.baselines import Baselines, TargetMean
-from neuropbr_core.evaluation.evaluator import Evaluator
-from neuropbr_core.evaluation.grid import comparison_grid
-from neuropbr_core.evaluation.summary import EvaluationRecord
+from neuropbr_core.evaluation.baselines import (
+    BEST_CONSTANT,
+    CONSTANT_MAPS,
+    FLAT_NORMAL,
+    NAIVE,
+    Baselines,
+    BestConstant,
+    TargetMean,
+)
+from neuropbr_core.evaluation.metrics import (
+    RERENDER,
+    RankStatistic,
+    Row,
+    RunningMeans,
+    mean_of,
+    measure,
+    measure_rerendering,
+)
+from neuropbr_core.evaluation.pictures import comparison_grid
+from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, Scores
+from neuropbr_core.maps import MAPS, METALLIC, NORMAL
+
+
+class Evaluator:
+    """Scores predictions beside the baselines, batch by batch, and returns a record of all of them.
+
+    Args:
+        baselines: The baselines, built from the training targets.
+
+    Attributes:
+        model: The model's metrics of every sample so far.
+    """
+
+    def __init__(self, baselines: Baselines) -> None:
+        self.model = RunningMeans()
+        self._baselines = baselines
+        self._baseline_means: dict[str, RunningMeans] = {}
+        self._constants = {name: BestConstant(name) for name in CONSTANT_MAPS}
+        self._ranking = RankStatistic()
+
+    def add(
+        self,
+        ids: Sequence[str],
+        materials: Sequence[str],
+        prediction: Maps,
+        target: Maps,
+        *,
+        valid: Float[Tensor, "B 1 H W"],
+        views: Float[Tensor, "B V 3 h w"],
+        visible: Float[Tensor, "B V 1 h w"],
+    ) -> dict[str, Tensor]:
+        """Score a batch.
+
+        Args:
+            ids: Sample of each image.
+            materials: Material of each image.
+            prediction: The model's maps, in the ranges of `neuropbr_core.maps`.
+            target: The true maps, same names and shapes.
+            valid: 1 where a pixel counts.
+            views: Aligned views, sRGB-encoded in [0, 1].
+            visible: Where each view sees the texture, in [0, 1].
+
+        Returns:
+            The model's metrics, each `(B,)`: those of `metrics.measure`, and with all four maps also those of
+            `metrics.measure_rerendering`.
+        """
+        # Baselines predict the maps that the model predicts and no others.
+        target = {name: target[name] for name in prediction}
+        values = measure(prediction, target, valid)
+        # A rendering needs all four maps.
+        if set(MAPS) <= set(target):
+            values |= measure_rerendering(prediction, target, valid)
+            naive = measure_rerendering(self._baselines.naive(views, visible, target), target, valid)
+            self._baseline_means.setdefault(NAIVE, RunningMeans()).add(ids, materials, naive, valid)
+        self.model.add(ids, materials, values, valid)
+        for name, maps in self._baselines.predictions(views, visible, target).items():
+            means = self._baseline_means.setdefault(name, RunningMeans())
+            means.add(ids, materials, measure(maps, target, valid), valid)
+        for name, constant in self._constants.items():
+            if name in target:
+                constant.add(target, valid)
+        if METALLIC.name in target:
+            self._ranking.add(prediction[METALLIC.name], target[METALLIC.name], valid)
+        return values
+
+    def record(self) -> EvaluationRecord:
+        """Return the metrics of all samples so far."""
+        rows = self.model.rows
+        bumpier_samples: list[int] = []
+        bumpier: dict[str, dict[str, float]] = {}
+        flat = self._baseline_means.get(FLAT_NORMAL)
+        # Without normals there is no flat normal, and without samples no half of them.
+        if flat is not None:
+            bumpier_samples = bumpier_half([row.values[f"{NORMAL.name}/angle"] for row in flat.rows])
+        if flat is not None and bumpier_samples:
+            for name, means in ((MODEL, self.model), (FLAT_NORMAL, flat)):
+                chosen: list[Row] = []
+                # The rows of a baseline are in the order of the model's, because both leave out the same images.
+                for position in bumpier_samples:
+                    chosen.append(means.rows[position])
+                bumpier[name] = _of_map(NORMAL.name, mean_of(chosen))
+        per_material = self.model.by_material()
+        return EvaluationRecord(
+            samples=len(rows),
+            materials=tuple(per_material),
+            scores=self._scores(),
+            training_mean=self._baselines.training_mean,
+            bumpier_samples=len(bumpier_samples),
+            bumpier=bumpier,
+            per_material=per_material,
+            per_sample=tuple(rows),
+        )
+
+    def _scores(self) -> Scores:
+        """Return metrics by map (and of re-renderings), then by the model and each baseline, then by metric."""
+        # The model's row comes first in every table.
+        means_by_name = {MODEL: self.model.means()}
+        for name, means in self._baseline_means.items():
+            means_by_name[name] = means.means()
+        scores: Scores = {}
+        for map_name in (*MAPS, RERENDER):
+            rows: dict[str, dict[str, float]] = {}
+            for name, metrics in means_by_name.items():
+                row = _of_map(map_name, metrics)
+                # A baseline that does not predict the map has no row.
+                if row:
+                    rows[name] = row
+            # A map that the model does not predict has no table.
+            if MODEL not in rows:
+                continue
+            if map_name in self._constants:
+                rows[BEST_CONSTANT] = self._constants[map_name].scores()
+            scores[map_name] = rows
+        auc = self._ranking.auc()
+        # The AUC belongs to the whole set and is no mean over images; a set without both classes has none.
+        if METALLIC.name in scores and auc is not None:
+            scores[METALLIC.name][MODEL]["auc"] = auc
+        return scores
+
+
+def bumpier_half(flat_angles: Sequence[float]) -> list[int]:
+    """Find the samples whose angle between the true and the flat normal is above the median.
+
+    A nearly flat material is predicted well by flat normals; the other materials show whether a model predicts relief.
+
+    Args:
+        flat_angles: The flat normal's mean angle of each sample, in degrees.
+
+    Returns:
+        Positions of the samples, growing. With an odd number the middle sample is left out. Captures of one material
+        have equal angles: when none is above the median, those that are not below it are returned.
+    """
+    ordered = sorted(flat_angles)
+    count = len(ordered)
+    if not count:
+        return []
+    # The same element twice when the number is odd.
+    median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+    above: list[int] = []
+    not_below: list[int] = []
+    for position, angle in enumerate(flat_angles):
+        if angle > median:
+            above.append(position)
+        if angle >= median:
+            not_below.append(position)
+    return above or not_below
+
+
+def _of_map(map_name: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of one map by their names alone, such as `mae` for `albedo/mae`."""
+    chosen: dict[str, float] = {}
+    for key, value in metrics.items():
+        owner, _, metric = key.partition("/")
+        if owner == map_name:
+            chosen[metric] = value
+    return chosen
 
 
 @torch.no_grad()

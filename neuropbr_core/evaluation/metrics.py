@@ -1,12 +1,15 @@
-"""Errors of predicted maps against the truth, over valid pixels only.
+"""Errors of predicted maps against the truth, over valid pixels only, and their means.
 
-`measure` gives one value an image; `RankStatistic` needs the pixels of a whole set.
+`measure` gives one value an image; `RankStatistic` needs the pixels of a whole set. `measure_rerendering` compares
+pictures rendered with the maps, whose errors an artist would see. `RunningMeans` collects the values of single images.
 
 Every map is compared in [0, 1]: albedo as it is stored (sRGB-encoded), roughness and metallic as they are, normals
 encoded as (n + 1) / 2. So PSNR has a data range of 1 throughout, and a normal's MAE and RMSE are half those of its
 components. Normals are also compared by angle.
 """
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +19,9 @@ from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import ModelError
-from neuropbr_core.maps import MAPS, NORMAL, MapSpec
+from neuropbr_core.maps import MAP_NAMES, MAPS, NORMAL, MapSpec
+from neuropbr_core.materials.color import linear_to_srgb
+from neuropbr_core.materials.relight import Relighting, heldout_relightings, relight
 
 PSNR_CAP = 60.0
 """Largest PSNR, in dB: the PSNR of a perfect image, so that means over images stay finite.
@@ -264,3 +269,156 @@ class RankStatistic:
         # Negatives below each bin, and half of those within it, which are the ties.
         below = negative.cumsum(dim=0) - negative / 2
         return float((positive * below).sum() / pairs)
+
+
+STEP_METRICS = ("mae", "ssim", "angle")
+OVERALL_METRICS = ("psnr", "ssim", "mae")
+
+
+def step_metrics(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
+    """Measure the prediction that a training step made.
+
+    Args:
+        prediction: Predicted maps in the ranges of `neuropbr_core.maps`.
+        target: The true maps.
+        valid: 1 where a pixel counts.
+
+    Returns:
+        `<map>/mae` and `<map>/ssim` of each map and `normal/angle` (degrees), as scalars on the device: means over the
+        images that have a valid pixel, NaN when none has.
+    """
+    metrics = {}
+    with torch.no_grad():
+        counted = (valid > 0.5).flatten(1).any(dim=1)
+        for name, row in measure(prediction, target, valid).items():
+            if name.rpartition("/")[2] in STEP_METRICS:
+                # An image without a valid pixel has NaN for its error, which `where` keeps out of the sum.
+                metrics[name] = torch.where(counted, row, 0.0).sum() / counted.sum()
+    return metrics
+
+
+def with_overall(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Add `overall/psnr`, `overall/ssim` and `overall/mae`: the means of that metric over the maps that have it."""
+    overall = dict(metrics)
+    for metric in OVERALL_METRICS:
+        values = []
+        for name in MAP_NAMES:
+            key = f"{name}/{metric}"
+            # Not every metric is measured of every map, and a model may predict fewer maps.
+            if key in metrics:
+                values.append(metrics[key])
+        if values:
+            overall[f"overall/{metric}"] = sum(values) / len(values)
+    return overall
+
+
+RERENDER = "rerender"
+"""Key that takes the place of a map's name in metrics and tables."""
+
+
+def measure_rerendering(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
+    """Compare pictures of predicted and of true maps under lamps that no capture has.
+
+    Args:
+        prediction: All four maps `(B, C, H, W)`, in the ranges of `neuropbr_core.maps`.
+        target: The true maps, same sizes; H and W >= 6.
+        valid: 1 where a pixel counts.
+
+    Returns:
+        `rerender/mae`, `/rmse`, `/psnr` and `/ssim` of sRGB-encoded pictures in [0, 1], means over
+        `heldout_relightings()`; each `(B,)`.
+
+    Source: V. Deschaintre et al., "Single-Image SVBRDF Capture with a Rendering-Aware Deep Network", 2018, section 6,
+    and V. Deschaintre et al., "Flexible SVBRDF Capture with a Multi-Image Deep Network", 2019, section 5.
+    """
+    mask = valid > 0.5
+    totals: dict[str, Tensor] = {}
+    relightings = heldout_relightings()
+    # Lamp by lamp, because pictures of all lamps at once would take eight times the memory of the maps.
+    for relighting in relightings:
+        errors = unit_errors(rendering(prediction, relighting), rendering(target, relighting), mask)
+        for name, value in errors.items():
+            totals[name] = totals.get(name, torch.zeros_like(value)) + value
+    return {f"{RERENDER}/{name}": total / len(relightings) for name, total in totals.items()}
+
+
+def rendering(maps: Maps, relighting: Relighting) -> Float[Tensor, "B 3 H W"]:
+    """Render maps under one lamp as a screen shows them: sRGB-encoded, clipped to [0, 1]."""
+    # Highlights clip before they are encoded, as in a photo.
+    return linear_to_srgb(relight(maps, relighting).clamp(0, 1))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The metrics of one sample.
+
+    Attributes:
+        sample: The sample's id.
+        material: Its material.
+        values: Metrics by name.
+    """
+
+    sample: str
+    material: str
+    values: dict[str, float]
+
+
+class RunningMeans:
+    """Collects per-image metrics; every image counts the same, whatever its batch.
+
+    Attributes:
+        rows: One row per image, in the order in which they were added.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def add(
+        self,
+        ids: Sequence[str],
+        materials: Sequence[str],
+        values: Mapping[str, Float[Tensor, " B"]],
+        valid: Float[Tensor, "B 1 H W"] | None = None,
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            ids: Sample of each image.
+            materials: Material of each image.
+            values: Metrics of each image, from `metrics.measure`.
+            valid: The mask that was measured with. An image without a valid pixel has no metrics and is left out; a
+                NaN of any other image stays and shows in the means. Default: every image counts.
+        """
+        # One transfer for all metrics: each transfer waits for the device.
+        table = torch.stack(list(values.values())).float().cpu().T.tolist()
+        is_counted = [True] * len(ids)
+        if valid is not None:
+            is_counted = (valid > 0.5).flatten(1).any(dim=1).tolist()
+        for sample, material, row, counted in zip(ids, materials, table, is_counted, strict=True):
+            if counted:
+                self.rows.append(Row(sample, material, dict(zip(values, row, strict=True))))
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of every metric over the images; empty when there are none."""
+        return mean_of(self.rows)
+
+    def by_material(self) -> dict[str, dict[str, float]]:
+        """Return the mean of every metric over the images of each material; materials are sorted by name."""
+        rows_by_material: dict[str, list[Row]] = {}
+        for row in self.rows:
+            rows_by_material.setdefault(row.material, []).append(row)
+        means: dict[str, dict[str, float]] = {}
+        for material in sorted(rows_by_material):
+            means[material] = mean_of(rows_by_material[material])
+        return means
+
+
+def mean_of(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the mean of every metric over rows that have the same metrics; empty for no rows."""
+    if not rows:
+        return {}
+    means: dict[str, float] = {}
+    for name in rows[0].values:
+        # fsum rounds once, at the end, so that the order of the images has no influence.
+        means[name] = math.fsum(row.values[name] for row in rows) / len(rows)
+    return means

@@ -1,17 +1,18 @@
-"""The record of an evaluation: as data, as JSON, and as the table at the end of a run."""
+"""The record of an evaluation: as data, as the table at the end of a run, and as a folder with the worst samples."""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neuropbr_core.errors import DataError
-from neuropbr_core.evaluation.means import Row
-from neuropbr_core.evaluation.metrics import METRICS, Metric
-from neuropbr_core.files import write_json
+from neuropbr_core.data.images import write_png
+from neuropbr_core.errors import DataError, RunError
+from neuropbr_core.evaluation.metrics import METRICS, RERENDER, Metric, Row
+from neuropbr_core.evaluation.pictures import Picture
+from neuropbr_core.files import file_name, replacing, write_json, write_text
 
 MODEL = "model"
 """Name of the model's own row beside the baselines."""
@@ -44,7 +45,7 @@ class EvaluationRecord:
         scores: Mean metrics over samples by map (and `rerender`), then by `model` and the baselines, then by metric
             (`metrics.METRICS`).
         training_mean: Mean of each map over the training targets, a value per channel; empty when it is not known.
-        bumpier_samples: How many samples are in the bumpier half (`evaluator.bumpier_half`).
+        bumpier_samples: How many samples are in the bumpier half (`heldout.bumpier_half`).
         bumpier: Normal metrics over the bumpier half, of `model` and of the flat normal; empty without normals.
         per_material: The model's mean metrics of each material, as `<map>/<metric>`.
         per_sample: The model's metrics of each sample.
@@ -260,3 +261,71 @@ def _numbers(values: dict[str, float | None]) -> dict[str, float]:
 
 def _nested(tables: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
     return {name: _numbers(values) for name, values in tables.items()}
+
+
+RECORD, TABLE, WORST = "evaluation.json", "evaluation.txt", "worst"
+
+
+def describe(record: EvaluationRecord, trained_on: Sequence[str]) -> str:
+    """The table for a terminal, with a warning when it is not about unknown materials.
+
+    Args:
+        record: The metrics.
+        trained_on: Materials among them that the model was trained on.
+    """
+    table = format_summary(record)
+    if not trained_on:
+        return table
+    share = f"{len(trained_on)} of {len(record.materials)} materials"
+    return f"{table}\n\nwarning: the run trained on {share}, whose numbers measure memory: {', '.join(trained_on)}"
+
+
+def worst_samples(record: EvaluationRecord, count: int) -> list[str]:
+    """Ids of the samples with the largest re-rendering error, worst first; those that are not finite come first."""
+
+    def badness(error: float) -> float:
+        return error if math.isfinite(error) else math.inf
+
+    errors = {row.sample: badness(row.values[f"{RERENDER}/rmse"]) for row in record.per_sample}
+    return sorted(errors, key=errors.__getitem__, reverse=True)[:count]
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a place of an evaluation that holds anything else, which would be removed with an earlier evaluation.
+
+    Args:
+        folder: The place.
+
+    Raises:
+        RunError: It is a file, or a folder with other content.
+    """
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in (RECORD, TABLE, WORST))
+        if others:
+            raise RunError(
+                f"{folder}: holds {others[0]}, which is no part of an evaluation and would be removed; name another "
+                f"folder with --output"
+            )
+    elif folder.exists() or folder.is_symlink():
+        raise RunError(f"{folder}: is a file, which the evaluation would replace; name a folder with --output")
+
+
+def write_evaluation(
+    folder: Path, record: EvaluationRecord, trained_on: Sequence[str], pictures: Iterable[tuple[str, str, Picture]]
+) -> None:
+    """Write an evaluation beside its place, then put it there; an earlier one is replaced when the new one is whole.
+
+    Args:
+        folder: Its place.
+        record: The metrics.
+        trained_on: Materials among them that the model was trained on.
+        pictures: Id, material and comparison grid of the worst samples, worst first.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    with replacing(folder) as aside:
+        save_record(record, aside / RECORD)
+        write_text(aside / TABLE, describe(record, trained_on) + "\n")
+        for rank, (name, material, picture) in enumerate(pictures, start=1):
+            write_png(aside / WORST / f"{rank:02d}_{file_name(name)}_{file_name(material)}.png", picture)

@@ -1,10 +1,8 @@
 """Export: an exporter writes and reads a file, and the core decides whether the file equals the model.
 
-subject.py   the trained generator, changed as an entry of `export` asks
-inputs.py    what a model takes and gives; views of one material -> its inputs
+subject.py   the trained generator, changed as an entry of `export` asks; views of one material -> its inputs
 export.py    exporter -> file -> loaded back -> compared -> moved to its final name
-verify.py    maps of the file and of the model -> PSNR, pass or fail
-record.py    the record beside a file, and opening a file again
+record.py    maps of the file and of the model -> PSNR, pass or fail; the record beside a file; opening it again
 """
 
 from neuropbr_core.exporting.export import (
@@ -16,10 +14,24 @@ from neuropbr_core.exporting.export import (
     origin,
     verify_program,
 )
-from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs, random_inputs
-from neuropbr_core.exporting.record import OpenedExport, open_export, write_record
-from neuropbr_core.exporting.subject import Subject, check_entries, make_subject
-from neuropbr_core.exporting.verify import PASS_MARKS, Comparison, Verification, compare
+from neuropbr_core.exporting.record import (
+    PASS_MARKS,
+    Comparison,
+    OpenedExport,
+    Verification,
+    compare,
+    open_export,
+    write_record,
+)
+from neuropbr_core.exporting.subject import (
+    PhotoSet,
+    Signature,
+    Subject,
+    check_entries,
+    make_subject,
+    prepare_inputs,
+    random_inputs,
+)
 
 __all__ = [
     "PASS_MARKS",

@@ -15,9 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from neuropbr_core.contracts import LossInput, LossSetup, Prediction
 from neuropbr_core.maps import MAP_NAMES
-from neuropbr_core.model.build import build_generator, parameter_count, unfilled
 from neuropbr_core.model.generator import Generator
-from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.model.spec import ModelSpec, build_generator, parameter_count, unfilled
 from neuropbr_core.recipe.sections import Recipe
 
 PARTS = ("encoder", "fusion", "decoder", "heads")

@@ -1,26 +1,87 @@
 """The generator: encode every view, fuse, decode, one head a map."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
 
 from neuropbr_core.borders import continue_border
 from neuropbr_core.contracts import Encoder, Fusion, Overview, Prediction
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import ALBEDO, MAPS
-from neuropbr_core.model.decoder import UNetDecoder
-from neuropbr_core.model.heads import Head, activate, albedo_logits
-from neuropbr_core.model.median import visible_median
-from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid
+from neuropbr_core.model.decoder import Head, UNetDecoder, activate, albedo_logits
+from neuropbr_core.model.merge import ViewMerge, by_sample, visibility_pyramid, visible_median
 from neuropbr_core.model.profile import ProfilePath, overview_of
 from neuropbr_core.model.ratios import ratio_images
-from neuropbr_core.model.recompute import recompute
-from neuropbr_core.model.sizes import unsuitable
 from neuropbr_core.recipe.sections import ModelSection
+
+
+def unsuitable(side: float, stride: int) -> str:
+    """Explain why an encoder cannot take views of a side.
+
+    Args:
+        side: Side in pixels; the share of a larger side may be a fraction.
+        stride: The encoder's coarsest stride: how many input pixels its last feature spans along each axis.
+
+    Returns:
+        `takes multiples of 32; the nearest is 96`, to be put behind the encoder's name; empty when it takes the side.
+    """
+    if side % stride == 0:
+        return ""
+    nearest = max(stride, round(side / stride) * stride)
+    return f"takes multiples of {stride}; the nearest is {nearest}"
+
+
+def recompute(module: nn.Module, *inputs: Any) -> Any:
+    """Call a module, keeping only its inputs for the backward pass.
+
+    Results, gradients and random draws are those of a plain call. So are running statistics: the second pass leaves
+    them alone, where they would otherwise be updated twice.
+
+    Source: T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
+
+    Args:
+        module: The module.
+        inputs: Its inputs; tensors, or lists and tuples of them.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _still(module)
+
+    return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _still(module: nn.Module) -> Iterator[None]:
+    """Context in which normalisation by batch statistics does not move the running ones.
+
+    Momentum 0 leaves them as they are, and autograd the same tensors to save; only the counter of batches needs help.
+    """
+    moving: list[tuple[_NormBase, float | None]] = []
+    counts: list[tuple[Tensor, Tensor]] = []
+    for part in module.modules():
+        if not isinstance(part, _NormBase) or not part.track_running_stats:
+            continue
+        moving.append((part, part.momentum))
+        if part.num_batches_tracked is not None:
+            counts.append((part.num_batches_tracked, part.num_batches_tracked.clone()))
+    for part, _ in moving:
+        part.momentum = 0.0
+    try:
+        yield
+    finally:
+        for part, momentum in moving:
+            part.momentum = momentum
+        # The counter is a buffer, which batch norm increments in place, so the tensors of before are still the buffers.
+        for counter, count in counts:
+            counter.copy_(count)
 
 
 class Generator(nn.Module):
@@ -112,7 +173,7 @@ class Generator(nn.Module):
             decoded = self.profile.on_features(decoded, condition)
         else:
             decoded, intermediate = self._run("decoder", latent, skips)
-        # The heads see one pixel around; continued once here, not by each of them (`heads.Head`).
+        # The heads see one pixel around; continued once here, not by each of them (`decoder.Head`).
         continued = continue_border(decoded, 1)
         logits = {name: head(continued) for name, head in self.heads.items()}
         if self.residual_albedo:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from neuropbr_core.errors import CheckpointError, PluginError
 from neuropbr_core.files import usual_mode, write_json
-from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.generator import Generator
-from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
 from neuropbr_core.registry.catalog import default_registry
 
 WEIGHTS = "model.safetensors"

@@ -20,7 +20,7 @@ from neuropbr_core.recipe.merge import USE, entry_keys, kind_at, slots
 from neuropbr_core.recipe.rules import faults
 from neuropbr_core.recipe.schema import Choice, compose, core_sections, optional_sections, options_schema
 from neuropbr_core.recipe.yaml_tree import Keys, Node, plain_scalar, scalar
-from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.catalog import Chosen
 from neuropbr_core.suggestions import nearest
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.recipe.english import REF, Schema
 from neuropbr_core.recipe.merge import EXTENDS, SECTION_DEFAULTS, USE, entry_keys
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.catalog import Chosen
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"

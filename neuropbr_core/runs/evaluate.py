@@ -11,15 +11,21 @@ from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean
-from neuropbr_core.evaluation.results import check_place, worst_samples, write_evaluation
-from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
+from neuropbr_core.evaluation.summary import (
+    EvaluationRecord,
+    check_place,
+    format_summary,
+    load_record,
+    save_record,
+    worst_samples,
+    write_evaluation,
+)
 from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.reporting import reporter
-from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.runs.stage import Stage
+from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
 from neuropbr_core.training.provenance import recorded_split
 

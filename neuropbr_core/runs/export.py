@@ -13,16 +13,14 @@ from neuropbr_core.contracts import Exporter
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.exporting.export import Exported, Views, create_exporter, export_each, export_subject, origin
-from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs
 from neuropbr_core.exporting.record import SUFFIX, read_record
-from neuropbr_core.exporting.subject import Subject, make_subject
+from neuropbr_core.exporting.subject import PhotoSet, Signature, Subject, make_subject, prepare_inputs
 from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.recipe.check import plain
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.chosen import Chosen
-from neuropbr_core.runs.context import Context
+from neuropbr_core.registry.catalog import Chosen
 from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.runs.stage import Stage
+from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
 
 ViewsFor = Callable[[Signature], Views]

@@ -6,11 +6,10 @@ from pathlib import Path
 from neuropbr_core.errors import RunError
 from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.evaluate import Evaluate
 from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder, check_start
-from neuropbr_core.runs.stage import Plan, Stage, carry_out
+from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 from neuropbr_core.runs.teacher import PredictLogits, TrainTeacher, plan_teacher
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable
 from neuropbr_core.training.loop.networks import check_networks

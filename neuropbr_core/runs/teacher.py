@@ -14,9 +14,8 @@ from neuropbr_core.recipe import load_recipe, teachers_recipe
 from neuropbr_core.recipe.compare import differences as recipe_differences
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
-from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.runs.stage import Plan, Stage, carry_out
+from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
 from neuropbr_core.training.distillation.predict_logits import SHARD_SIZE, LogitsReport, marks_of, store_logits
 from neuropbr_core.training.distillation.teacher import TrainedTeacher, open_teacher

@@ -7,13 +7,11 @@ from neuropbr_core.data.opening import captures_missing, ensure_captures
 from neuropbr_core.errors import RunError
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
-from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.runs.stage import Stage
+from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.runs.teacher import TeacherPlan, attach_logits, open_data
 from neuropbr_core.training.distillation.teacher import TrainedTeacher
-from neuropbr_core.training.loop.notify import Observers
-from neuropbr_core.training.loop.trainer import Trainer
+from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import recorded_teacher, write_provenance
 from neuropbr_core.training.ranks import blame
 

@@ -31,12 +31,10 @@ from neuropbr_core.data.batches.loader import val_loader
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.opening import open_source, pack_dataset
 from neuropbr_core.data.pack.choose import digest_images, list_images, open_images
-from neuropbr_core.data.pack.format import VIEW
-from neuropbr_core.data.pack.store import read_image
+from neuropbr_core.data.pack.store import VIEW, read_image
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
-from neuropbr_core.registry.catalog import default_registry
-from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.catalog import Chosen, default_registry
 from neuropbr_core.testing.component import ComponentSuite
 
 

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec, Maps, Prediction
 from neuropbr_core.errors import ExportError
-from neuropbr_core.exporting.verify import PASS_MARKS
+from neuropbr_core.exporting.record import PASS_MARKS
 from neuropbr_core.maps import MAP_NAMES, MAPS
-from neuropbr_core.model.heads import activate
+from neuropbr_core.model.decoder import activate
 from neuropbr_core.testing.component import ComponentSuite
 
 PROMISES = tuple(PASS_MARKS)

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup, Maps, Prediction
 from neuropbr_core.maps import MAP_NAMES, MAPS
-from neuropbr_core.model.heads import activate
+from neuropbr_core.model.decoder import activate
 from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.testing import tensors
 from neuropbr_core.testing.component import ComponentSuite

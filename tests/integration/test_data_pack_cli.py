@@ -10,7 +10,7 @@ from PIL import Image
 
 from neuropbr_core import open_dataset
 from neuropbr_core.cli.data import data
-from neuropbr_core.data.images.write import write_png
+from neuropbr_core.data.images import write_png
 from neuropbr_core.errors import DataError
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 

@@ -20,9 +20,9 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.model import load_model, save_model
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.reporting import RecordingReporter, reporting_to
-from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.run import plan, run
+from neuropbr_core.runs.stage import Context
 from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, attach_logits, open_data, plan_teacher
 from neuropbr_core.runs.train import check_same_teacher
 from neuropbr_core.training.device import make_fabric

@@ -14,9 +14,8 @@ from PIL import Image
 from neuropbr_core.cli import root
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import DataError, RunError
-from neuropbr_core.evaluation.means import Row
-from neuropbr_core.evaluation.results import worst_samples
-from neuropbr_core.evaluation.summary import load_record
+from neuropbr_core.evaluation.metrics import Row
+from neuropbr_core.evaluation.summary import load_record, worst_samples
 from neuropbr_core.recipe.sections import Recipe, Synthesize
 from neuropbr_core.runs.evaluate import evaluate_run
 from neuropbr_core.runs.run import run

@@ -21,7 +21,7 @@ import neuropbr_core
 from neuropbr_core.cli import root
 from neuropbr_core.contracts import ExportReport
 from neuropbr_core.errors import NeuroPBRError
-from neuropbr_core.inference.write import write_maps
+from neuropbr_core.inference.predict import write_maps
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ LOSSES = default_registry().names("loss")
 
 
 def real_maps(material: str) -> dict[str, torch.Tensor]:
-    from neuropbr_core.data.images.read import read_map
+    from neuropbr_core.data.images import read_map
 
     folder = shipped_root() / "examples" / "materials" / material
     stored = {name: torch.from_numpy(read_map(folder / spec.file_name, spec, 64))[None] for name, spec in MAPS.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropbr_core.data.images.read import read_map
+from neuropbr_core.data.images import read_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.materials.capture import render_capture

@@ -1,16 +1,24 @@
-"""The one record of visits, from the loader to the loss.
+"""The one record of visits, from the loader to the loss, and the memory that its pixels are in.
 
 A new field is declared in `VisitRecord`. Stacking, moving to a device and choosing views work on every field that is
 there. Beside the declaration a field needs code only where it is filled (the `draft` methods in `dataset` and `drawn`),
 where it is turned into what the network takes (`prepare`), and where it is used.
+
+Memory for batches is used again and again. Fresh memory costs more than the pixels that go into it: the system hands
+out each page on first touch, and clears it.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from threading import Lock
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
@@ -31,10 +39,10 @@ class VisitRecord:
         views: sRGB-encoded uint8. With recorded alignment photos, for the device to warp, unless `visible_pixels` says
             that they are aligned; else cut and turned like the maps.
         targets: The true maps of the crop in stored form, uint8 by name.
-        crop_to_texture: Matrix from crop to texture coordinates, float32 (`placement.crop_matrix`).
+        crop_to_texture: Matrix from crop to texture coordinates, float32 (`crops.crop_matrix`).
         homographies: Texture to view, float32; None unless the device is to warp.
         positions: Camera centres in tile sides, float32; None unless alignment is recorded.
-        gains: Factors of linear light for `jitter.apply_gains`, float32; None when colours stay.
+        gains: Factors of linear light for `crops.apply_gains`, float32; None when colours stay.
         overview_pixels: The whole frame in few pixels (`overviews.Overviews.get`), uint8; None unless asked for.
         teacher_logits: A teacher's logits of the crop, float16 by name; None without stored predictions.
         visible_pixels: 255 where an aligned view sees the crop, else 0; None for views that are not aligned yet.
@@ -138,3 +146,99 @@ def _tensors(record: VisitRecord, change: Callable[[Tensor], Tensor], *, per_vie
             for name, tensor in value.items():
                 changed[each.name][name] = change(tensor)
     return changed
+
+
+Memory = npt.NDArray[np.uint8]
+
+_SPARE = 2  # unused pieces that are kept; a loop needs one or two
+_ALIGNMENT = 64  # bytes; vector instructions and page-locked copies like it
+
+
+class BufferPool:
+    """Lends pieces of memory; one comes back when nobody holds a tensor in it any more.
+
+    So a batch is safe for as long as it, or anything that shares its memory, is held, and a loop that lets go of a
+    batch before it asks for the next runs in the memory of one. Page-locked memory comes from torch's own pool, which
+    also waits for copies to the device that are under way.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._spare: list[Memory] = []
+        self._lock = Lock()
+
+    def take(self, size: int, *, pinned: bool = False) -> UInt8[Tensor, " size"]:
+        """Lend `size` bytes; what they hold is arbitrary.
+
+        Args:
+            size: Bytes.
+            pinned: Whether to return page-locked memory, from which copies to a CUDA device need not be waited for.
+        """
+        if pinned:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        memory: Memory | None = None
+        with self._lock:
+            for index in reversed(range(len(self._spare))):  # the smallest is the last
+                if self._spare[index].nbytes >= size:
+                    memory = self._spare.pop(index)
+                    break
+            if memory is None:
+                # Spare pieces that are all too small would stay so: batches of one run hardly change in size.
+                self._spare.clear()
+        if memory is None:
+            memory = np.empty(size, np.uint8)
+        # An array of its own, whose end is the end of the loan: the tensor refers to it, and so does any tensor that
+        # shares its memory.
+        # `atexit` is off because at the end of the process nobody needs the memory back.
+        lent = memory[:size]
+        weakref.finalize(lent, self._take_back, memory).atexit = False
+        return torch.from_numpy(lent)
+
+    @property
+    def spare_bytes(self) -> int:
+        """Bytes that are kept and not lent."""
+        return sum(memory.nbytes for memory in self._spare)
+
+    def _take_back(self, memory: Memory) -> None:
+        # Runs in whichever thread lets go of the last tensor, hence the lock.
+        with self._lock:
+            self._spare.append(memory)
+            self._spare.sort(key=lambda memory: -memory.nbytes)
+            # The smallest are given up: the largest fit every batch.
+            del self._spare[_SPARE:]
+
+    def __reduce__(self) -> tuple[type["BufferPool"], tuple[()]]:
+        # Pickled for another process, a pool starts empty there: a lock cannot be sent, and memory need not be.
+        return BufferPool, ()
+
+
+class Buffer(NamedTuple):
+    """A tensor that is wanted: its shape and type."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.uint8
+
+
+def carve(pool: BufferPool, wanted: Mapping[str, Buffer], *, pinned: bool = False) -> dict[str, Tensor]:
+    """Place tensors in one piece of memory.
+
+    Args:
+        pool: Lends the memory.
+        wanted: Shape and type of each tensor by name.
+        pinned: Whether the memory is to be page-locked.
+
+    Returns:
+        Tensors of these shapes; their values are arbitrary.
+    """
+    # One loan for all tensors: they come back together, when the last of them is let go of.
+    places: dict[str, slice] = {}
+    end = 0
+    for name, buffer in wanted.items():
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = start + math.prod(buffer.shape) * buffer.dtype.itemsize
+        places[name] = slice(start, end)
+    memory = pool.take(end, pinned=pinned)
+    tensors = {}
+    for name, buffer in wanted.items():
+        tensors[name] = memory[places[name]].view(buffer.dtype).view(buffer.shape)
+    return tensors

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.contracts import Crop, DrawnVisit, VisitDrawer
-from neuropbr_core.data.batches.batch import Batch
-from neuropbr_core.data.batches.buffers import Buffer, carve
+from neuropbr_core.data.batches.batch import Batch, Buffer, carve
+from neuropbr_core.data.batches.crops import Placement, crop_matrix
 from neuropbr_core.data.batches.dataset import OVERVIEW, VIEWS, Draft, MaterialDataset, Photos, Visit
-from neuropbr_core.data.batches.placement import Placement, crop_matrix
 from neuropbr_core.data.batches.prepare import align
 from neuropbr_core.data.batches.teacher_logits import TeacherLogits
 from neuropbr_core.data.seeding import LIVE, numpy_generator

@@ -1,15 +1,22 @@
-"""Loaders whose batches depend on seed and epoch alone: not on threads, nor on where a run was interrupted."""
+"""Loaders whose batches depend on seed and epoch alone: not on threads, nor on where a run was interrupted.
+
+`predict_frames` goes on from a loader's batches to what a generator predicts of them.
+"""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
+from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.batches.batch import Batch
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
+from neuropbr_core.data.batches.prepare import Prepared, prepare
 from neuropbr_core.data.seeding import ORDER, numpy_generator
 from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.parallel import cores
@@ -192,3 +199,55 @@ def _loader(dataset: MaterialDataset, batches: Sequence[Sequence[Visit]], num_wo
     if num_workers is None:
         num_workers = suitable_threads(dataset)
     return Loader(dataset, batches, num_workers, pinned=torch.cuda.is_available())
+
+
+class PredictedFrames(NamedTuple):
+    """Several samples.
+
+    Attributes:
+        prepared: The samples as the generator saw them.
+        prediction: The generator's prediction, float32.
+    """
+
+    prepared: Prepared
+    prediction: Prediction
+
+
+def predict_frames(
+    generator: nn.Module,
+    dataset: MaterialDataset,
+    device: torch.device,
+    *,
+    batch_size: int = 1,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[PredictedFrames]:
+    """Predict every sample of a dataset once, in order; nothing is kept for a backward pass.
+
+    Args:
+        generator: On `device`, in eval mode.
+        dataset: Samples without crops and draws, such as `OpenedDataset.val`.
+        device: Where to compute.
+        batch_size: Samples at a time.
+        autocast: Makes the context in which the generator runs, such as `Fabric.autocast`.
+        rank: This process.
+        world_size: Number of processes; each predicts its share, as `loader.val_loader` deals them out.
+
+    Yields:
+        Batches of samples with their prediction.
+
+    Raises:
+        DataError: An image cannot be used.
+    """
+    workers = dataset.data.num_workers
+    for batch in val_loader(dataset, batch_size, num_workers=workers, rank=rank, world_size=world_size):
+        prepared = prepare(batch, dataset.data, device)
+        del batch  # the loader may have its memory back
+        with torch.no_grad(), autocast():
+            prediction: Prediction = generator(*prepared.inputs)
+        # Under autocast values may be half precision; metrics and stored logits need single.
+        maps = {name: value.float() for name, value in prediction.maps.items()}
+        logits = {name: value.float() for name, value in prediction.logits.items()}
+        features = {name: value.float() for name, value in prediction.features.items()}
+        yield PredictedFrames(prepared, Prediction(maps, logits, features))

@@ -10,11 +10,11 @@ from torch.nn.functional import interpolate
 
 from neuropbr_core.contracts import Overview, Prediction
 from neuropbr_core.data.batches.batch import Batch, VisitRecord
-from neuropbr_core.data.batches.jitter import apply_gains
+from neuropbr_core.data.batches.crops import apply_gains
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
 from neuropbr_core.materials.encoding import decode_map
-from neuropbr_core.model.heads import activate
+from neuropbr_core.model.decoder import activate
 from neuropbr_core.recipe.sections import Data
 
 

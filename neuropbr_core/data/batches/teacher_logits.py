@@ -16,7 +16,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from neuropbr_core.data.batches.placement import Logits
+from neuropbr_core.data.batches.crops import Logits
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing, usual_mode

@@ -8,8 +8,16 @@ from pathlib import Path
 from neuropbr_core.data.checking.examine import Examined, MaterialFolder, SampleFolder, examine
 from neuropbr_core.data.checking.lookalikes import find_lookalikes
 from neuropbr_core.data.layout.findings import LEVELS, Finding, of_level
-from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import CONDITIONS, Paths, conditions, locate, map_files, sample_folders, view_name
+from neuropbr_core.data.layout.paths import (
+    CONDITIONS,
+    Paths,
+    conditions,
+    locate,
+    map_files,
+    read_metadata,
+    sample_folders,
+    view_name,
+)
 from neuropbr_core.data.layout.scan import Scan, scan_dataset
 from neuropbr_core.parallel import run_jobs
 from neuropbr_core.recipe.sections import Data

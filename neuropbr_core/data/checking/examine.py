@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from neuropbr_core.data.checking.lookalikes import Look, look_of
-from neuropbr_core.data.images.fit import Stored
-from neuropbr_core.data.images.read import ImageFacts, Undecodable, describe_image, read_map, read_view, verify_image
+from neuropbr_core.data.images import ImageFacts, Stored, Undecodable, describe_image, read_map, read_view, verify_image
 from neuropbr_core.data.layout.findings import Finding
 from neuropbr_core.data.layout.paths import map_files, missing_maps
 from neuropbr_core.errors import DataError

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from neuropbr_core.data.images.fit import Stored
+from neuropbr_core.data.images import Stored
 
 _CELLS = 16  # along a side: the hash has 2 × 16² = 512 bits
 _NEAR = 0.15  # of the bits; of 30 scans, the two most alike differ in 0.42

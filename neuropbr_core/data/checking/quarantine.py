@@ -20,8 +20,15 @@ from typing import Any
 import msgspec
 
 from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
-from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import CAMERAS_NAME, CONDITIONS, METADATA_NAME, Paths, locate, sample_folders
+from neuropbr_core.data.layout.paths import (
+    CAMERAS_NAME,
+    CONDITIONS,
+    METADATA_NAME,
+    Paths,
+    locate,
+    read_metadata,
+    sample_folders,
+)
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
 from neuropbr_core.recipe.sections import Data

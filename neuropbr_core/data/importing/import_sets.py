@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from neuropbr_core.data.images.write import write_map
+from neuropbr_core.data.images import write_map
 from neuropbr_core.data.importing.maps import Conversion
 from neuropbr_core.data.importing.sources import MaterialSet, find_sets
 from neuropbr_core.errors import DataError

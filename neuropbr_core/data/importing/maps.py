@@ -13,8 +13,7 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from neuropbr_core.data.checking.examine import as_values
-from neuropbr_core.data.images.fit import Pixels, Stored, store_map
-from neuropbr_core.data.images.read import describe_image, read_image
+from neuropbr_core.data.images import Pixels, Stored, describe_image, read_image, store_map
 from neuropbr_core.data.importing.names import READABLE, ImageName, Role
 from neuropbr_core.data.importing.sources import MaterialSet, SourceFile
 from neuropbr_core.errors import DataError

@@ -1,4 +1,4 @@
-"""The folder layout of a dataset: what its files and folders are called.
+"""The folder layout of a dataset: what its files and folders are called, and the two JSON files beside the images.
 
 ROOT/input/clean/sample_0000/{0,1,2}.png       views, as rendered or photographed
 ROOT/input/dirty/sample_0000/{0,1,2}.png       the same with artefacts; optional
@@ -6,15 +6,32 @@ ROOT/input/render_metadata.json                {"sample_0000": "wood_oak", …}
 ROOT/input/cameras.json                        optional; needed for recorded alignment
 ROOT/input/cameras.estimated.json              written for estimated alignment; see `registration.stored`
 ROOT/output/wood_oak/{albedo,roughness,metallic,normal}.png
+
+The entries of a cameras file, one for each view:
+
+    {"sample_0000": [{"homography": [[a, b, c], [d, e, f], [g, h, i]], "position": [x, y, z]}, …]}
+
+`homography` maps texture coordinates (u, v, 1) to homogeneous view coordinates, both in [0, 1] with v down. `position`
+is the camera in the world of `materials.cameras`: the texture is the unit square in z = 0 around the origin.
 """
 
+import itertools
+import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neuropbr_core.data.images.heif import HEIF_SUFFIXES
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from neuropbr_core import samples
+from neuropbr_core.data.images import HEIF_SUFFIXES
 from neuropbr_core.errors import DataError
+from neuropbr_core.files import write_json
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 
@@ -153,3 +170,109 @@ def _by_number(path: Path) -> tuple[str, Path]:
     # Padding makes numbers comparable as text. The path decides between names that differ in leading zeros only.
     padded = re.sub(r"\d+", lambda number: number[0].zfill(12), path.name)
     return padded, path
+
+
+_FORMAT = 'it must be a JSON object from sample folders to material folders, such as {"sample_0000": "wood_oak"}'
+
+
+def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
+    """Read the metadata of a dataset.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The material folder of each sample folder, and an empty list; or None and the reasons why the file is unusable.
+    """
+    try:
+        # The standard library's parser, because others offer no hook that sees a key that is there twice.
+        metadata = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+    except FileNotFoundError:
+        return None, [f"{path}: no such file; create it: {_FORMAT.removeprefix('it must be ')}"]
+    except (OSError, ValueError) as error:
+        return None, [f"{path}: {error}; {_FORMAT}"]
+    if not isinstance(metadata, dict):
+        return None, [f"{path}: is a JSON {type(metadata).__name__}; {_FORMAT}"]
+    problems = []
+    for name, material in metadata.items():
+        # A file from a stranger must not make us read, or the quarantine move, a folder outside the dataset.
+        is_text = isinstance(material, str)
+        if not is_text or material in ("", ".", "..") or set(material) & set("/\\\0"):
+            problems.append(f"{path}: {name}: {material!r} is not the name of a material folder")
+    if problems:
+        return None, problems
+    return metadata, []
+
+
+def _without_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Build a JSON object and refuse a repeated key, of which Python would silently keep the last entry."""
+    counts = Counter[str]()
+    for name, _ in pairs:
+        counts[name] += 1
+    for name, count in counts.items():
+        if count > 1:
+            raise ValueError(f"key {name!r} appears {count} times; keep one of them")
+    return dict(pairs)
+
+
+CameraRecord = samples.CameraRecord
+
+
+def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
+    """Read and check a cameras file.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        Cameras by sample name, in the order of the views.
+
+    Raises:
+        DataError: The file is missing, malformed, or holds cameras that cannot be; all of these at once.
+    """
+    try:
+        # Typed decoding checks that every matrix is 3×3 and every position has three numbers.
+        cameras = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[CameraRecord, ...]])
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; recorded alignment needs the cameras of every sample") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataError(f"{path}: {error}; see the format in `neuropbr_core.data.layout.paths`") from error
+    problems = []
+    # Types cannot tell whether a camera is possible; an impossible one would give infinite or mirrored directions.
+    for name, records in cameras.items():
+        for view, record in enumerate(records):
+            if problem := _problem(record):
+                problems.append(f"{path}: {name}, view {view}: {problem}")
+    if problems:
+        raise DataError("\n".join(problems))
+    return cameras
+
+
+def write_cameras(path: Path, cameras: dict[str, tuple[CameraRecord, ...]]) -> None:
+    """Write a cameras file, sorted by sample, in one step."""
+    write_json(path, dict(sorted(cameras.items())))
+
+
+def record_camera(homography: ArrayLike, position: ArrayLike) -> CameraRecord:
+    """Return the record of a camera from its 3×3 matrix and its three coordinates."""
+    # `convert` checks the numbers of rows and columns, which the constructor of a struct does not.
+    return msgspec.convert(
+        {"homography": np.asarray(homography, float).tolist(), "position": np.asarray(position).tolist()}, CameraRecord
+    )
+
+
+def _problem(record: CameraRecord) -> str | None:
+    """Describe what is impossible about a camera; None for a possible camera."""
+    matrix = np.array(record.homography)
+    if record.position[2] <= 0:
+        return f"position z is {record.position[2]:g}; the camera is in front of the texture, z > 0"
+    # A homography is defined up to its scale, so its largest entry is made 1 before the determinant is judged.
+    if abs(np.linalg.det(matrix / max(np.abs(matrix).max(), 1e-12))) < 1e-9:
+        return "the homography cannot be inverted"
+    # w is linear in (u, v): if it is positive at the corners, it is positive over the whole texture.
+    depths = []
+    for u, v in itertools.product((0, 1), repeat=2):
+        depths.append(float(matrix[2] @ (u, v, 1.0)))
+    if min(depths) <= 0:
+        return "the homography puts a corner of the texture behind the camera (w <= 0); negate it if all are negative"
+    return None

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropbr_core.data.images.read import is_cut_off
-from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras
+from neuropbr_core.data.images import is_cut_off
 from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
-from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import (
     CONDITIONS,
+    CameraRecord,
     Condition,
     Paths,
     conditions,
@@ -21,6 +20,8 @@ from neuropbr_core.data.layout.paths import (
     map_files,
     misnamed,
     missing_maps,
+    read_cameras,
+    read_metadata,
     sample_folders,
     view_name,
 )

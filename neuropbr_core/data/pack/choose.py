@@ -8,8 +8,7 @@ from shutil import disk_usage
 from typing import Any
 
 from neuropbr_core.contracts import SampleSource
-from neuropbr_core.data.pack.format import VIEW, ImageId, packed_images
-from neuropbr_core.data.pack.store import DecodedImages, Images, PackedImages, read_image
+from neuropbr_core.data.pack.store import VIEW, DecodedImages, ImageId, Images, PackedImages, packed_images, read_image
 from neuropbr_core.data.pack.write import PackReport, amount, missing_images, write_pack
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuropbr_core.data.layout.findings import raise_problems
-from neuropbr_core.data.pack.format import SUFFIX, ImageId, footer, packed_images, shards
+from neuropbr_core.data.pack.store import SUFFIX, ImageId, footer, packed_images, shards
 from neuropbr_core.errors import DataError
 from neuropbr_core.parallel import cores
 from neuropbr_core.reporting import reporter, track

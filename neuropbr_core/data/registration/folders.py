@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from neuropbr_core.data.images.read import read_map, read_view
-from neuropbr_core.data.layout.cameras_file import CameraRecord
-from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import CONDITIONS, METADATA_NAME, list_photos, sample_folders
+from neuropbr_core.data.images import read_map, read_view
+from neuropbr_core.data.layout.paths import (
+    CONDITIONS,
+    METADATA_NAME,
+    CameraRecord,
+    list_photos,
+    read_metadata,
+    sample_folders,
+)
 from neuropbr_core.data.registration.register import Registration, register_photos
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO
@@ -31,7 +36,7 @@ class Alignment:
 
     @property
     def cameras(self) -> dict[str, tuple[CameraRecord, ...]]:
-        """Cameras by folder name, as `cameras_file.write_cameras` takes them."""
+        """Cameras by folder name, as `layout.paths.write_cameras` takes them."""
         cameras = {}
         for name, registration in self.registrations.items():
             cameras[name] = registration.cameras

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from neuropbr_core.data.images.fit import Stored
+from neuropbr_core.data.images import Stored
 
 Grey = npt.NDArray[np.float32]
 """`(H, W)` float32."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuropbr_core.data.images.fit import Stored
-from neuropbr_core.data.layout.cameras_file import CameraRecord, record_camera
+from neuropbr_core.data.images import Stored
+from neuropbr_core.data.layout.paths import CameraRecord, record_camera
 from neuropbr_core.data.registration.dense import agreement, refine, search
 from neuropbr_core.data.registration.features import (
     LEAST_AGREEING,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from neuropbr_core.data.layout.cameras_file import CameraRecord
 from neuropbr_core.data.layout.findings import raise_problems
+from neuropbr_core.data.layout.paths import CameraRecord
 from neuropbr_core.data.layout.scan import Sample
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.registration.folders import PhotosOfSample, register_sets

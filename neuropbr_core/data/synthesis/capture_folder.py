@@ -17,20 +17,20 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from neuropbr_core.data.images.fit import Stored
-from neuropbr_core.data.images.read import is_cut_off
-from neuropbr_core.data.images.write import write_png
-from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras, write_cameras
+from neuropbr_core.data.images import Stored, is_cut_off, write_png
 from neuropbr_core.data.layout.findings import raise_problems
-from neuropbr_core.data.layout.metadata import read_metadata
 from neuropbr_core.data.layout.paths import (
     CAMERAS_NAME,
     CONDITIONS,
     METADATA_NAME,
+    CameraRecord,
     Condition,
     map_files,
+    read_cameras,
+    read_metadata,
     sample_name,
     view_name,
+    write_cameras,
 )
 from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError

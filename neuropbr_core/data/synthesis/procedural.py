@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropbr_core.data.images.fit import Stored
-from neuropbr_core.data.images.write import write_map
+from neuropbr_core.data.images import Stored, write_map
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map

@@ -15,12 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neuropbr_core.data.images.fit import Stored, store_map
-from neuropbr_core.data.images.read import describe_image, read_map, verify_image
-from neuropbr_core.data.images.write import compress_jpeg, write_map
-from neuropbr_core.data.layout.cameras_file import CameraRecord, record_camera
+from neuropbr_core.data.images import (
+    Stored,
+    compress_jpeg,
+    describe_image,
+    read_map,
+    store_map,
+    verify_image,
+    write_map,
+)
 from neuropbr_core.data.layout.findings import raise_problems
-from neuropbr_core.data.layout.paths import Condition, map_files, missing_maps
+from neuropbr_core.data.layout.paths import CameraRecord, Condition, map_files, missing_maps, record_camera
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.seeding import CAPTURE, DIRT, torch_generator
 from neuropbr_core.data.synthesis.capture_folder import (

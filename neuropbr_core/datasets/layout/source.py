@@ -4,13 +4,11 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from neuropbr_core.contracts import SampleSource
-from neuropbr_core.data.images.fit import Stored
-from neuropbr_core.data.images.read import read_map, read_view, verify_image
-from neuropbr_core.data.layout.metadata import read_metadata
-from neuropbr_core.data.layout.paths import locate
+from neuropbr_core.data.images import Stored, read_map, read_view, verify_image
+from neuropbr_core.data.layout.paths import locate, read_metadata
 from neuropbr_core.data.layout.scan import Sample, find_samples
 from neuropbr_core.data.pack.digest import FileDigests
-from neuropbr_core.data.pack.format import DIGESTS_NAME
+from neuropbr_core.data.pack.store import DIGESTS_NAME
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 

@@ -1,4 +1,7 @@
-"""What a checkpoint of a run holds, and which ones are kept."""
+"""What a checkpoint of a run holds, and which ones are kept.
+
+The state of networks and optimisers is saved whole, wherever its parts are: with FSDP each process holds a share.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -7,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim import Optimizer
 
 from neuropbr_core.errors import RunStopped
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import read_state as read_weights
 from neuropbr_core.model.weights import save_model
 from neuropbr_core.recipe.sections import Training
-from neuropbr_core.training.checkpoints.sharded_state import (
-    load_module_state,
-    load_optimizer_state,
-    module_state,
-    optimizer_state,
-)
 from neuropbr_core.training.checkpoints.state import (
     Position,
     random_state,
@@ -28,7 +34,8 @@ from neuropbr_core.training.checkpoints.state import (
     write_state,
 )
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
-from neuropbr_core.training.loop.average import WeightAverage
+from neuropbr_core.training.device import is_sharded
+from neuropbr_core.training.loop.networks import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
 from neuropbr_core.training.loop.step import Stepper
 from neuropbr_core.training.ranks import first
@@ -220,3 +227,54 @@ def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], position: Position)
             f"optimizer.lr or training.grad_clip_norm, or set training.precision: fp32. The last checkpoint is from "
             f"before it"
         )
+
+
+_WRAPPED = "_forward_module"  # where Fabric keeps what the strategy made of a module
+
+
+def module_state(fabric: Fabric, module: nn.Module) -> dict[str, Any]:
+    """Weights and buffers of a module that Fabric set up, under the module's own names.
+
+    Every process must call it; of a sharded module only the first one gets them.
+    """
+    if not is_sharded(fabric):
+        return module.state_dict()
+    return get_model_state_dict(module.get_submodule(_WRAPPED), options=_gathered())
+
+
+def optimizer_state(fabric: Fabric, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """State of a module's optimiser; the same holds for it."""
+    if not is_sharded(fabric):
+        return optimizer.state_dict()
+    # Keyed by parameter name: indices of parameters mean nothing to another number of processes.
+    return get_optimizer_state_dict(module.get_submodule(_WRAPPED), _bare(optimizer), options=_gathered())
+
+
+def load_module_state(fabric: Fabric, module: nn.Module, state: Mapping[str, Any]) -> None:
+    """Take back what `module_state` gave; every process has read it whole."""
+    if is_sharded(fabric):
+        set_model_state_dict(
+            module.get_submodule(_WRAPPED), dict(state), options=StateDictOptions(full_state_dict=True)
+        )
+    else:
+        module.load_state_dict(state)
+
+
+def load_optimizer_state(fabric: Fabric, module: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take back what `optimizer_state` gave; every process has read it whole."""
+    if is_sharded(fabric):
+        options = StateDictOptions(full_state_dict=True)
+        set_optimizer_state_dict(module.get_submodule(_WRAPPED), _bare(optimizer), state, options=options)
+    else:
+        optimizer.load_state_dict(state)
+
+
+def _gathered() -> StateDictOptions:
+    # To the CPU, because the whole state need not fit beside a share of it on the device.
+    return StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def _bare(optimizer: Any) -> Optimizer:
+    """The optimiser that Fabric wrapped."""
+    bare: Optimizer = optimizer.optimizer
+    return bare

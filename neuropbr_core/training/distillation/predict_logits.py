@@ -9,8 +9,8 @@ import torch
 from lightning_fabric import Fabric
 
 from neuropbr_core.contracts import Prediction
-from neuropbr_core.data.batches.frames import predict_frames
-from neuropbr_core.data.batches.placement import Logits
+from neuropbr_core.data.batches.crops import Logits
+from neuropbr_core.data.batches.loader import predict_frames
 from neuropbr_core.data.batches.teacher_logits import (
     SampleMark,
     differences,

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from neuropbr_core.errors import NeuroPBRError
-from neuropbr_core.model.build import build_generator, unfilled
 from neuropbr_core.model.cost import saved_bytes
 from neuropbr_core.model.generator import Generator
-from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.loop.networks import check_networks
 

@@ -1,12 +1,15 @@
-"""Checks a recipe's networks and sizes before a run starts, without memory for their weights."""
+"""A run's networks: checked before it starts, switched to save memory or time, and averaged while it trains."""
+
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from neuropbr_core.errors import RunError
-from neuropbr_core.model.build import build_generator
-from neuropbr_core.model.sizes import unsuitable
-from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.recipe.sections import Data, Recipe
+from neuropbr_core.model.generator import Generator, unsuitable
+from neuropbr_core.model.spec import ModelSpec, build_generator
+from neuropbr_core.recipe.sections import Data, Recipe, Training
 from neuropbr_core.training.loop.objective import Objective
 
 
@@ -62,3 +65,82 @@ def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
             f"teacher: a crop of {crop} px is {scaled:g} px at the teacher's image_size of {spec.image_size}, but its "
             f"encoder {reason}; change data.crop_size, or take teacher.mode: shards"
         )
+
+
+_COMPILED = ("encoder", "fusion", "decoder")
+"""What is compiled: each by itself, in place, so that names of weights stay as they are."""
+
+
+def apply_switches(generator: Generator, training: Training, device: torch.device) -> list[str]:
+    """Let a generator recompute activations and run compiled, where the recipe says so.
+
+    Returns:
+        Lines for people: a switch that cannot be had here, and why.
+    """
+    # Recomputed in the backward pass instead of kept: less memory for more time, and the same numbers.
+    generator.recomputed = frozenset(training.activation_checkpointing)
+    if not training.compile:
+        return []
+    if fault := compiler_fault(device):
+        return [f"warning: training.compile: nothing can be compiled here, so the run goes on without ({fault})"]
+    for name in _COMPILED:
+        getattr(generator, name).compile()
+    return []
+
+
+def compiler_fault(device: torch.device) -> str | None:
+    """Why `torch.compile` does not work on this machine, or None when it does."""
+    try:
+        # A function of two operations: a compiler that is missing or broken fails on it in a second.
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # back ends raise what they like
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return None
+
+
+class WeightAverage:
+    """Follows a module; batch-norm statistics and other buffers are copied.
+
+    The decay grows to its value as min(decay, (1 + n) / (10 + n)) over updates n, so that a short run is not stuck
+    with its first weights.
+
+    Args:
+        module: The module, not wrapped by Fabric, on its device.
+        decay: Share of the average that an update keeps, in (0, 1): 0.999 remembers about 1,000 updates.
+
+    Attributes:
+        module: A copy of the module that holds the average; in eval mode, without gradients.
+
+    Source: B. Polyak, A. Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; the growing decay is
+    that of `num_updates` in TensorFlow's `ExponentialMovingAverage`.
+    """
+
+    def __init__(self, module: Generator, decay: float) -> None:
+        self._decay = decay
+        # PyTorch's class copies the module and counts updates; the formula alone is ours.
+        self._averaged = AveragedModel(module, multi_avg_fn=self._average)
+        averaged: Any = self._averaged.module.eval().requires_grad_(False)
+        self.module: Generator = averaged
+
+    def update(self, module: Generator) -> None:
+        """Move towards the module's weights; does not wait for the device."""
+        self._averaged.update_parameters(module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside the averaged weights."""
+        return {"updates": self._updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._averaged.n_averaged.fill_(state["updates"])
+
+    @property
+    def _updates(self) -> int:
+        return int(self._averaged.n_averaged)  # it stays on the CPU
+
+    @torch.no_grad()
+    def _average(self, averages: Any, weights: Any, _: Tensor | int) -> None:
+        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        for average, weight in zip(averages, weights, strict=True):
+            # In place, so that the average keeps its memory; the same as decay * average + (1 - decay) * weight.
+            average.lerp_(weight, 1 - decay)

@@ -14,9 +14,13 @@ from torch.optim import Optimizer as TorchOptimizer
 
 from neuropbr_core.contracts import LossInput, Prediction
 from neuropbr_core.data.batches.prepare import Prepared
-from neuropbr_core.recipe.sections import Optimizer
-from neuropbr_core.training.loop.measuring import step_metrics
+from neuropbr_core.errors import RunError
+from neuropbr_core.evaluation.metrics import step_metrics
+from neuropbr_core.model.generator import Generator
+from neuropbr_core.recipe.sections import Optimizer, Recipe
+from neuropbr_core.training.device import is_sharded
 from neuropbr_core.training.loop.objective import Objective, Term, frozen
+from neuropbr_core.training.loop.schedule import LearningRates
 
 GRAD_NORM = "grad_norm"
 """Name of the generator's gradient norm in the logs; a critic's is `critic/<loss>/grad_norm`."""
@@ -250,3 +254,45 @@ def change_tensors(prediction: Prediction, change: Callable[[Tensor], Tensor]) -
     for part in prediction:
         parts.append({name: change(value) for name, value in part.items()})
     return Prediction(*parts)
+
+
+def make_stepper(fabric: Fabric, recipe: Recipe, generator: Generator, objective: Objective) -> Stepper:
+    """Let Fabric set up generator, critics and their optimisers.
+
+    Parameters of the losses join the generator's optimiser. They belong to no network that Fabric wraps, so the step
+    averages their gradients over processes itself.
+
+    Raises:
+        RunError: A loss has parameters, and weights are sharded.
+    """
+    options = recipe.optimizer
+    training = recipe.training
+    extra: list[nn.Parameter] = []
+    for term in objective.terms:
+        term.loss.to(fabric.device)
+        for parameter in term.loss.parameters():
+            # A loss may hold weights that are frozen, such as those of a network that compares features.
+            if parameter.requires_grad:
+                extra.append(parameter)
+    # FSDP shards what it wraps, and its optimiser takes nothing else.
+    if extra and is_sharded(fabric):
+        raise RunError("training.strategy: fsdp cannot train losses that have weights of their own; write ddp")
+    trainable = [p for p in generator.parameters() if p.requires_grad]
+    wrapped, optimizer = fabric.setup(generator, make_optimizer(options, [*trainable, *extra], options.lr))
+    # A critic has an optimiser of its own: generator and critic pull the same weights in opposite directions.
+    critic_optimizers = {}
+    for term in objective.terms:
+        if term.critic is not None:
+            raw = make_optimizer(options, list(term.critic.parameters()), options.critic_lr)
+            term.critic, critic_optimizers[term.name] = fabric.setup(term.critic, raw)
+    skips = training.on_nonfinite == "skip"
+    return Stepper(fabric, wrapped, optimizer, objective, critic_optimizers, training.grad_clip_norm, skips, extra)
+
+
+def make_rates(recipe: Recipe, stepper: Stepper) -> LearningRates:
+    """The learning rates of the generator's and the critics' optimisers."""
+    options = recipe.optimizer
+    bases: list[tuple[Any, float]] = [(stepper.optimizer, options.lr)]
+    for optimizer in stepper.critic_optimizers.values():
+        bases.append((optimizer, options.critic_lr))
+    return LearningRates(options, recipe.training.epochs, bases)

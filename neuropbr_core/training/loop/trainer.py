@@ -1,19 +1,23 @@
 """The loop: epochs of steps, validation, checkpoints. Nothing in a step waits for the device."""
 
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import lightning_fabric as lightning
+import torch
 from lightning_fabric import Fabric
 
-from neuropbr_core.contracts import EpochSummary, RunInfo, StepInfo, ValidationSummary
+from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.data.opening import OpenedDataset
 from neuropbr_core.errors import RunError, RunInterrupted
-from neuropbr_core.model.build import build_generator, parameter_count
-from neuropbr_core.model.spec import ModelSpec
+from neuropbr_core.model.spec import ModelSpec, build_generator, parameter_count
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.saving import Saver
@@ -22,16 +26,88 @@ from neuropbr_core.training.checkpoints.store import CheckpointStore
 from neuropbr_core.training.device import synchronise_batch_norm
 from neuropbr_core.training.distillation.online import load_online
 from neuropbr_core.training.distillation.teacher import TrainedTeacher
-from neuropbr_core.training.loop.assembly import make_rates, make_stepper
-from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.feed import Feed
 from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, validation_advice
-from neuropbr_core.training.loop.notify import Observers
+from neuropbr_core.training.loop.networks import WeightAverage, apply_switches
 from neuropbr_core.training.loop.objective import Objective
-from neuropbr_core.training.loop.signals import StopSignals
+from neuropbr_core.training.loop.step import make_rates, make_stepper
 from neuropbr_core.training.loop.step_log import StepLog
-from neuropbr_core.training.loop.switches import apply_switches
 from neuropbr_core.training.loop.validation import validate
+
+
+class Observers:
+    """The observers of a run.
+
+    Args:
+        observers: By instance name.
+    """
+
+    def __init__(self, observers: dict[str, Observer]) -> None:
+        self._observers = dict(observers)
+
+    def tell(self, event: str, *details: Any) -> None:
+        """Call the method `event` of every observer that still works."""
+        for name, observer in list(self._observers.items()):
+            try:
+                getattr(observer, event)(*details)
+            except Exception as error:  # an observer must not stop a run, whatever it does
+                # Left out, because it would fail in every step, and a warning each time would hide all others.
+                del self._observers[name]
+                reporter().warning(
+                    f"observer {name} failed in {event} and is left out from here on: {type(error).__name__}: {error}"
+                )
+
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_NOTE = "\nStopping after this step, then saving. Press Ctrl-C again to stop at once, without saving.\n"
+
+
+class StopSignals:
+    """Context in which signals are noted instead of obeyed; outside the main thread it does nothing.
+
+    After the first signal the handlers of before are back in place, so that the second one does what it always does.
+
+    Args:
+        fabric: Knows the other processes, of which perhaps only one was told.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self._received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take over the signals, except those that are ignored (as by `nohup`)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _HANDLED:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put the handlers of before back."""
+        self._release()
+
+    def received(self) -> int:
+        """The signal that any process was told, or 0. Every process must ask at the same time."""
+        if self._fabric.world_size == 1:
+            return self._received
+        told = torch.tensor(self._received, device=self._fabric.device)
+        return int(torch.as_tensor(self._fabric.all_reduce(told, reduce_op="max")))
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._received = number
+        self._release()  # so that the next signal ends the process, in case this step never ends
+        if self._fabric.is_global_zero:
+            os.write(sys.stderr.fileno(), _NOTE.encode())  # a signal may interrupt a print, so this is none
+
+    def _release(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
 
 class Trainer:

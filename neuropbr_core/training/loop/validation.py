@@ -10,15 +10,12 @@ from torch import Tensor, nn
 
 from neuropbr_core.contracts import LossInput, Prediction
 from neuropbr_core.data.batches.dataset import MaterialDataset
-from neuropbr_core.data.batches.frames import predict_frames
+from neuropbr_core.data.batches.loader import predict_frames
 from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.evaluation.heldout import draw_sample
-from neuropbr_core.evaluation.means import RunningMeans
-from neuropbr_core.evaluation.metrics import measure
-from neuropbr_core.evaluation.pictures import sample_pictures
-from neuropbr_core.evaluation.tiles import Picture
+from neuropbr_core.evaluation.metrics import RunningMeans, measure, with_overall
+from neuropbr_core.evaluation.pictures import Picture, sample_pictures
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training.loop.measuring import with_overall
 from neuropbr_core.training.loop.objective import Objective
 from neuropbr_core.training.loop.step import Stepper, change_tensors, loss_input
 

@@ -1,16 +1,183 @@
-"""A network of timm as an encoder: its stem stride, its start weights, and the parts of it that stay frozen."""
+"""A network of timm as an encoder: its stem stride, its start weights, and the parts of it that stay frozen.
 
-from collections.abc import Iterator
+Start weights are the ImageNet weights that timm offers, or those of a local file.
+"""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuropbr_core.borders import BorderConv2d
 from neuropbr_core.contracts import Encoder
+from neuropbr_core.errors import ModelError
 from neuropbr_encoders.pretrainable import PretrainableOptions
-from neuropbr_encoders.start_weights import Network, load_start_weights
+
+_COUNTER = "num_batches_tracked"
+"""Name of a batch norm's counter, which inference does not read and some weights files therefore lack."""
+
+_SHOWN = 3
+"""Names that an error lists of each kind; a weights file of another network has hundreds of wrong ones."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of timm, and the names of its weights.
+
+    Attributes:
+        encoder: The encoder's name, for errors.
+        name: The network's name in timm.
+        stem: Name of its first convolution.
+        classifier: Prefixes of the weights that belong to the classifier; a feature pyramid does not use them.
+    """
+
+    encoder: str
+    name: str
+    stem: str
+    classifier: tuple[str, ...]
+
+    def error(self, message: str) -> ModelError:
+        """Make an error that names the encoder."""
+        return ModelError(f"encoder {self.encoder}: {message}")
+
+
+def load_start_weights(body: nn.Module, network: Network, options: PretrainableOptions) -> None:
+    """Fill a network with the weights that its options name; without such an option the network keeps its own.
+
+    Args:
+        body: The network without classifier.
+        network: Its description.
+        options: The recipe's options; `weights` takes precedence over `pretrained`.
+
+    Raises:
+        ModelError: The download failed, the file is missing or damaged, or the weights belong to another network.
+    """
+    if options.weights is not None:
+        fill(body, network, read(Path(options.weights), network), f"weights file {options.weights}")
+    elif options.pretrained:
+        fill(body, network, download(network), "ImageNet weights")
+
+
+def download(network: Network) -> Mapping[str, Tensor]:
+    """Download ImageNet weights through timm, which caches them.
+
+    Args:
+        network: The network.
+
+    Returns:
+        The weights under timm's names.
+
+    Raises:
+        ModelError: The weights are not cached and cannot be downloaded.
+    """
+    try:
+        model: nn.Module = timm.create_model(network.name, features_only=True, pretrained=True)
+    except Exception as error:  # timm, its hub client and their HTTP clients each have their own errors
+        raise network.error(
+            f"ImageNet weights of {network.name} could not be downloaded ({type(error).__name__}: {error}). "
+            f"Give `weights: FILE` (.safetensors or a PyTorch state dict of {network.name}), or set "
+            f"`pretrained: false`."
+        ) from error
+    return model.state_dict()
+
+
+def read(path: Path, network: Network) -> Mapping[str, Tensor]:
+    """Read a state dict without executing anything that the file contains.
+
+    Args:
+        path: A `.safetensors` file, or a file that `torch.save` wrote with a state dict at its top level or under
+            `state_dict` or `model`.
+        network: The network that the weights are for.
+
+    Returns:
+        The tensors by their names in the file.
+
+    Raises:
+        ModelError: The file is missing or damaged, or does not hold a state dict.
+    """
+    if not path.is_file():
+        raise network.error(f"weights file {path} does not exist (looked in {Path.cwd()})")
+    content: object
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            # weights_only refuses pickles that would call functions: a downloaded file may be a program.
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise network.error(
+            f"weights file {path} cannot be read ({type(error).__name__}): it is damaged, or neither "
+            f".safetensors nor a PyTorch state dict that holds tensors only"
+        ) from error
+    # Training scripts often save the state dict beside an optimiser and an epoch, some of them two levels deep.
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise network.error(f"weights file {path} holds no state dict (tensors by parameter name)")
+    return content
+
+
+def fill(body: nn.Module, network: Network, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy a state dict into a network.
+
+    The weights of a classifier are ignored, the counters of batch norms may be missing, and a stem for fewer channels
+    than the network's gets zeros for the remaining ones. All other names and shapes must be equal.
+
+    Args:
+        body: The network without classifier.
+        network: Its description.
+        state: Weights under timm's names.
+        source: What an error calls the weights.
+
+    Raises:
+        ModelError: Names or shapes differ; the network is unchanged.
+    """
+    own = body.state_dict()
+    given = {name: value for name, value in state.items() if not name.startswith(network.classifier)}
+    stem = f"{network.stem}.weight"
+    if stem in given:
+        kernel = given[stem]
+        lacking = own[stem].shape[1] - kernel.shape[1]
+        if lacking > 0:
+            # Channels of zero weight leave the output as ImageNet's weights made it; training then moves them.
+            zeros = kernel.new_zeros(kernel.shape[0], lacking, *kernel.shape[2:])
+            given[stem] = torch.cat((kernel, zeros), dim=1)
+    differences = _differences(own, given)
+    if differences:
+        raise network.error(f"{source} do not fit {network.name}: {'; '.join(differences)}")
+    # Not strict, because counters may be missing; all other names and shapes were compared above.
+    body.load_state_dict(given, strict=False)
+
+
+def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Describe the names and shapes in which `given` differs from the network's own weights; empty when they fit."""
+    unknown = [name for name in given if name not in own]
+    missing: list[str] = []
+    reshaped: list[str] = []
+    for name, value in own.items():
+        if name in given:
+            if given[name].shape != value.shape:
+                reshaped.append(f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}")
+        elif not name.endswith(_COUNTER):
+            missing.append(name)
+    differences: list[str] = []
+    for fault, names in (("missing", missing), ("unknown", unknown), ("of another shape", reshaped)):
+        if names:
+            shown = names[:_SHOWN]
+            if len(names) > _SHOWN:
+                shown.append("…")
+            differences.append(f"{len(names)} {fault} ({', '.join(shown)})")
+    return differences
+
 
 _TIMM_STEM_STRIDE = 2
 """Stride of the first convolution in every network of timm that this package uses."""

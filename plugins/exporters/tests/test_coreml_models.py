@@ -10,7 +10,7 @@ from light_training import lightly_trained, model_spec, real_sample
 from torch import Tensor
 
 from neuropbr_core.contracts import ExportSpec
-from neuropbr_core.exporting.verify import PASS_MARKS, Comparison, compare
+from neuropbr_core.exporting.record import PASS_MARKS, Comparison, compare
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.model import Generator, ModelSpec
 from neuropbr_exporters.coreml import Options

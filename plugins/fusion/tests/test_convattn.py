@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from neuropbr_core.errors import ModelError
 from neuropbr_core.testing.fusion import FusionSuite
 from neuropbr_fusion.convattn import Options
-from neuropbr_fusion.convattn.blocks import ConvAttnBlock, LargeKernel, SqueezeExcitation
-from neuropbr_fusion.convattn.fusion import ConvAttnFusion
+from neuropbr_fusion.convattn.fusion import ConvAttnBlock, ConvAttnFusion, LargeKernel, SqueezeExcitation
 
 
 class TestConvAttn(FusionSuite):

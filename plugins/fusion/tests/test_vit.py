@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from neuropbr_core.errors import ModelError
 from neuropbr_core.testing.fusion import FusionSuite
 from neuropbr_fusion.vit import Options
-from neuropbr_fusion.vit.attention import Attention, visibility_bias
-from neuropbr_fusion.vit.transformer import ViewTransformer
+from neuropbr_fusion.vit.transformer import Attention, ViewTransformer, visibility_bias
 
 
 class TestViT(FusionSuite):

@@ -14,8 +14,7 @@ from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.testing.loss import LossSuite, example_loss_input
 from neuropbr_losses.gan import Options
-from neuropbr_losses.gan.critic import PatchCritic, minimum_size
-from neuropbr_losses.gan.loss import GanLoss
+from neuropbr_losses.gan.loss import GanLoss, PatchCritic, minimum_size
 
 SETUP = LossSetup(MAP_NAMES, 32)
 

@@ -14,8 +14,7 @@ from neuropbr_core.materials.color import srgb_to_linear
 from neuropbr_core.materials.ggx import dot
 from neuropbr_core.testing.loss import LossSuite, example_loss_input
 from neuropbr_losses.rendering import Options
-from neuropbr_losses.rendering.loss import RenderingLoss, radiance
-from neuropbr_losses.rendering.scenes import Scene, sample_scenes
+from neuropbr_losses.rendering.loss import RenderingLoss, Scene, radiance, sample_scenes
 
 CPU = torch.device("cpu")
 

@@ -17,8 +17,7 @@ from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.testing.loss import LossSuite, example_loss_input
 from neuropbr_losses.ssim import Options
-from neuropbr_losses.ssim.loss import SsimLoss
-from neuropbr_losses.ssim.similarity import gaussian_taps, ssim_map
+from neuropbr_losses.ssim.loss import SsimLoss, gaussian_taps, ssim_map
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "ssim.py"
 SETUP = LossSetup(MAP_NAMES, 32)

@@ -9,7 +9,7 @@ import torch
 
 from neuropbr_core.contracts import CameraRecord, Sample, SampleSource
 from neuropbr_core.data.batches.loader import train_loader
-from neuropbr_core.data.images.write import write_map, write_png
+from neuropbr_core.data.images import write_map, write_png
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.opening import open_dataset, open_source
 from neuropbr_core.errors import DataError

@@ -1,14 +1,17 @@
+"""Which materials are held back, and how often the others are trained on."""
+
 import json
 
 import numpy as np
 import pytest
 
-from neuropbr_core.data.images.write import write_map, write_png
-from neuropbr_core.data.splits import follow_split, split_materials
+from neuropbr_core.data.images import write_map, write_png
+from neuropbr_core.data.splits import follow_split, oversample, split_materials, unmatched
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.samples import Sample
 
 NAMES = [f"material_{index}" for index in range(400)]
 
@@ -243,3 +246,38 @@ def test_a_split_that_contradicts_the_teachers_is_refused(wanted, message):
 def test_an_unknown_material_of_a_students_split_is_refused():
     with pytest.raises(DataError, match=r"data\.val_materials: 'q' is no material of this dataset"):
         follow("abcd", val_materials=("c", "q"))
+
+
+def sample(index: int, material: str) -> Sample[str]:
+    return Sample(id=f"s{index}", condition="clean", material=material, views=("0",), maps={})
+
+
+SAMPLES = [sample(0, "brick"), sample(1, "proc_metal_0"), sample(2, "proc_sand_0")]
+
+
+@pytest.mark.parametrize(
+    ("factors", "ids"),
+    [
+        ({}, ["s0", "s1", "s2"]),
+        ({"proc_*": 2}, ["s0", "s1", "s2", "s1", "s2"]),
+        ({"proc_*": 0}, ["s0"]),
+        ({"proc_*": 0, "*metal*": 2}, ["s0", "s1", "s1"]),
+        ({"*metal*": 2, "proc_*": 0}, ["s0"]),
+        ({"*": 3, "proc_*": 1}, ["s0", "s1", "s2", "s0", "s0"]),
+    ],
+)
+def test_the_last_pattern_that_fits_counts(factors: dict[str, int], ids: list[str]) -> None:
+    assert [each.id for each in oversample(SAMPLES, factors)] == ids
+
+
+def test_leaving_out_everything_is_refused() -> None:
+    with pytest.raises(DataError, match="oversample: leaves out every training material; give one a factor"):
+        oversample(SAMPLES, {"*": 0})
+
+
+def test_no_samples_stay_none() -> None:
+    assert oversample([], {"*": 2}) == []
+
+
+def test_patterns_that_fit_nothing_are_told() -> None:
+    assert list(unmatched(["brick", "proc_sand_0"], {"proc_*": 2, "brik": 3, "Brick": 1})) == ["brik", "Brick"]

@@ -1,3 +1,5 @@
+"""Metrics against known values and independent formulas, and their means."""
+
 import itertools
 import math
 
@@ -9,8 +11,21 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from neuropbr_core.errors import ModelError
-from neuropbr_core.evaluation.metrics import METRICS, PSNR_CAP, RankStatistic, measure, normal_angle
+from neuropbr_core.evaluation.metrics import (
+    METRICS,
+    PSNR_CAP,
+    RankStatistic,
+    Row,
+    RunningMeans,
+    measure,
+    measure_rerendering,
+    normal_angle,
+    rendering,
+    step_metrics,
+    with_overall,
+)
 from neuropbr_core.maps import MAPS
+from neuropbr_core.materials.relight import heldout_relightings
 
 
 def random_maps(seed: int, batch: int = 2, size: int = 24) -> dict[str, Tensor]:
@@ -257,3 +272,131 @@ def test_auc_leaves_out_pixels_without_a_score() -> None:
     ranking = RankStatistic()
     ranking.add(score, truth, torch.ones_like(truth))
     assert ranking.auc() == 1.0
+
+
+def maps(seed: int) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    made = {name: torch.rand((3, spec.channels, 16, 16), generator=random) for name, spec in MAPS.items()}
+    return {**made, "normal": F.normalize(made["normal"] + torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1), dim=1)}
+
+
+def test_a_step_is_measured_like_a_validation() -> None:
+    valid = torch.ones(3, 1, 16, 16)
+    found = step_metrics(maps(0), maps(1), valid)
+    assert set(found) == {f"{name}/{metric}" for name in MAPS for metric in ("mae", "ssim")} | {"normal/angle"}
+    for name, value in measure(maps(0), maps(1), valid).items():
+        if name in found:
+            torch.testing.assert_close(found[name], value.mean())
+    assert all(value.ndim == 0 and not value.requires_grad for value in found.values())
+
+
+def test_images_without_a_valid_pixel_do_not_count() -> None:
+    valid = torch.ones(3, 1, 16, 16)
+    valid[1] = 0
+    both = torch.tensor([0, 2])
+    rows = measure(maps(0), maps(1), torch.ones(3, 1, 16, 16))
+    found = step_metrics(maps(0), maps(1), valid)
+    torch.testing.assert_close(found["albedo/mae"], rows["albedo/mae"][both].mean())
+    nothing = step_metrics(maps(0), maps(1), torch.zeros_like(valid))
+    assert set(nothing) == set(found)
+    assert all(value.isnan() for value in nothing.values())
+
+
+def test_a_prediction_that_is_not_finite_shows() -> None:
+    broken = maps(0)
+    broken["albedo"][0, 0, 0, 0] = math.nan
+    assert step_metrics(broken, maps(1), torch.ones(3, 1, 16, 16))["albedo/mae"].isnan()
+
+
+def test_overall_is_the_mean_over_the_maps() -> None:
+    found = with_overall(
+        {"loss": 1.0, "albedo/psnr": 20.0, "normal/psnr": 30.0, "albedo/mae": 0.5, "normal/angle": 3.0}
+    )
+    assert found["overall/psnr"] == 25.0
+    assert found["overall/mae"] == 0.5
+    assert "overall/ssim" not in found
+    assert found["loss"] == 1.0
+    assert with_overall({}) == {}
+
+
+@pytest.mark.parametrize("missing", ["albedo", "normal"])
+def test_any_subset_of_the_maps_can_be_measured(missing: str) -> None:
+    prediction = {name: value for name, value in maps(0).items() if name != missing}
+    found = step_metrics(prediction, maps(1), torch.ones(3, 1, 16, 16))
+    assert not any(name.startswith(missing) for name in found)
+
+
+def small_maps(seed: int, batch: int = 2, size: int = 16) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    slopes = torch.rand(batch, 2, size, size, generator=random) - 0.5
+    return {
+        "albedo": torch.rand(batch, 3, size, size, generator=random),
+        "roughness": torch.rand(batch, 1, size, size, generator=random),
+        "metallic": (torch.rand(batch, 1, size, size, generator=random) > 0.5).float(),
+        "normal": F.normalize(torch.cat((slopes, torch.ones(batch, 1, size, size)), 1), dim=1),
+    }
+
+
+def test_equal_maps_look_equal() -> None:
+    values = measure_rerendering(small_maps(0), small_maps(0), torch.ones(2, 1, 16, 16))
+    assert set(values) == {"rerender/mae", "rerender/rmse", "rerender/psnr", "rerender/ssim"}
+    torch.testing.assert_close(values["rerender/mae"], torch.zeros(2))
+    torch.testing.assert_close(values["rerender/psnr"], torch.full((2,), PSNR_CAP))
+    torch.testing.assert_close(values["rerender/ssim"], torch.ones(2), atol=1e-6, rtol=0)
+
+
+def test_a_change_of_any_map_is_visible() -> None:
+    truth = small_maps(0)
+    other = small_maps(1)
+    valid = torch.ones(2, 1, 16, 16)
+    for name in truth:
+        values = measure_rerendering({**truth, name: other[name]}, truth, valid)
+        assert (values["rerender/rmse"] > 0.01).all(), name
+
+
+def test_the_error_is_that_of_the_pictures_over_all_lamps() -> None:
+    prediction = small_maps(1)
+    truth = small_maps(0)
+    mae = measure_rerendering(prediction, truth, torch.ones(2, 1, 16, 16))["rerender/mae"]
+    errors: list[Tensor] = []
+    for relighting in heldout_relightings():
+        picture = rendering(prediction, relighting)
+        assert 0 <= picture.min() <= picture.max() <= 1
+        errors.append((picture - rendering(truth, relighting)).abs().mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(mae, torch.stack(errors).mean(dim=0))
+
+
+def test_pixels_that_do_not_count_have_no_influence() -> None:
+    prediction = small_maps(1)
+    truth = small_maps(0)
+    valid = torch.ones(2, 1, 16, 16)
+    valid[:, :, :4] = 0
+    changed = {name: value.clone() for name, value in prediction.items()}
+    changed["albedo"][:, :, :4] = 1
+    expected = measure_rerendering(prediction, truth, valid)
+    for name, value in measure_rerendering(changed, truth, valid).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_running_means_count_images_and_not_batches() -> None:
+    means = RunningMeans()
+    means.add(["a"], ["brick"], {"x": torch.tensor([1.0])})
+    means.add(["b", "c", "d"], ["wood", "wood", "brick"], {"x": torch.tensor([3.0, 4.0, 8.0])})
+    assert means.means() == {"x": 4.0}
+    assert means.by_material() == {"brick": {"x": 4.5}, "wood": {"x": 3.5}}
+    assert means.rows[2] == Row("c", "wood", {"x": 4.0})
+
+
+def test_running_means_leave_out_what_could_not_be_measured_but_show_a_prediction_that_is_nan() -> None:
+    valid = torch.ones(3, 1, 4, 4)
+    valid[0] = 0
+    means = RunningMeans()
+    means.add(["a", "b", "c"], ["m"] * 3, {"x": torch.tensor([math.nan, 1.0, 2.0])}, valid)
+    assert means.means() == {"x": 1.5}
+    means.add(["d"], ["m"], {"x": torch.tensor([math.nan])}, valid[1:2])
+    assert math.isnan(means.means()["x"])
+
+
+def test_running_means_of_nothing_are_empty() -> None:
+    assert RunningMeans().means() == {}
+    assert RunningMeans().by_material() == {}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.baselines import Baselines
-from neuropbr_core.evaluation.evaluator import Evaluator, bumpier_half
+from neuropbr_core.evaluation.heldout import Evaluator, bumpier_half
 from neuropbr_core.evaluation.metrics import PSNR_CAP
 from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
 

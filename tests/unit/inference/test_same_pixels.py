@@ -14,12 +14,12 @@ from neuropbr_core.data.batches.batch import collate
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.loader import val_loader
 from neuropbr_core.data.batches.prepare import Prepared, prepare
-from neuropbr_core.data.images.write import write_map, write_png
-from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
+from neuropbr_core.data.images import write_map, write_png
+from neuropbr_core.data.layout.paths import CameraRecord, write_cameras
 from neuropbr_core.data.opening import open_dataset
-from neuropbr_core.data.pack.format import packed_images
+from neuropbr_core.data.pack.store import packed_images
 from neuropbr_core.exporting import Signature
-from neuropbr_core.exporting.inputs import prepare_inputs
+from neuropbr_core.exporting.subject import prepare_inputs
 from neuropbr_core.inference.views import read_views
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import sample_cameras

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from neuropbr_core.data.images.read import read_map
+from neuropbr_core.data.images import read_map
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 from neuropbr_core.contracts import Encoder, Fusion
 from neuropbr_core.errors import ModelError, PluginBroken
 from neuropbr_core.maps import MAPS
-from neuropbr_core.model.build import probe_encoder
-from neuropbr_core.model.decoder import UNetDecoder
+from neuropbr_core.model.decoder import UNetDecoder, activate, albedo_logits
 from neuropbr_core.model.generator import Generator
-from neuropbr_core.model.heads import activate, albedo_logits
-from neuropbr_core.model.median import visible_median
+from neuropbr_core.model.merge import visible_median
 from neuropbr_core.model.ratios import ratio_channels
+from neuropbr_core.model.spec import probe_encoder
 from neuropbr_core.recipe.sections import Decoder, ModelSection
 
 

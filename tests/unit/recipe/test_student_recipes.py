@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropbr_core.data.images.read import read_map
-from neuropbr_core.data.images.write import write_map, write_png
+from neuropbr_core.data.images import read_map, write_map, write_png
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import ModelError, RecipeError
 from neuropbr_core.files import write_text

@@ -10,11 +10,10 @@ from neuropbr_core.errors import RunError
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
-from neuropbr_core.runs.context import Context
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.lock import LOCK
 from neuropbr_core.runs.run import plan, run_path
-from neuropbr_core.runs.stage import Plan, Stage, carry_out
+from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 
 
 class FakeStage(Stage):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from neuropbr_core.contracts import CameraRecord
-from neuropbr_core.data.images.write import write_map, write_png
-from neuropbr_core.data.layout.cameras_file import write_cameras
+from neuropbr_core.data.images import write_map, write_png
+from neuropbr_core.data.layout.paths import write_cameras
 from neuropbr_core.data.pack.choose import list_images
 from neuropbr_core.datasets.layout import Options
 from neuropbr_core.datasets.layout.source import LayoutSource

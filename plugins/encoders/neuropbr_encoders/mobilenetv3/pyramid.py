@@ -1,8 +1,7 @@
 """The MobileNetV3 of timm as an encoder."""
 
-from neuropbr_encoders.backbone import TimmEncoder
+from neuropbr_encoders.backbone import Network, TimmEncoder
 from neuropbr_encoders.mobilenetv3 import Options
-from neuropbr_encoders.start_weights import Network
 
 
 class MobileNetV3Encoder(TimmEncoder):

@@ -1,8 +1,7 @@
 """The ResNet of timm as an encoder."""
 
-from neuropbr_encoders.backbone import TimmEncoder
+from neuropbr_encoders.backbone import Network, TimmEncoder
 from neuropbr_encoders.resnet import Options
-from neuropbr_encoders.start_weights import Network
 
 
 class ResNetEncoder(TimmEncoder):

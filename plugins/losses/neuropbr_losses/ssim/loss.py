@@ -1,14 +1,143 @@
-"""1 - SSIM over the valid pixels of the chosen maps."""
+"""1 - SSIM over the valid pixels of the chosen maps.
+
+`ssim_map` computes the map of similarities and its gradient in little time and memory. The window is applied in two
+passes (rows, columns) of scaled, shifted additions in place. They need no work space and are faster than a depthwise
+convolution on a CPU. Autograd would keep every moment and product, but the gradient needs only three combinations of
+them: the forward pass computes these and saves them together with the two images.
+
+Source: Z. Wang, A. Bovik, H. Sheikh, E. Simoncelli, "Image Quality Assessment: From Error Visibility to Structural
+Similarity", IEEE Transactions on Image Processing 13(4), 2004, equation 13 with K1 = 0.01, K2 = 0.03.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAPS
 from neuropbr_losses.masking import conceal, masked_mean
 from neuropbr_losses.ssim import Options
-from neuropbr_losses.ssim.similarity import gaussian_taps, ssim_map
+
+C1 = 0.01**2
+"""(K1 · data range)², which keeps the luminance term finite on black."""
+
+C2 = 0.03**2
+"""(K2 · data range)², which keeps the contrast term finite on constant areas."""
+
+Taps = tuple[float, ...]
+"""Weights of a window along one axis."""
+
+
+def gaussian_taps(window: int, sigma: float) -> Taps:
+    """Compute a one-dimensional Gaussian window.
+
+    Args:
+        window: Number of weights.
+        sigma: Standard deviation in pixels.
+
+    Returns:
+        The weights, which add up to 1.
+    """
+    center = (window - 1) / 2
+    weights = [math.exp(-((i - center) ** 2) / (2 * sigma**2)) for i in range(window)]
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def ssim_map(
+    prediction: Float[Tensor, "B C H W"], target: Float[Tensor, "B C H W"], taps: Taps
+) -> Float[Tensor, "B C H W"]:
+    """Compute the structural similarity of the neighbourhood of every pixel.
+
+    Borders are reflected, so that the map has the size of the images.
+
+    Args:
+        prediction: Images in [0, 1] (data range 1), float32 or float64; H and W above half the window.
+        target: The images to compare with; no gradient flows to them.
+        taps: One axis of the separable window, odd in number (`gaussian_taps`).
+
+    Returns:
+        SSIM of each pixel and channel, at most 1.
+    """
+    padding = (len(taps) // 2,) * 4
+    x = F.pad(prediction, padding, mode="reflect")
+    y = F.pad(target, padding, mode="reflect")
+    apply = cast("Callable[..., Tensor]", _Ssim.apply)
+    return apply(x, y, taps)
+
+
+class _Ssim(torch.autograd.Function):
+    """SSIM of padded images x and y, and its gradient with respect to x.
+
+    With local moments u = E[x], v = E[y], q = E[x² + y²], c = E[xy]:
+    S = (2uv + C1)(2(c - uv) + C2) / ((u² + v² + C1)(q - u² - v² + C2)).
+    Only the sum of the two variances occurs, so q needs one window instead of two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, taps: Taps) -> Tensor:
+        """Return S; save x, y and the derivatives of S with respect to u, q and c."""
+        u = _window(x, taps)
+        v = _window(y, taps)
+        q = _window(x * x + y * y, taps)
+        c = _window(x * y, taps)
+
+        uv = u * v
+        squares = u * u + v * v
+        # S = luminance · contrast / (b1 · b2), with the names of the paper's two factors for their numerators.
+        luminance = 2 * uv + C1
+        contrast = 2 * (c - uv) + C2
+        b1 = squares + C1
+        b2 = q - squares + C2
+        scale = 1 / (b1 * b2)
+        similarity = luminance * contrast * scale
+
+        # u occurs in all four factors: in luminance and contrast through uv, in b1 and b2 through u².
+        of_u = 2 * v * (contrast - luminance) * scale + 2 * u * (similarity / b2 - similarity / b1)
+        of_q = -similarity / b2
+        of_c = 2 * luminance * scale
+        ctx.save_for_backward(x, y, of_u, of_q, of_c)
+        ctx.taps = taps
+        return similarity
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return dL/dx = Wᵀ(g S_u) + 2x Wᵀ(g S_q) + y Wᵀ(g S_c), where W applies the window and g is dL/dS."""
+        x, y, of_u, of_q, of_c = ctx.saved_tensors
+        through_u = _window_transposed(grad * of_u, ctx.taps)
+        through_q = _window_transposed(grad * of_q, ctx.taps)
+        through_c = _window_transposed(grad * of_c, ctx.taps)
+        # The chain rule through q = E[x² + y²] gives 2x, through c = E[xy] gives y; the target gets no gradient.
+        return through_u.addcmul_(x, through_q, value=2).addcmul_(y, through_c), None, None
+
+
+def _window(image: Tensor, taps: Taps) -> Tensor:
+    """Compute a weighted local mean; each axis loses `len(taps) - 1` pixels."""
+    for axis in (-1, -2):
+        size = image.shape[axis] - len(taps) + 1
+        mean = image.narrow(axis, 0, size) * taps[0]
+        for offset, tap in enumerate(taps[1:], start=1):
+            mean.add_(image.narrow(axis, offset, size), alpha=tap)
+        image = mean
+    return image
+
+
+def _window_transposed(grad: Tensor, taps: Taps) -> Tensor:
+    """Apply the adjoint of `_window`: each axis gains `len(taps) - 1` pixels."""
+    for axis in (-2, -1):
+        size = grad.shape[axis]
+        shape = list(grad.shape)
+        shape[axis] = size + len(taps) - 1
+        spread = grad.new_zeros(shape)
+        for offset, tap in enumerate(taps):
+            spread.narrow(axis, offset, size).add_(grad, alpha=tap)
+        grad = spread
+    return grad
 
 
 class SsimLoss(Loss):

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from neuropbr_core.data.batches.placement import (
+from neuropbr_core.data.batches.crops import (
     Placement,
     crop_matrix,
     place_image,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropbr_core.data.batches.placement import Placement, crop_matrix, place_map
+from neuropbr_core.data.batches.crops import Placement, crop_matrix, place_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import vectors_in_crop
 from neuropbr_core.materials.cameras import Camera, look_at, project

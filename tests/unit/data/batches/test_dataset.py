@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from neuropbr_core.data.batches.crops import place_image, place_map
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import steps_per_epoch, suitable_threads, train_loader, val_loader
-from neuropbr_core.data.batches.placement import place_image, place_map
-from neuropbr_core.data.images.read import read_map, read_view
-from neuropbr_core.data.images.write import write_map, write_png
-from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
+from neuropbr_core.data.images import read_map, read_view, write_map, write_png
+from neuropbr_core.data.layout.paths import CameraRecord, write_cameras
 from neuropbr_core.data.layout.scan import find_samples
-from neuropbr_core.data.pack.cache import DecodedCache
 from neuropbr_core.data.pack.choose import digest_images
 from neuropbr_core.data.pack.digest import fingerprint_samples
-from neuropbr_core.data.pack.store import DecodedImages
+from neuropbr_core.data.pack.store import DecodedCache, DecodedImages
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from neuropbr_core.data.batches.batch import collate
-from neuropbr_core.data.batches.buffers import Buffer, BufferPool, carve
+from neuropbr_core.data.batches.batch import Buffer, BufferPool, carve, collate
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import Loader, suitable_threads, train_loader, val_loader
 from neuropbr_core.data.batches.prepare import prepare
-from neuropbr_core.data.images.write import write_map, write_png
-from neuropbr_core.data.layout.cameras_file import CameraRecord, write_cameras
+from neuropbr_core.data.images import write_map, write_png
+from neuropbr_core.data.layout.paths import CameraRecord, write_cameras
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack.choose import digest_images, open_images
 from neuropbr_core.data.pack.store import DecodedImages, PackedImages

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neuropbr_core.data.batches.batch import Item, collate
-from neuropbr_core.data.batches.placement import Placement, crop_matrix, place_image, place_map, whole
+from neuropbr_core.data.batches.crops import Placement, crop_matrix, place_image, place_map, whole
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.maps import MAPS, NORMAL
 from neuropbr_core.materials.encoding import encode_map

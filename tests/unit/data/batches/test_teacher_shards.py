@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from neuropbr_core.data.batches.batch import collate
+from neuropbr_core.data.batches.crops import Placement, crop_matrix, place_map
 from neuropbr_core.data.batches.dataset import MaterialDataset, Visit
 from neuropbr_core.data.batches.loader import train_loader
-from neuropbr_core.data.batches.placement import Placement, crop_matrix, place_map
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.batches.teacher_logits import (
     SampleMark,

@@ -9,8 +9,7 @@ from PIL import Image
 from neuropbr_core.data.checking.check import check_dataset
 from neuropbr_core.data.checking.lookalikes import find_lookalikes, look_of
 from neuropbr_core.data.checking.quarantine import quarantine, restore
-from neuropbr_core.data.images.read import read_map, read_view
-from neuropbr_core.data.images.write import write_map, write_png
+from neuropbr_core.data.images import read_map, read_view, write_map, write_png
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, MAPS, METALLIC, NORMAL, ROUGHNESS
 from neuropbr_core.recipe.sections import Data

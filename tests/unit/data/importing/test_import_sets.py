@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuropbr_core.data.images.read import read_map
-from neuropbr_core.data.images.write import write_png
+from neuropbr_core.data.images import read_map, write_png
 from neuropbr_core.data.importing.import_sets import import_materials
 from neuropbr_core.data.importing.names import read_name
 from neuropbr_core.errors import DataError

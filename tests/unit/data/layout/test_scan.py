@@ -4,9 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neuropbr_core.data.images.write import write_map, write_png
-from neuropbr_core.data.layout.cameras_file import CameraRecord, read_cameras, write_cameras
-from neuropbr_core.data.layout.paths import conditions
+from neuropbr_core.data.images import write_map, write_png
+from neuropbr_core.data.layout.paths import CameraRecord, conditions, read_cameras, write_cameras
 from neuropbr_core.data.layout.scan import find_samples, scan_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from neuropbr_core.data.pack import write as pack_writing
-from neuropbr_core.data.pack.format import (
+from neuropbr_core.data.pack.store import (
     VIEW,
     ImageId,
+    PackedImages,
     Shard,
     packed_images,
     read_shard,
     shards,
 )
-from neuropbr_core.data.pack.store import PackedImages
 from neuropbr_core.data.pack.write import prune_pack, write_pack
 from neuropbr_core.errors import DataError
 from neuropbr_core.recipe.sections import Data

@@ -7,13 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neuropbr_core.data.images.read import read_view
-from neuropbr_core.data.images.write import write_map, write_png
+from neuropbr_core.data.images import read_view, write_map, write_png
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.pack import choose as packing
 from neuropbr_core.data.pack.choose import digest_images, list_images, open_images
-from neuropbr_core.data.pack.format import VIEW, shards
-from neuropbr_core.data.pack.store import DecodedImages, PackedImages, read_image
+from neuropbr_core.data.pack.store import VIEW, DecodedImages, PackedImages, read_image, shards
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS

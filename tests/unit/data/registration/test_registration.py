@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropbr_core.data.images.read import read_map
+from neuropbr_core.data.images import read_map
 from neuropbr_core.data.registration.dense import agreement, refine, search
 from neuropbr_core.data.registration.features import LEAST_AGREEING, find_features, match_features
 from neuropbr_core.data.registration.pictures import Picture, centred_square, square_to_photo

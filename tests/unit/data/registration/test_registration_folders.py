@@ -8,10 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from neuropbr_core.cli.data import data
-from neuropbr_core.data.images.read import read_view
-from neuropbr_core.data.images.write import write_png
-from neuropbr_core.data.layout.cameras_file import read_cameras
-from neuropbr_core.data.layout.paths import list_photos
+from neuropbr_core.data.images import read_view, write_png
+from neuropbr_core.data.layout.paths import list_photos, read_cameras
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.registration import stored
 from neuropbr_core.data.registration.folders import PhotosOfSample, align_dataset, align_folder, register_sets

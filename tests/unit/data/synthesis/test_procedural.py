@@ -6,8 +6,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from neuropbr_core.cli.data import data
-from neuropbr_core.data.images.read import read_map
-from neuropbr_core.data.images.write import write_map
+from neuropbr_core.data.images import read_map, write_map
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.opening import ensure_captures, open_dataset
 from neuropbr_core.data.splits import split_materials

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from neuropbr_core.data.images.read import read_map, read_view
-from neuropbr_core.data.images.write import write_map
+from neuropbr_core.data.images import read_map, read_view, write_map
 from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.opening import ensure_captures
 from neuropbr_core.data.synthesis.capture_folder import CaptureFolder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropbr_core.data.images.read import read_map
+from neuropbr_core.data.images import read_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import warp_views
 from neuropbr_core.materials.capture import Scene, draw_scene, light, surface_for

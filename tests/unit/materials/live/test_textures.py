@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from neuropbr_core.data.batches.placement import Placement, place_map
+from neuropbr_core.data.batches.crops import Placement, place_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.live.crop_grid import frame_points
 from neuropbr_core.materials.live.textures import STRAIGHT, Pose, Texture, measure, pack_texels, slopes_to_normals

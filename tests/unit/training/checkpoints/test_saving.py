@@ -15,7 +15,7 @@ from neuropbr_core.model import ModelSpec, build_generator
 from neuropbr_core.training.checkpoints.saving import Saver, refuse_nonfinite
 from neuropbr_core.training.checkpoints.state import Position
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
-from neuropbr_core.training.loop.average import WeightAverage
+from neuropbr_core.training.loop.networks import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
 
 

@@ -1,5 +1,6 @@
 """What each step is fed: groups of batches with their shares, the same views in a step, and the same after a resume."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -10,9 +11,10 @@ import small_run
 import torch
 from torch import Tensor
 
+from neuropbr_core.data.batches.batch import Batch
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.loop import feed as feed_module
-from neuropbr_core.training.loop.feed import Feed
+from neuropbr_core.training.loop.feed import Feed, draw_views
 
 SAMPLES = 10
 
@@ -148,3 +150,42 @@ def test_a_teacher_sees_all_views_whatever_the_step_has(loaders: list[FakeLoader
 def test_the_order_of_samples_depends_on_what_a_checkpoint_records(loaders: list[FakeLoader]) -> None:
     counts = make_feed("training.accumulate=2", "training.seed=7").resume_counts
     assert counts == {"visits": 10, "batch_size": 2, "accumulate": 2, "processes": 1, "seed": 7}
+
+
+def test_the_first_view_is_always_there_and_half_of_the_steps_see_all() -> None:
+    drawn = [draw_views(7, 0, step, 4) for step in range(4000)]
+    assert all(views[0] == 0 and list(views) == sorted(set(views)) and views[-1] < 4 for views in drawn)
+    counts = Counter(map(len, drawn))
+    assert set(counts) == {1, 2, 3, 4}
+    assert all(abs(counts[number] - 500) < 90 for number in (1, 2, 3))
+    assert abs(counts[4] - 2500) < 130
+    others = Counter(view for views in drawn if len(views) == 2 for view in views[1:])
+    assert set(others) == {1, 2, 3}
+
+
+def test_it_depends_on_seed_epoch_and_step_alone() -> None:
+    one = [draw_views(1, 0, step, 3) for step in range(20)]
+    assert [draw_views(1, 0, step, 3) for step in reversed(range(20))] == one[::-1]
+    assert [draw_views(2, 0, step, 3) for step in range(20)] != one
+    assert [draw_views(1, 1, step, 3) for step in range(20)] != one
+    assert {draw_views(1, 0, step, 1) for step in range(20)} == {(0,)}
+
+
+def test_a_batch_with_fewer_views_keeps_what_belongs_to_them() -> None:
+    batch = Batch(
+        ids=["a", "b"],
+        materials=["m", "m"],
+        views=torch.arange(2 * 3 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 3, 2, 2),
+        targets={"albedo": torch.zeros(2, 3, 2, 2, dtype=torch.uint8)},
+        crop_to_texture=torch.rand(2, 3, 3),
+        homographies=torch.rand(2, 3, 3, 3),
+        positions=torch.rand(2, 3, 3),
+        gains=torch.rand(2, 3, 3),
+    )
+    fewer = batch.with_views([0, 2])
+    assert torch.equal(fewer.views, batch.views[:, [0, 2]])
+    for name in ("homographies", "positions", "gains"):
+        assert torch.equal(getattr(fewer, name), getattr(batch, name)[:, [0, 2]])
+    assert fewer.ids == batch.ids
+    assert torch.equal(fewer.crop_to_texture, batch.crop_to_texture)
+    assert batch.with_views([0, 1, 2]) is batch

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from neuropbr_core.training.loop.signals import StopSignals
+from neuropbr_core.training.loop.trainer import StopSignals
 
 
 def fabric(world_size: int = 1) -> Any:

@@ -1,14 +1,14 @@
-"""Memory and speed switches give the training that the plain path gives."""
+"""Switches and averages of the networks: the training that the plain path gives, and the formula of the average."""
 
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from neuropbr_core.model import ModelSpec, build_generator, load_model, save_model
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.training.loop import switches
-from neuropbr_core.training.loop.switches import apply_switches
+from neuropbr_core.training.loop.networks import WeightAverage, apply_switches
 
 CPU = torch.device("cpu")
 SETTINGS = [
@@ -62,7 +62,7 @@ def test_without_a_compiler_the_run_goes_on_and_says_so(monkeypatch: pytest.Monk
     def broken(_: object) -> None:
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nmore")
 
-    monkeypatch.setattr(switches.torch, "compile", broken)
+    monkeypatch.setattr(torch, "compile", broken)
     recipe = load_recipe("neuropbr:quickstart", [*SETTINGS, "training.compile=true"])
     generator = build_generator(ModelSpec.from_recipe(recipe))
     (line,) = apply_switches(generator, recipe.training, CPU)
@@ -85,3 +85,50 @@ def test_a_compiled_generator_trains_alike_and_saves_clean_names(tmp_path: Any) 
     loaded, _ = load_model(tmp_path)
     for name, value in compiled.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def make_module() -> Any:
+    return nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+
+
+def test_it_is_the_sum_that_its_formula_says() -> None:
+    module = make_module()
+    average = WeightAverage(module, 0.5)
+    values = [1.0, 3.0, -2.0, 4.0, 0.5, 7.0, 2.0, 2.5, 9.0, 1.0, 6.0, 3.5]
+    expected = values[0]
+    for n, value in enumerate(values):
+        nn.init.constant_(module[0].weight, value)
+        average.update(module)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = expected if n == 0 else decay * expected + (1 - decay) * value
+    assert average.module[0].weight.item() == pytest.approx(expected)  # type: ignore[index]
+
+
+def test_statistics_are_copied_and_the_average_takes_no_gradient() -> None:
+    module = make_module()
+    average = WeightAverage(module, 0.9)
+    for _ in range(3):
+        module(torch.randn(8, 1))
+        average.update(module)
+    averaged: Any = average.module
+    assert torch.equal(averaged[1].running_mean, module[1].running_mean)
+    assert averaged[1].num_batches_tracked == 3
+    assert not averaged.training
+    assert not any(p.requires_grad for p in averaged.parameters())
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_a_resumed_average_goes_on_alike() -> None:
+    module = make_module()
+    first = WeightAverage(module, 0.99)
+    for value in (1.0, 2.0):
+        nn.init.constant_(module[0].weight, value)
+        first.update(module)
+    second = WeightAverage(module, 0.99)
+    second.module.load_state_dict(first.module.state_dict())
+    second.load_state_dict(first.state_dict())
+    for average in (first, second):
+        nn.init.constant_(module[0].weight, 5.0)
+        average.update(module)
+    for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -1,1 +1,0 @@
-"""Pixels from image files and back."""
