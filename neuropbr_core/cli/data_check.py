@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import command, counted, result
 from neuropbr_core.cli.overrides import CURRICULUM, key_option, number
-from neuropbr_core.cli.table import counted
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.reporting import reporter
 

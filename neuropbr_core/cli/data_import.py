@@ -74,7 +74,7 @@ def import_(  # noqa: PLR0913
 
 def _lines(report: "ImportReport", out: Path) -> Iterator[str]:
     """A row a material, its notes below it, and a summary."""
-    from neuropbr_core.cli.table import aligned
+    from neuropbr_core.cli.output import aligned
 
     rows = []
     for material in report.materials:

@@ -25,8 +25,7 @@ def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | 
     """
     if out is None and sheet is None:
         raise click.UsageError("give --out DIR for materials, --sheet FILE for a picture of them, or both")
-    from neuropbr_core.data.synthesis.procedural import procedural_materials, write_materials
-    from neuropbr_core.data.synthesis.sheet import contact_sheet
+    from neuropbr_core.data.synthesis.procedural import contact_sheet, procedural_materials, write_materials
     from neuropbr_core.materials.procedural.catalog import KINDS
 
     chosen = KINDS

@@ -6,8 +6,7 @@ from typing import Literal
 
 import click
 
-from neuropbr_core.cli.output import command, result
-from neuropbr_core.cli.table import aligned
+from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import Registry, default_registry

@@ -8,8 +8,7 @@ import click
 
 from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.option_rows import OptionRow, option_rows
-from neuropbr_core.cli.output import Command, result
-from neuropbr_core.cli.table import aligned
+from neuropbr_core.cli.output import Command, aligned, result
 from neuropbr_core.errors import PluginNotFound
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import Registry, default_registry

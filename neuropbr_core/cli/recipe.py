@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neuropbr_core.cli.lazy import Group
-from neuropbr_core.cli.output import Command, result
+from neuropbr_core.cli.output import Command, numbers, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
-from neuropbr_core.cli.table import numbers
 from neuropbr_core.errors import RecipeError
 from neuropbr_core.reporting import reporter
 

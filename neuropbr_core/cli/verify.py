@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neuropbr_core.cli.output import command, result
-from neuropbr_core.cli.table import aligned
+from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.reporting import reporter
 
 if TYPE_CHECKING:

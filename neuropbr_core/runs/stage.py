@@ -14,8 +14,7 @@ from neuropbr_core.recipe.sections import Recipe, Training
 from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.lock import RunLock
-from neuropbr_core.training.device import make_fabric
-from neuropbr_core.training.ranks import end_others, first
+from neuropbr_core.training.fabric import end_others, first, make_fabric
 
 if TYPE_CHECKING:
     from neuropbr_core.data.opening import OpenedDataset
@@ -81,7 +80,7 @@ class Context:
             end_others(self._fabric)
 
     def first(self, work: Callable[[], T]) -> T:
-        """Do something in the first process while the others wait; see `ranks.first`."""
+        """Do something in the first process while the others wait; see `fabric.first`."""
         if self.processes == 1:
             return work()  # without a launch: a teacher's run may come first
         return first(self.fabric, work)

@@ -17,9 +17,15 @@ from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
-from neuropbr_core.training.distillation.predict_logits import SHARD_SIZE, LogitsReport, marks_of, store_logits
-from neuropbr_core.training.distillation.teacher import TrainedTeacher, open_teacher
-from neuropbr_core.training.ranks import first_then_others
+from neuropbr_core.training.distillation import (
+    SHARD_SIZE,
+    LogitsReport,
+    TrainedTeacher,
+    marks_of,
+    open_teacher,
+    store_logits,
+)
+from neuropbr_core.training.fabric import first_then_others
 
 _DECISIVE_SECTIONS = ("data", "model", "losses", "optimizer", "training")
 """Sections of a recipe that decide what a teacher becomes."""

@@ -10,10 +10,10 @@ from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.runs.teacher import TeacherPlan, attach_logits, open_data
-from neuropbr_core.training.distillation.teacher import TrainedTeacher
+from neuropbr_core.training.distillation import TrainedTeacher
+from neuropbr_core.training.fabric import blame
 from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import recorded_teacher, write_provenance
-from neuropbr_core.training.ranks import blame
 
 
 class RenderCaptures(Stage):

@@ -17,7 +17,7 @@ from neuropbr_core.errors import DeviceError
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs.run import run
-from neuropbr_core.training.device import make_fabric
+from neuropbr_core.training.fabric import make_fabric
 
 MakeRecipe = Callable[..., Recipe]
 BIN = Path(sys.executable).parent

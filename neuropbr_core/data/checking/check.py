@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropbr_core.data.checking.examine import Examined, MaterialFolder, SampleFolder, examine
-from neuropbr_core.data.checking.lookalikes import find_lookalikes
+from neuropbr_core.data.checking.examine import Examined, MaterialFolder, SampleFolder, examine, find_lookalikes
 from neuropbr_core.data.layout.findings import LEVELS, Finding, of_level
 from neuropbr_core.data.layout.paths import (
     CONDITIONS,

@@ -14,8 +14,7 @@ import numpy as np
 
 from neuropbr_core.data.checking.examine import as_values
 from neuropbr_core.data.images import Pixels, Stored, describe_image, read_image, store_map
-from neuropbr_core.data.importing.names import READABLE, ImageName, Role
-from neuropbr_core.data.importing.sources import MaterialSet, SourceFile
+from neuropbr_core.data.importing.sources import READABLE, ImageName, MaterialSet, Role, SourceFile
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.lint import lint_maps, normal_convention

@@ -10,7 +10,7 @@ import math
 import cv2
 import numpy as np
 
-from neuropbr_core.data.registration.pictures import Grey, Matrix, Picture, square_to_photo, to_pixels
+from neuropbr_core.data.registration.features import Grey, Matrix, Picture, square_to_photo, to_pixels
 
 _REFINEMENT_SIDES = (256, 512, 1024)  # coarse to fine: a coarse picture has a wider basin of convergence
 _SEARCH_SIDE = 128

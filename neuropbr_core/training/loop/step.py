@@ -18,7 +18,7 @@ from neuropbr_core.errors import RunError
 from neuropbr_core.evaluation.metrics import step_metrics
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Optimizer, Recipe
-from neuropbr_core.training.device import is_sharded
+from neuropbr_core.training.fabric import is_sharded
 from neuropbr_core.training.loop.objective import Objective, Term, frozen
 from neuropbr_core.training.loop.schedule import LearningRates
 

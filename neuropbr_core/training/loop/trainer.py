@@ -20,12 +20,10 @@ from neuropbr_core.errors import RunError, RunInterrupted
 from neuropbr_core.model.spec import ModelSpec, build_generator, parameter_count
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
-from neuropbr_core.training.checkpoints.saving import Saver
-from neuropbr_core.training.checkpoints.state import Position
+from neuropbr_core.training.checkpoints.saving import Position, Saver
 from neuropbr_core.training.checkpoints.store import CheckpointStore
-from neuropbr_core.training.device import synchronise_batch_norm
-from neuropbr_core.training.distillation.online import load_online
-from neuropbr_core.training.distillation.teacher import TrainedTeacher
+from neuropbr_core.training.distillation import TrainedTeacher, load_online
+from neuropbr_core.training.fabric import synchronise_batch_norm
 from neuropbr_core.training.loop.feed import Feed
 from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, validation_advice
 from neuropbr_core.training.loop.networks import WeightAverage, apply_switches

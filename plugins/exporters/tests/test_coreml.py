@@ -13,7 +13,7 @@ from torch import nn
 
 from neuropbr_core.errors import ExportError, ModelError
 from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
-from neuropbr_exporters.coreml import Options, conversion
+from neuropbr_exporters.coreml import Options, exporter
 from neuropbr_exporters.coreml.exporter import CoreMLExporter
 from neuropbr_exporters.coreml.interface import METADATA_KEY
 from neuropbr_exporters.coreml.package import EvaluatedPackage, NativePackage, Package
@@ -93,7 +93,7 @@ def test_palettising_stores_indices(tmp_path: Path) -> None:
 
 
 def test_palettising_without_scikit_learn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "can_palettise", lambda: False)
+    monkeypatch.setattr(exporter, "can_palettise", lambda: False)
     with pytest.raises(ExportError, match=r"palettize needs scikit-learn, .* pip install 'neuropbr\[coreml\]'"):
         export(tmp_path / "model.mlpackage", palettize=True)
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuropbr_core.errors import ExportError
 from neuropbr_exporters.coreml.evaluator import Evaluator, MilProgram, Operation, Variable
-from neuropbr_exporters.coreml.evaluator.operators import OPERATORS
+from neuropbr_exporters.coreml.evaluator.program import OPERATORS
 from neuropbr_exporters.coreml.package import from_pymil
 from neuropbr_exporters.coreml.toolkit import coremltools, quiet
 

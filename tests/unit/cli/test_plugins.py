@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from neuropbr_core.cli import root
 from neuropbr_core.cli.option_rows import OptionRow, option_rows
-from neuropbr_core.cli.table import aligned
+from neuropbr_core.cli.output import aligned
 from neuropbr_core.registry import set_default_registry
 
 ENCODERS = "neuropbr.encoders"

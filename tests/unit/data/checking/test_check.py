@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from neuropbr_core.data.checking.check import check_dataset
-from neuropbr_core.data.checking.lookalikes import find_lookalikes, look_of
+from neuropbr_core.data.checking.examine import find_lookalikes, look_of
 from neuropbr_core.data.checking.quarantine import quarantine, restore
 from neuropbr_core.data.images import read_map, read_view, write_map, write_png
 from neuropbr_core.errors import DataError

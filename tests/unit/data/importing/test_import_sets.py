@@ -7,7 +7,7 @@ from PIL import Image
 
 from neuropbr_core.data.images import read_map, write_png
 from neuropbr_core.data.importing.import_sets import import_materials
-from neuropbr_core.data.importing.names import read_name
+from neuropbr_core.data.importing.sources import read_name
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.lint import normal_convention

@@ -7,15 +7,20 @@ import torch
 
 from neuropbr_core.data.images import read_map
 from neuropbr_core.data.registration.dense import agreement, refine, search
-from neuropbr_core.data.registration.features import LEAST_AGREEING, find_features, match_features
-from neuropbr_core.data.registration.pictures import Picture, centred_square, square_to_photo
-from neuropbr_core.data.registration.register import LEAST_CONFIDENCE, register_photos
+from neuropbr_core.data.registration.features import (
+    LEAST_AGREEING,
+    Picture,
+    centred_square,
+    find_features,
+    match_features,
+    square_to_photo,
+)
+from neuropbr_core.data.registration.register import LEAST_CONFIDENCE, NOMINAL_FOCAL, centring, register_photos
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import look_at, project
 from neuropbr_core.materials.capture import render_capture
 from neuropbr_core.materials.encoding import decode_map
-from neuropbr_core.materials.pose import NOMINAL_FOCAL, centring
 from neuropbr_core.shipped import resolve
 
 SIZE = 320

@@ -12,8 +12,13 @@ from lightning_fabric import Fabric
 
 from neuropbr_core.errors import RunStopped
 from neuropbr_core.model import ModelSpec, build_generator
-from neuropbr_core.training.checkpoints.saving import Saver, refuse_nonfinite
-from neuropbr_core.training.checkpoints.state import Position
+from neuropbr_core.training.checkpoints.saving import (
+    Position,
+    Saver,
+    random_state,
+    refuse_nonfinite,
+    restore_random_state,
+)
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
 from neuropbr_core.training.loop.networks import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
@@ -123,3 +128,23 @@ def test_weights_that_are_not_finite_are_refused() -> None:
     refuse_nonfinite([{"count": torch.tensor(3), "weight": torch.ones(2)}, {}], position)
     with pytest.raises(RunStopped, match="no longer finite after 9 steps"):
         refuse_nonfinite([{"a": torch.ones(2)}, {"b": torch.tensor([0.0, math.nan])}], position)
+
+
+def test_a_part_of_a_larger_tensor_is_taken_back() -> None:
+    """Gathered states are rows of one tensor; torch's own function ends the process on such a row."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    torch.manual_seed(3)
+    (state,) = random_state(fabric)
+    expected = torch.rand(4)
+    rows = torch.stack([torch.zeros_like(state["cpu"]), state["cpu"]])
+    restore_random_state(fabric, [{"cpu": rows[1]}])
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_process_that_was_not_there_keeps_its_seed() -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    restore_random_state(fabric, [])
+    assert torch.equal(torch.rand(2), expected)

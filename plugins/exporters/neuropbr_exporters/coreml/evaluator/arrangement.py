@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropbr_core.errors import ExportError
-from neuropbr_exporters.coreml.evaluator.operators import Arguments, last_axis_first, operator
+from neuropbr_exporters.coreml.evaluator.program import Arguments, last_axis_first, operator
 
 
 @operator("reshape")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropbr_exporters.coreml.evaluator.operators import Arguments, Operator, operator
+from neuropbr_exporters.coreml.evaluator.program import Arguments, Operator, operator
 
 # Both operands are broadcast as numpy does it.
 _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

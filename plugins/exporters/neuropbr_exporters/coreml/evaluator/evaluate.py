@@ -9,9 +9,16 @@ from torch import Tensor
 from neuropbr_core.errors import ExportError
 
 # The import of each module of operators enters its functions into OPERATORS.
-from neuropbr_exporters.coreml.evaluator import arrangement, elementwise, layers, weights  # noqa: F401
-from neuropbr_exporters.coreml.evaluator.operators import OPERATORS, Arguments, Value
-from neuropbr_exporters.coreml.evaluator.program import Argument, MilProgram, Operation, Variable
+from neuropbr_exporters.coreml.evaluator import arrangement, elementwise, layers  # noqa: F401
+from neuropbr_exporters.coreml.evaluator.program import (
+    OPERATORS,
+    Argument,
+    Arguments,
+    MilProgram,
+    Operation,
+    Value,
+    Variable,
+)
 
 DTYPES = {
     "fp16": torch.float16,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from neuropbr_core.data.registration.register import FOCAL_RANGE, camera_pose, centring, focal_length, plane_homography
 from neuropbr_core.materials.cameras import look_at, sample_cameras
-from neuropbr_core.materials.pose import FOCAL_RANGE, camera_pose, centring, focal_length, plane_homography
 
 STRAIGHT = (0.0, 0.0, 1.6)
 POSITIONS = (STRAIGHT, (0.9, 0.3, 1.3), (-0.4, 0.8, 1.2))

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from neuropbr_core.training.device import synchronise_batch_norm
+from neuropbr_core.training.fabric import synchronise_batch_norm
 
 
 class FrozenNorm(nn.Module):

@@ -1,1 +1,0 @@
-"""Teachers of students: their predictions, stored beforehand or computed in each step."""
