@@ -14,6 +14,7 @@ from neuropbr_core.cli.faults import Session, exit_code
 from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
 from neuropbr_core.cli.output import keep_descriptor_for_results
 
+# Short helps are repeated here, so that `neuropbr --help` imports no command.
 COMMANDS = {
     "run": LazyCommand("neuropbr_core.cli.run:run", "Train, evaluate and export what RECIPE says."),
     "infer": LazyCommand("neuropbr_core.cli.infer:infer", "Predict the PBR maps of a folder of photos or renders."),
@@ -41,24 +42,25 @@ COMMANDS = {
 def root(context: click.Context, debug: bool, block: tuple[str, ...]) -> None:
     """Turn a few photos of a flat material into PBR texture maps, and train the networks that do it."""
     context.ensure_object(Session).debug = debug
-    if block:
-        _block(context, block)
-
-
-def _block(context: click.Context, block: tuple[str, ...]) -> None:
-    """Use a registry without the blocked components until the command ends."""
+    if not block:
+        return
+    # Imported only for --block: importing the registry takes longer than showing a help text.
     from neuropbr_core.registry import Registry, set_default_registry
 
     registry = Registry(block)
     for idle in registry.idle_blocks():
         click.echo(f"warning: {idle} matches no installed component", err=True)
+    # The registry of the process, because recipes and checkpoints look their components up in that one.
     set_default_registry(registry)
+    # Tests call several commands in one process, and a block must not outlive its command.
     context.call_on_close(lambda: set_default_registry(None))
 
 
 def main() -> NoReturn:
     """Entry point of the `neuropbr` script."""
+    # First of all: what a library prints while it is imported must not get into the results either.
     keep_descriptor_for_results()
     session = Session()
+    # Without click's standalone mode, which would end the process before the faults that it does not know are reported.
     code = exit_code(session, lambda: root.main(prog_name="neuropbr", obj=session, standalone_mode=False))
     sys.exit(code)

@@ -22,10 +22,12 @@ def align(ctx: click.Context, target: Path, overwrite: bool) -> None:
     from neuropbr_core.data.registration.folders import align_dataset, align_folder, is_dataset
     from neuropbr_core.errors import DataError
 
+    # Where the file goes differs: training reads a dataset's cameras from `input/`, and `infer` from beside the photos.
     dataset = is_dataset(target)
     file = target / CAMERAS_NAME
     if dataset:
         file = target / "input" / CAMERAS_NAME
+    # Refused before anything is registered, which takes minutes for a dataset.
     if file.exists() and not overwrite:
         raise DataError(f"{file}: is there already; keep it, or replace it with --overwrite")
     if dataset:

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neuropbr_core.data.checking.quarantine import Move
     from neuropbr_core.data.layout.findings import Finding
 
-REPORT_VERSION = 1
+REPORT_VERSION = 1  # counted up when a program that reads the JSON would have to change
 
 
 @command()
@@ -87,6 +87,7 @@ def check(  # noqa: PLR0913
     section = _section(root, input_dir, output_dir, metadata, views, curriculum)
     processes = workers or os.cpu_count() or 1
     report = check_dataset(section, size=size, workers=processes)
+    # After the check and not during it: an allowance that fits nothing is worth a line.
     findings, unfitting = allow(report.findings, allowed)
     report = dataclasses.replace(report, findings=findings)
     for text in unfitting:
@@ -96,10 +97,23 @@ def check(  # noqa: PLR0913
     if aside is not None:
         # `--quarantine` without a folder gives an empty text.
         moved = quarantine(section, report.findings, Path(aside or home / "quarantine"))
+    # What was moved away no longer keeps the dataset from being trained on.
     levels = {finding.level for finding in _remaining(report, moved)}
     ok = "error" not in levels and not (strict and "warning" in levels)
     if as_json:
-        result(json.dumps(_as_json(report, moved, ok, strict), indent=2))
+        document = {
+            "version": REPORT_VERSION,
+            "ok": ok,
+            "strict": strict,
+            "samples": report.samples,
+            "materials": report.materials,
+            "files": report.files,
+            "sizes": report.sizes,
+            "counts": {level: report.count(level) for level in ("error", "warning", "info")},
+            "findings": list(map(dataclasses.asdict, report.findings)),
+            "moved": list(map(dataclasses.asdict, moved)),
+        }
+        result(json.dumps(document, indent=2))
     else:
         for line in _lines(report, moved):
             result(line)
@@ -142,34 +156,21 @@ def _remaining(report: "CheckReport", moved: "list[Move]") -> "list[Finding]":
     if not moved:
         return list(report.findings)
     gone = {Path(move.source) for move in moved}
-    return [finding for finding in report.findings if not _is_settled(finding, gone)]
-
-
-def _is_settled(finding: "Finding", gone: set[Path]) -> bool:
-    # Errors about a sample or a material are the reason for moving it, whichever file they name.
-    if finding.level == "error" and (finding.sample is not None or finding.material is not None):
-        return True
-    path = Path(finding.path).resolve()
-    return not gone.isdisjoint((path, *path.parents))
-
-
-def _as_json(report: "CheckReport", moved: "list[Move]", ok: bool, strict: bool) -> dict[str, Any]:
-    return {
-        "version": REPORT_VERSION,
-        "ok": ok,
-        "strict": strict,
-        "samples": report.samples,
-        "materials": report.materials,
-        "files": report.files,
-        "sizes": report.sizes,
-        "counts": {level: report.count(level) for level in ("error", "warning", "info")},
-        "findings": [dataclasses.asdict(finding) for finding in report.findings],
-        "moved": [dataclasses.asdict(move) for move in moved],
-    }
+    remaining = []
+    for finding in report.findings:
+        # Errors about a sample or a material are the reason for moving it, whichever file they name.
+        if finding.level == "error" and (finding.sample is not None or finding.material is not None):
+            continue
+        # Other findings went with their file, or with a folder around it.
+        path = Path(finding.path).resolve()
+        if gone.isdisjoint((path, *path.parents)):
+            remaining.append(finding)
+    return remaining
 
 
 def _lines(report: "CheckReport", moved: "list[Move]") -> Iterator[str]:
     """Errors and warnings one by one, the first info of each code, and a summary."""
+    # A sound dataset has an info for nearly every file, which would push the errors off the screen.
     infos: dict[str, list[Finding]] = {}
     for finding in report.findings:
         if finding.level == "info":

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import aligned, command, result
 
 if TYPE_CHECKING:
     from neuropbr_core.data.importing.import_sets import ImportReport
 
-REPORT_VERSION = 1
+REPORT_VERSION = 1  # counted up when a program that reads the JSON would have to change
 
 
 @command("import")
@@ -74,14 +74,13 @@ def import_(  # noqa: PLR0913
 
 def _lines(report: "ImportReport", out: Path) -> Iterator[str]:
     """A row a material, its notes below it, and a summary."""
-    from neuropbr_core.cli.output import aligned
-
     rows = []
     for material in report.materials:
-        side = "-"
+        side = "-"  # of a material that was refused before its size was known
         if material.size:
             side = f"{material.size}×{material.size}"
         rows.append((material.name, material.status, side))
+    # The table is laid out first, because columns are as wide as their widest cell; notes then go between its rows.
     for row, material in zip(aligned(rows).splitlines(), report.materials, strict=True):
         yield row
         for note in material.notes:

@@ -3,16 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
-
-if TYPE_CHECKING:
-    from neuropbr_core.recipe.sections import Data
-    from neuropbr_core.registry.catalog import Chosen
 
 
 @command()
@@ -42,7 +38,12 @@ def pack(
     """
     from neuropbr_core.data.opening import pack_dataset
     from neuropbr_core.data.pack.write import amount
+    from neuropbr_core.recipe import load_recipe
+    from neuropbr_core.recipe.sections import Data
+    from neuropbr_core.recipe.yaml_tree import scalar
+    from neuropbr_core.registry.catalog import default_registry
 
+    # Only what was given: defaults would override the recipe's values.
     changes: dict[str, Any] = {}
     if dataset is not None:
         changes["root"] = str(dataset)
@@ -53,7 +54,18 @@ def pack(
         changes["views"] = views
     if out is not None:
         changes["pack"] = out
-    component, data = _chosen(recipe, changes, overrides)
+    if recipe is not None:
+        # As texts behind `--set`, so that the flags win and are checked like the recipe's own values.
+        texts = [f"data.{key}={scalar(value)}" for key, value in changes.items()]
+        checked = load_recipe(recipe, [*collect_overrides(**overrides), *texts])
+        component = checked.source
+        data = checked.data
+    elif dataset is not None:
+        component = default_registry().choose("dataset", "layout", name="source")
+        # All samples, because the folder alone does not tell which curriculum a later run reads.
+        data = Data(**changes, render_curriculum="mixed")
+    else:
+        raise click.UsageError("name a DATASET, or a recipe with --recipe")
     done = pack_dataset(component, data, prune=prune)
     if as_json:
         result(json.dumps(dataclasses.asdict(done) | {"folder": str(done.folder)}, indent=2))
@@ -64,26 +76,3 @@ def pack(
     result(f"Packed {done.packed} images of {done.samples} samples into {done.folder}{cost}; kept {done.kept}")
     if done.freed:
         result(f"Removed {amount(done.freed)} that the dataset does not use")
-
-
-def _chosen(recipe: str | None, changes: dict[str, Any], overrides: dict[str, Any]) -> "tuple[Chosen, Data]":
-    """The source and the section `data` that the command line describes."""
-    from neuropbr_core.recipe import load_recipe
-    from neuropbr_core.recipe.yaml_tree import scalar
-
-    if recipe is None:
-        return _layout(changes)
-    texts = [f"data.{key}={scalar(value)}" for key, value in changes.items()]
-    checked = load_recipe(recipe, [*collect_overrides(**overrides), *texts])
-    return checked.source, checked.data
-
-
-def _layout(changes: dict[str, Any]) -> "tuple[Chosen, Data]":
-    """The source and the section `data` of a folder in the guide's layout, with all its samples."""
-    from neuropbr_core.recipe.sections import Data
-    from neuropbr_core.registry.catalog import default_registry
-
-    if "root" not in changes:
-        raise click.UsageError("name a DATASET, or a recipe with --recipe")
-    component = default_registry().choose("dataset", "layout", name="source")
-    return component, Data(**changes, render_curriculum="mixed")

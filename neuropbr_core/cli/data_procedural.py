@@ -25,9 +25,11 @@ def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | 
     """
     if out is None and sheet is None:
         raise click.UsageError("give --out DIR for materials, --sheet FILE for a picture of them, or both")
+    # Imported after the check of the usage, because drawing needs PyTorch, which takes seconds to import.
     from neuropbr_core.data.synthesis.procedural import contact_sheet, procedural_materials, write_materials
     from neuropbr_core.materials.procedural.catalog import KINDS
 
+    # An unknown kind is an error of `procedural_materials`, which lists the known ones.
     chosen = KINDS
     if kinds is not None:
         chosen = tuple(map(str.strip, kinds.split(",")))

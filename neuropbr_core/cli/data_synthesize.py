@@ -46,6 +46,7 @@ def synthesize(  # noqa: PLR0913
     """
     from neuropbr_core.data.synthesis.render import synthesize as render
 
+    # The recipe's own section, so that a run with the same values finds these captures complete.
     plan = Synthesize(
         materials,
         samples=samples,

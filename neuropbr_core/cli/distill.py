@@ -43,6 +43,7 @@ def shards(  # noqa: PLR0913 - options of a command
     """
     from neuropbr_core.runs.teacher import predict_logits_of_run
 
+    # The flags become overrides of the teacher's recipe, so that its own values are their defaults.
     overrides = collect_overrides(set_values=set_values, data=data, device=device)
     report = predict_logits_of_run(
         teacher,

@@ -44,6 +44,7 @@ def evaluate(  # noqa: PLR0913
     from neuropbr_core.evaluation.summary import describe
     from neuropbr_core.runs.evaluate import Curriculum, evaluate_run
 
+    # A recipe writes curricula as numbers or names, but click gives text for both.
     chosen: object = curriculum
     if curriculum is not None and curriculum.isdigit():
         chosen = int(curriculum)
@@ -57,6 +58,7 @@ def evaluate(  # noqa: PLR0913
         device=choose_device(device),
     )
     if as_json:
+        # NaN is no JSON; the record has null in its place.
         result(json.dumps(evaluation.record.to_dict(), indent=2, allow_nan=False))
         return
     result(describe(evaluation.record, evaluation.trained_on))

@@ -59,6 +59,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     run = RunFolder.around(source)
     if out is None and run is None:
         raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --out DIR")
+    # A bare checkpoint has no `exports/` to default to.
     folder = Path(out) if out else run.exports  # type: ignore[union-attr]
     # Each option as `[NAME.]KEY=VALUE`, with the words of the user, which an error repeats.
     words = []
@@ -68,6 +69,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         words.append((f"resolution={resolution}", f"--resolution {resolution}"))
     entries = _entries(run, targets.split(","), words)
     place = find_checkpoint(source, checkpoint)
+    # From the description alone: weights are loaded by the stage, once, and only when the entries are in order.
     signature = Signature.of(read_spec(place))
     stage = Export(place, run, entries, folder, views=lambda: real_views(input_folder, cameras, signature).prepare)
     stage.export_all(Context())
@@ -79,11 +81,12 @@ def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tupl
     from neuropbr_core.recipe import load_entries
     from neuropbr_core.recipe.merge import Override
 
-    names = [name.strip() for name in names]
+    names = [name.strip() for name in names]  # `--to "onnx, coreml"`
     overrides = []
     for text, argument in words:
         key = text.partition("=")[0]
         entry = key.partition(".")[0].strip()
+        # An option's own key may have a dot, so the first part counts as a name only when --to has it.
         if "." in key and entry in names:
             overrides.append(Override(f"export.{text}", argument))
             continue

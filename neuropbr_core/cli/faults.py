@@ -58,7 +58,9 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_output()
+        # The reader has closed standard output, as `head` does. The interpreter's last flush must not fail too.
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is no path of ours
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return FAILURE
     except Exception as error:
         _report(session, error)
@@ -72,7 +74,13 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
 
 def _report(session: Session, error: Exception) -> None:
     """Print what is wrong; a fault of the program itself comes with its traceback."""
-    starved = not isinstance(error, NeuroPBRError) and _out_of_memory(error)
+    starved = isinstance(error, MemoryError)
+    # Only torch knows the errors of its devices, and where it is not imported it cannot have raised one.
+    if "torch" in sys.modules and not isinstance(error, NeuroPBRError):
+        from neuropbr_core.training.loop.memory import is_out_of_memory
+
+        starved = is_out_of_memory(error)
+    # A full disk or a missing permission is nothing that this program could have avoided.
     outside = isinstance(error, OSError) and error.errno in (*_MACHINE_FAULTS, *_PLACE_FAULTS)
     expected = starved or outside or isinstance(error, NeuroPBRError)
     if session.debug or not expected:
@@ -102,19 +110,3 @@ def _report(session: Session, error: Exception) -> None:
         f"traceback above.",
         err=True,
     )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether Python or torch reports that memory ran out."""
-    # Only torch knows the errors of its devices, and where it is not imported it cannot have raised one.
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from neuropbr_core.training.loop.memory import is_out_of_memory
-
-    return is_out_of_memory(error)
-
-
-def _discard_output() -> None:
-    """Redirect stdout, whose reader has closed it, so that the interpreter's last flush does not fail too."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is no path of ours
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,14 +1,10 @@
 """`neuropbr infer`: views in, maps out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core.cli.output import command, result
-
-if TYPE_CHECKING:
-    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator, ViewSet
 
 
 @command()
@@ -48,7 +44,18 @@ def infer(  # noqa: PLR0913 - one parameter an option
     know where each view was taken from. Without cameras, the photos are registered to the first, by name, which is
     taken from straight above.
     """
-    from neuropbr_core.inference import resample_maps, write_maps, write_views
+    from neuropbr_core.devices import choose_device
+    from neuropbr_core.inference import (
+        ExportedGenerator,
+        LoadedGenerator,
+        load_exported,
+        load_generator,
+        read_capture,
+        read_sample,
+        resample_maps,
+        write_maps,
+        write_views,
+    )
 
     if (run_folder is None) == (model_file is None):
         raise click.UsageError("give either --run DIR or --model FILE")
@@ -59,14 +66,25 @@ def infer(  # noqa: PLR0913 - one parameter an option
     # The model before the views: whether photos have to be registered depends on it.
     model: LoadedGenerator | ExportedGenerator
     if run_folder:
-        model, shown = _run(run_folder, checkpoint, device)
+        model = load_generator(run_folder, checkpoint).to(choose_device(device))
+        origin = model.checkpoint
     else:
-        model, shown = _file(str(model_file), exporter)
+        model = load_exported(str(model_file), exporter)
+        origin = model.opened.path
     if input_folder:
-        views = _folder(input_folder, cameras, register=model.needs_cameras)
+        views = read_capture(input_folder, cameras, register=model.needs_cameras)
+        result(f"{len(views.paths)} views of {input_folder}")
     else:
-        views = _sample(str(run_folder), sample_idx or 0)
-    result(f"model {shown}")
+        # Neither a folder nor a sample was named: the first sample shows what the model can do.
+        sample = read_sample(str(run_folder), sample_idx or 0)
+        views = sample.views
+        # Maps of a material that the model was trained on say little about others.
+        side = "trained on"
+        if sample.held_back:
+            side = "held back"
+        result(f"{sample.id}: {len(views.paths)} views of {sample.material}, {side}")
+    result(f"model {origin}")
+    # In two steps, because the prepared views are written too.
     inputs = model.prepare(views)
     maps = model.apply(inputs)
     if size:
@@ -76,37 +94,3 @@ def infer(  # noqa: PLR0913 - one parameter an option
     written += write_views(inputs["views"][0], Path(output_folder) / "views")
     for path in written:
         result(f"wrote {path}")
-
-
-def _folder(folder: str, cameras: str | None, *, register: bool) -> "ViewSet":
-    from neuropbr_core.inference import read_capture
-
-    views = read_capture(folder, cameras, register=register)
-    result(f"{len(views.paths)} views of {folder}")
-    return views
-
-
-def _sample(run: str, index: int) -> "ViewSet":
-    from neuropbr_core.inference import read_sample
-
-    sample = read_sample(run, index)
-    side = "trained on"
-    if sample.held_back:
-        side = "held back"
-    result(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
-    return sample.views
-
-
-def _run(folder: str, checkpoint: str, device: str) -> "tuple[LoadedGenerator, Path]":
-    from neuropbr_core.devices import choose_device
-    from neuropbr_core.inference import load_generator
-
-    loaded = load_generator(folder, checkpoint).to(choose_device(device))
-    return loaded, loaded.checkpoint
-
-
-def _file(path: str, exporter: str | None) -> "tuple[ExportedGenerator, Path]":
-    from neuropbr_core.inference import load_exported
-
-    loaded = load_exported(path, exporter)
-    return loaded, loaded.opened.path

@@ -36,6 +36,7 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` begin with; an unknown one is an error with the nearest name."""
+        # click calls this with at least one word; without any it shows the help.
         name = args[0]
         known = self.list_commands(ctx)
         # click itself reports unknown options, and shell completion parses words that are not complete yet.
@@ -58,6 +59,7 @@ class LazyGroup(Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Names of the commands, in the table's order."""
+        # In the table's order: click would sort the names.
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
@@ -68,5 +70,6 @@ class LazyGroup(Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """Write the commands' help lines from the table."""
+        # click would ask each command for its help, and so import it.
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.short_help) for name, command in self.table.items()])

@@ -51,18 +51,31 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     those whose name several distributions offer are listed too, and never fail the command.
     """
     registry = default_registry()
-    listing = [_listed(registry, entry, check) for entry in registry.entries(kind)]
-    text = _text(listing)
+    listing = []
+    for entry in registry.entries(kind):
+        status, reason = _status(registry, entry, check)
+        # The summary is read from the source, so a component that does not import has one too.
+        facts = (entry.kind, entry.name, entry.distribution, entry.version)
+        listing.append(Listed(*facts, status, reason, entry.summary()))
     if as_json:
-        text = json.dumps(list(map(asdict, listing)), indent=2)
-    result(text)
+        result(json.dumps(list(map(asdict, listing)), indent=2))
+    elif not listing:
+        result("No components are installed.")
+    else:
+        rows = [("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")]
+        # Reasons may be long, so they go below the table instead of into it.
+        notes = []
+        for listed in listing:
+            distribution = f"{listed.distribution} {listed.version}"
+            rows.append((listed.kind, listed.name, distribution, listed.status, listed.summary or "-"))
+            if listed.reason:
+                notes.append(f"{listed.kind}/{listed.distribution}:{listed.name} {listed.status}: {listed.reason}")
+        if notes:
+            notes = ["", *notes]
+        result("\n".join([aligned(rows), *notes]))
+    # A blocked or colliding component is no fault of the environment, since recipes can still be written.
     if any(listed.status == "broken" for listed in listing):
         context.exit(1)
-
-
-def _listed(registry: Registry, entry: Entry, check: bool) -> Listed:
-    status, reason = _status(registry, entry, check)
-    return Listed(entry.kind, entry.name, entry.distribution, entry.version, status, reason, entry.summary())
 
 
 def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str | None]:
@@ -73,21 +86,18 @@ def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str 
     status: Status = "unchecked"
     reason = None
     if check:
-        status, reason = _check(registry, entry)
+        reason = registry.defect(entry)
+        status = "ok"
+        if reason:
+            status = "broken"
+        elif entry.kind == "exporter":
+            # Exporters alone say what they need of the machine: other packages, or an operating system.
+            status, reason = _check_exporter(registry, entry)
     rivals = registry.rivals(entry)
     if rivals and status != "broken":
         others = ", ".join(f"{rival.distribution} {rival.version}" for rival in rivals)
         return "collision", f"{others} has it too; write {entry.qualified} in recipes, or block one"
     return status, reason
-
-
-def _check(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
-    defect = registry.defect(entry)
-    if defect:
-        return "broken", defect
-    if entry.kind == "exporter":
-        return _check_exporter(registry, entry)
-    return "ok", None
 
 
 def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
@@ -97,6 +107,7 @@ def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | Non
     except TypeError:  # an option without a default, which only a recipe can give
         return "ok", None
     try:
+        # By its qualified name, because others may offer the bare one.
         availability = registry.create(entry.kind, entry.qualified, options).requirements()
     except PluginBroken as error:
         return "broken", str(error.__cause__)
@@ -107,18 +118,3 @@ def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | Non
     if not availability.ok:
         return "unavailable", availability.reason
     return "ok", None
-
-
-def _text(listing: list[Listed]) -> str:
-    if not listing:
-        return "No components are installed."
-    rows = [("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")]
-    notes = []
-    for listed in listing:
-        distribution = f"{listed.distribution} {listed.version}"
-        rows.append((listed.kind, listed.name, distribution, listed.status, listed.summary or "-"))
-        if listed.reason:
-            notes.append(f"{listed.kind}/{listed.distribution}:{listed.name} {listed.status}: {listed.reason}")
-    if notes:
-        notes = ["", *notes]
-    return "\n".join([aligned(rows), *notes])

@@ -63,6 +63,7 @@ def _rows(
     reference = node["$ref"]
     schema = definitions[reference.removeprefix(REF)]
     for key, value in schema["properties"].items():
+        # The owner's default wins, because a recipe that leaves the whole dataclass out gets that one.
         default = defaults.get(key, value.get("default"))
         yield OptionRow(
             name=prefix + key,
@@ -76,6 +77,7 @@ def _rows(
         if isinstance(default, Mapping):
             inner_defaults = default
         for suffix, nested in _nested(value):
+            # A dataclass inside itself, such as a tree, would have no end of rows.
             if nested["$ref"] not in (reference, *around):
                 around_nested = (reference, *around)
                 yield from _rows(nested, definitions, inner_defaults, f"{prefix}{key}{suffix}.", around_nested)

@@ -25,6 +25,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        # Remembered before the redirection, because `result` writes there.
         token = _results.set(sys.stdout)
         try:
             with redirect_stdout(sys.stderr):
@@ -35,6 +36,7 @@ class Command(click.Command):
 
 def command(name: str | None = None, **attributes: Any) -> Callable[[F], Command]:
     """Turn a function into a `Command`, as `click.command` does."""
+    # click's types do not tell that the result has the class that `cls` names.
     return cast("Callable[[F], Command]", click.command(name, cls=Command, **attributes))
 
 
@@ -49,6 +51,7 @@ def keep_descriptor_for_results() -> None:
     errors = sys.stdout.errors
     buffering = 1 if sys.stdout.isatty() else -1  # a person sees each line at once
     sys.stdout = open(kept, "w", buffering=buffering, encoding=encoding, errors=errors)  # noqa: PTH123, SIM115 - a descriptor
+    # From here on, descriptor 1 is standard error, also for child processes and compiled libraries.
     os.dup2(2, 1)
 
 

@@ -130,6 +130,7 @@ def set_option(command: Command) -> Command:
 
 def override_options(command: Command) -> Command:
     """Add `--set` and all of `FLAGS`."""
+    # The decorator that is applied last is the first in the help.
     for flag in reversed(FLAGS):
         command = flag.option(command)
     return set_option(command)
@@ -152,7 +153,7 @@ def collect_overrides(**values: Any) -> list[str]:
     overrides = list(values.get(SET_NAME, ()))
     for flag in FLAGS:
         value = values.get(flag.name)
-        if value is None or value is False:
+        if value is None or value is False:  # a switch that is not given is False
             continue
         if flag.type is None:
             overrides.append(Override(f"{flag.key}={flag.value}", flag.flag))

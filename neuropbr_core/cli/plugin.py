@@ -60,7 +60,24 @@ def show(context: click.Context, component: str, as_json: bool) -> None:
     The kind may be left out where only one has the name. Loads this component alone; exits with 1 when it is broken.
     """
     registry = default_registry()
-    description = _describe(registry, _resolve(registry, component))
+    entry = _resolve(registry, component)
+    # A component that does not load has no options to show, but the rest helps to find out why.
+    defect = registry.defect(entry)
+    options: list[OptionRow] = []
+    if not defect:
+        options = option_rows(registry.options(entry.kind, entry.qualified))
+    description = Description(
+        kind=entry.kind,
+        name=entry.name,
+        distribution=entry.distribution,
+        version=entry.version,
+        group=entry.group,
+        entry_point=entry.value,
+        docstring=entry.docstring(),
+        broken=defect,
+        options=options,
+        entry_keys=option_rows(KINDS[entry.kind].entry_options),
+    )
     text = _text(description)
     if as_json:
         text = json.dumps(asdict(description), indent=2)
@@ -73,6 +90,7 @@ def _resolve(registry: Registry, component: str) -> Entry:
     kind, slash, use = component.rpartition("/")
     if slash:
         return registry.find(kind, use)
+    # By kind: several distributions that offer a name under one kind are a collision, which `find` reports.
     candidates = {}
     for entry in registry.entries():
         if use in (entry.name, entry.qualified):
@@ -83,25 +101,6 @@ def _resolve(registry: Registry, component: str) -> Entry:
     if candidates:
         state = f"there are {' and '.join(candidates.values())}"
     raise PluginNotFound(f"{component}: {state}. Write KIND/NAME; `neuropbr list-plugins` shows all")
-
-
-def _describe(registry: Registry, entry: Entry) -> Description:
-    defect = registry.defect(entry)
-    options: list[OptionRow] = []
-    if not defect:
-        options = option_rows(registry.options(entry.kind, entry.qualified))
-    return Description(
-        kind=entry.kind,
-        name=entry.name,
-        distribution=entry.distribution,
-        version=entry.version,
-        group=entry.group,
-        entry_point=entry.value,
-        docstring=entry.docstring(),
-        broken=defect,
-        options=options,
-        entry_keys=option_rows(KINDS[entry.kind].entry_options),
-    )
 
 
 def _text(description: Description) -> str:
@@ -132,16 +131,13 @@ def _options(title: str, rows: list[OptionRow]) -> str:
         return f"{title}: none"
     cells = [("NAME", "TYPE", "RANGE", "DEFAULT", "DESCRIPTION")]
     for row in rows:
-        cells.append((row.name, row.type, row.range or "-", _default(row), row.description or "-"))
+        if row.required:
+            default = "required"
+        elif row.default and isinstance(row.default, dict):
+            default = "below"  # the default of a nested mapping is shown with its keys, in the rows below
+        elif row.default and isinstance(row.default, str):
+            default = row.default  # without quotes, as one writes it in a recipe; an empty text needs them
+        else:
+            default = json.dumps(row.default)
+        cells.append((row.name, row.type, row.range or "-", default, row.description or "-"))
     return f"{title}\n{aligned(cells, indent='  ')}"
-
-
-def _default(row: OptionRow) -> str:
-    """A default on one line; the default of a nested mapping is shown with its keys, in the rows below."""
-    if row.required:
-        return "required"
-    if row.default and isinstance(row.default, dict):
-        return "below"
-    if row.default and isinstance(row.default, str):
-        return row.default
-    return json.dumps(row.default)

@@ -1,7 +1,7 @@
 """`neuropbr recipe`: check, show, describe and compare recipes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,9 +10,6 @@ from neuropbr_core.cli.output import Command, numbers, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 from neuropbr_core.errors import RecipeError
 from neuropbr_core.reporting import reporter
-
-if TYPE_CHECKING:
-    from neuropbr_core.model.cost import Cost
 
 COMMENT_COLUMN = 44
 """Where `show` puts its comments, unless a value reaches further."""
@@ -76,7 +73,20 @@ def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
     from neuropbr_core.recipe import load_recipe
 
     for path in recipes:
-        result(_cost_table(path, count(load_recipe(path, collect_overrides(**overrides)))))
+        counted = count(load_recipe(path, collect_overrides(**overrides)))
+        rows = [("part", "parameters", "GFLOP", "activations MB")]
+        for part in (*counted.parts, counted.total):
+            megabytes = "-"  # of a critic, whose activations are not counted
+            if part.saved_bytes is not None:
+                megabytes = f"{part.saved_bytes / 1e6:,.1f}"
+            rows.append((part.name, f"{part.parameters:,}", f"{part.flops / 1e9:,.1f}", megabytes))
+        sizes = f"{counted.views} views of {counted.image_size}×{counted.image_size}"
+        # Activations are those of training, which may be of smaller crops than the operations are counted for.
+        crops = ""
+        if counted.train_size != counted.image_size:
+            crops = f", trained on crops of {counted.train_size}"
+        result(f"{path}: {sizes} to maps of {counted.output_size}×{counted.output_size}{crops}")
+        result(numbers(rows, indent="  "))
 
 
 @recipe.command(cls=Command)
@@ -92,10 +102,12 @@ def schema(output: Path | None) -> None:
     from neuropbr_core.recipe.reference import editor_schema
     from neuropbr_core.registry.catalog import default_registry
 
+    # An editor's schema is useful without the components that do not load, so these are no errors.
     composed, broken = editor_schema(default_registry())
     for error in broken:
         reporter().line(f"left out: {error}")
     text = json.dumps(composed, indent=2, ensure_ascii=False)
+    # In UTF-8 whatever the terminal's encoding is, unlike a redirection.
     if output is None:
         result(text)
     else:
@@ -125,20 +137,3 @@ def list_recipes() -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, description in rows:
         result(f"{name:<{width}}  {description}".rstrip())
-
-
-def _cost_table(path: str, counted: "Cost") -> str:
-    """What a recipe's networks cost: a row a part, and their sum."""
-    crops = ""
-    sizes = f"{counted.views} views of {counted.image_size}×{counted.image_size}"
-    if counted.train_size != counted.image_size:
-        crops = f", trained on crops of {counted.train_size}"
-    rows = [("part", "parameters", "GFLOP", "activations MB")]
-    for part in (*counted.parts, counted.total):
-        flops = f"{part.flops / 1e9:,.1f}"
-        megabytes = "-"  # of a critic, whose activations are not counted
-        if part.saved_bytes is not None:
-            megabytes = f"{part.saved_bytes / 1e6:,.1f}"
-        rows.append((part.name, f"{part.parameters:,}", flops, megabytes))
-    table = numbers(rows, indent="  ")
-    return f"{path}: {sizes} to maps of {counted.output_size}×{counted.output_size}{crops}\n{table}"

@@ -31,6 +31,7 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
     if not dry_run:
         carry_out(planned)
         return
+    # The stages describe themselves, so a dry run cannot promise what a run would not do.
     for line in planned.lines():
         result(line)
     if planned.is_done():

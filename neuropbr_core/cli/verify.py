@@ -2,15 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.reporting import reporter
-
-if TYPE_CHECKING:
-    from neuropbr_core.exporting import Verification
 
 
 @command()
@@ -43,7 +39,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
     with the model as changed. The result is written to FILE.verify.json too; exits with 1 when a map misses the pass
     mark of the file's precision.
     """
-    from neuropbr_core.exporting import open_export, verify_program, write_record
+    from neuropbr_core.exporting import PASS_MARKS, open_export, verify_program, write_record
     from neuropbr_core.inference.verification import original, real_views
 
     opened = open_export(file, exporter)
@@ -51,9 +47,23 @@ def verify(  # noqa: PLR0913 - one parameter an option
     views = real_views(input_folder, cameras, subject.signature).prepare(subject.signature)
     verification = verify_program(subject, opened.exporter, opened.program, views)
     result(f"{file} ({opened.use}) against {verification.reference}, on {verification.views}\n")
-    result(_table(verification))
+    rows = [("MAP", "LARGEST", "MEAN", "PSNR (dB)", "WHERE")]
+    for name, comparison in verification.comparisons.items():
+        largest = f"{comparison.max_difference:.3g}"
+        mean = f"{comparison.mean_difference:.3g}"
+        rows.append((name, largest, mean, f"{comparison.psnr:.1f}", comparison.note or "-"))
+    result(aligned(rows))
+    mark = PASS_MARKS[verification.precision]
+    limit = ""
+    if mark.difference < 1:  # some precisions have no limit, which is infinity
+        limit = f", largest difference at most {mark.difference:.3g}"
+    word = "FAILED"
+    if verification.passed:
+        word = "passed"
+    result(f"\n{word}: {verification.precision} needs at least {mark.psnr:.0f} dB{limit}")
     for reason in verification.reasons():
         reporter().line(f"failed: {reason}")
+    # Kept for the record, so that a file's contents are described beside it.
     contents = {}
     if report:
         contents = opened.exporter.report(file)
@@ -66,22 +76,3 @@ def verify(  # noqa: PLR0913 - one parameter an option
             result(line)
     result(f"\nwrote {write_record(file, opened.record, verification, report=contents)}")
     context.exit(0 if verification.passed else 1)
-
-
-def _table(verification: "Verification") -> str:
-    from neuropbr_core.exporting import PASS_MARKS
-
-    mark = PASS_MARKS[verification.precision]
-    rows = []
-    for name, comparison in verification.comparisons.items():
-        largest = f"{comparison.max_difference:.3g}"
-        mean = f"{comparison.mean_difference:.3g}"
-        rows.append((name, largest, mean, f"{comparison.psnr:.1f}", comparison.note or "-"))
-    word = "FAILED"
-    if verification.passed:
-        word = "passed"
-    limit = ""
-    if mark.difference < 1:  # some precisions have no limit, which is infinity
-        limit = f", largest difference at most {mark.difference:.3g}"
-    table = aligned([("MAP", "LARGEST", "MEAN", "PSNR (dB)", "WHERE"), *rows])
-    return f"{table}\n\n{word}: {verification.precision} needs at least {mark.psnr:.0f} dB{limit}"

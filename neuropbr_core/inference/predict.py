@@ -153,6 +153,7 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
         CheckpointError: There is no such checkpoint, or it is damaged.
         PluginError: A component of the model is not installed.
     """
+    # A checkpoint's own folder is found too, so that a copy of it works without its run.
     folder = find_checkpoint(Path(run), checkpoint)
     generator, spec = load_model(folder)
     return LoadedGenerator(generator, spec, folder)
@@ -204,6 +205,7 @@ def _resample(spec: MapSpec, value: Float[Tensor, "1 C H W"], size: int) -> Floa
     resampled = torch.from_numpy(np.stack(resized))[None]
     if spec.activation == "slopes":
         return F.normalize(resampled, dim=1)
+    # The filter's negative lobes overshoot beside edges.
     return resampled.clamp(*spec.value_range)
 
 

@@ -64,6 +64,7 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     images = []
     for path in paths:
         images.append(torch.from_numpy(read_view(path)).float() / 255)  # each at its own size, so not one tensor
+    # Photos without cameras are no error yet: whether they are needed depends on the model.
     records = _find_cameras(folder, cameras)
     if records is None:
         return ViewSet(paths, tuple(images))
@@ -88,6 +89,7 @@ def read_capture(folder: str | Path, cameras: str | Path | None = None, *, regis
         return views
     reporter().line(f"no cameras found: registering the photos to {views.paths[0].name}")
     views = register_views(views)
+    # Told for each photo, because a low confidence shows which photo spoils the maps.
     for path, share in zip(views.paths, views.confidence or (), strict=True):
         reporter().line(f"  {path.name}: confidence {share:.2f}")
     return views
@@ -185,6 +187,7 @@ def read_sample(run: str | Path, index: int) -> DatasetSample:
         raise DataError(
             f"{recipe.data.root}: has {len(dataset)} samples; found index {index}, allowed 0 to {len(dataset) - 1}"
         )
+    # Whole and unturned, with the cameras that the run trained on, estimated ones included.
     item = dataset[index]
     # The dataset may come from any source, so its views have no files; the names serve messages alone.
     names = tuple(Path(item.id) / str(view) for view in range(item.views.shape[0]))

@@ -83,11 +83,13 @@ def cost(recipe: Recipe) -> Cost:
     """
     spec = ModelSpec.from_recipe(recipe)
     train_size = recipe.data.crop_side
+    # On `meta`, where counting operations needs shapes alone.
     with unfilled():
         generator = build_generator(spec)
         inputs = blank_inputs(spec, spec.image_size)
         flops, prediction = _generator_flops(generator, inputs)
         critics = _critic_costs(recipe, inputs, prediction, generator.feature_channels)
+    # At the side of the crops: operations are those of a prediction, and memory is that of training.
     saved = saved_bytes(generator, spec, train_size)
     parameters: Counter[str] = Counter()
     for name in PARTS:
@@ -145,6 +147,7 @@ class _Kept:
     def __init__(self, state: dict[str, Tensor]) -> None:
         self.bytes: Counter[str] = Counter()
         self._part = OTHER
+        # Parameters count as seen from the start, so that what autograd keeps of them is not added.
         self._counted = {_storage(tensor): tensor for tensor in state.values()}
 
     def watch(self, part: nn.Module, name: str) -> list[Any]:

@@ -73,6 +73,7 @@ class GlobalPath(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
         """Modulate `x` by its own mean and maximum over the frame."""
+        # The maximum too: a highlight that covers few pixels hardly changes the mean.
         statistics = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)
         modulated: Tensor = self.modulation(x, F.relu(self.hidden(statistics)))
         return modulated
@@ -144,6 +145,7 @@ class UNetDecoder(nn.Module):
             self.blocks.append(ConvBlock(channels + skip, width, options.norm))
             channels = width
         self.feature_channels = {f"decoder{step}": width for step, width in enumerate(widths)}
+        # Without upscaling it is an empty sequence, so that state dicts and traces have one form.
         self.super_resolution: nn.Module = SuperResolution(channels, options.super_resolution or 1)
         self.out_channels = channels
 
@@ -184,9 +186,11 @@ def activate(spec: MapSpec, logits: Float[Tensor, "B C H W"]) -> Float[Tensor, "
     Returns:
         The map, float32 `(B, spec.channels, H, W)`.
     """
+    # Under autocast a head emits bfloat16, whose eight significant bits would be visible as steps in a map.
     logits = logits.float()
     if spec.activation == "sigmoid":
         return logits.sigmoid()
+    # Slopes (p, q): the normal of a height field is normalize((p, q, 1)), which always faces the viewer.
     return F.normalize(torch.cat((logits, torch.ones_like(logits[:, :1])), dim=1), dim=1)
 
 
@@ -213,5 +217,6 @@ class Head(nn.Sequential):
 
     def start_at_zero(self) -> None:
         """Make the head emit exactly zero until it is trained, as a residual should."""
+        # Only the last layer: with all at zero, no gradient would reach the first.
         for parameter in self[-1].parameters():
             nn.init.zeros_(parameter)

@@ -217,9 +217,13 @@ class Generator(nn.Module):
         if self.directed and directions is not None:
             parts.append(directions)
         if self.ratio_images:
-            parts.append(ratio_images(views, visible, directions if self.directed else None))
+            light = None
+            if self.directed:
+                light = directions
+            parts.append(ratio_images(views, visible, light))
         # After normalisation 0 is the mean colour, so what a view does not see is not taken for black.
         images = torch.cat(parts, dim=2) * visible
+        # Encoders know images alone: all views of all samples are one batch for them.
         pyramid = []
         for level in self._run("encoder", images.flatten(0, 1)):
             pyramid.append(by_sample(level, views))

@@ -55,6 +55,7 @@ class ViewMerge(nn.Module):
 
         Pixels are one axis meanwhile, because mobile accelerators take tensors of four axes at most.
         """
+        # Remembered, because the pixels become one axis and are put back at the end.
         size = features.shape[3:]
         merged = self._merge(features.flatten(3), visible.flatten(3))
         return merged.reshape(*merged.shape[:2], *size)

@@ -62,6 +62,7 @@ def reflectance_profile(overview: Overview) -> Float[Tensor, "B channels"]:
     logs = (srgb_to_linear(overview.views.float()) + _DARK).log() - 3 * toward.log()
     values = (logs - math.log(_GREY)).transpose(1, 2).flatten(2)[:, None]
     visibility = overview.visible.float().transpose(1, 2).flatten(2)
+    # Overlapping triangles instead of steps: a small change of an angle then makes a small change of the profile.
     centres = torch.linspace(_STEEPEST, 1, BINS, device=toward.device).view(1, BINS, 1)
     near = (1 - (toward.transpose(1, 2).flatten(2) - centres).abs() * ((BINS - 1) / (1 - _STEEPEST))).clamp_min(0)
     mean, deviation, share = _moments(values, near * visibility)

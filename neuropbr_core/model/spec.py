@@ -54,6 +54,7 @@ class ModelSpec:
     @property
     def in_channels(self) -> int:
         """Channels of the images that the encoder sees."""
+        # Red, green and blue; three of a direction; and the channels of ratio images.
         directed = self.section.directed
         return 3 + 3 * directed + ratio_channels(directed) * self.section.ratio_images
 
@@ -85,6 +86,7 @@ class ModelSpec:
             PluginError: The encoder or the fusion block is not installed.
             msgspec.ValidationError: An option does not fit the installed component.
         """
+        # A copy, because the caller's document is read again for an error.
         rest = dict(plain)
         encoder = _chosen("encoder", rest.pop("encoder"))
         fusion = _chosen("fusion", rest.pop("fusion"))
@@ -112,6 +114,7 @@ def build_generator(spec: ModelSpec) -> Generator:
     """
     encoder = spec.encoder.create(in_channels=spec.in_channels)
     probe_encoder(encoder, spec.in_channels, spec.encoder.use)
+    # Views meet at the coarsest level; finer levels are merged by the generator itself.
     fusion = spec.fusion.create(in_channels=encoder.channels[-1])
     return Generator(encoder, fusion, spec.section)
 
@@ -151,6 +154,7 @@ class _NothingDrawn(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Return the tensor as it is instead of filling it; call everything else."""
+        # What the initialisers of `torch.nn.init` and the constructors of layers end in.
         if func in (Tensor.normal_, Tensor.uniform_):
             return args[0]
         return func(*args, **kwargs or {})

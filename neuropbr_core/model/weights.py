@@ -30,10 +30,15 @@ def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, fol
         spec: What builds it.
         folder: Where to.
     """
-    tensors = generator if isinstance(generator, Mapping) else generator.state_dict()
+    # With FSDP the state comes from all processes, and the generator itself holds a share of it.
+    if isinstance(generator, Mapping):
+        tensors = generator
+    else:
+        tensors = generator.state_dict()
     state = {}
     for name, tensor in tensors.items():
         state[name] = tensor.detach().cpu().contiguous()  # safetensors refuses views into other tensors
+    # safetensors creates files that only their owner can read.
     with usual_mode(folder / WEIGHTS):
         save_file(state, folder / WEIGHTS)
     components = [spec.encoder.provenance, spec.fusion.provenance]
@@ -94,6 +99,7 @@ def weights_digest(folder: Path) -> str:
 def _load_weights(generator: Generator, file: Path, versions: str) -> None:
     state = read_state(file.parent)
     try:
+        # Assigned and not copied: the parameters are on `meta` and have no memory to copy into.
         generator.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{file}: does not fit the model that {SPEC} describes; {versions}. {error}") from error
@@ -130,6 +136,7 @@ def _versions(document: dict[str, Any]) -> str:
         except PluginError as error:
             changed.append(str(error))
             continue
+        # Another version is allowed, and only named when something does not fit: most updates change nothing here.
         if entry.version != written["version"]:
             changed.append(f"{entry.qualified} was {written['version']} and is {entry.version} now")
     return "; ".join(changed) or "its components have the versions it was written with"

@@ -25,6 +25,7 @@ class LayoutSource(SampleSource):
 
     def samples(self) -> list[Sample]:
         """List the samples of the recipe's curriculum; with estimated alignment, register their photos first."""
+        # Recorded cameras come with the samples.
         samples = find_samples(self._data)
         if self._data.alignment != "estimated":
             return samples
@@ -36,6 +37,7 @@ class LayoutSource(SampleSource):
     def materials(self, samples: Sequence[Sample]) -> set[str]:
         """Name the materials of all samples, clean and dirty, whatever the recipe's curriculum."""
         metadata, _ = read_metadata(locate(self._data).metadata)  # `samples` has raised its problems already
+        # Those of other curricula too, so that a split does not change with the curriculum.
         materials = set((metadata or {}).values())
         for sample in samples:
             materials.add(sample.material)
@@ -45,7 +47,7 @@ class LayoutSource(SampleSource):
         """Digest the files."""
         folder = self._data.pack_folder
         if folder is None:
-            digests = FileDigests()
+            digests = FileDigests()  # hashes everything anew: there is no place to remember digests in
         else:
             digests = FileDigests(folder / DIGESTS_NAME)
         return digests.of([_path(key) for key in keys])

@@ -50,6 +50,7 @@ def dataset_options() -> type[Options]:
 @hookimpl
 def create_dataset(options: Options, data: "Data") -> "LiveSource":
     """Build the source; nothing is read yet."""
+    # Imported on use: the source needs PyTorch, and listing components must not.
     from neuropbr_core.datasets.live.source import LiveSource
 
     return LiveSource(options, data)

@@ -29,6 +29,7 @@ class LiveSource(LayoutSource):
         """
         super().__init__(data)
         self._options = options
+        # JSON Schema checks each number by itself, and cannot compare the ends of a range.
         if problems := list(unordered(options, "data.source.")):
             raise DataError("\n".join(problems))
 
@@ -44,18 +45,25 @@ class LiveSource(LayoutSource):
     def drawer(self, held_back: Collection[str]) -> VisitDrawer:
         """Open the banks of materials and light, without what is held back."""
         options = self._options
+        # A look-alike of a held-back material would show the network what validation asks it for.
         hidden = self._with_lookalikes(held_back)
         files = [file for file in self.material_files() if file.name not in hidden]
         folder = self._data.pack_folder
-        cache = None if folder is None else folder / _TEXTURES
+        # Beside the pack: both hold what can be made again, and are removed together.
+        cache = None
+        if folder is not None:
+            cache = folder / _TEXTURES
         surroundings = open_surroundings(options.light.environments, options.light.drawn_environments, options.seed)
+        # All that decides what is drawn goes into the fingerprint, so that a resumed run notices a change.
+        contents = [f"{file.name} {file.content}" for file in files]
+        contents += [surroundings.content, str(options.seed)]
         return LiveVisits(
             TextureBank(open_textures(files, options.texture_size, cache)),
             surroundings,
             Distributions(options.cells, options.editing, options.cameras, options.light, options.photos),
             visits=options.visits,
             share=options.share,
-            contents=[*(f"{file.name} {file.content}" for file in files), surroundings.content, str(options.seed)],
+            contents=contents,
         )
 
     def _with_lookalikes(self, held_back: Collection[str]) -> set[str]:
