@@ -88,7 +88,8 @@ class Data:
     random_views: Annotated[
         bool,
         Meta(
-            description="Train half of the steps on all views, the others on a random number, from the first alone to all."
+            description="Train half of the steps on all views, the others on a random number, from the first alone to "
+            "all."
         ),
     ] = False
     image_size: Annotated[int, Meta(ge=16, le=8192, description="Side of the network's input, in pixels.")] = 2048

@@ -15,7 +15,6 @@ from neuropbr_core.data.seeding import VIEWS, numpy_generator
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.distillation import OnlineTeacher
 
-
 _ALL_VIEWS = 0.5
 """Share of the steps that see all views without a draw of their number."""
 
