@@ -13,11 +13,19 @@ COVERAGE_FLOOR = 93
 MEASURE = --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 MONITORED = $(shell $(BIN)/python -c 'import sys; print("$(MEASURE)" if sys.version_info >= (3, 12) else "")' 2>/dev/null)
 
-.PHONY: quickstart install test test-slow check lint types imports unit coverage test-gpu format clean
+.PHONY: quickstart model install test test-slow check lint types imports unit coverage test-gpu format clean
 
-## quickstart: install, then train, evaluate and export a small model on the materials that ship with the project
+## quickstart: install; maps of photos by the model in the box; then train, evaluate and export a small model
 quickstart: install
+	$(BIN)/neuropbr infer examples/captures/bricks --output maps/bricks
 	$(BIN)/neuropbr run recipes/quickstart.yaml --overwrite
+
+## model: train the shipped model again, on the materials in the folder MATERIALS; hours (docs/models.md)
+MODEL = flash-3
+model: install
+	test -d "$(MATERIALS)" || { echo 'name a folder of material folders: make model MATERIALS=DIR'; exit 1; }
+	$(BIN)/neuropbr run recipes/flash_live.yaml --run-name $(MODEL) --set 'data.source.materials=[neuropbr:examples/materials, "$(MATERIALS)"]'
+	$(BIN)/python models/ship.py runs/$(MODEL) $(MODEL) --checkpoint latest
 
 install: $(STAMP)
 

@@ -1,21 +1,28 @@
-"""Files that ship with the package: recipes and example materials.
+"""Files that ship with the package: recipes, example materials, example photos, and trained models.
 
 A reference such as `neuropbr:recipes/quickstart.yaml` names one. During development the files are in the repository's
 root; in a built wheel they are inside the package, which is used only where no checkout surrounds the package.
 """
 
 from pathlib import Path
+from typing import NamedTuple
+
+import yaml
 
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.suggestions import did_you_mean
 
 SCHEME = "neuropbr:"
 
+DEFAULT_MODEL = "flash-3"
+"""Name of the shipped model that `neuropbr infer` uses when no other is named."""
+CARD = "MODEL_CARD.md"
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped_root() -> Path:
-    """Folder that holds `recipes/` and `examples/`."""
+    """Folder that holds `recipes/`, `examples/` and `models/`."""
     checkout = _PACKAGE.parent
     # `site-packages` may hold a folder `recipes` of somebody else, but no pyproject.toml.
     if (checkout / "pyproject.toml").is_file() and (checkout / "recipes").is_dir():
@@ -28,7 +35,7 @@ def resolve(reference: str) -> Path:
 
     Args:
         reference: A path, which is returned as it is, or `neuropbr:` and a path below the shipped files; a bare name
-            such as `neuropbr:quickstart` means a recipe.
+            such as `neuropbr:quickstart` means a recipe, and one such as `neuropbr:flash-3` a model.
 
     Raises:
         NeuroPBRError: No shipped file has that name.
@@ -36,15 +43,60 @@ def resolve(reference: str) -> Path:
     if not reference.startswith(SCHEME):
         return Path(reference)
     name = reference.removeprefix(SCHEME)
-    for candidate in (name, f"recipes/{name}.yaml", f"recipes/{name}"):
+    for candidate in (name, f"recipes/{name}.yaml", f"recipes/{name}", f"models/{name}"):
         path = shipped_root() / candidate
         if path.exists():
             return path
-    known = recipe_names()
-    near = did_you_mean(name, known)
-    raise NeuroPBRError(f"{reference}: nothing of that name ships with neuropbr.{near} Recipes: {', '.join(known)}")
+    recipes = recipe_names()
+    models = model_names()
+    near = did_you_mean(name, [*recipes, *models])
+    raise NeuroPBRError(
+        f"{reference}: nothing of that name ships with neuropbr.{near} Recipes: {', '.join(recipes)}. "
+        f"Models: {', '.join(models)}"
+    )
 
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     return sorted(path.stem for path in (shipped_root() / "recipes").glob("*.yaml"))
+
+
+class ShippedModel(NamedTuple):
+    """A trained model that ships with the package.
+
+    Attributes:
+        name: Its name, as `--model` takes it.
+        folder: Folder of its weights, its architecture (`model.json`) and its card.
+        summary: One sentence from its card.
+        license: SPDX identifier of the weights' licence, from its card.
+    """
+
+    name: str
+    folder: Path
+    summary: str
+    license: str
+
+
+def model_names() -> list[str]:
+    """Names of the shipped models."""
+    return sorted(path.parent.name for path in (shipped_root() / "models").glob(f"*/{CARD}"))
+
+
+def shipped_model(name: str) -> ShippedModel:
+    """Look up a shipped model.
+
+    Args:
+        name: One of `model_names()`.
+
+    Raises:
+        NeuroPBRError: There is none of that name; the message lists those that there are.
+    """
+    names = model_names()
+    if name not in names:
+        near = did_you_mean(name, names)
+        raise NeuroPBRError(f"{name}: no model of that name ships with neuropbr.{near} Models: {', '.join(names)}")
+    folder = shipped_root() / "models" / name
+    # The card begins with YAML between two lines of dashes, as model cards elsewhere do.
+    _, front, _ = (folder / CARD).read_text(encoding="utf-8").split("---\n", 2)
+    facts = yaml.safe_load(front)
+    return ShippedModel(name, folder, facts["summary"], facts["license"])

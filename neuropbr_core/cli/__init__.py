@@ -17,13 +17,14 @@ from neuropbr_core.cli.output import keep_descriptor_for_results
 # Short helps are repeated here, so that `neuropbr --help` imports no command.
 COMMANDS = {
     "run": LazyCommand("neuropbr_core.cli.run:run", "Train, evaluate and export what RECIPE says."),
-    "infer": LazyCommand("neuropbr_core.cli.infer:infer", "Predict the PBR maps of a folder of photos or renders."),
-    "export": LazyCommand("neuropbr_core.cli.export:export", "Export a run's model for deployment targets."),
+    "infer": LazyCommand("neuropbr_core.cli.infer:infer", "Predict the PBR maps of photos or renders."),
+    "export": LazyCommand("neuropbr_core.cli.export:export", "Export a model for deployment targets."),
     "verify": LazyCommand("neuropbr_core.cli.verify:verify", "Compare an exported FILE with its model, map by map."),
     "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a run's maps beside the baselines."),
     "distill": LazyCommand("neuropbr_core.cli.distill:distill", "Prepare what students learn from."),
     "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes."),
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),
+    "list-models": LazyCommand("neuropbr_core.cli.list_models:list_models", "List the models that ship with neuropbr."),
     "list-plugins": LazyCommand("neuropbr_core.cli.list_plugins:list_plugins", "List the installed components."),
     "plugin": LazyCommand("neuropbr_core.cli.plugin:plugin", "Describe single components."),
 }

@@ -1,4 +1,4 @@
-"""`neuropbr export`: a run's model for deployment targets."""
+"""`neuropbr export`: a model for deployment targets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from neuropbr_core.cli.output import command
+from neuropbr_core.shipped import shipped_model
 
 if TYPE_CHECKING:
     from neuropbr_core.registry.catalog import Chosen
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.option("--run", "run_folder", required=True, metavar="DIR", help="A run's folder, or one checkpoint's folder.")
+@click.option("--run", "run_folder", metavar="DIR", help="A run's folder, or one checkpoint's folder.")
+@click.option("--model", metavar="NAME", help="Instead: a model that ships with neuropbr (neuropbr list-models).")
 @click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
 @click.option(
     "--to", "targets", required=True, metavar="NAME[,NAME…]", help="Exporters, or entries of the run's export."
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 @click.option("--out", "out", metavar="DIR", help="Folder for the files; default: exports/ in the run's folder.")
 def export(  # noqa: PLR0913 - one parameter an option
     *,
-    run_folder: str,
+    run_folder: str | None,
+    model: str | None,
     checkpoint: str,
     targets: str,
     options: tuple[str, ...],
@@ -41,11 +44,12 @@ def export(  # noqa: PLR0913 - one parameter an option
     cameras: str | None,
     out: str | None,
 ) -> None:
-    """Export a run's model for deployment targets.
+    """Export a model for deployment targets.
 
-    Each file is loaded back and compared with the model on real views; one that differs is not kept. NAME.verify.json
-    beside a file records its exporter, options, origin and comparison. `neuropbr list-plugins --kind exporter --check`
-    lists the targets, `neuropbr plugin show exporter/NAME` their options.
+    The model is that of a run, or one that ships with neuropbr. Each file is loaded back and compared with the model on
+    real views; one that differs is not kept. NAME.verify.json beside a file records its exporter, options, origin and
+    comparison. `neuropbr list-plugins --kind exporter --check` lists the targets, `neuropbr plugin show exporter/NAME`
+    their options.
     """
     from neuropbr_core.exporting import Signature
     from neuropbr_core.inference.verification import real_views
@@ -55,7 +59,12 @@ def export(  # noqa: PLR0913 - one parameter an option
     from neuropbr_core.runs.stage import Context
     from neuropbr_core.training.checkpoints.store import find_checkpoint
 
-    source = Path(run_folder)
+    if (run_folder is None) == (model is None):
+        raise click.UsageError("give either --run DIR or --model NAME")
+    if run_folder:
+        source = Path(run_folder)
+    else:
+        source = shipped_model(str(model)).folder
     run = RunFolder.around(source)
     if out is None and run is None:
         raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --out DIR")

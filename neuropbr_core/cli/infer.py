@@ -5,44 +5,52 @@ from pathlib import Path
 import click
 
 from neuropbr_core.cli.output import command, result
+from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 
 
 @command()
-@click.option("--run", "run_folder", metavar="DIR", help="A run's folder, or one checkpoint's folder.")
+@click.argument("photos", required=False, metavar="[PHOTOS]")
+@click.option("--run", "run_folder", metavar="DIR", help="Use a run's model: the run's folder, or a checkpoint's.")
 @click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
-@click.option("--model", "model_file", metavar="FILE", help="An exported file, instead of a run.")
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    help="A shipped model (neuropbr list-models), or an exported file. [default: flash-3]",
+)
 @click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
-@click.option("--input", "input_folder", metavar="DIR", help="Folder with the views of one material.")
+@click.option("--input", "input_folder", metavar="DIR", help="The same as PHOTOS.")
 @click.option(
     "--sample-idx",
     type=click.IntRange(0),
     metavar="N",
     help="Instead: sample N of the dataset of the run's recipe; 0 where neither is given.",
 )
-@click.option("--output", "output_folder", required=True, metavar="DIR", help="Folder for the maps and views/.")
+@click.option("--output", metavar="DIR", help="Folder for the maps and views/.  [default: PHOTOS_maps, here]")
 @click.option("--cameras", metavar="FILE", help="Cameras of the views; default: cameras.json, else from the photos.")
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
 def infer(  # noqa: PLR0913 - one parameter an option
     *,
+    photos: str | None,
     run_folder: str | None,
     checkpoint: str,
-    model_file: str | None,
+    model: str | None,
     exporter: str | None,
     input_folder: str | None,
     sample_idx: int | None,
-    output_folder: str,
+    output: str | None,
     cameras: str | None,
     size: int | None,
     device: str,
 ) -> None:
-    """Predict the PBR maps of a folder of photos or renders.
+    """Predict the PBR maps of photos or renders.
 
-    Beside the maps, the views are written as the model saw them: resized or aligned, not normalised.
+    PHOTOS is a folder with views of one material. Beside the maps, the views are written as the model saw them: resized
+    or aligned, not normalised.
 
-    The model is that of a run, or an exported file, which needs no run. One that was trained on aligned views needs to
-    know where each view was taken from. Without cameras, the photos are registered to the first, by name, which is
-    taken from straight above.
+    The model is one that ships with neuropbr, that of a run, or an exported file. One that was trained on aligned views
+    needs to know where each view was taken from. Without cameras, the photos are registered to the first, by name,
+    which is taken from straight above.
     """
     from neuropbr_core.devices import choose_device
     from neuropbr_core.inference import (
@@ -57,22 +65,28 @@ def infer(  # noqa: PLR0913 - one parameter an option
         write_views,
     )
 
-    if (run_folder is None) == (model_file is None):
-        raise click.UsageError("give either --run DIR or --model FILE")
+    if run_folder and model:
+        raise click.UsageError("give either --run DIR or --model NAME|FILE")
+    if photos and input_folder:
+        raise click.UsageError("give the folder of the photos once: PHOTOS, or --input DIR")
+    input_folder = photos or input_folder
     if input_folder and sample_idx is not None:
-        raise click.UsageError("give either --input DIR or --sample-idx N")
-    if model_file and not input_folder:
-        raise click.UsageError("an exported file knows no dataset; give --input DIR")
+        raise click.UsageError("give either PHOTOS or --sample-idx N")
+    if not input_folder and not run_folder:
+        raise click.UsageError("name the folder of the photos; only a run knows a dataset to take a sample from")
     # The model before the views: whether photos have to be registered depends on it.
-    model: LoadedGenerator | ExportedGenerator
+    loaded: LoadedGenerator | ExportedGenerator
     if run_folder:
-        model = load_generator(run_folder, checkpoint).to(choose_device(device))
-        origin = model.checkpoint
+        loaded = load_generator(run_folder, checkpoint).to(choose_device(device))
+        origin = loaded.checkpoint
+    elif model is not None and model not in model_names() and _is_file_name(model):
+        loaded = load_exported(model, exporter)
+        origin = loaded.opened.path
     else:
-        model = load_exported(str(model_file), exporter)
-        origin = model.opened.path
+        loaded = load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
+        origin = loaded.checkpoint
     if input_folder:
-        views = read_capture(input_folder, cameras, register=model.needs_cameras)
+        views = read_capture(input_folder, cameras, register=loaded.needs_cameras)
         result(f"{len(views.paths)} views of {input_folder}")
     else:
         # Neither a folder nor a sample was named: the first sample shows what the model can do.
@@ -84,13 +98,19 @@ def infer(  # noqa: PLR0913 - one parameter an option
             side = "held back"
         result(f"{sample.id}: {len(views.paths)} views of {sample.material}, {side}")
     result(f"model {origin}")
+    folder = Path(output or f"{Path(input_folder or 'sample').resolve().name}_maps")
     # In two steps, because the prepared views are written too.
-    inputs = model.prepare(views)
-    maps = model.apply(inputs)
+    inputs = loaded.prepare(views)
+    maps = loaded.apply(inputs)
     if size:
         maps = resample_maps(maps, size)
-    written = write_maps(maps, Path(output_folder))
+    written = write_maps(maps, folder)
     # The views show at once whether alignment failed, which wrong maps do not.
-    written += write_views(inputs["views"][0], Path(output_folder) / "views")
+    written += write_views(inputs["views"][0], folder / "views")
     for path in written:
         result(f"wrote {path}")
+
+
+def _is_file_name(model: str) -> bool:
+    """Whether `--model` names a file rather than a shipped model, which has neither a suffix nor a folder."""
+    return Path(model).exists() or Path(model).name != model or bool(Path(model).suffix)

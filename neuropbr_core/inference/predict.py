@@ -24,6 +24,7 @@ from neuropbr_core.materials.encoding import encode_map
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import load_model
+from neuropbr_core.shipped import resolve
 from neuropbr_core.training.checkpoints.store import find_checkpoint
 
 
@@ -143,7 +144,7 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
     """Load a trained generator.
 
     Args:
-        run: A run's folder, or one checkpoint's folder.
+        run: A run's folder, one checkpoint's folder, or `neuropbr:` and the name of a model that ships with neuropbr.
         checkpoint: Of a run: `best`, `latest`, or a checkpoint's name such as `epoch_0010`.
 
     Returns:
@@ -152,9 +153,10 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
     Raises:
         CheckpointError: There is no such checkpoint, or it is damaged.
         PluginError: A component of the model is not installed.
+        NeuroPBRError: No model of that name ships with neuropbr.
     """
     # A checkpoint's own folder is found too, so that a copy of it works without its run.
-    folder = find_checkpoint(Path(run), checkpoint)
+    folder = find_checkpoint(resolve(str(run)), checkpoint)
     generator, spec = load_model(folder)
     return LoadedGenerator(generator, spec, folder)
 

@@ -87,10 +87,7 @@ class Data:
     views: Annotated[int, Meta(ge=1, le=64, description="Views read of each sample.")] = 3
     random_views: Annotated[
         bool,
-        Meta(
-            description="Train half of the steps on all views, the others on a random number, from the first alone to "
-            "all."
-        ),
+        Meta(description="Train half of the steps on all views, the others on a random number, always with the first."),
     ] = False
     image_size: Annotated[int, Meta(ge=16, le=8192, description="Side of the network's input, in pixels.")] = 2048
     view_size: Annotated[

@@ -47,12 +47,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "recipes" / path.name).write_text(
             SMALL.format(shipped=path) if path.stem == "quickstart" else text, encoding="utf-8"
         )
+    (folder / "examples").symlink_to(ROOT / "examples")
     neuropbr(folder, "run", "recipes/quickstart.yaml")
     return folder
 
 
 def test_make_quickstart_is_the_run_that_the_readme_speaks_of() -> None:
     plan = call(ROOT, "make", "--dry-run", "quickstart")
+    assert "neuropbr infer examples/captures/bricks" in plan
     assert "neuropbr run recipes/quickstart.yaml" in plan
     assert "venv" in plan
 
@@ -63,7 +65,7 @@ def test_command(command: str, project: Path) -> None:
 
 
 def test_there_are_commands_and_snippets() -> None:
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 8
     assert len(SNIPPETS) == 2
 
 

@@ -76,3 +76,10 @@ def test_a_run_from_outside_the_checkout(site: Path, tmp_path: Path) -> None:
         "roughness.png",
         "views",
     ]
+
+
+def test_the_model_in_the_box_needs_no_checkout(site: Path, tmp_path: Path) -> None:
+    photos = site / "neuropbr_core" / "_shipped" / "examples" / "captures" / "bricks"
+    neuropbr(site, tmp_path, "infer", str(photos), "--device", "cpu")
+    assert (tmp_path / "bricks_maps" / "albedo.png").is_file()
+    assert "flash-3*" in neuropbr(site, tmp_path, "list-models")

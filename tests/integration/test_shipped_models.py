@@ -1,0 +1,86 @@
+"""The models that ship with the package: they are found, predict, keep their scores, and can be exported."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from neuropbr_core.cli import root
+from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.exporting.record import read_record
+from neuropbr_core.shipped import CARD, DEFAULT_MODEL, model_names, resolve, shipped_model, shipped_root
+
+CAPTURES = shipped_root() / "examples" / "captures"
+MAPS = ("albedo.png", "metallic.png", "normal.png", "roughness.png")
+
+
+def test_all_models_together_stay_small_and_have_a_card() -> None:
+    assert DEFAULT_MODEL in model_names()
+    size = sum(path.stat().st_size for path in (shipped_root() / "models").rglob("*") if path.is_file())
+    assert size <= 8_000_000
+    for name in model_names():
+        model = shipped_model(name)
+        assert model.name == name
+        assert len(model.summary) > 20
+        assert model.license
+        assert resolve(f"neuropbr:{name}") == model.folder
+        card = (model.folder / CARD).read_text(encoding="utf-8")
+        for heading in ("## Data", "## Scores", "## What it cannot do", "## Training"):
+            assert heading in card, f"{name}: the card lacks {heading}"
+
+
+def test_an_unknown_model_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(NeuroPBRError, match=f"Did you mean '{DEFAULT_MODEL}'"):
+        shipped_model(DEFAULT_MODEL.replace("-", ""))
+    result = CliRunner().invoke(root, ["infer", str(CAPTURES / "bricks"), "--model", "flesh-3"])
+    assert result.exit_code == 1
+    assert DEFAULT_MODEL in str(result.exception)
+
+
+def test_models_are_listed() -> None:
+    text = CliRunner().invoke(root, ["list-models"]).output
+    assert f"{DEFAULT_MODEL}*" in text
+    rows = json.loads(CliRunner().invoke(root, ["list-models", "--json"]).output)
+    assert [row["name"] for row in rows] == model_names()
+    assert [row["name"] for row in rows if row["default"]] == [DEFAULT_MODEL]
+    assert all(Path(row["card"]).is_file() for row in rows)
+
+
+def test_photos_alone_give_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(root, ["infer", str(CAPTURES / "bricks")], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "bricks_maps").glob("*.png")) == list(MAPS)
+    with Image.open(tmp_path / "bricks_maps" / "albedo.png") as albedo:
+        assert albedo.size == (256, 256)
+
+
+def test_photos_and_a_model_are_given_once() -> None:
+    photos = str(CAPTURES / "bricks")
+    for arguments in ([photos, "--input", photos], [photos, "--run", "runs/x", "--model", DEFAULT_MODEL], []):
+        assert CliRunner().invoke(root, ["infer", *arguments]).exit_code == 2
+
+
+def test_the_shipped_weights_have_the_shipped_scores() -> None:
+    captured_scores = runpy.run_path(str(shipped_root() / "models" / "ship.py"))["captured_scores"]
+    for name in model_names():
+        folder = shipped_model(name).folder
+        recorded = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        for capture, scores in captured_scores(folder).items():
+            # Other processors round differently; a changed preparation of photos moves far more than this.
+            assert scores == pytest.approx(recorded[capture], rel=0.01, abs=0.002)
+
+
+def test_a_shipped_model_is_exported_without_a_run(tmp_path: Path) -> None:
+    arguments = ["--input", str(CAPTURES / "bricks"), "--out", str(tmp_path)]
+    result = CliRunner().invoke(root, ["export", "--model", DEFAULT_MODEL, "--to", "torchscript", *arguments])
+    assert result.exit_code == 0, result.output
+    record = read_record(tmp_path / "torchscript.pt")
+    assert record is not None
+    assert record.verification["passed"]
+    result = CliRunner().invoke(root, ["export", "--to", "torchscript", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "either --run DIR or --model NAME" in result.output
