@@ -1,11 +1,18 @@
 """`neuropbr infer`: views in, maps out."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
+
+if TYPE_CHECKING:
+    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
+
+DOUBTFUL = 0.5
+"""Confidence below which texels are counted as doubtful."""
 
 
 @command()
@@ -27,6 +34,11 @@ from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 )
 @click.option("--output", metavar="DIR", help="Folder for the maps and views/.  [default: PHOTOS_maps, here]")
 @click.option("--cameras", metavar="FILE", help="Cameras of the views; default: cameras.json, else from the photos.")
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Average predictions from several sides, five to eight times as slow; also write confidence.png.",
+)
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
 def infer(  # noqa: PLR0913 - one parameter an option
@@ -40,6 +52,7 @@ def infer(  # noqa: PLR0913 - one parameter an option
     sample_idx: int | None,
     output: str | None,
     cameras: str | None,
+    ensemble: bool,
     size: int | None,
     device: str,
 ) -> None:
@@ -52,15 +65,14 @@ def infer(  # noqa: PLR0913 - one parameter an option
     needs to know where each view was taken from. Without cameras, the photos are registered to the first, by name,
     which is taken from straight above.
     """
-    from neuropbr_core.devices import choose_device
     from neuropbr_core.inference import (
-        ExportedGenerator,
         LoadedGenerator,
-        load_exported,
-        load_generator,
+        missing_side,
+        predict_ensemble,
         read_capture,
         read_sample,
         resample_maps,
+        write_confidence,
         write_maps,
         write_views,
     )
@@ -75,16 +87,7 @@ def infer(  # noqa: PLR0913 - one parameter an option
     if not input_folder and not run_folder:
         raise click.UsageError("name the folder of the photos; only a run knows a dataset to take a sample from")
     # The model before the views: whether photos have to be registered depends on it.
-    loaded: LoadedGenerator | ExportedGenerator
-    if run_folder:
-        loaded = load_generator(run_folder, checkpoint).to(choose_device(device))
-        origin = loaded.checkpoint
-    elif model is not None and model not in model_names() and _is_file_name(model):
-        loaded = load_exported(model, exporter)
-        origin = loaded.opened.path
-    else:
-        loaded = load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
-        origin = loaded.checkpoint
+    loaded = _load(run_folder, checkpoint, model, exporter, device)
     if input_folder:
         views = read_capture(input_folder, cameras, register=loaded.needs_cameras)
         result(f"{len(views.paths)} views of {input_folder}")
@@ -97,18 +100,45 @@ def infer(  # noqa: PLR0913 - one parameter an option
         if sample.held_back:
             side = "held back"
         result(f"{sample.id}: {len(views.paths)} views of {sample.material}, {side}")
-    result(f"model {origin}")
+    result(f"model {loaded.origin}")
     folder = Path(output or f"{Path(input_folder or 'sample').resolve().name}_maps")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
-    maps = loaded.apply(inputs)
+    confidence = None
+    if ensemble:
+        maps, confidence = predict_ensemble(loaded.apply, inputs, fewer=isinstance(loaded, LoadedGenerator))
+        doubtful = float((confidence < DOUBTFUL).float().mean())
+        result(
+            f"confidence {float(confidence.mean()):.2f} on average; below {DOUBTFUL} on {doubtful:.0%} of the texels"
+        )
+    else:
+        maps = loaded.apply(inputs)
+    # More than five photos tell little more.
+    if "directions" in inputs and 1 < inputs["views"].shape[1] < 5:
+        result(f"another photo would tell most from the {missing_side(inputs['directions'])}")
     if size:
         maps = resample_maps(maps, size)
     written = write_maps(maps, folder)
+    if confidence is not None:
+        written.append(write_confidence(confidence, folder))
     # The views show at once whether alignment failed, which wrong maps do not.
     written += write_views(inputs["views"][0], folder / "views")
     for path in written:
         result(f"wrote {path}")
+
+
+def _load(
+    run_folder: str | None, checkpoint: str, model: str | None, exporter: str | None, device: str
+) -> "LoadedGenerator | ExportedGenerator":
+    """Load the model that the options name: a run's, an exported file, or one that ships."""
+    from neuropbr_core.devices import choose_device
+    from neuropbr_core.inference import load_exported, load_generator
+
+    if run_folder:
+        return load_generator(run_folder, checkpoint).to(choose_device(device))
+    if model is not None and model not in model_names() and _is_file_name(model):
+        return load_exported(model, exporter)
+    return load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
 
 
 def _is_file_name(model: str) -> bool:

@@ -2,15 +2,18 @@
 
 views.py          a folder of photos with their cameras, or a sample of a run's dataset -> ViewSet
 predict.py        a run or an exported file -> a model that turns a ViewSet into maps -> PNG files
+ensemble.py       predictions from several sides -> their mean, and how sure the model is
 verification.py   views to verify an export on, and the model that it was exported from
 """
 
+from neuropbr_core.inference.ensemble import Ensemble, missing_side, predict_ensemble
 from neuropbr_core.inference.predict import (
     ExportedGenerator,
     LoadedGenerator,
     load_exported,
     load_generator,
     resample_maps,
+    write_confidence,
     write_maps,
     write_views,
 )
@@ -18,16 +21,20 @@ from neuropbr_core.inference.views import DatasetSample, ViewSet, read_capture, 
 
 __all__ = [
     "DatasetSample",
+    "Ensemble",
     "ExportedGenerator",
     "LoadedGenerator",
     "ViewSet",
     "load_exported",
     "load_generator",
+    "missing_side",
+    "predict_ensemble",
     "read_capture",
     "read_sample",
     "read_views",
     "register_views",
     "resample_maps",
+    "write_confidence",
     "write_maps",
     "write_views",
 ]

@@ -54,6 +54,11 @@ class LoadedGenerator:
         return self.generator.mean.device
 
     @property
+    def origin(self) -> Path:
+        """Where the model was read from."""
+        return self.checkpoint
+
+    @property
     def signature(self) -> Signature:
         """Sizes and inputs of the model."""
         return Signature.of(self.spec)
@@ -96,6 +101,11 @@ class ExportedGenerator:
     """
 
     opened: OpenedExport
+
+    @property
+    def origin(self) -> Path:
+        """Where the model was read from."""
+        return self.opened.path
 
     @property
     def signature(self) -> Signature:
@@ -228,6 +238,24 @@ def write_maps(maps: Maps, folder: str | Path) -> list[Path]:
     for name, value in maps.items():
         paths.append(write_map(Path(folder), MAPS[name], encode_map(MAPS[name], value[0]).numpy()))
     return paths
+
+
+def write_confidence(confidence: Float[Tensor, "1 1 H W"], folder: str | Path) -> Path:
+    """Write a confidence map as 8-bit grey PNG, white where the model is sure.
+
+    Args:
+        confidence: In [0, 1] (see `ensemble.Ensemble`).
+        folder: Created when missing; `confidence.png` is replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: The file could not be written.
+    """
+    path = Path(folder) / "confidence.png"
+    write_png(path, (confidence[0, 0].clamp(0, 1) * 255).round().byte().numpy())
+    return path
 
 
 def write_views(views: Float[Tensor, "V 3 h w"], folder: str | Path) -> list[Path]:

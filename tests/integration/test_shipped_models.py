@@ -84,3 +84,14 @@ def test_a_shipped_model_is_exported_without_a_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(root, ["export", "--to", "torchscript", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "either --run DIR or --model NAME" in result.output
+
+
+def test_an_ensemble_writes_its_confidence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        root, ["infer", str(CAPTURES / "bricks"), "--ensemble", "--output", str(tmp_path)], catch_exceptions=False
+    )
+    assert "another photo would tell most from the" in result.output
+    with Image.open(tmp_path / "confidence.png") as confidence:
+        assert confidence.size == (256, 256)
+        low, high = confidence.getextrema()
+    assert 0 <= low < high <= 255
