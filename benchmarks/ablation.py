@@ -1,11 +1,12 @@
 """What each choice of a recipe brings: the same short run again and again, each time with one thing changed.
 
-    python benchmarks/ablation.py --recipe benchmarks/thirty_materials.yaml --materials DIR --out runs/ablation
+    python benchmarks/ablation.py --recipe benchmarks/thirty_materials.yaml --materials DIR --output runs/ablation
 
 Every row trains for the same number of steps on the same captures with the same seed, and is scored on the same
-held-back materials. A row is a run of its own below `--out`: one that is done is not run again, an interrupted one goes
-on. `--rows` takes some rows only, so that two processes can share the work. Prints a table of ratios (in Markdown)
-of all rows that are done, and with `--json` writes it too. Numbers of one seed: small differences mean nothing.
+held-back materials. A row is a run of its own below `--output`: one that is done is not run again, an interrupted
+one goes on. `--rows` takes some rows only, so that two processes can share the work. Prints a table of ratios (in
+Markdown) of all rows that are done, and with `--json` writes it too. Numbers of one seed: small differences mean
+nothing.
 """
 
 import argparse
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="neuropbr:teacher_best", help="recipe to take apart")
     parser.add_argument("--materials", help="folder of materials to render captures of; default: the recipe's")
     parser.add_argument("--data", help="folder of the captures; default: the recipe's")
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs")
+    parser.add_argument("--output", dest="out", type=Path, default=Path("runs/ablation"), help="folder of the runs")
     parser.add_argument("--steps", type=int, default=900, help="training steps of a row")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", help="names of rows, separated by commas; default: all")

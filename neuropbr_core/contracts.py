@@ -287,8 +287,26 @@ class Exporter:
         """
         raise NotImplementedError
 
+    def load_untrusted(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
+        """Read a file of a stranger back, and do nothing that the file asks for but compute.
+
+        The core calls `load` for files that this machine exported, or that the user trusts, and this method for all
+        others. A format that holds numbers and known operators alone may return `self.load(path)`.
+
+        Raises:
+            ExportError: As `load`; or the file could run code, read or write files. Until an exporter overrides this
+                method, all files are refused.
+        """
+        # An exporter that says nothing may unpickle its files, which runs whatever they contain.
+        raise ExportError(
+            f"{path}: {type(self).__name__} cannot tell whether a file of a stranger is safe to open, and this machine "
+            f"did not export it; run it with --trust if you know where it is from"
+        )
+
     def read_metadata(self, path: Path) -> dict[str, str]:  # noqa: ARG002 - for formats that hold none
         """Read the spec's metadata out of a file; empty when the format can hold none.
+
+        Also called for files of strangers: nothing in the file may be executed.
 
         Raises:
             ExportError: It is missing, damaged, or not of this exporter.

@@ -19,7 +19,9 @@ REPORT_VERSION = 1  # counted up when a program that reads the JSON would have t
 
 @command("import")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder.")
+@click.option(
+    "--output", "out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder."
+)
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of the maps; default: that of each albedo.")
 @click.option(
     "--name-template",

@@ -17,7 +17,7 @@ from neuropbr_core.cli.overrides import collect_overrides, set_option
 @set_option
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of views and maps in pixels.  [default: 2048]")
 @click.option("--views", type=click.IntRange(1, 64), help="Views of each sample.  [default: 3]")
-@click.option("--out", metavar="DIR", help="Folder of the pack.  [default: DATASET/.pack]")
+@click.option("--output", "out", metavar="DIR", help="Folder of the pack.  [default: DATASET/.pack]")
 @click.option("--prune", is_flag=True, help="Remove packed images of which the dataset uses none any more.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def pack(

@@ -8,15 +8,20 @@ from neuropbr_core.cli.output import command, result
 
 
 @command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the material folders.")
+@click.option(
+    "--output", "out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the material folders."
+)
 @click.option("--count", default=25, show_default=True, type=click.IntRange(1), help="Materials to write.")
 @click.option(
     "--size", default=512, show_default=True, type=click.IntRange(16, 4096), help="Side of the maps in pixels."
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="First seed of each kind.")
 @click.option("--kinds", metavar="A,B", help="Kinds to take in turn; default: all.")
+@click.option("--overwrite", is_flag=True, help="Replace files that neuropbr did not write.")
 @click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw a picture of the kinds (PNG).")
-def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | None, sheet: Path | None) -> None:
+def procedural(
+    *, out: Path | None, count: int, size: int, seed: int, kinds: str | None, overwrite: bool, sheet: Path | None
+) -> None:
     """Make materials from noise: bricks, metals, woods, cloths, ….
 
     Each is a folder proc_KIND_SEED with albedo.png, roughness.png, metallic.png and normal.png (OpenGL) that tile.
@@ -24,20 +29,31 @@ def procedural(out: Path | None, count: int, size: int, seed: int, kinds: str | 
     material. With --sheet alone, nothing else is written.
     """
     if out is None and sheet is None:
-        raise click.UsageError("give --out DIR for materials, --sheet FILE for a picture of them, or both")
+        raise click.UsageError("give --output DIR for materials, --sheet FILE for a picture of them, or both")
     # Imported after the check of the usage, because drawing needs PyTorch, which takes seconds to import.
     from neuropbr_core.data.synthesis.procedural import contact_sheet, procedural_materials, write_materials
+    from neuropbr_core.files import replacing
+    from neuropbr_core.maps import MAPS
     from neuropbr_core.materials.procedural.catalog import KINDS
+    from neuropbr_core.ownership import refuse_foreign, remember_written
 
     # An unknown kind is an error of `procedural_materials`, which lists the known ones.
     chosen = KINDS
     if kinds is not None:
         chosen = tuple(map(str.strip, kinds.split(",")))
     materials = procedural_materials(count, seed, chosen)
+    if sheet is not None:
+        refuse_foreign(sheet.parent, [sheet.name], overwrite=overwrite)
     if out is not None:
+        names = []
+        for material in materials:
+            names += [f"{material.name}/{spec.file_name}" for spec in MAPS.values()]
+        refuse_foreign(out, names, overwrite=overwrite)
         write_materials(materials, out, size)
+        remember_written(out, [out / name for name in names])
         result(f"Wrote {len(materials)} materials into {out}")
     if sheet is not None:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(chosen, seed).save(sheet, optimize=True)
+        with replacing(sheet) as aside:
+            contact_sheet(chosen, seed).save(aside, "PNG", optimize=True)
+        remember_written(sheet.parent, [sheet])
         result(f"Drew {len(chosen)} kinds into {sheet}")

@@ -11,7 +11,9 @@ from neuropbr_core.recipe.sections import Data, Synthesize
 
 @command()
 @key_option(Synthesize, "materials", required=True, metavar="DIR", show_default=False)
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder to write.")
+@click.option(
+    "--output", "out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder to write."
+)
 @key_option(Synthesize, "samples")
 @key_option(Data, "views")
 @key_option(Synthesize, "size")

@@ -16,7 +16,9 @@ def distill() -> None:
 
 @distill.command(cls=Command)
 @click.option("--teacher", required=True, metavar="RUN", type=click.Path(path_type=Path), help="The teacher's run.")
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option(
+    "--output", "out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder."
+)
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of the maps in pixels.  [default: the teacher's]")
 @click.option("--shard-size", default=8, show_default=True, type=click.IntRange(1), help="Samples in a shard.")
 @click.option("--checkpoint", default="best", show_default=True, metavar="NAME", help="best, latest or epoch_NNNN.")

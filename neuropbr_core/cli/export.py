@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--resolution", metavar="N", help="Side of the input in pixels; short for --option resolution=N.")
 @click.option("--input", "input_folder", metavar="DIR", help="Views to verify on; default: a rendered capture.")
 @click.option("--cameras", metavar="FILE", help="Cameras of these views, as for `neuropbr infer`.")
-@click.option("--out", "out", metavar="DIR", help="Folder for the files; default: exports/ in the run's folder.")
+@click.option("--output", "out", metavar="DIR", help="Folder for the files; default: exports/ in the run's folder.")
 def export(  # noqa: PLR0913 - one parameter an option
     *,
     run_folder: str | None,
@@ -67,8 +67,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         source = shipped_model(str(model)).folder
     run = RunFolder.around(source)
     if out is None and run is None:
-        raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --out DIR")
-    # A bare checkpoint has no `exports/` to default to.
+        raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --output DIR")
     folder = Path(out) if out else run.exports  # type: ignore[union-attr]
     # Each option as `[NAME.]KEY=VALUE`, with the words of the user, which an error repeats.
     words = []

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from neuropbr_core.cli.output import command, result
+from neuropbr_core.errors import DataError
+from neuropbr_core.maps import MAPS
+from neuropbr_core.ownership import refuse_foreign, remember_written
 from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ DOUBTFUL = 0.5
     help="A shipped model (neuropbr list-models), or an exported file. [default: flash-3]",
 )
 @click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
+@click.option("--trust", is_flag=True, help="Run FILE whatever is in it; see docs/security.md.")
 @click.option("--input", "input_folder", metavar="DIR", help="The same as PHOTOS.")
 @click.option(
     "--sample-idx",
@@ -33,6 +37,7 @@ DOUBTFUL = 0.5
     help="Instead: sample N of the dataset of the run's recipe; 0 where neither is given.",
 )
 @click.option("--output", metavar="DIR", help="Folder for the maps and views/.  [default: PHOTOS_maps, here]")
+@click.option("--overwrite", is_flag=True, help="Replace files in that folder that neuropbr did not write.")
 @click.option("--cameras", metavar="FILE", help="Cameras of the views; default: cameras.json, else from the photos.")
 @click.option(
     "--ensemble",
@@ -48,9 +53,11 @@ def infer(  # noqa: PLR0913 - one parameter an option
     checkpoint: str,
     model: str | None,
     exporter: str | None,
+    trust: bool,
     input_folder: str | None,
     sample_idx: int | None,
     output: str | None,
+    overwrite: bool,
     cameras: str | None,
     ensemble: bool,
     size: int | None,
@@ -86,8 +93,16 @@ def infer(  # noqa: PLR0913 - one parameter an option
         raise click.UsageError("give either PHOTOS or --sample-idx N")
     if not input_folder and not run_folder:
         raise click.UsageError("name the folder of the photos; only a run knows a dataset to take a sample from")
+    folder = Path(output or f"{Path(input_folder or 'sample').resolve().name}_maps")
+    # Before anything is computed. Maps beside the photos would be taken for photos by the next call.
+    if input_folder and folder.resolve() == Path(input_folder).resolve():
+        raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
+    names = [spec.file_name for spec in MAPS.values()]
+    if ensemble:
+        names.append("confidence.png")
+    refuse_foreign(folder, names, overwrite=overwrite)
     # The model before the views: whether photos have to be registered depends on it.
-    loaded = _load(run_folder, checkpoint, model, exporter, device)
+    loaded = _load(run_folder, checkpoint, model, exporter, device, trust=trust)
     if input_folder:
         views = read_capture(input_folder, cameras, register=loaded.needs_cameras)
         result(f"{len(views.paths)} views of {input_folder}")
@@ -101,7 +116,6 @@ def infer(  # noqa: PLR0913 - one parameter an option
             side = "held back"
         result(f"{sample.id}: {len(views.paths)} views of {sample.material}, {side}")
     result(f"model {loaded.origin}")
-    folder = Path(output or f"{Path(input_folder or 'sample').resolve().name}_maps")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
     confidence = None
@@ -118,17 +132,20 @@ def infer(  # noqa: PLR0913 - one parameter an option
         result(f"another photo would tell most from the {missing_side(inputs['directions'])}")
     if size:
         maps = resample_maps(maps, size)
+    views_shown = inputs["views"][0]
+    refuse_foreign(folder, [f"views/{index}.png" for index in range(len(views_shown))], overwrite=overwrite)
     written = write_maps(maps, folder)
     if confidence is not None:
         written.append(write_confidence(confidence, folder))
     # The views show at once whether alignment failed, which wrong maps do not.
-    written += write_views(inputs["views"][0], folder / "views")
+    written += write_views(views_shown, folder / "views")
+    remember_written(folder, written)
     for path in written:
         result(f"wrote {path}")
 
 
 def _load(
-    run_folder: str | None, checkpoint: str, model: str | None, exporter: str | None, device: str
+    run_folder: str | None, checkpoint: str, model: str | None, exporter: str | None, device: str, *, trust: bool
 ) -> "LoadedGenerator | ExportedGenerator":
     """Load the model that the options name: a run's, an exported file, or one that ships."""
     from neuropbr_core.devices import choose_device
@@ -137,7 +154,7 @@ def _load(
     if run_folder:
         return load_generator(run_folder, checkpoint).to(choose_device(device))
     if model is not None and model not in model_names() and _is_file_name(model):
-        return load_exported(model, exporter)
+        return load_exported(model, exporter, trust=trust)
     return load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
 
 

@@ -8,7 +8,8 @@ import click
 from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.output import Command, numbers, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
-from neuropbr_core.errors import RecipeError
+from neuropbr_core.errors import DataError, RecipeError
+from neuropbr_core.files import write_text
 from neuropbr_core.reporting import reporter
 
 COMMENT_COLUMN = 44
@@ -91,7 +92,8 @@ def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
 
 @recipe.command(cls=Command)
 @click.option("--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
-def schema(output: Path | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a file that is no such schema.")
+def schema(output: Path | None, overwrite: bool) -> None:
     """Print the JSON Schema of recipes, with all installed components, for editors.
 
     In an editor with yaml-language-server, write it to a file and put `# yaml-language-server: $schema=FILE` on a
@@ -111,7 +113,9 @@ def schema(output: Path | None) -> None:
     if output is None:
         result(text)
     else:
-        output.write_text(text + "\n", encoding="utf-8")
+        if output.exists() and not overwrite and not _is_schema(output):
+            raise DataError(f"{output}: is there and is no schema of recipes; choose another, or add --overwrite")
+        write_text(output, text + "\n")
         result(f"wrote {output}")
 
 
@@ -137,3 +141,15 @@ def list_recipes() -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, description in rows:
         result(f"{name:<{width}}  {description}".rstrip())
+
+
+def _is_schema(path: Path) -> bool:
+    """Whether a file is the schema of recipes, of this version or another."""
+    from neuropbr_core.reading import parse_plain, read_bytes
+    from neuropbr_core.recipe.schema import TITLE
+
+    try:
+        document = parse_plain(read_bytes(path))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("title") == TITLE

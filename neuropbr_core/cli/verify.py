@@ -18,6 +18,7 @@ from neuropbr_core.reporting import reporter
 @click.option("--input", "input_folder", metavar="DIR", help="Views to compare on; default: a rendered capture.")
 @click.option("--cameras", metavar="FILE", help="Cameras of these views, as for `neuropbr infer`.")
 @click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
+@click.option("--trust", is_flag=True, help="Run FILE whatever is in it; see docs/security.md.")
 @click.option("--trace", is_flag=True, help="Compare operator by operator, where the exporter can.")
 @click.option("--report", is_flag=True, help="Say what is in the file, where the exporter can.")
 @click.pass_context
@@ -30,6 +31,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
     input_folder: str | None,
     cameras: str | None,
     exporter: str | None,
+    trust: bool,
     trace: bool,
     report: bool,
 ) -> None:
@@ -42,7 +44,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
     from neuropbr_core.exporting import PASS_MARKS, open_export, verify_program, write_record
     from neuropbr_core.inference.verification import original, real_views
 
-    opened = open_export(file, exporter)
+    opened = open_export(file, exporter, trust=trust)
     subject = original(opened, run_folder, checkpoint)
     views = real_views(input_folder, cameras, subject.signature).prepare(subject.signature)
     verification = verify_program(subject, opened.exporter, opened.program, views)

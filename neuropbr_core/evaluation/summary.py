@@ -1,6 +1,5 @@
 """The record of an evaluation: as data, as the table at the end of a run, and as a folder with the worst samples."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,11 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from neuropbr_core.data.images import write_png
 from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.evaluation.metrics import METRICS, RERENDER, Metric, Row
 from neuropbr_core.evaluation.pictures import Picture
 from neuropbr_core.files import file_name, replacing, write_json, write_text
+from neuropbr_core.reading import read_json
 
 MODEL = "model"
 """Name of the model's own row beside the baselines."""
@@ -93,32 +95,46 @@ def load_record(path: Path) -> EvaluationRecord:
     Raises:
         DataError: The file is missing or is no such record.
     """
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        rows = tuple(Row(row["sample"], row["material"], _numbers(row["values"])) for row in plain["per_sample"])
-        scores: Scores = {}
-        for name, by_model in plain["scores"].items():
-            scores[name] = _nested(by_model)
-        # JSON has no tuples.
-        training_mean: dict[str, tuple[float, ...]] = {}
-        for name, means in plain["training_mean"].items():
-            training_mean[name] = tuple(means)
-        return EvaluationRecord(
-            samples=plain["samples"],
-            materials=tuple(plain["materials"]),
-            scores=scores,
-            training_mean=training_mean,
-            bumpier_samples=plain["bumpier_samples"],
-            bumpier=_nested(plain["bumpier"]),
-            per_material=_nested(plain["per_material"]),
-            per_sample=rows,
-            weights=plain["weights"],
-        )
-    # A file with other contents fails at any of these steps: it lacks a key, or has another type there.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: no evaluation record ({type(error).__name__}: {error}); evaluate the run again"
-        ) from error
+    document = read_json(path, _Document, DataError, "it is no evaluation record; evaluate the run again")
+    rows = tuple(Row(row.sample, row.material, _numbers(row.values)) for row in document.per_sample)
+    scores: Scores = {}
+    for name, by_model in document.scores.items():
+        scores[name] = _nested(by_model)
+    return EvaluationRecord(
+        samples=document.samples,
+        materials=document.materials,
+        scores=scores,
+        training_mean=document.training_mean,
+        bumpier_samples=document.bumpier_samples,
+        bumpier=_nested(document.bumpier),
+        per_material=_nested(document.per_material),
+        per_sample=rows,
+        weights=document.weights,
+    )
+
+
+_Values = dict[str, float | None]
+"""Metrics of a row as JSON has them; null stands for a number that is not finite."""
+
+
+class _Row(msgspec.Struct):
+    sample: str
+    material: str
+    values: _Values
+
+
+class _Document(msgspec.Struct):
+    """An `EvaluationRecord` as JSON has it."""
+
+    samples: int
+    materials: tuple[str, ...]
+    scores: dict[str, dict[str, _Values]]
+    training_mean: dict[str, tuple[float, ...]]
+    bumpier_samples: int
+    bumpier: dict[str, _Values]
+    per_material: dict[str, _Values]
+    per_sample: tuple[_Row, ...]
+    weights: str
 
 
 def format_summary(record: EvaluationRecord) -> str:
@@ -300,6 +316,10 @@ def check_place(folder: Path) -> None:
         RunError: It is a file, or a folder with other content.
     """
     if folder.is_dir():
+        if any(folder.iterdir()) and not _is_evaluation(folder):
+            raise RunError(
+                f"{folder}: is not empty and holds no {RECORD} of an evaluation; name another folder with --output"
+            )
         others = sorted(path.name for path in folder.iterdir() if path.name not in (RECORD, TABLE, WORST))
         if others:
             raise RunError(
@@ -308,6 +328,14 @@ def check_place(folder: Path) -> None:
             )
     elif folder.exists() or folder.is_symlink():
         raise RunError(f"{folder}: is a file, which the evaluation would replace; name a folder with --output")
+
+
+def _is_evaluation(folder: Path) -> bool:
+    try:
+        load_record(folder / RECORD)
+    except DataError:
+        return False
+    return True
 
 
 def write_evaluation(

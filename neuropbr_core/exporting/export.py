@@ -15,6 +15,7 @@ from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec
 from neuropbr_core.errors import ExportError, NeuroPBRError
 from neuropbr_core.exporting.record import PASS_MARKS, Program, Record, Verification, compare, record_path, write_record
 from neuropbr_core.exporting.subject import Subject, random_inputs
+from neuropbr_core.exporting.trust import content_digest, remember_export
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.check import plain
@@ -107,6 +108,12 @@ def export_subject(
     # In the target's folder, so that it is on the same disk and the file can be renamed into its place at once.
     scratch = folder / f".writing-{stem}"
     metadata = describe(subject, part, exporter, origin)
+    # An export has a record beside it; a file without one is somebody else's.
+    if (target.exists() or target.is_symlink()) and not record_path(target).exists():
+        raise ExportError(
+            f"{target}: is there already and is no export (it has no {record_path(target).name}); move it away, or "
+            f"choose another --output"
+        )
     spec = ExportSpec(random_inputs(subject.signature, seed=1), MAP_NAMES, metadata, subject.multiple)
     try:
         _remove(scratch)  # of an export that was killed
@@ -115,6 +122,7 @@ def export_subject(
         verification = _verify(subject, exporter, report, views)
         record = write_record(report.path, Record(part.use, metadata, report.details), verification)
         _replace(report.path, record, target, scratch)
+        remember_export(content_digest(target), target.name)
     except OSError as error:
         raise ExportError(f"{target}: could not be written ({error})") from error
     finally:

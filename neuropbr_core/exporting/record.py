@@ -1,6 +1,5 @@
 """An exported file on the disk: its comparison with the model, the record beside it, and how both are opened again."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,9 +14,11 @@ from torch import Tensor
 from neuropbr_core.contracts import Exporter, Maps
 from neuropbr_core.errors import ExportError, PluginError
 from neuropbr_core.exporting.subject import Signature
+from neuropbr_core.exporting.trust import content_digest, is_own_export
 from neuropbr_core.files import write_json
 from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.maps import MAPS
+from neuropbr_core.reading import check_ordinary, read_json
 from neuropbr_core.registry.catalog import default_registry
 
 
@@ -188,12 +189,40 @@ class Record:
         metadata: The text that was handed to the exporter, and is in the file too where its format can hold it.
         details: The exporter's own description of the file.
         verification: The newest verification, as data.
+        sha256: Digest of the file (`trust.content_digest`); empty in records that have none.
     """
 
     exporter: str
     metadata: dict[str, str]
     details: dict[str, str]
     verification: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+
+class _Row(msgspec.Struct):
+    """How a map compares; null stands for a number that is not finite."""
+
+    max_difference: float | None
+    mean_difference: float | None
+    psnr: float | None
+    note: str = ""
+
+
+class _Document(msgspec.Struct):
+    """The record as JSON."""
+
+    exporter: str
+    metadata: dict[str, str]
+    details: dict[str, str]
+    file: str = ""
+    sha256: str = ""
+    precision: str = ""
+    passed: bool = False
+    reference: str = ""
+    views: str = ""
+    reasons: tuple[str, ...] = ()
+    maps: dict[str, _Row] = {}
+    report: dict[str, Any] = {}
 
 
 def record_path(file: Path) -> Path:
@@ -223,7 +252,7 @@ def write_record(
     facts: dict[str, object] = {"exporter": record.exporter, "details": record.details, "metadata": record.metadata}
     if report:
         facts["report"] = report
-    document = {"file": file.name, **verification.plain(), **facts}
+    document = {"file": file.name, "sha256": content_digest(file), **verification.plain(), **facts}
     write_json(record_path(file), document)
     return record_path(file)
 
@@ -235,19 +264,14 @@ def read_record(file: Path) -> Record | None:
         ExportError: The record is damaged.
     """
     path = record_path(file)
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        own = {}
-        for name in ("exporter", "metadata", "details"):
-            own[name] = document.pop(name)
-        return Record(**own, verification=document)
-    # The file may hold any JSON: a list has no `pop(name)`, a number has no `pop` at all.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(
-            f"{path}: is no record of an export ({error}); remove it, or export the model again"
-        ) from error
+    document = read_json(path, _Document, ExportError, "remove it, or export the model again")
+    verification = msgspec.to_builtins(document)
+    own = {}
+    for name in ("exporter", "metadata", "details", "sha256"):
+        own[name] = verification.pop(name)
+    return Record(**own, verification=verification)
 
 
 @dataclass(frozen=True)
@@ -259,21 +283,26 @@ class OpenedExport:
         use: `distribution:name` of its exporter.
         exporter: The exporter, which reads the file.
         record: The file's own metadata where its format holds any, otherwise that of the record beside it.
+        trusted: Whether this machine exported the file, or the user trusts it.
     """
 
     path: Path
     use: str
     exporter: Exporter
     record: Record
+    trusted: bool
 
     @cached_property
     def program(self) -> Program:
         """The file as a function from inputs to maps.
 
         Raises:
-            ExportError: The file is damaged, or this machine cannot run it.
+            ExportError: The file is damaged, this machine cannot run it, or it is a stranger's and could do more than
+                compute.
         """
-        return self.exporter.load(self.path)
+        if self.trusted:
+            return self.exporter.load(self.path)
+        return self.exporter.load_untrusted(self.path)
 
     @cached_property
     def signature(self) -> Signature:
@@ -307,7 +336,7 @@ class OpenedExport:
         return self.record.metadata[key]
 
 
-def open_export(path: Path, exporter: str | None = None) -> OpenedExport:
+def open_export(path: Path, exporter: str | None = None, *, trust: bool = False) -> OpenedExport:
     """Open a file that `neuropbr export` or `neuropbr run` wrote.
 
     The exporter is the given one, otherwise the one that the record beside the file names, otherwise the only installed
@@ -316,14 +345,23 @@ def open_export(path: Path, exporter: str | None = None) -> OpenedExport:
     Args:
         path: The file or folder.
         exporter: Name of its exporter.
+        trust: Whether the file may run whatever is in it. Files that this machine exported may do so in any case.
 
     Raises:
-        ExportError: There is no such file, or several exporters or none could have written it.
+        ExportError: There is no such file, its bytes are not those that were exported, several exporters or none could
+            have written it, or it is a stranger's and its exporter cannot read it safely.
         PluginError: The exporter is not installed, or is broken.
     """
     if not path.exists():
         raise ExportError(f"{path}: there is no such file; give one that `neuropbr export` wrote")
     record = read_record(path)
+    digest = _digest(path)
+    # Also when the user trusts the file: a changed byte in the weights gives other maps without any error.
+    if record is not None and record.sha256 and record.sha256 != digest:
+        raise ExportError(
+            f"{path}: its bytes are not those that were exported ({record_path(path).name} has another SHA-256), so it "
+            f"is damaged or was replaced; copy or export it again, or remove the record if the change was yours"
+        )
     if exporter:
         use = exporter
     elif record is not None:
@@ -333,11 +371,26 @@ def open_export(path: Path, exporter: str | None = None) -> OpenedExport:
     if record is None:
         record = Record(use, {}, {})
     opened = _available(path, use, record)
+    trusted = trust or is_own_export(digest)
+    # An exporter without care for strangers' files may run them even to read their metadata; this call then refuses.
+    if not trusted and type(opened).load_untrusted is Exporter.load_untrusted:
+        opened.load_untrusted(path)
     # The record may be missing or belong to an earlier file of that name, so the file's own metadata wins.
     if metadata := opened.read_metadata(path):
         record = replace(record, exporter=use, metadata=metadata)
         opened = _available(path, use, record)  # the options in the metadata decide on the pass mark
-    return OpenedExport(path, use, opened, record)
+    return OpenedExport(path, use, opened, record, trusted)
+
+
+def _digest(path: Path) -> str:
+    try:
+        if not path.is_dir():
+            check_ordinary(path)
+        return content_digest(path)
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be read ({error.strerror}); give a file that `neuropbr export` wrote"
+        ) from error
 
 
 def _available(path: Path, use: str, record: Record) -> Exporter:

@@ -171,18 +171,20 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
     return LoadedGenerator(generator, spec, folder)
 
 
-def load_exported(path: str | Path, exporter: str | None = None) -> ExportedGenerator:
+def load_exported(path: str | Path, exporter: str | None = None, *, trust: bool = False) -> ExportedGenerator:
     """Load an exported file.
 
     Args:
         path: A file that `neuropbr export` or `neuropbr run` wrote.
         exporter: Name of its exporter, if neither a record beside the file nor its suffix tells.
+        trust: Whether the file may run whatever is in it; see `exporting.trust`.
 
     Raises:
-        ExportError: The file is missing or damaged, or its exporter is unknown or cannot work here.
+        ExportError: The file is missing, damaged or changed, its exporter is unknown or cannot work here, or it is a
+            stranger's and could do more than compute.
         PluginError: Its exporter is not installed.
     """
-    loaded = ExportedGenerator(open_export(Path(path), exporter))
+    loaded = ExportedGenerator(open_export(Path(path), exporter, trust=trust))
     # Read once now, so that a damaged file is an error here and not at the first prediction.
     loaded.opened.program  # noqa: B018
     return loaded

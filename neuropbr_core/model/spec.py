@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -14,6 +15,7 @@ from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.ratios import ratio_channels
+from neuropbr_core.reading import DocumentError, convert_json
 from neuropbr_core.recipe.sections import ModelSection, Recipe
 from neuropbr_core.registry.catalog import Chosen, default_registry
 
@@ -84,22 +86,43 @@ class ModelSpec:
 
         Raises:
             PluginError: The encoder or the fusion block is not installed.
-            msgspec.ValidationError: An option does not fit the installed component.
+            DocumentError: A key is missing or unknown, a value is impossible, or an option does not fit the installed
+                component.
         """
         # A copy, because the caller's document is read again for an error.
         rest = dict(plain)
-        encoder = _chosen("encoder", rest.pop("encoder"))
-        fusion = _chosen("fusion", rest.pop("fusion"))
+        encoder = _chosen("encoder", rest.pop("encoder", None))
+        fusion = _chosen("fusion", rest.pop("fusion", None))
         facts = {}
         for name in SIZES:
-            facts[name] = rest.pop(name)
-        return cls(encoder, fusion, msgspec.convert(rest, ModelSection), **facts)
+            facts[name] = rest.pop(name, None)
+        sizes = convert_json(facts, _Sizes)
+        return cls(encoder, fusion, convert_json(rest, ModelSection), **msgspec.structs.asdict(sizes))
 
 
-def _chosen(kind: str, plain: dict[str, Any]) -> Chosen:
-    options = dict(plain)
-    use = options.pop("use")
-    return default_registry().choose(kind, use, options)
+Side = Annotated[int, Meta(ge=16, le=8192)]
+
+
+class _Sizes(msgspec.Struct):
+    """The facts of `SIZES`, with the ranges that recipes have."""
+
+    views: Annotated[int, Meta(ge=1, le=64)]
+    image_size: Side
+    photo_size: Side
+    output_size: Side
+    alignment: Literal["none", "recorded", "estimated"]
+
+
+def _chosen(kind: str, plain: Any) -> Chosen:
+    options = convert_json(plain, dict[str, Any])
+    use = options.pop("use", None)
+    if not isinstance(use, str):
+        raise DocumentError(f"{kind}: names no component with `use`")
+    registry = default_registry()
+    try:
+        return registry.choose(kind, use, convert_json(options, registry.options(kind, use)))
+    except DocumentError as error:
+        raise DocumentError(f"{kind}.{error}") from None
 
 
 def build_generator(spec: ModelSpec) -> Generator:

@@ -1,7 +1,6 @@
 """A generator on disk: `model.safetensors` and `model.json`, nothing pickled."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from neuropbr_core.errors import CheckpointError, PluginError
 from neuropbr_core.files import usual_mode, write_json
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
+from neuropbr_core.reading import DocumentError, read_json, shortened
 from neuropbr_core.registry.catalog import default_registry
 
 WEIGHTS = "model.safetensors"
@@ -50,8 +50,8 @@ def load_model(folder: Path) -> tuple[Generator, ModelSpec]:
     """Build and load what `save_model` wrote; on the CPU, in eval mode.
 
     Raises:
-        CheckpointError: A file is missing, damaged, or does not fit the installed components.
-        PluginError: A component of the model is not installed.
+        CheckpointError: A file is missing, damaged, or does not fit the installed components; or one of them is not
+            installed.
     """
     document = _read_document(folder / SPEC)
     spec = _spec(folder, document)
@@ -65,8 +65,8 @@ def read_spec(folder: Path) -> ModelSpec:
     """Read what `save_model` wrote of the architecture; the weights are not touched.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or does not fit the installed components.
-        PluginError: A component of the model is not installed.
+        CheckpointError: The file is missing, damaged, or does not fit the installed components; or one of them is not
+            installed.
     """
     return _spec(folder, _read_document(folder / SPEC))
 
@@ -80,7 +80,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); use an earlier checkpoint") from error
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); use another checkpoint") from error
 
 
 def weights_digest(folder: Path) -> str:
@@ -110,33 +110,56 @@ def _load_weights(generator: Generator, file: Path, versions: str) -> None:
         raise CheckpointError(f"{file}: holds no values for {', '.join(dict.fromkeys(missing))}; {versions}")
 
 
-def _read_document(file: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); is this a checkpoint folder?") from error
-    if document.get("format") != FORMAT:
-        raise CheckpointError(f"{file}: format {document.get('format')!r}; this version of neuropbr reads {FORMAT}")
+class _Component(msgspec.Struct):
+    kind: str
+    name: str
+    distribution: str
+    version: str
+
+
+class _Document(msgspec.Struct):
+    format: int
+    model: dict[str, Any]
+    components: tuple[_Component, ...]
+
+
+def _read_document(file: Path) -> _Document:
+    document = read_json(file, _Document, CheckpointError, "is this a checkpoint folder?")
+    if document.format != FORMAT:
+        raise CheckpointError(f"{file}: format {document.format}; this version of neuropbr reads {FORMAT}")
     return document
 
 
-def _spec(folder: Path, document: dict[str, Any]) -> ModelSpec:
+def _spec(folder: Path, document: _Document) -> ModelSpec:
     try:
-        return ModelSpec.from_dict(document["model"])
-    except msgspec.ValidationError as error:
-        raise CheckpointError(f"{folder / SPEC}: {error}; {_versions(document)}") from error
+        return ModelSpec.from_dict(document.model)
+    except DocumentError as error:
+        raise CheckpointError(f"{folder / SPEC}: model: {error}; {_versions(document)}") from error
+    except PluginError as error:
+        raise CheckpointError(f"{folder / SPEC}: {error}. {_needed(document)}") from error
 
 
-def _versions(document: dict[str, Any]) -> str:
+def _needed(document: _Document) -> str:
+    """Which distributions a model needs, for a machine that lacks one of them."""
+    needed = []
+    for written in document.components:
+        needed.append(f"{written.kind}/{written.name} of {shortened(written.distribution, 80)} {written.version}")
+    return (
+        f"The model was made with {' and '.join(needed)}; install the missing one. Models that were exported from it "
+        f"work without (`neuropbr infer --model FILE`)"
+    )
+
+
+def _versions(document: _Document) -> str:
     """The components that have another version now than when the weights were written, in words."""
     changed = []
-    for written in document["components"]:
+    for written in document.components:
         try:
-            entry = default_registry().find(written["kind"], f"{written['distribution']}:{written['name']}")
+            entry = default_registry().find(written.kind, f"{written.distribution}:{written.name}")
         except PluginError as error:
             changed.append(str(error))
             continue
         # Another version is allowed, and only named when something does not fit: most updates change nothing here.
-        if entry.version != written["version"]:
-            changed.append(f"{entry.qualified} was {written['version']} and is {entry.version} now")
+        if entry.version != written.version:
+            changed.append(f"{entry.qualified} was {written.version} and is {entry.version} now")
     return "; ".join(changed) or "its components have the versions it was written with"

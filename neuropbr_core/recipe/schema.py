@@ -20,6 +20,7 @@ from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry.catalog import Chosen
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+TITLE = "NeuroPBR recipe"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 """What the names of instances look like: they become file names and parts of metric names."""
 
@@ -105,7 +106,7 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
     }
     return {
         "$schema": DIALECT,
-        "title": "NeuroPBR recipe",
+        "title": TITLE,
         "type": "object",
         "properties": properties,
         "additionalProperties": False,

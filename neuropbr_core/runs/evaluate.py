@@ -141,7 +141,9 @@ class Evaluate(Stage):
             save_record(record, self.run.summary)
             reporter().line(format_summary(record))
             return
-        trained = recorded_split(self.run.provenance)["train"]
+        trained: list[str] = []
+        with suppress(DataError):  # a run whose record is lost; the table then has no warning about memory
+            trained = recorded_split(self.run.provenance)["train"]
         trained_on = tuple(name for name in record.materials if name in trained)
         pictures = draw_samples(generator, samples, worst_samples(record, self.worst), device)
         write_evaluation(self.output, record, trained_on, pictures)
@@ -153,7 +155,12 @@ class Evaluate(Stage):
         data = recipe.data
         if self.data is None:
             # The split as it was: a student's is its teacher's, whatever the recipe says.
-            data = replace(data, val_materials=tuple(recorded_split(self.run.provenance)["val"]))
+            try:
+                data = replace(data, val_materials=tuple(recorded_split(self.run.provenance)["val"]))
+            except DataError as error:
+                if recipe.teacher is not None:
+                    raise
+                reporter().warning(f"{error}; the split is drawn again from the recipe")
         else:
             if not (self.data / "input").is_dir():
                 raise DataError(
@@ -167,6 +174,10 @@ class Evaluate(Stage):
                 metadata=None,
                 synthesize=None,
                 groups={},
+                # Settings of training alone name materials of the run's own data, which this dataset need not have.
+                oversample={},
+                repeats=1,
+                crop_size=None,
                 val_materials=(),
                 val_ratio=0.0,
             )

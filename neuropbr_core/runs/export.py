@@ -15,6 +15,7 @@ from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.exporting.export import Exported, Views, create_exporter, export_each, export_subject, origin
 from neuropbr_core.exporting.record import SUFFIX, read_record
 from neuropbr_core.exporting.subject import PhotoSet, Signature, Subject, make_subject, prepare_inputs
+from neuropbr_core.exporting.trust import content_digest
 from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.recipe.check import plain
 from neuropbr_core.recipe.sections import Recipe
@@ -175,7 +176,11 @@ def is_exported(folder: Path, entry: Chosen, weights: str) -> bool:
             continue
         if record.metadata.get("weights") != weights or not file.exists():
             continue
-        # Both through JSON, which turns tuples into lists.
-        if json.loads(record.metadata.get("options", "{}")) == json.loads(json.dumps(options)):
+        try:
+            stored = json.loads(record.metadata.get("options", "{}"))
+        except ValueError:
+            continue
+        # Both through JSON, which turns tuples into lists. The digest last, because it reads the whole file.
+        if stored == json.loads(json.dumps(options)) and record.sha256 in ("", content_digest(file)):
             return True
     return False

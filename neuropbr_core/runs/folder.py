@@ -14,6 +14,8 @@ from neuropbr_core.training.checkpoints.store import CheckpointStore
 from neuropbr_core.training.provenance import PROVENANCE
 
 RECIPE = "recipe.yaml"
+MARKER = ".neuropbr-run"
+"""File that only a run has. A folder of the user's may have a `recipe.yaml`, so that alone does not make a run."""
 SUMMARY = "summary.json"
 
 
@@ -72,11 +74,21 @@ class RunFolder:
         return self.recipe_file.is_file()
 
     @property
+    def is_marked(self) -> bool:
+        """Whether the folder is a run's own, so that everything in it may be removed."""
+        return (self.path / MARKER).is_file()
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether there is a run to go on with: it has a checkpoint, or stopped before its first one."""
+        return self.is_run and (self.is_marked or bool(self.checkpoints.names()))
+
+    @property
     def is_free(self) -> bool:
-        """Whether nothing is here, apart from the lock of a process that has written nothing yet."""
+        """Whether nothing is here, apart from the lock of a process that has written nothing yet, and the marker."""
         if not self.path.exists():
             return True
-        return all(path.name.startswith(LOCK) for path in self.path.iterdir())
+        return all(path.name == MARKER or path.name.startswith(LOCK) for path in self.path.iterdir())
 
     def recipe_name(self) -> str:
         """Name of the recipe, without loading its components."""
@@ -96,6 +108,8 @@ class RunFolder:
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`, with which the folder becomes a run."""
+        # The marker first: whenever this process is killed, what it wrote may be removed by `--overwrite`.
+        write_text(self.path / MARKER, "This folder is a run of neuropbr; --overwrite may remove all of it.\n")
         write_text(self.recipe_file, dump_recipe(recipe))
 
     def is_trained(self, epochs: int) -> bool:
@@ -103,14 +117,19 @@ class RunFolder:
         return self.checkpoints.is_complete(epochs)
 
     def clear(self) -> None:
-        """Make the folder, or remove everything that is in it except the lock.
+        """Make the folder, or remove everything that is in it except the lock and the marker.
 
-        The recipe goes last: a folder that a killed process left half empty is still a run, which `--overwrite` may
-        remove.
+        The recipe goes last and the marker stays: a folder that a killed process left half empty is still a run, which
+        `--overwrite` may remove.
+
+        Raises:
+            RunError: The folder holds something, and is no run's own.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        if not self.is_free and not self.is_marked:
+            raise RunError(_not_ours(self))
         for path in self.path.iterdir():
-            if path.name == RECIPE or path.name.startswith(LOCK):
+            if path.name in (RECIPE, MARKER) or path.name.startswith(LOCK):
                 continue
             # A link is removed and never followed: what it names may be outside the run.
             if path.is_dir() and not path.is_symlink():
@@ -139,7 +158,7 @@ def check_start(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise RunError(f"{path}: a run is resumed or overwritten, not both; leave one out")
     if resume:
-        if not folder.is_run:
+        if not folder.can_resume:
             raise RunError(f"{path}: there is no run to resume; leave out --resume to start one")
         return
     if folder.is_free:
@@ -150,5 +169,12 @@ def check_start(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
             f"or choose another name with --run-name"
         )
     # A folder that no run made is the user's, whatever the flags say.
-    if not folder.is_run:
-        raise RunError(f"{path}: is not empty and no run, so --overwrite will not remove it; choose another name")
+    if not folder.is_marked:
+        raise RunError(_not_ours(folder))
+
+
+def _not_ours(folder: RunFolder) -> str:
+    return (
+        f"{folder.path}: is not empty and is no run (it has no {MARKER}), so --overwrite will not remove it; choose "
+        f"another name, or remove it yourself"
+    )

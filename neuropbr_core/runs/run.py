@@ -11,7 +11,7 @@ from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 from neuropbr_core.runs.teacher import PredictLogits, TrainTeacher, plan_teacher
-from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable
+from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, resume_changes
 from neuropbr_core.training.loop.networks import check_networks
 
 _PLAIN_NAME = re.compile(r"\w[\w .+=@-]*")
@@ -84,11 +84,15 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
     run = RunFolder(path)
     check_start(run, resume=resume, overwrite=overwrite)
     # Only what is in the weights must agree; epochs, learning rates and exports may change when a run goes on.
+    changes = []
     if resume:
-        check_resumable(run.recipe(), recipe)
+        before = run.recipe()
+        check_resumable(before, recipe)
+        changes = resume_changes(run, before, recipe)
     check_entries(recipe)
     # Made before anything else, so that an exporter that cannot work here is known before a run trains for a day.
     train = Train(recipe, run, resume=resume, overwrite=overwrite)
+    train.changes = changes
     evaluate = Evaluate(run, recipe, after=train)
     stages: list[Stage] = [train, evaluate]
     if recipe.export:

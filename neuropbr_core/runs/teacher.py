@@ -113,7 +113,7 @@ def plan_teacher(recipe: Recipe) -> TeacherPlan | None:
         find_checkpoint(place)
         return TeacherPlan(section, place, None)
     run = RunFolder(Path(recipe.training.runs_dir) / teacher_recipe.name)
-    if not run.is_run and not run.is_free:
+    if not run.is_run and not run.is_marked and not run.is_free:
         raise RunError(
             f"{run.path}: the teacher's run belongs there, but it is not empty and no run; set another "
             f"training.runs_dir, or name teacher.run"

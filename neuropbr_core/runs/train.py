@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from neuropbr_core.data.opening import captures_missing, ensure_captures
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import DataError, RunError
+from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder
@@ -12,8 +13,15 @@ from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.runs.teacher import TeacherPlan, attach_logits, open_data
 from neuropbr_core.training.distillation import TrainedTeacher
 from neuropbr_core.training.fabric import blame
+from neuropbr_core.training.loop.schedule import learning_rate
 from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import recorded_teacher, write_provenance
+
+_MOST_CHANGES = 12
+"""Differences of recipes that are listed when a run is resumed."""
+
+_RATE_TOLERANCE = 0.01
+"""Relative change of the learning rate that is worth a line."""
 
 
 class RenderCaptures(Stage):
@@ -64,6 +72,7 @@ class Train(Stage):
 
     Attributes:
         teacher: How the recipe's teacher is had; None for a recipe without one.
+        changes: How the recipe differs from the one that a resumed run had, one line each (`resume_changes`).
     """
 
     name = "train"
@@ -74,6 +83,12 @@ class Train(Stage):
         self.teacher: TeacherPlan | None = None
         self.resume = resume
         self.overwrite = overwrite
+        self.changes: list[str] = []
+
+    @property
+    def continues(self) -> bool:
+        """Whether there is a checkpoint to go on from; a run that stopped before its first one starts again."""
+        return self.resume and bool(self.run.checkpoints.names())
 
     def done(self) -> bool:
         """Whether the run is trained to its last epoch; a run that is to be replaced is not."""
@@ -83,13 +98,15 @@ class Train(Stage):
         """The run and the epochs."""
         if self.done():
             how = "is trained"
-        elif self.resume:
+        elif self.continues:
             how = "will be continued"
+        elif self.resume:
+            how = "stopped before its first checkpoint and will be started again, to be trained"
         elif self.overwrite:
             how = "will be trained, in place of the run that is there,"
         else:
             how = "will be trained"
-        return [f"{self.run.path}: {how} to the end of {self.recipe.training.epochs} epochs"]
+        return [f"{self.run.path}: {how} to the end of {self.recipe.training.epochs} epochs", *self.changes]
 
     def execute(self, context: Context) -> None:
         """Train, in all processes.
@@ -106,8 +123,13 @@ class Train(Stage):
             for note in self.teacher.notes():
                 reporter().line(f"Teacher: {note}")
         # Before the data are opened: a student's split of the materials is its teacher's.
-        if self.resume:
+        continues = context.first(lambda: self.continues)
+        if continues:
+            for change in self.changes:
+                reporter().line(change)
             check_same_teacher(self.run, teacher)
+        elif self.resume:
+            reporter().line(f"{self.run.path}: the run stopped before its first checkpoint; it starts again")
         # Observers first: one that cannot work says so before data are opened or an older run is removed.
         components = {}
         if context.is_first:  # others would write the same files and lines
@@ -141,7 +163,7 @@ class Train(Stage):
         try:
             for line in trainer.notes:
                 reporter().line(line)
-            if self.resume:
+            if continues:
                 trainer.resume()
             trainer.fit()
         except BaseException as caught:
@@ -168,14 +190,45 @@ def check_resumable(old: Recipe, new: Recipe) -> None:
             )
 
 
+def resume_changes(run: RunFolder, old: Recipe, new: Recipe) -> list[str]:
+    """How a recipe differs from the one that a run had, and what becomes of the learning rate; one line each.
+
+    Args:
+        run: The run that is to be continued.
+        old: The recipe that it had.
+        new: The recipe that it is continued with.
+    """
+    lines = []
+    for change in differences(old.tree, new.tree):
+        lines.append(f"changed since the run stopped: {change}")
+    if len(lines) > _MOST_CHANGES:
+        lines[_MOST_CHANGES:] = [f"and {len(lines) - _MOST_CHANGES} more (`neuropbr recipe diff` shows all)"]
+    epoch = run.checkpoints.epoch()
+    if epoch is None:
+        return lines
+    # A rate that jumps is the change that hurts: more epochs stretch the schedule that had almost ended.
+    before = learning_rate(old.optimizer, old.optimizer.lr, epoch, old.training.epochs)
+    after = learning_rate(new.optimizer, new.optimizer.lr, epoch, new.training.epochs)
+    if abs(after - before) > _RATE_TOLERANCE * before:
+        lines.append(
+            f"the learning rate was {before:.1e} after epoch {epoch}, and goes on at {after:.1e}: "
+            f"{new.optimizer.scheduler} over {new.training.epochs} epochs; optimizer.lr and optimizer.scheduler decide"
+        )
+    return lines
+
+
 def check_same_teacher(run: RunFolder, teacher: TrainedTeacher | None) -> None:
     """Refuse to continue a run with another teacher than it was started with.
 
     Raises:
         RunError: It differs, or one of both has none.
-        DataError: The run's record cannot be read.
     """
-    before = recorded_teacher(run.provenance)
+    try:
+        before = recorded_teacher(run.provenance)
+    except DataError as error:
+        # The checkpoints have all that training needs; the record is written anew from the recipe and the data.
+        reporter().warning(f"{error}; the run goes on from its checkpoints, with the teacher that the recipe names")
+        return
     now = None
     if teacher is not None:
         now = teacher.record

@@ -321,6 +321,19 @@ class ExporterSuite(ComponentSuite):
             with pytest.raises(ExportError, match="garbage"):
                 exporter.read_metadata(path)
 
+    def test_a_strangers_file_gives_the_same_or_is_refused(self, exporter: Exporter, tmp_path: Path) -> None:
+        """`load_untrusted` gives what `load` gives, or raises an ExportError that names the path."""
+        report = _export(exporter, tmp_path)
+        inputs = example_export_spec(seed=1).inputs
+        try:
+            program = exporter.load_untrusted(report.path)
+        except ExportError as error:
+            assert report.path.name in str(error), (  # noqa: PT017 - either outcome is right
+                "Exporter.load_untrusted must name the file that it refuses"
+            )
+            return
+        self._compare(program(inputs), _maps(TinyGenerator(directed=True), inputs))
+
     def test_wrong_inputs_are_refused_by_name(self, exporter: Exporter, tmp_path: Path) -> None:
         """A missing or an unknown input raises an ExportError that names it."""
         # A program that ignores an unknown input would hide a user's spelling mistake.

@@ -26,10 +26,11 @@ from neuropbr_core.data.batches.teacher_logits import (
 )
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.data.splits import Split, follow_split
-from neuropbr_core.errors import DataError
+from neuropbr_core.errors import CheckpointError, DataError
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import SPEC, WEIGHTS, load_model, read_spec
+from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Data, Jitter, Recipe
 from neuropbr_core.reporting import reporter, track
 from neuropbr_core.samples import Sample
@@ -159,8 +160,8 @@ class TrainedTeacher:
     def mark(self) -> TeacherMark:
         """What tells its predictions from another teacher's."""
         # The weights alone do not tell: with other options, the same weights predict something else.
-        document = json.loads((self.checkpoint / SPEC).read_text(encoding="utf-8"))["model"]
-        model = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+        document = read_json(self.checkpoint / SPEC, dict[str, Any], CheckpointError, "use another checkpoint")
+        model = hashlib.sha256(json.dumps(document.get("model"), sort_keys=True).encode()).hexdigest()
         with (self.checkpoint / WEIGHTS).open("rb") as file:
             return TeacherMark(hashlib.file_digest(file, "sha256").hexdigest(), model)
 

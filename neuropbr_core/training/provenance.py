@@ -3,17 +3,18 @@
 A student reads its teacher's record, and an evaluation reads it to score what was held back.
 """
 
-import json
 import platform
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from neuropbr_core import __version__
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
+from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Recipe
 
 PROVENANCE = "provenance.json"
@@ -53,11 +54,10 @@ def recorded_split(provenance: Path) -> dict[str, list[str]]:
     Raises:
         DataError: The file is missing or damaged, or has no split.
     """
-    try:
-        split = json.loads(provenance.read_text(encoding="utf-8"))["split"]
-        return {"train": list(split["train"]), "val": list(split["val"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{provenance}: does not say which materials the run trained on ({error!r})") from error
+    split = _read(provenance, "which materials the run trained on").split
+    if split is None:
+        raise DataError(f"{provenance}: does not say which materials the run trained on: it has no `split`")
+    return {"train": list(split.train), "val": list(split.val)}
 
 
 def recorded_teacher(provenance: Path) -> dict[str, str] | None:
@@ -66,8 +66,38 @@ def recorded_teacher(provenance: Path) -> dict[str, str] | None:
     Raises:
         DataError: The file is missing or damaged.
     """
-    try:
-        teacher: dict[str, str] | None = json.loads(provenance.read_text(encoding="utf-8")).get("teacher")
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{provenance}: does not say which teacher the run has ({error!r})") from error
-    return teacher
+    teacher = _read(provenance, "which teacher the run has").teacher
+    if teacher is None:
+        return None
+    record: dict[str, str] = msgspec.to_builtins(teacher)
+    return record
+
+
+class _Split(msgspec.Struct):
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+class _TeacherRecord(msgspec.Struct):
+    checkpoint: str
+    weights: str
+    model: str
+
+
+class _Document(msgspec.Struct):
+    """What the file holds; only split and teacher are read back."""
+
+    neuropbr: str = ""
+    python: str = ""
+    torch: str = ""
+    platform: str = ""
+    command: tuple[str, ...] = ()
+    seed: int = 0
+    components: tuple[dict[str, str], ...] = ()
+    data: Any = None
+    split: _Split | None = None
+    teacher: _TeacherRecord | None = None
+
+
+def _read(provenance: Path, purpose: str) -> _Document:
+    return read_json(provenance, _Document, DataError, f"so nothing says {purpose}")

@@ -44,7 +44,7 @@ def test_rows_run_once_and_fill_the_table(
     synthesize(Synthesize("neuropbr:examples/materials", samples=8, size=32), tmp_path / "data")
     small = ["data.synthesize=null", "data.image_size=32", "data.output_size=32", "data.crop_size=16", "data.pack=off"]
     settings = [part for change in small for part in ("--set", change)]
-    asked = ["--rows", "the recipe,skips by mean", "--steps", "4", "--out", str(tmp_path / "runs")]
+    asked = ["--rows", "the recipe,skips by mean", "--steps", "4", "--output", str(tmp_path / "runs")]
     monkeypatch.setattr(sys, "argv", ["ablation.py", "--data", str(tmp_path / "data"), *asked, *settings])
     ablation.main()
     first = capsys.readouterr().out

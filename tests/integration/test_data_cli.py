@@ -14,7 +14,7 @@ from neuropbr_core.errors import DataError
 def pool(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pool")
     options = ["--materials", "neuropbr:examples/materials", "--samples", "8", "--size", "64", "--seed", "1"]
-    result = CliRunner().invoke(data, ["synthesize", *options, "--out", str(folder)], catch_exceptions=False)
+    result = CliRunner().invoke(data, ["synthesize", *options, "--output", str(folder)], catch_exceptions=False)
     assert result.exit_code == 0
     assert result.stdout == f"Rendered 8 samples into {folder}\n"
     return folder
@@ -152,19 +152,19 @@ def test_import_then_check(pool, tmp_path):
         (tmp_path / "source/rock").mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "source/rock" / path.name)
     (tmp_path / "source/rock/preview.png").touch()
-    result = invoke("import", tmp_path / "source", "--out", tmp_path / "data", "--size", 32)
+    result = invoke("import", tmp_path / "source", "--output", tmp_path / "data", "--size", 32)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "rock  imported  32×32"
     assert lines[1] == "    albedo, roughness, metallic, normal: shrunk from 64 pixels"
     assert lines[-1] == (f"Imported 1 of 1 materials into {tmp_path / 'data/output'}; 1 other images were ignored")
-    again = invoke("import", tmp_path / "source", "--out", tmp_path / "data", "--json")
+    again = invoke("import", tmp_path / "source", "--output", tmp_path / "data", "--json")
     report = json.loads(again.stdout)
     assert list(report) == ["version", "ok", "materials", "ignored"]
     assert list(report["materials"][0]) == ["name", "status", "size", "files", "notes"]
     assert (again.exit_code, report["ok"], report["materials"][0]["status"]) == (0, True, "exists")
     (tmp_path / "source/rock/roughness.png").unlink()
-    refused = invoke("import", tmp_path / "source", "--out", tmp_path / "data", "--overwrite")
+    refused = invoke("import", tmp_path / "source", "--output", tmp_path / "data", "--overwrite")
     assert refused.exit_code == 1
     assert f"    {tmp_path / 'source/rock'}: has no roughness map" in refused.stdout
     assert refused.stdout.endswith("output, 1 refused; 1 other images were ignored\n")
@@ -173,8 +173,8 @@ def test_import_then_check(pool, tmp_path):
 def test_synthesize_refuses_a_full_folder_and_resumes(pool):
     options = ["--materials", "neuropbr:examples/materials", "--samples", "8", "--size", "64", "--seed", "1"]
     with pytest.raises(DataError, match="continue with --resume"):
-        invoke("synthesize", *options, "--out", pool)
-    result = invoke("synthesize", *options, "--out", pool, "--resume")
+        invoke("synthesize", *options, "--output", pool)
+    result = invoke("synthesize", *options, "--output", pool, "--resume")
     assert result.stdout == f"Rendered 0 samples into {pool}, kept 8\n"
 
 
@@ -182,6 +182,8 @@ def test_synthesize_refuses_a_full_folder_and_resumes(pool):
 def test_looking_at_files_loads_no_torch(pool, tmp_path, command):
     code = "import sys; from neuropbr_core.cli.data import data; data(sys.argv[1:], standalone_mode=False); "
     code += "sys.exit('torch' in sys.modules)"
-    arguments = ["check", str(pool)] if command == "check" else ["import", str(pool / "output"), "--out", str(tmp_path)]
+    arguments = (
+        ["check", str(pool)] if command == "check" else ["import", str(pool / "output"), "--output", str(tmp_path)]
+    )
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
     assert result.returncode == 0, result.stderr

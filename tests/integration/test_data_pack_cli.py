@@ -50,7 +50,7 @@ def test_packing_twice_keeps_everything(dataset):
 def test_a_recipe_says_what_to_pack(dataset, tmp_path):
     sizes = {"image_size": "16", "output_size": "16", "crop_size": "null", "synthesize": "null"}
     settings = [word for key, value in sizes.items() for word in ("--set", f"data.{key}={value}")]
-    result = invoke(dataset, "--recipe", "neuropbr:quickstart", *settings, "--out", tmp_path / "pack", "--json")
+    result = invoke(dataset, "--recipe", "neuropbr:quickstart", *settings, "--output", tmp_path / "pack", "--json")
     report = json.loads(result.stdout)
     assert (report["folder"], report["samples"]) == (str(tmp_path / "pack"), 8)
     assert report["nbytes"] < 8 * 17 * 16**2 + 1

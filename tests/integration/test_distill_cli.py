@@ -37,7 +37,7 @@ def ids(folder: Path) -> set[str]:
 
 def test_it_predicts_what_is_missing_in_shards_of_the_size_asked_for(teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards"
-    result = shards("--teacher", teacher, "--out", out, "--shard-size", 4, "--size", 16)
+    result = shards("--teacher", teacher, "--output", out, "--shard-size", 4, "--size", 16)
     assert result.exit_code == 0, result.output
     assert result.stdout == f"Predicted 6 samples into {out}\n"
     files = sorted(out.iterdir())
@@ -46,16 +46,16 @@ def test_it_predicts_what_is_missing_in_shards_of_the_size_asked_for(teacher: Pa
     assert read_logits(out).size == 16
     files[0].unlink()
     kept = len(ids(out))
-    resumed = shards("--teacher", teacher, "--out", out, "--size", 16, "--resume")
+    resumed = shards("--teacher", teacher, "--output", out, "--size", 16, "--resume")
     assert resumed.stdout == f"Predicted {6 - kept} samples into {out}; kept {kept}\n"
     assert len(ids(out)) == 6
-    again = shards("--teacher", teacher, "--out", out, "--size", 16, "--resume")
+    again = shards("--teacher", teacher, "--output", out, "--size", 16, "--resume")
     assert again.stdout == f"Predicted 0 samples into {out}; kept 6\n"
 
 
 def test_what_does_not_fit_is_refused(teacher: Path, tmp_path: Path, pool: Path) -> None:
     out = tmp_path / "shards"
-    assert shards("--teacher", teacher, "--out", out).exit_code == 0
+    assert shards("--teacher", teacher, "--output", out).exit_code == 0
     for arguments, message in (
         ((), "holds shards already; add what they lack with --resume, or remove the folder"),
         (("--resume", "--size", 64), "maps of 32 px there, 64 px wanted"),
@@ -64,10 +64,10 @@ def test_what_does_not_fit_is_refused(teacher: Path, tmp_path: Path, pool: Path)
         (("--device", "toaster", "--resume"), "device: found 'toaster'"),
         (("--set", "data.root=1", "--set", "data.viws=2", "--resume"), "data.viws: unknown key"),
     ):
-        result = shards("--teacher", teacher, "--out", out, *arguments)
+        result = shards("--teacher", teacher, "--output", out, *arguments)
         assert result.exit_code == 1
         assert message in str(result.exception), arguments
-    nobody = shards("--teacher", tmp_path / "nobody", "--out", tmp_path / "x")
+    nobody = shards("--teacher", tmp_path / "nobody", "--output", tmp_path / "x")
     assert "is no run" in str(nobody.exception)
 
 
@@ -95,7 +95,7 @@ def test_two_processes_share_the_work(teacher: Path, tmp_path: Path) -> None:
     script = tmp_path / "distill.py"
     script.write_text("from neuropbr_core.cli import main\n\nmain()\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    command += ["distill", "shards", "--teacher", str(teacher), "--out", str(out), "--shard-size", "2"]
+    command += ["distill", "shards", "--teacher", str(teacher), "--output", str(out), "--shard-size", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def test_two_processes_share_the_work(teacher: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines().count(line) == 2
     assert len(ids(out)) == 6
     alone = tmp_path / "alone"
-    assert shards("--teacher", teacher, "--out", alone).exit_code == 0
+    assert shards("--teacher", teacher, "--output", alone).exit_code == 0
     one, other = (
         {name: values for file in folder.iterdir() for name, values in load_file(file).items()}
         for folder in (out, alone)

@@ -54,7 +54,7 @@ def refused(*arguments: str | Path) -> str:
 
 def test_export_writes_a_verified_file_and_what_made_it(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    said = done("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--out", out)
+    said = done("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--output", out)
     assert f"Exported {out / 'torchscript.pt'} (fp32, verified on a rendered capture: every map at least" in said
     assert {path.name for path in out.iterdir()} == {"torchscript.pt", "torchscript.pt.verify.json"}
     record = json.loads((out / "torchscript.pt.verify.json").read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def test_export_writes_a_verified_file_and_what_made_it(run: Path, tmp_path: Pat
 
 
 def test_entries_of_the_runs_recipe_are_named_too(run: Path, tmp_path: Path) -> None:
-    said = done("export", "--run", run, "--to", "phone, torchscript", "--option", "phone.views=2", "--out", tmp_path)
+    said = done("export", "--run", run, "--to", "phone, torchscript", "--option", "phone.views=2", "--output", tmp_path)
     assert "phone-48px-2views.pt" in said
     assert (tmp_path / "torchscript.pt").is_file()
     record = json.loads((tmp_path / "phone-48px-2views.pt.verify.json").read_text(encoding="utf-8"))
@@ -89,13 +89,15 @@ def test_a_checkpoint_that_is_in_no_run_needs_a_folder(run: Path, tmp_path: Path
     shutil.copytree(run / "checkpoints" / "epoch_0001", tmp_path / "loose")
     result = call("export", "--run", tmp_path / "loose", "--to", "torchscript")
     assert result.exit_code == 2
-    assert "--out DIR" in result.output
-    done("export", "--run", tmp_path / "loose", "--to", "torchscript", "--out", tmp_path)
+    assert "--output DIR" in result.output
+    done("export", "--run", tmp_path / "loose", "--to", "torchscript", "--output", tmp_path)
 
 
 def test_mistakes_are_placed_and_answered_all_at_once(run: Path, tmp_path: Path) -> None:
     options = ("--option", "geometri=nominal", "--option", "torchscript.optimize=maybe", "--resolution", "x")
-    lines = refused("export", "--run", run, "--to", "torchscript,torchscrpt", *options, "--out", tmp_path).splitlines()
+    lines = refused(
+        "export", "--run", run, "--to", "torchscript,torchscrpt", *options, "--output", tmp_path
+    ).splitlines()
     assert [line.split(" ")[0] for line in lines] == ["--option:1:1", "--option:3:1", "--resolution:4:1", "--to:1:1"]
     assert "did you mean `geometry`? (from `--option geometri=nominal`)" in lines[0]
     assert 'found "maybe"; allowed: true or false (from `--option torchscript.optimize=maybe`)' in lines[1]
@@ -106,7 +108,7 @@ def test_mistakes_are_placed_and_answered_all_at_once(run: Path, tmp_path: Path)
 
 
 def test_sizes_that_the_model_cannot_take_are_refused(run: Path, tmp_path: Path) -> None:
-    said = refused("export", "--run", run, "--to", "torchscript", "--resolution", "49", "--out", tmp_path)
+    said = refused("export", "--run", run, "--to", "torchscript", "--resolution", "49", "--output", tmp_path)
     assert "export.torchscript.resolution: found 49" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -114,7 +116,7 @@ def test_sizes_that_the_model_cannot_take_are_refused(run: Path, tmp_path: Path)
 @pytest.mark.parametrize("overrides", [(), small_run.ALIGNED, small_run.PLAIN], ids=["directed", "aligned", "plain"])
 def test_infer_gives_the_models_maps_without_the_run(overrides: tuple[str, ...], views: Path, tmp_path: Path) -> None:
     run = small_run.save_run(tmp_path / "run", small_run.small_recipe(*overrides))
-    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--output", tmp_path)
     expected = neuropbr_core.load_generator(run).predict(neuropbr_core.read_views(views))
     write_maps(expected, tmp_path / "expected")
     shutil.rmtree(run)
@@ -126,7 +128,7 @@ def test_infer_gives_the_models_maps_without_the_run(overrides: tuple[str, ...],
 
 
 def test_infer_runs_nominal_geometry_and_resamples(run: Path, views: Path, tmp_path: Path) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--option", "geometry=nominal", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--option", "geometry=nominal", "--output", tmp_path)
     file = tmp_path / "torchscript-nominal.pt"
     done("infer", "--model", file, "--input", views, "--output", tmp_path / "maps", "--size", "80")
     with Image.open(tmp_path / "maps" / "normal.png") as image:
@@ -142,7 +144,7 @@ def test_infer_takes_a_run_or_a_file(run: Path, views: Path, tmp_path: Path) -> 
 
 
 def test_infer_says_what_is_wrong_with_the_views_or_the_file(run: Path, views: Path, tmp_path: Path) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--option", "views=5", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--option", "views=5", "--output", tmp_path)
     file = tmp_path / "torchscript-5views.pt"
     use = ("--input", views, "--output", tmp_path / "maps")
     assert "has 3 views, but" in refused("infer", "--model", file, *use)
@@ -156,7 +158,7 @@ def test_infer_says_what_is_wrong_with_the_views_or_the_file(run: Path, views: P
 
 
 def test_verify_prints_a_table_and_writes_it(run: Path, views: Path, tmp_path: Path) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--output", tmp_path)
     file = tmp_path / "torchscript.pt"
     (tmp_path / "torchscript.pt.verify.json").unlink()
     said = done("verify", file, "--run", run, "--input", views)
@@ -169,7 +171,7 @@ def test_verify_prints_a_table_and_writes_it(run: Path, views: Path, tmp_path: P
 
 
 def test_verify_fails_with_the_reason(run: Path, views: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--output", tmp_path)
     from neuropbr_exporters.torchscript.exporter import TorchScriptExporter
 
     load = TorchScriptExporter.load
@@ -184,7 +186,7 @@ def test_verify_fails_with_the_reason(run: Path, views: Path, tmp_path: Path, mo
     assert "FAILED: fp32" in result.output
     assert "failed: the exported normal differs from the model's: " in result.output
     assert json.loads((tmp_path / "torchscript.pt.verify.json").read_text(encoding="utf-8"))["passed"] is False
-    said = refused("export", "--run", run, "--to", "torchscript", "--out", tmp_path / "new")
+    said = refused("export", "--run", run, "--to", "torchscript", "--output", tmp_path / "new")
     assert "differs from the model's" in said
     assert said.endswith("the file was not kept")
     assert list((tmp_path / "new").iterdir()) == []
@@ -203,7 +205,7 @@ def test_one_target_that_fails_does_not_keep_the_others(
 
     monkeypatch.setattr(TorchScriptExporter, "load", darker)
     monkeypatch.setattr(TorchScriptExporter, "trace", lambda *_: ["a table", "first difference: conv_3 (conv)"])
-    said = refused("export", "--run", run, "--to", "phone,torchscript", "--out", tmp_path)
+    said = refused("export", "--run", run, "--to", "phone,torchscript", "--output", tmp_path)
     assert said.startswith("export.phone: the exported ")
     assert "first difference: conv_3 (conv); the file was not kept" in said, "no `verify --trace` can tell afterwards"
     assert "torchscript:" not in said
@@ -224,7 +226,7 @@ def test_the_pass_mark_is_that_of_the_files_own_options(
 
     monkeypatch.setattr(TorchScriptExporter, "__init__", half)
     monkeypatch.setattr(TorchScriptExporter, "export", _reporting(TorchScriptExporter.export))
-    done("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--output", tmp_path)
     (tmp_path / "torchscript.pt.verify.json").unlink()
     said = done("verify", tmp_path / "torchscript.pt", "--run", run, "--input", views)
     assert "passed: palettised needs at least 45 dB" in said
@@ -244,7 +246,7 @@ main()
 
 
 def test_a_killed_export_leaves_no_file_of_that_name(run: Path, tmp_path: Path) -> None:
-    arguments = ["export", "--run", str(run), "--to", "torchscript", "--out", str(tmp_path)]
+    arguments = ["export", "--run", str(run), "--to", "torchscript", "--output", str(tmp_path)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == [".writing-torchscript"]
@@ -255,27 +257,27 @@ def test_a_killed_export_leaves_no_file_of_that_name(run: Path, tmp_path: Path) 
 def test_a_record_that_cannot_be_written_keeps_the_earlier_export(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--output", tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("neuropbr_core.exporting.record.write_json", full)
-    said = refused("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--out", tmp_path)
+    said = refused("export", "--run", run, "--to", "torchscript", "--option", "optimize=true", "--output", tmp_path)
     assert "torchscript.pt: could not be written ([Errno 28] No space left on device)" in said
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_verify_with_another_run_is_refused(run: Path, tmp_path: Path) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--output", tmp_path)
     other = small_run.save_run(tmp_path / "other", small_run.small_recipe(), seed=1)
     said = refused("verify", tmp_path / "torchscript.pt", "--run", other)
     assert "was made from epoch_0001 of run small, whose weights are others than those in" in said
 
 
 def test_formats_without_a_trace_say_so(run: Path, views: Path, tmp_path: Path) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--output", tmp_path)
     said = refused("verify", tmp_path / "torchscript.pt", "--run", run, "--input", views, "--trace")
     assert "cannot be traced operator by operator" in said
     assert "no report for this format" in done(
@@ -284,7 +286,7 @@ def test_formats_without_a_trace_say_so(run: Path, views: Path, tmp_path: Path) 
 
 
 def test_the_api_loads_files_too(run: Path, views: Path, tmp_path: Path) -> None:
-    done("export", "--run", run, "--to", "torchscript", "--out", tmp_path)
+    done("export", "--run", run, "--to", "torchscript", "--output", tmp_path)
     exported = neuropbr_core.load_exported(tmp_path / "torchscript.pt")
     found = exported.predict(neuropbr_core.read_views(views))
     expected = neuropbr_core.load_generator(run).predict(neuropbr_core.read_views(views))

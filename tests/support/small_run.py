@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from neuropbr_core.model import Generator, ModelSpec, build_generator, save_model
-from neuropbr_core.recipe import dump_recipe, load_recipe
+from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
 
 SMALL = (
@@ -37,8 +38,7 @@ def save_run(folder: Path, recipe: Recipe, seed: int = 0, trained: Generator | N
     """Write a run whose only checkpoint has given weights, or random ones and plausible batch statistics."""
     spec = ModelSpec.from_recipe(recipe)
     generator = trained or _random_generator(spec, seed)
-    folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    RunFolder(folder).write_recipe(recipe)
     store = CheckpointStore(folder / "checkpoints")
     store.save("epoch_0001", lambda aside: save_model(generator.eval(), spec, aside))
     store.point(BEST, "epoch_0001")

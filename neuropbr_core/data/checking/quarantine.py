@@ -9,15 +9,13 @@ After an interruption, every folder that is in its new place is in the log.
 """
 
 import datetime as dt
-import json
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
 from neuropbr_core.data.layout.paths import (
@@ -31,6 +29,7 @@ from neuropbr_core.data.layout.paths import (
 )
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
+from neuropbr_core.reading import is_plain_name, parse_plain, read_bytes, read_json, shortened
 from neuropbr_core.recipe.sections import Data
 
 LOG_NAME = "quarantine.json"
@@ -99,13 +98,15 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
     homes = {"input": paths.input, "output": paths.output}
     moves = []
     for place, why in reasons.items():
-        source = homes[place[0]].joinpath(*place[1:]).resolve()
-        target = folder.joinpath(*place).resolve()
+        source = homes[place[0]].resolve().joinpath(*place[1:])
+        target = folder.resolve().joinpath(*place)
         moves.append(Move(str(source), str(target), why, now))
     log = _open_log(folder, paths)
     # Everything that can be refused is refused before the first folder moves.
     problems = []
-    for move in moves:
+    for place, move in zip(reasons, moves, strict=True):
+        problems += _outside(Path(move.source), homes[place[0]].resolve())
+        problems += _outside(Path(move.target), folder.resolve())
         if Path(move.target).exists():
             problems.append(f"{move.target}: is in the quarantine already; restore it first, or name another folder")
     raise_problems(problems)
@@ -145,12 +146,14 @@ def restore(folder: Path) -> list[Move]:
     """
     log = _read_log(folder / LOG_NAME)
     waiting = []
-    problems = []
+    problems = _implausible(log, folder.resolve())
+    # The paths come from a file, so nothing is looked up, and nothing moves, before they are known to be a dataset's.
+    raise_problems(problems)
     for move in log.moved:
-        if not Path(move.target).exists():
+        if not os.path.lexists(move.target):
             continue  # moved back by hand, or never moved because of an interruption
         waiting.append(move)
-        if Path(move.source).exists():
+        if os.path.lexists(move.source):
             problems.append(f"{move.source}: is there again; move it away, then restore")
     raise_problems(problems)
     for move in reversed(waiting):
@@ -159,6 +162,52 @@ def restore(folder: Path) -> list[Move]:
     _return_entries(folder / "input" / CAMERAS_NAME, Path(log.cameras))
     write_json(folder / LOG_NAME, Log(log.metadata, log.cameras, []))
     return waiting
+
+
+def _implausible(log: Log, folder: Path) -> list[str]:
+    """What is wrong with the paths of a log: each leads from this quarantine to its place in one dataset, and no other.
+
+    Args:
+        log: The log.
+        folder: The quarantine, resolved.
+    """
+    advice = f"{LOG_NAME} was changed, or the quarantine was moved; move the folders back by hand"
+    metadata = Path(log.metadata)
+    homes: dict[str, set[Path]] = {"input": set(), "output": set()}
+    problems = []
+    for move in log.moved:
+        source = Path(move.source)
+        target = Path(move.target)
+        place: tuple[str, ...] = ()
+        if target.is_relative_to(folder):
+            place = target.relative_to(folder).parts
+        is_sample = len(place) == 3 and place[0] == "input" and place[1] in CONDITIONS
+        is_material = len(place) == 2 and place[0] == "output"
+        # A place such as input/clean/.. has the right length and leads elsewhere.
+        plain = all(map(is_plain_name, place)) and ".." not in source.parts
+        if not (plain and (is_sample or is_material) and source.parts[1 - len(place) :] == place[1:]):
+            problems.append(f"{shortened(move.target)}: is no place of a sample or material in {folder}; {advice}")
+            continue
+        home = source.parents[len(place) - 2]
+        homes[place[0]].add(home)
+        problems += _outside(source, home)
+        problems += _outside(target, folder)
+    if any(len(places) > 1 for places in homes.values()):
+        problems.append(f"{folder / LOG_NAME}: names several datasets; {advice}")
+    # A dataset has its metadata, which a quarantine never takes away; another folder has none to be moved into.
+    cameras = Path(log.cameras)
+    in_place = cameras.name == CAMERAS_NAME and cameras.parent in {metadata.parent, *homes["input"]}
+    if not in_place or (log.moved and read_metadata(metadata)[0] is None):
+        problems.append(f"{shortened(log.metadata)}: is not the metadata of a dataset; {advice}")
+    return problems
+
+
+def _outside(path: Path, home: Path) -> list[str]:
+    """One problem when a folder's place is really elsewhere, because a folder above it is a link; none otherwise."""
+    # The folder itself may be a link, which is moved as a link; what it points to stays where it is.
+    if path.parent.resolve().is_relative_to(home.resolve()):
+        return []
+    return [f"{path}: is outside {home}, because {path.parent} is a link; name the folder that it points to instead"]
 
 
 def _reasons(
@@ -211,14 +260,11 @@ def _open_log(folder: Path, paths: Paths) -> Log:
 
 
 def _read_log(path: Path) -> Log:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Log)
-    except FileNotFoundError:
+    if not path.exists():
         raise DataError(
             f"{path}: no such file, but every quarantine has one. Name the folder that samples were moved into"
-        ) from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise DataError(f"{path}: {error}; the folders can be moved back by hand") from error
+        )
+    return read_json(path, Log, DataError, "the folders can be moved back by hand")
 
 
 def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
@@ -245,7 +291,7 @@ def _return_entries(kept: Path, path: Path) -> None:
 def _read_records(path: Path) -> Records:
     """Return a file's entries; none when it cannot be read, in which case callers leave the file alone."""
     try:
-        records = json.loads(path.read_bytes())
+        records = parse_plain(read_bytes(path))
     except (OSError, ValueError):
         return {}
     if not isinstance(records, dict):

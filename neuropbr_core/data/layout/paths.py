@@ -16,10 +16,7 @@ is the camera in the world of `materials.cameras`: the texture is the unit squar
 """
 
 import itertools
-import json
 import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +30,7 @@ from neuropbr_core.data.images import HEIF_SUFFIXES
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
 from neuropbr_core.maps import MAPS
+from neuropbr_core.reading import DocumentError, is_plain_name, parse_plain, read_bytes, read_json, shortened
 from neuropbr_core.recipe.sections import Data
 
 Condition = Literal["clean", "dirty"]
@@ -184,35 +182,25 @@ def read_metadata(path: Path) -> tuple[dict[str, str] | None, list[str]]:
     Returns:
         The material folder of each sample folder, and an empty list; or None and the reasons why the file is unusable.
     """
-    try:
-        # The standard library's parser, because others offer no hook that sees a key that is there twice.
-        metadata = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
-    except FileNotFoundError:
+    if not path.exists():
         return None, [f"{path}: no such file; create it: {_FORMAT.removeprefix('it must be ')}"]
-    except (OSError, ValueError) as error:
+    try:
+        metadata = parse_plain(read_bytes(path))
+    except OSError as error:
+        return None, [f"{path}: cannot be read ({error.strerror}); {_FORMAT}"]
+    except DocumentError as error:
         return None, [f"{path}: {error}; {_FORMAT}"]
     if not isinstance(metadata, dict):
         return None, [f"{path}: is a JSON {type(metadata).__name__}; {_FORMAT}"]
     problems = []
     for name, material in metadata.items():
         # A file from a stranger must not make us read, or the quarantine move, a folder outside the dataset.
-        is_text = isinstance(material, str)
-        if not is_text or material in ("", ".", "..") or set(material) & set("/\\\0"):
-            problems.append(f"{path}: {name}: {material!r} is not the name of a material folder")
+        if not is_plain_name(material):
+            shown = shortened(repr(material))
+            problems.append(f"{path}: {shortened(name)}: {shown} is not the name of a material folder")
     if problems:
         return None, problems
     return metadata, []
-
-
-def _without_repeats(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Build a JSON object and refuse a repeated key, of which Python would silently keep the last entry."""
-    counts = Counter[str]()
-    for name, _ in pairs:
-        counts[name] += 1
-    for name, count in counts.items():
-        if count > 1:
-            raise ValueError(f"key {name!r} appears {count} times; keep one of them")
-    return dict(pairs)
 
 
 CameraRecord = samples.CameraRecord
@@ -230,19 +218,18 @@ def read_cameras(path: Path) -> dict[str, tuple[CameraRecord, ...]]:
     Raises:
         DataError: The file is missing, malformed, or holds cameras that cannot be; all of these at once.
     """
-    try:
-        # Typed decoding checks that every matrix is 3×3 and every position has three numbers.
-        cameras = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[CameraRecord, ...]])
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; recorded alignment needs the cameras of every sample") from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise DataError(f"{path}: {error}; see the format in `neuropbr_core.data.layout.paths`") from error
+    if not path.exists():
+        raise DataError(f"{path}: no such file; recorded alignment needs the cameras of every sample")
+    # Typed reading checks that every matrix is 3×3 and every position has three numbers.
+    cameras = read_json(
+        path, dict[str, tuple[CameraRecord, ...]], DataError, "see the format in `neuropbr_core.data.layout.paths`"
+    )
     problems = []
     # Types cannot tell whether a camera is possible; an impossible one would give infinite or mirrored directions.
     for name, records in cameras.items():
         for view, record in enumerate(records):
             if problem := _problem(record):
-                problems.append(f"{path}: {name}, view {view}: {problem}")
+                problems.append(f"{path}: {shortened(name)}, view {view}: {problem}")
     if problems:
         raise DataError("\n".join(problems))
     return cameras

@@ -20,6 +20,7 @@ from neuropbr_core.data.registration.folders import PhotosOfSample, register_set
 from neuropbr_core.data.registration.register import Registration
 from neuropbr_core.files import write_json
 from neuropbr_core.maps import ALBEDO
+from neuropbr_core.reading import DocumentError, parse_json, read_bytes
 
 ESTIMATED_NAME = "cameras.estimated.json"
 _METHOD = 1  # raise it when the same photos would give other cameras
@@ -111,8 +112,8 @@ def estimate_cameras(samples: Sequence[Sample], file: Path) -> list[Sample]:
 def read_estimates(file: Path) -> dict[str, Estimate]:
     """Read earlier estimates by sample; none when the file is missing, damaged, or of another method."""
     try:
-        stored = msgspec.json.decode(file.read_bytes(), type=_File)
-    except (OSError, msgspec.DecodeError):
+        stored = parse_json(read_bytes(file), _File)
+    except (OSError, DocumentError):
         return {}
     if stored.method == _METHOD:
         return stored.samples

@@ -14,14 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import numpy as np
 
 from neuropbr_core.data.images import Stored, is_cut_off, write_png
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.layout.paths import (
     CAMERAS_NAME,
-    CONDITIONS,
     METADATA_NAME,
     CameraRecord,
     Condition,
@@ -36,6 +34,7 @@ from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing, write_json
 from neuropbr_core.materials.defects import Dirt
+from neuropbr_core.reading import read_json
 
 RECORD_NAME = "synthesis.json"
 CAPTURES_NAME = "captures.json"
@@ -149,8 +148,8 @@ class CaptureFolder:
         return None
 
     def foreign(self) -> bool:
-        """Whether the folder holds samples without a record of how they were rendered."""
-        return bool(self.materials) or any((self.input / condition).exists() for condition in CONDITIONS)
+        """Whether the folder holds views, or anything else, without a record of how they were rendered."""
+        return self.input.exists() and any(self.input.iterdir())
 
     def missing(self, settings: Settings, samples: int) -> list[int]:
         """List the samples whose views, maps or records are not all there, or whose images are cut off.
@@ -264,7 +263,4 @@ def _setting_text(value: object) -> str:
 
 def _decode(path: Path, kind: type[T]) -> T:
     # Records of earlier versions lack newer fields, which then get their defaults.
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
-        raise DataError(f"{path}: {error}; remove the folder and render again") from error
+    return read_json(path, kind, DataError, "remove the folder and render again")

@@ -1,5 +1,6 @@
 """Reads environments from Radiance files (`.hdr`, `.rgbe`, `.pic`), equirectangular with the horizon in the middle."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -9,8 +10,17 @@ import torch
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.errors import DataError
 from neuropbr_core.materials.environments import Environment, environment_from_map
+from neuropbr_core.reading import read_bytes
 
 SUFFIXES = (".hdr", ".rgbe", ".pic")
+_LARGEST_FILE = 2**30
+_LARGEST_SIDE = 32768
+_LONGEST_HEADER = 16384
+_SIZE = re.compile(rb"\n\n-Y (?P<height>\d{1,9}) \+X (?P<width>\d{1,9})\n")
+"""The line behind the header: rows from top to bottom, columns from left to right.
+
+Source: Ward 1991, "Real Pixels", Graphics Gems II; Radiance's `picture` file format."""
+
 _SIGNATURES = (b"#?RADIANCE", b"#?RGBE")
 
 
@@ -74,15 +84,24 @@ def read_environment(path: Path) -> Environment:
 def _decode(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
     """Decode linear radiance, `(H, W, 3)` in the order blue, green, red."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, largest=_LARGEST_FILE)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if not content.startswith(_SIGNATURES):
         raise DataError(f"{path}: is no Radiance file (these begin with #?RADIANCE); convert it to .hdr")
+    # Before OpenCV allocates what the header claims; a header of a hundred bytes may claim any size.
+    size = _SIZE.search(content[:_LONGEST_HEADER])
+    if size is None or max(int(size["height"]), int(size["width"])) > _LARGEST_SIDE:
+        raise DataError(
+            f"{path}: states no size like `-Y 512 +X 1024`, or one above {_LARGEST_SIDE} pixels; convert it anew, with "
+            f"rows from top to bottom"
+        )
     # OpenCV prints about damaged files; the error below tells the user the same.
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise DataError(f"{path}: cannot be decoded ({error.err}); it is damaged") from error
     finally:
         cv2.utils.logging.setLogLevel(level)
     # OpenCV reports a file that it cannot decode by returning nothing, not by raising.

@@ -6,7 +6,6 @@ metrics below the name of their event: `train/…`, `epoch/…`, `validation/…
 W&B's own step only counts rows, because W&B drops rows whose step is smaller than that of an earlier row.
 """
 
-import json
 import os
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +17,7 @@ from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, V
 from neuropbr_core.errors import PluginError
 from neuropbr_core.files import write_json
 from neuropbr_core.observers.wandb import Options
+from neuropbr_core.reading import parse_plain, read_bytes
 
 STATE = "wandb.json"
 STEP = "global_step"
@@ -196,7 +196,7 @@ def _import_wandb() -> ModuleType:
 def _read_state(path: Path) -> dict[str, Any]:
     """Read the state that `_remember` wrote; empty when the file is missing or damaged."""
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = parse_plain(read_bytes(path))
     except (OSError, ValueError):
         return {}
     if isinstance(state, dict) and isinstance(state.get("id"), str):

@@ -5,7 +5,7 @@ The state of networks and optimisers is saved whole, wherever its parts are: wit
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -271,7 +271,7 @@ class Saver:
         # First of all, because a run that another process has taken over must not be touched.
         if self.before_save is not None:
             self.before_save()
-        refuse_nonfinite([weights, *state["critics"].values()], position)
+        refuse_nonfinite([weights, *state["critics"].values()], position, self.store.names()[-1:])
 
         def write(folder: Path) -> None:
             model = weights if self.average is None else self.average.module
@@ -295,8 +295,13 @@ class Saver:
         return path
 
 
-def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], position: Position) -> None:
+def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], position: Position, saved: Sequence[str] = ()) -> None:
     """Refuse to save weights that no run could continue from.
+
+    Args:
+        states: Weights and buffers by name.
+        position: How far the run is.
+        saved: Name of the newest checkpoint; none when there is none yet.
 
     Raises:
         RunStopped: A parameter or buffer is not finite.
@@ -309,10 +314,12 @@ def refuse_nonfinite(states: Iterable[Mapping[str, Tensor]], position: Position)
                 finite.append(tensor.isfinite().all())
     # One answer for all tensors, so that one waits once for the device.
     if finite and not torch.stack(finite).all():
+        left = "No checkpoint was saved before"
+        if saved:
+            left = f"The last checkpoint, {saved[-1]}, is from before it"
         raise RunStopped(
             f"the weights are no longer finite after {position.global_step} steps, so they are not saved; lower "
-            f"optimizer.lr or training.grad_clip_norm, or set training.precision: fp32. The last checkpoint is from "
-            f"before it"
+            f"optimizer.lr or training.grad_clip_norm, or set training.precision: fp32. {left}"
         )
 
 

@@ -1,20 +1,26 @@
 """Checkpoints of a run: written aside, synced, checksummed, renamed; `best` and `latest` are pointer files."""
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from safetensors import SafetensorError
 
 from neuropbr_core.errors import CheckpointError
 from neuropbr_core.files import replacing, write_json, write_text
+from neuropbr_core.reading import read_json, read_text
 
 MANIFEST = "manifest.json"
 BEST = "best"
 LATEST = "latest"
+
+_NAME = re.compile(r"epoch_\d{1,9}(_step_\d{1,12})?")
+"""Names of checkpoints; nothing else in the folder counts."""
+
+_LARGEST_POINTER = 4096
 
 
 class CheckpointStore:
@@ -51,9 +57,10 @@ class CheckpointStore:
                 digests = {file.name: _digest(file) for file in sorted(aside.iterdir())}
                 write_json(aside / MANIFEST, {"sha256": digests})
         except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise CheckpointError(
-                f"{final}: could not be saved ({error}); earlier checkpoints are untouched"
-            ) from error
+            left = "earlier checkpoints are untouched"
+            if not self.names():
+                left = "the run has no checkpoint yet"
+            raise CheckpointError(f"{final}: could not be saved ({error}); {left}") from error
         return final
 
     def point(self, pointer: str, name: str) -> None:
@@ -71,15 +78,37 @@ class CheckpointStore:
             ) from error
 
     def pointed(self, pointer: str) -> str | None:
-        """Name of the checkpoint that a pointer names, or None."""
+        """Name of the checkpoint that a pointer names; None when there is no pointer, or it is damaged."""
         try:
-            return (self.folder / pointer).read_text(encoding="utf-8").strip()
-        except OSError:
+            name = read_text(self.folder / pointer, largest=_LARGEST_POINTER).strip()
+        except (OSError, ValueError):
             return None
+        # A pointer from elsewhere must not lead to another folder.
+        if _NAME.fullmatch(name) is None:
+            return None
+        return name
 
     def names(self) -> list[str]:
         """Names of all complete checkpoints, oldest first."""
-        return sorted((path.parent.name for path in self.folder.glob(f"epoch_*/{MANIFEST}")), key=_age)
+        return sorted((path.name for path in self._folders() if (path / MANIFEST).is_file()), key=_age)
+
+    def incomplete(self) -> list[str]:
+        """What is wrong with folders of checkpoints that cannot be checked, one line for each, newest first."""
+        problems = []
+        for path in sorted(self._folders(), key=lambda path: _age(path.name), reverse=True):
+            if not (path / MANIFEST).is_file():
+                problems.append(f"{path}: has no {MANIFEST}, so nothing shows whether it is whole; it is not used")
+        return problems
+
+    def _folders(self) -> list[Path]:
+        return [path for path in self.folder.glob("epoch_*") if _NAME.fullmatch(path.name) and path.is_dir()]
+
+    def epoch(self) -> int | None:
+        """Epochs that were complete at the newest checkpoint; None without a checkpoint."""
+        names = self.names()
+        if not names:
+            return None
+        return _age(names[-1])[0]
 
     def is_sound(self, name: str) -> bool:
         """Whether there is a checkpoint of that name, undamaged."""
@@ -123,7 +152,8 @@ class CheckpointStore:
             known = "none; did the run finish an epoch?"
             if self.names():
                 known = ", ".join([BEST, LATEST, *self.names()])
-            raise CheckpointError(f"{self.folder}: there is no checkpoint {name!r}; there are: {known}")
+            message = f"{self.folder}: there is no checkpoint {name!r}; there are: {known}"
+            raise CheckpointError("\n".join([message, *self.incomplete()]))
         verify(self.folder / pointed)
         return self.folder / pointed
 
@@ -133,7 +163,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: None is sound.
         """
-        problems: list[str] = []
+        problems = self.incomplete()
         for name in reversed(self.names()):
             try:
                 verify(self.folder / name)
@@ -161,7 +191,8 @@ def find_checkpoint(run: Path, checkpoint: str = "best") -> Path:
         return run
     store = CheckpointStore.of_run(run)
     if not store.names():
-        raise CheckpointError(f"{run}: is no run with a checkpoint; name a folder below runs/ or a checkpoint's folder")
+        message = f"{run}: is no run with a checkpoint; name a folder below runs/ or a checkpoint's folder"
+        raise CheckpointError("\n".join([message, *store.incomplete()]))
     return store.open(checkpoint)
 
 
@@ -171,14 +202,15 @@ def verify(checkpoint: Path) -> None:
     Raises:
         CheckpointError: A file is missing or differs.
     """
-    try:
-        digests = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["sha256"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{checkpoint}: is not a complete checkpoint ({error!r})") from error
-    for name, digest in digests:
+    manifest = read_json(checkpoint / MANIFEST, _Manifest, CheckpointError, "the checkpoint is not complete")
+    for name, digest in manifest.sha256.items():
         file = checkpoint / name
-        if not file.is_file() or _digest(file) != digest:
+        if file.parent != checkpoint or not file.is_file() or _digest(file) != digest:
             raise CheckpointError(f"{file}: is damaged (its checksum differs from {MANIFEST}); use another checkpoint")
+
+
+class _Manifest(msgspec.Struct):
+    sha256: dict[str, str]
 
 
 def _age(name: str) -> list[int]:

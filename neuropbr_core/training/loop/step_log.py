@@ -76,8 +76,8 @@ class StepLog:
             raise RunStopped(
                 f"{self._skips_in_a_row} steps in a row were not finite, the last one step {step + 1} of epoch "
                 f"{epoch + 1} (samples {', '.join(dict.fromkeys(ids))}); lower optimizer.lr or "
-                f"training.grad_clip_norm, set training.precision: fp32, or look at these samples. The last checkpoint "
-                f"is from before them"
+                f"training.grad_clip_norm, set training.precision: fp32, or look at these samples. Checkpoints that "
+                f"the run has are from before them"
             )
 
     def due(self, step: int, steps: int) -> bool:

@@ -3,11 +3,13 @@
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -16,6 +18,9 @@ from neuropbr_core.errors import ExportError
 
 OPEN = -1
 """Extent of a dimension that a file leaves open."""
+
+_LARGEST_MANIFEST = 16 * 2**20
+"""Bytes of a manifest; those of our models have some thousand."""
 
 Shapes = Mapping[str, Sequence[int]]
 """Shapes of the inputs by name, in call order; `OPEN` where the file takes any extent."""
@@ -59,8 +64,9 @@ class Manifest:
             ExportError: The text is not a manifest.
         """
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
+            # Typed: a shape that is text, or an output that is a list, would fail where the file is used.
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ExportError(
                 f"{path}: its {MANIFEST_NAME} cannot be read ({error}); export the model again"
             ) from error
@@ -84,9 +90,11 @@ def read_archived_manifest(path: Path, exporter: str, *, file_type: str, foreign
             for name in archive.namelist():
                 # The archive's top folder has a name that depends on how it was saved.
                 if name.endswith(f"/extra/{MANIFEST_NAME}"):
-                    text = archive.read(name)
+                    # No more than a manifest has: a compressed text could unpack to more than the memory holds.
+                    with archive.open(name) as file:
+                        text = file.read(_LARGEST_MANIFEST)
                     break
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise damaged(path, file_type, error) from error
     if not text:
         raise ExportError(

@@ -39,7 +39,7 @@ def test_it_is_listed_as_unavailable(absent: str) -> None:
 
 def test_export_and_infer_say_what_to_install(absent: str, tmp_path: Path) -> None:
     run = small_run.save_run(tmp_path / "run", small_run.small_recipe())
-    arguments = ["export", "--run", str(run), "--to", absent, "--out", str(tmp_path / "out")]
+    arguments = ["export", "--run", str(run), "--to", absent, "--output", str(tmp_path / "out")]
     error = CliRunner().invoke(root, arguments).exception
     assert isinstance(error, ExportError)
     assert str(error) == f"export.{absent}: exporter neuropbr:{absent} cannot work here: {ABSENT[absent][1]}"

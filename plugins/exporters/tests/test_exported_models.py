@@ -99,7 +99,8 @@ def check_again(path: Path, subject: Subject) -> None:
     inputs = capture().prepare(subject.signature).inputs
     views = (inputs["views"] * 255).round().flip(1, -1) / 255  # as 8-bit images hold them
     tolerance = TOLERANCE[opened.exporter.precision]
-    maps = opened.program({**inputs, "views": views})
+    # As a stranger's file, which is looked through first: every shipped architecture passes.
+    maps = opened.exporter.load_untrusted(path)({**inputs, "views": views})
     for name, value in subject.predict({**inputs, "views": views}).items():
         torch.testing.assert_close(maps[name], value, atol=tolerance, rtol=0)
 

@@ -141,7 +141,7 @@ def test_a_file_without_a_record_is_refused(tmp_path: Path, text: str | None) ->
     path = tmp_path / "summary.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(DataError, match=r"summary\.json: no evaluation record .*evaluate the run again"):
+    with pytest.raises(DataError, match=r"summary\.json: .*it is no evaluation record; evaluate the run again"):
         load_record(path)
 
 

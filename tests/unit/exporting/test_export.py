@@ -1,5 +1,6 @@
 """What an export changes about the model, how files are judged, and the record beside them."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -24,7 +25,7 @@ from neuropbr_core.exporting import (
     random_inputs,
     write_record,
 )
-from neuropbr_core.exporting.record import Record, read_record
+from neuropbr_core.exporting.record import Record, read_record, record_path
 from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import nominal_cameras, project
@@ -206,16 +207,35 @@ def test_a_missing_map_fails() -> None:
 
 def test_a_record_is_read_back(tmp_path: Path) -> None:
     file, record = tmp_path / "model.bin", Record("neuropbr:x", {"run": "naïve"}, {"MiB": "1"})
+    file.write_bytes(b"model")
     assert read_record(file) is None
-    path = write_record(file, record, judge("fp32"), report={"operators": {"conv": 3}})
+    write_record(file, record, judge("fp32"), report={"operators": {"conv": 3}})
     found = read_record(file)
     assert found is not None
     assert (found.exporter, found.metadata, found.details) == (record.exporter, record.metadata, record.details)
     assert found.verification["passed"] is True
     assert found.verification["report"] == {"operators": {"conv": 3}}
-    path.write_text("{}", encoding="utf-8")
-    with pytest.raises(ExportError, match=r"model\.bin\.verify\.json: is no record of an export"):
-        read_record(file)
+    assert found.sha256 == hashlib.sha256(b"model").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"{}", r"missing required field `exporter`"),
+        (b"[]", r"Expected `object`, got `array`"),
+        (b"\xff", r"is not UTF-8"),
+        (b"[" * 100_000, r"nested too deep"),
+        (b'{"exporter": "x", "details": {}, "metadata": {"options": 3}}', r"metadata.*: Expected `str`, got `int`"),
+        (
+            b'{"exporter": "x", "details": {}, "metadata": {}, "sha265": ""}',
+            r"unknown key sha265.*Did you mean 'sha256'",
+        ),
+    ],
+)
+def test_a_damaged_record_is_refused_with_file_and_key(text: bytes, said: str, tmp_path: Path) -> None:
+    record_path(tmp_path / "model.bin").write_bytes(text)
+    with pytest.raises(ExportError, match=rf"model\.bin\.verify\.json: .*{said}.*; remove it, or export"):
+        read_record(tmp_path / "model.bin")
 
 
 def test_a_signature_is_read_back() -> None:

@@ -10,7 +10,7 @@ from neuropbr_core.errors import RunError
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
-from neuropbr_core.runs.folder import RunFolder, check_start
+from neuropbr_core.runs.folder import MARKER, RunFolder, check_start
 from neuropbr_core.runs.lock import LOCK
 from neuropbr_core.runs.run import plan, run_path
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
@@ -71,6 +71,7 @@ def test_stages_are_executed_in_order_and_skipped_when_done(make_plan: MakePlan,
     assert told(make_plan(first, second)) == [f"Run finished: {folder}"]
     assert sorted(path.name for path in folder.iterdir()) == ["one", "two"]
     (folder / "recipe.yaml").touch()
+    (folder / MARKER).touch()
     second.file.unlink()
     assert told(make_plan(first, second, resume=True)) == [
         "Skipping one: one is there",
@@ -112,9 +113,18 @@ def test_a_plan_for_a_taken_folder_is_refused(recipe: Recipe, tmp_path: Path) ->
     (folder / LOCK).touch()  # of a process that was killed before it wrote anything
     plan(recipe, folder)
     (folder / "photo.jpg").touch()
-    with pytest.raises(RunError, match="no run, so --overwrite will not remove it"):
+    with pytest.raises(RunError, match=r"is no run \(it has no .*\), so --overwrite will not remove it"):
         plan(recipe, folder, overwrite=True)
+    # A recipe of the user's beside photos is no run, neither to remove nor to go on with.
     (folder / "recipe.yaml").touch()
+    with pytest.raises(RunError, match=r"no run \(it has no \.neuropbr-run\), so --overwrite will not remove it"):
+        plan(recipe, folder, overwrite=True)
+    with pytest.raises(RunError, match="no run to resume"):
+        plan(recipe, folder, resume=True)
+    with pytest.raises(RunError, match="is no run"):
+        RunFolder(folder).clear()
+    assert (folder / "photo.jpg").exists()
+    (folder / MARKER).touch()
     with pytest.raises(RunError, match="a run of that name already"):
         plan(recipe, folder)
     with pytest.raises(RunError, match="resumed or overwritten, not both"):
@@ -123,7 +133,7 @@ def test_a_plan_for_a_taken_folder_is_refused(recipe: Recipe, tmp_path: Path) ->
 
 def test_a_run_whose_removal_was_cut_short_can_still_be_overwritten(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    for name in (LOCK, "recipe.yaml", "metrics.jsonl"):
+    for name in (LOCK, MARKER, "recipe.yaml", "metrics.jsonl"):
         (tmp_path / name).touch()
     (tmp_path / "images").mkdir()
     removed: list[str] = []
@@ -142,7 +152,7 @@ def test_a_run_whose_removal_was_cut_short_can_still_be_overwritten(tmp_path: Pa
     assert removed == ["metrics.jsonl"]
     assert folder.is_run
     folder.clear()
-    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, MARKER]
     assert folder.is_free
 
 

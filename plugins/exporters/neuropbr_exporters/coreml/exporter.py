@@ -304,6 +304,14 @@ class CoreMLExporter(Exporter):
         """
         return load(path)
 
+    def load_untrusted(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
+        """Read a file of a stranger: a program of known operations and numbers, run by Core ML or the evaluator.
+
+        Raises:
+            ExportError: As `load`.
+        """
+        return self.load(path)
+
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The text that was stored with a package."""
         return Package(path).metadata

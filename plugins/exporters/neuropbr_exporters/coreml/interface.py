@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -39,8 +40,17 @@ class Interface:
 
     @classmethod
     def read(cls, text: str) -> "Interface":
-        """Read the JSON that `write` returned."""
-        return cls(**json.loads(text))
+        """Read the JSON that `write` returned.
+
+        Raises:
+            ExportError: The text is something else.
+        """
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise ExportError(
+                f"the package's {METADATA_KEY} cannot be read ({error}); export the model again"
+            ) from error
 
     def write(self) -> str:
         """The interface as JSON."""

@@ -100,6 +100,14 @@ class ExecuTorchExporter(Exporter):
             # Loading a method may fail on a file whose header is sound.
             raise damaged(path, _FILE_TYPE, error) from error
 
+    def load_untrusted(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
+        """Read a file of a stranger: a program of known operators and numbers, whose structure the runtime checks.
+
+        Raises:
+            ExportError: As `load`.
+        """
+        return self.load(path)
+
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
 

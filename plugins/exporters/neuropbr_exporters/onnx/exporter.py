@@ -7,12 +7,14 @@ hold `neuropbr.json`, the manifest.
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Availability, Exporter, ExportReport, ExportSpec, Maps
 from neuropbr_core.errors import ExportError
+from neuropbr_exporters.archives import refusal
 from neuropbr_exporters.files import (
     MANIFEST_NAME,
     ExportedFile,
@@ -25,7 +27,13 @@ from neuropbr_exporters.files import (
 from neuropbr_exporters.graphs import conversion, export_program, installed, open_shapes, quiet
 from neuropbr_exporters.onnx import Options
 
+if TYPE_CHECKING:
+    import onnx
+
 _FILE_TYPE = "an ONNX file"
+
+_DOMAINS = ("", "ai.onnx", "pkg.onnxscript.torch_lib", "pkg.onnxscript.torch_lib.common")
+"""Domains of ONNX's own operators, and of the functions that torch.onnx puts into a file."""
 
 
 class OnnxExporter(Exporter):
@@ -102,6 +110,15 @@ class OnnxExporter(Exporter):
 
         return ExportedFile(path, manifest, call)
 
+    def load_untrusted(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
+        """Read a file of a stranger: a graph of ONNX's own operators, whose weights are all in the file.
+
+        Raises:
+            ExportError: As `load`; or the file names other files, or operators of extensions.
+        """
+        _check_graph(path)
+        return self.load(path)
+
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
 
@@ -111,15 +128,39 @@ class OnnxExporter(Exporter):
         return _manifest(path).metadata
 
 
-def _manifest(path: Path) -> Manifest:
-    """The manifest in a file's metadata."""
+def _check_graph(path: Path) -> None:
+    """Refuse weights that are kept in other files, and operators that are not part of ONNX."""
+    model = _read(path)
+    # Graphs may hold graphs, in the branches of conditions and the bodies of loops.
+    left = [model.graph, *model.functions]
+    while left:
+        graph = left.pop()
+        tensors = list(getattr(graph, "initializer", ()))
+        for node in graph.node:
+            if node.domain not in _DOMAINS:
+                raise refusal(path, f"it calls {node.domain[:40]}:{node.op_type[:40]}, which is no operator of ONNX")
+            for attribute in node.attribute:
+                tensors += [attribute.t, *attribute.tensors]
+                left += [inner for inner in (attribute.g, *attribute.graphs) if inner.node or inner.initializer]
+        for tensor in tensors:
+            if tensor.external_data:
+                raise refusal(path, f"it keeps the tensor {tensor.name[:80]!r} in another file")
+
+
+def _read(path: Path) -> "onnx.ModelProto":
+    """Read the graph, without the files that it may name."""
     import onnx
 
     existing(path, "onnx")
     try:
-        model = onnx.load_model(path, load_external_data=False)
+        return onnx.load_model(path, load_external_data=False)
     except Exception as error:
         raise damaged(path, _FILE_TYPE, error) from error
+
+
+def _manifest(path: Path) -> Manifest:
+    """The manifest in a file's metadata."""
+    model = _read(path)
     for entry in model.metadata_props:
         if entry.key == MANIFEST_NAME:
             return Manifest.read(entry.value, path)

@@ -24,8 +24,7 @@ from neuropbr_exporters.files import (
 )
 from neuropbr_exporters.graphs import conversion, export_program, open_shapes, quiet
 from neuropbr_exporters.pt2 import Options
-
-_FILE_TYPE = "a torch.export archive"
+from neuropbr_exporters.pt2.reading import FILE_TYPE, read_untrusted
 
 
 class ArchiveExporter(Exporter):
@@ -64,14 +63,15 @@ class ArchiveExporter(Exporter):
         Raises:
             ExportError: The file is missing, no such archive, damaged, or was not written by this exporter.
         """
-        manifest = _manifest(path)
-        try:
-            with quiet():
-                module = torch.export.load(os.fspath(path)).module()
-        except Exception as error:
-            # A cut archive may have a manifest all the same: its weights are an archive inside it.
-            raise damaged(path, _FILE_TYPE, error) from error
-        return ExportedFile(path, manifest, lambda inputs: module(**inputs))
+        return _load(path, os.fspath(path))
+
+    def load_untrusted(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
+        """Read an archive of a stranger, without unpickling and without evaluating a text of it.
+
+        Raises:
+            ExportError: As `load`; or the archive holds something that could run code.
+        """
+        return _load(path, read_untrusted(path))
 
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
@@ -82,7 +82,19 @@ class ArchiveExporter(Exporter):
         return _manifest(path).metadata
 
 
+def _load(path: Path, content: str | io.BytesIO) -> Callable[[Mapping[str, Tensor]], Maps]:
+    """Load an archive from its path or from memory."""
+    manifest = _manifest(path)
+    try:
+        with quiet():
+            module = torch.export.load(content).module()
+    except Exception as error:
+        # A cut archive may have a manifest all the same: its weights are an archive inside it.
+        raise damaged(path, FILE_TYPE, error) from error
+    return ExportedFile(path, manifest, lambda inputs: module(**inputs))
+
+
 def _manifest(path: Path) -> Manifest:
     return read_archived_manifest(
-        path, "pt2", file_type=_FILE_TYPE, foreign="an archive that is damaged, or is not of this exporter"
+        path, "pt2", file_type=FILE_TYPE, foreign="an archive that is damaged, or is not of this exporter"
     )

@@ -27,8 +27,7 @@ from neuropbr_exporters.files import (
 )
 from neuropbr_exporters.graphs import MapsOnly, conversion
 from neuropbr_exporters.torchscript import Options
-
-_FILE_TYPE = "a TorchScript file"
+from neuropbr_exporters.torchscript.reading import FILE_TYPE, read_untrusted
 
 
 class TorchScriptExporter(Exporter):
@@ -82,14 +81,15 @@ class TorchScriptExporter(Exporter):
         Raises:
             ExportError: The file is missing, no TorchScript, damaged, or was not written by this exporter.
         """
-        manifest = _manifest(path)
-        try:
-            with _quiet():
-                # On the CPU, wherever the tensors were saved from: verification compares there.
-                program = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError, OSError) as error:
-            raise damaged(path, _FILE_TYPE, error) from error
-        return ExportedFile(path, manifest, lambda inputs: program(**inputs))
+        return _load(path, str(path))
+
+    def load_untrusted(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
+        """Read a file of a stranger, whose program may do nothing but compute.
+
+        Raises:
+            ExportError: As `load`; or the program reaches files, or calls extensions.
+        """
+        return _load(path, read_untrusted(path))
 
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
@@ -100,9 +100,21 @@ class TorchScriptExporter(Exporter):
         return _manifest(path).metadata
 
 
+def _load(path: Path, content: str | io.BytesIO) -> Callable[[Mapping[str, Tensor]], Maps]:
+    """Load a file from its path or from memory."""
+    manifest = _manifest(path)
+    try:
+        with _quiet():
+            # On the CPU, wherever the tensors were saved from: verification compares there.
+            program = torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise damaged(path, FILE_TYPE, error) from error
+    return ExportedFile(path, manifest, lambda inputs: program(**inputs))
+
+
 def _manifest(path: Path) -> Manifest:
     foreign = "a TorchScript file, but not one of this exporter"
-    return read_archived_manifest(path, "torchscript", file_type=_FILE_TYPE, foreign=foreign)
+    return read_archived_manifest(path, "torchscript", file_type=FILE_TYPE, foreign=foreign)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def test_missing_metadata_says_what_to_create(root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"render_metadata\.json: Expecting property name .*line 1 column 2"),
+        ("{", r"render_metadata\.json: is no JSON: line 1, column 2: Expecting property name"),
         ("[]", r"render_metadata\.json: is a JSON list; it must be a JSON object"),
         ('{"sample_0000": 3}', "sample_0000: 3 is not the name of a material folder"),
         (
@@ -191,7 +191,7 @@ def test_impossible_cameras_are_named(tmp_path):
 def test_malformed_cameras_give_the_place(tmp_path):
     text = '{"sample_0000": [{"homography": [[1, 0, 0], [0, "x", 0], [0, 0, 1]], "position": [0, 0, 1]}]}'
     (tmp_path / "cameras.json").write_text(text)
-    with pytest.raises(DataError, match=r"Expected `float`, got `str` - at `\$\[\.\.\.\]\[0\]\.homography\[1\]\[1\]`"):
+    with pytest.raises(DataError, match=r"\[0\]\.homography\[1\]\[1\]: Expected `float`, got `str`"):
         read_cameras(tmp_path / "cameras.json")
 
 

@@ -142,7 +142,7 @@ def test_a_recipe_with_both(plan, tmp_path):
 
 def test_the_command_writes_folders(tmp_path):
     options = ["--count", 2, "--size", 32, "--seed", 5, "--kinds", "sand, knit"]
-    result = invoke("procedural", "--out", tmp_path / "made", *options)
+    result = invoke("procedural", "--output", tmp_path / "made", *options)
     assert result.exit_code == 0
     assert result.stdout == f"Wrote 2 materials into {tmp_path / 'made'}\n"
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["proc_knit_5", "proc_sand_5"]
@@ -160,11 +160,11 @@ def test_the_command_draws_a_sheet(tmp_path):
 def test_the_command_says_what_is_missing():
     result = invoke("procedural")
     assert result.exit_code == 2
-    assert "give --out DIR for materials, --sheet FILE for a picture of them, or both" in result.stderr
+    assert "give --output DIR for materials, --sheet FILE for a picture of them, or both" in result.stderr
 
 
 def test_captures_of_both_by_the_command(plan, tmp_path):
     options = ["--materials", plan.materials, "--samples", 3, "--views", 1, "--size", 32, "--procedural", 1]
-    result = invoke("synthesize", *options, "--out", tmp_path / "pool")
+    result = invoke("synthesize", *options, "--output", tmp_path / "pool")
     assert result.exit_code == 0
     assert set(CaptureFolder(tmp_path / "pool").materials.values()) == {"brick", "oak", "proc_bricks_0"}

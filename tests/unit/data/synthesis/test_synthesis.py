@@ -173,7 +173,7 @@ def test_a_killed_render_is_finished_by_resuming(rich, tmp_path):
         *("--materials", rich.materials, "--environments", rich.environments, "--dirty-fraction", "0.5", "--no-flash"),
         *("--samples", str(samples), "--size", "32", "--view-size", "48", "--seed", "4", "--device", "cpu"),
     ]
-    command = [Path(sys.executable).with_name("neuropbr"), "data", "synthesize", "--out", str(parts), *options]
+    command = [Path(sys.executable).with_name("neuropbr"), "data", "synthesize", "--output", str(parts), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60

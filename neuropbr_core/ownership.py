@@ -1,0 +1,78 @@
+"""Which files in a folder the project wrote itself, and may therefore replace.
+
+A command that writes into a folder of the user's notes the SHA-256 of each file there. The next call replaces files
+that are as they were noted. A file that somebody else wrote, or edited since, is refused until the user says
+`--overwrite`.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from neuropbr_core.errors import DataError, NeuroPBRError
+from neuropbr_core.files import write_json
+from neuropbr_core.reading import read_json
+
+RECORD = ".neuropbr-written.json"
+
+
+class _Written(msgspec.Struct):
+    files: dict[str, str]
+
+
+def refuse_foreign(folder: Path, names: Iterable[str], *, overwrite: bool) -> None:
+    """Refuse to replace files that the project did not write.
+
+    Args:
+        folder: Where files will be written; it need not exist.
+        names: Their paths below it.
+        overwrite: Whether the user allowed to replace whatever is there.
+
+    Raises:
+        DataError: The folder has some of these files, they are not ours as we wrote them, and `overwrite` is not set;
+            or one of them is no file, which is never replaced.
+    """
+    written = _read(folder)
+    foreign = []
+    for name in names:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            raise DataError(f"{path}: is a folder, and a file belongs there; choose another --output")
+        if path.exists() and written.get(name) != _digest(path):
+            foreign.append(name)
+    if foreign and not overwrite:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise DataError(
+            f"{folder / foreign[0]}{more}: there already, and not as neuropbr wrote it; choose another --output, or "
+            f"replace it with --overwrite"
+        )
+
+
+def remember_written(folder: Path, paths: Iterable[Path]) -> None:
+    """Note that files below a folder were written by the project.
+
+    Raises:
+        OSError: The note cannot be written.
+    """
+    files = _read(folder)
+    for path in paths:
+        files[path.relative_to(folder).as_posix()] = _digest(path)
+    write_json(folder / RECORD, _Written(dict(sorted(files.items()))))
+
+
+def _read(folder: Path) -> dict[str, str]:
+    if not (folder / RECORD).exists():
+        return {}
+    try:
+        return read_json(folder / RECORD, _Written, DataError, "it is ignored").files
+    except NeuroPBRError:
+        return {}  # then nothing counts as ours
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
