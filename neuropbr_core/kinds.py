@@ -115,10 +115,13 @@ class LossEntryOptions:
 
     # The schedule is the core's and not each loss's, so that every loss has the same one.
 
-    weight: Annotated[float, Meta(ge=0, description="Factor of this loss in the total.")] = 1.0
-    start_epoch: Annotated[int, Meta(ge=0, description="First epoch (from 0) in which the loss counts.")] = 0
+    weight: Annotated[float, Meta(ge=0, le=1e9, description="Factor of this loss in the total.")] = 1.0
+    start_epoch: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="First epoch (from 0) in which the loss counts.")
+    ] = 0
     ramp_epochs: Annotated[
-        int, Meta(ge=0, description="Epochs over which the weight grows linearly from 0 after `start_epoch`.")
+        int,
+        Meta(ge=0, le=1_000_000, description="Epochs over which the weight grows linearly from 0 after `start_epoch`."),
     ] = 0
 
 

@@ -8,7 +8,7 @@ import click
 from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.output import Command, numbers, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
-from neuropbr_core.errors import DataError, RecipeError
+from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.files import write_text
 from neuropbr_core.reporting import reporter
 
@@ -30,14 +30,19 @@ def recipe() -> None:
 @click.pass_context
 def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any) -> None:
     """Report everything that is wrong with RECIPE, and with the recipe that makes its teacher."""
-    from neuropbr_core.recipe import load_recipe, teachers_recipe
+    from neuropbr_core.recipe import resolve_recipe, teachers_recipe
 
     failed = False
     # All recipes are checked before the command fails, so that one call finds everything.
     for path in recipes:
         try:
-            teachers_recipe(load_recipe(path, collect_overrides(**overrides)))
-        except RecipeError as error:
+            resolved = resolve_recipe(path, collect_overrides(**overrides))
+            teacher = teachers_recipe(resolved.recipe)
+            # Imported when the recipe itself is sound: the parts need PyTorch, which takes seconds.
+            from neuropbr_core.training.loop.networks import check_buildable
+
+            check_buildable(resolved, teacher)
+        except NeuroPBRError as error:
             reporter().line(str(error))
             failed = True
         else:

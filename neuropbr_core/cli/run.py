@@ -4,6 +4,7 @@ import click
 
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, override_options
+from neuropbr_core.errors import NeuroPBRError
 
 
 @command()
@@ -18,16 +19,21 @@ def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_ru
 
     RECIPE is a YAML file, or `neuropbr:NAME` for one that ships with the package.
     """
-    from neuropbr_core.recipe import load_recipe
+    from neuropbr_core.recipe import resolve_recipe
+    from neuropbr_core.recipe.check import placed
 
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
-    checked = load_recipe(recipe, collect_overrides(**overrides))
+    resolved = resolve_recipe(recipe, collect_overrides(**overrides))
+    checked = resolved.recipe
     # Imported when the recipe is known to be sound: these bring in PyTorch, which takes seconds.
     from neuropbr_core.runs.run import plan, run_path
     from neuropbr_core.runs.stage import carry_out
 
-    planned = plan(checked, run_path(checked, run_name), resume=resume, overwrite=overwrite)
+    try:
+        planned = plan(checked, run_path(checked, run_name), resume=resume, overwrite=overwrite)
+    except NeuroPBRError as error:
+        raise placed(error, resolved.root) from error
     if not dry_run:
         carry_out(planned)
         return

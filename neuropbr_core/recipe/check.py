@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import msgspec
 
-from neuropbr_core.errors import PluginError, Problem
+from neuropbr_core.errors import NeuroPBRError, PluginError, Problem, RecipeError
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.english import Schema, words
@@ -35,6 +35,12 @@ _CONVERT_PLACE = re.compile(r" - at `\$(?P<keys>[^`]*)`\Z")
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 """Texts that other YAML readers take for booleans."""
 
+_LEADING_KEY = re.compile(
+    r"(?P<keys>(data|model|losses|teacher|optimizer|training|observers|export)(\.[A-Za-z0-9_-]+)*):? (?P<message>.*)",
+    re.DOTALL,
+)
+"""A message that begins with a key of a recipe."""
+
 _SHOWN = 60
 """Characters of a value that a message shows."""
 
@@ -52,6 +58,20 @@ class Checked:
     problems: list[Problem]
     sections: dict[str, Any]
     components: dict[Keys, Chosen]
+
+
+def placed(error: NeuroPBRError, root: Node) -> NeuroPBRError:
+    """The same error with the place of the value that it is about, where its message begins with a key of the recipe.
+
+    Args:
+        error: What building the parts of a recipe raised, such as `model.decoder.channels lists 5 widths, …`.
+        root: The merged tree of the recipe.
+    """
+    match = _LEADING_KEY.match(str(error))
+    if isinstance(error, RecipeError) or match is None:
+        return error
+    keys: Keys = tuple(match["keys"].split("."))
+    return RecipeError([root.place_of(keys).problem(keys, match["message"])])
 
 
 def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Checked:
@@ -266,7 +286,8 @@ def _hint(value: Any, schema: Schema) -> str:
         return suggestion
     types = set()
     for option in schema.get("anyOf", [schema]):
-        types.add(option.get("type"))
+        kind = option.get("type")
+        types.update(kind if isinstance(kind, list) else [kind])
     if "boolean" in types and value.lower() in _BOOLEANS:
         return f"; write `{_BOOLEANS[value.lower()]}`"
     # Quotes make text of everything, so a quoted number is text that would be a number without them.

@@ -3,20 +3,21 @@
 - Mappings merge key by key; everything else, lists too, is replaced.
 - An entry that names another component than the inherited one replaces it whole: options of the one mean nothing to the
   other.
-- `null` removes an inherited entry of a mapping of components.
+- An empty mapping and `null` clear an inherited mapping: its defaults count again.
+- `null`, `off` and `false` remove an inherited entry of a mapping of components.
 - A mapping of components that has a default (`SECTION_DEFAULTS`) is inherited as if it had been written out, and so is
   the component of a slot that has one (`Kind.default`).
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, get_origin, get_type_hints
 
 from neuropbr_core.errors import NeuroPBRError, Problem, RecipeError
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, parse, read_file
+from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, flow, parse, read_file
 from neuropbr_core.shipped import SCHEME, recipe_names, resolve
 from neuropbr_core.suggestions import nearest
 
@@ -25,6 +26,9 @@ USE = "use"
 """The key of an entry that names its component."""
 SET = "--set"
 MAX_FILES = 64
+
+_OFF = "off"
+"""Text that removes an entry, as null does: what people write who want to switch something off."""
 
 OWN = ("name", "description")
 """Keys that describe one file and are not inherited."""
@@ -212,13 +216,10 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
     for layer in layers:
         # The root keeps the recipe's place: `check` tells the user's own file from inherited ones by it.
         root = replace(reader.overlay(_with_defaults(root, layer), layer), place=root.place)
-    root = _with_defaults(root, Node(dict.fromkeys(SECTION_DEFAULTS, Node({}))))
+    root = _with_defaults(_cleared(root), Node(dict.fromkeys(SECTION_DEFAULTS, Node({}))))
     for kind in KINDS.values():
         if kind.default is not None:
-            slot = Node({USE: Node(kind.default)})
-            for key in reversed(kind.section):
-                slot = Node({key: slot})
-            root = reader.overlay(slot, root)
+            root = _with_slot(root, kind.section, kind.default)
     problems = list(reader.problems)
     for kind in KINDS.values():
         if kind.many:
@@ -226,7 +227,7 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
                 keys = (*kind.section, name)
                 # Merging drops an entry together with the null that removes it; a null that is left removed nothing.
                 if _removes(keys, node):
-                    message = "null removes an inherited entry, but none is inherited; "
+                    message = f"{flow(node.plain())} removes an inherited entry, but none is inherited; "
                     message += f"for default options write `{name}: {{}}`"
                     problems.append(root.place_of(keys, key=True).problem(keys, message))
     # A file that two others extend is read twice, and so are its problems.
@@ -303,6 +304,9 @@ class _Reader:
     def overlay(self, base: Node, top: Node, keys: Keys = ()) -> Node:
         """Lay `top` over `base`; both have the path `keys`."""
         if not (isinstance(base.value, dict) and isinstance(top.value, dict)) or self._replaces(base, top, keys):
+            return top
+        # What is written as empty is meant as empty: there would be no other way to drop what is inherited.
+        if not top.value and keys:
             return top
         # Copied, since nodes are never changed in place: aliases and files that are read twice share them.
         merged = dict(base.value)
@@ -452,4 +456,65 @@ def _with_defaults(base: Node, top: Node) -> Node:
 def _removes(keys: Keys, node: Node) -> bool:
     """Whether a value removes the inherited entry at `keys`."""
     kind = kind_at(keys)
-    return node.value is None and kind is not None and kind.many
+    if kind is None or not kind.many:
+        return False
+    return node.value is None or node.value is False or node.value == _OFF
+
+
+def _cleared(root: Node) -> Node:
+    """The same tree, with an empty mapping wherever `null` clears a mapping that is not optional."""
+    sections = dict(root.value)
+    for name, cls in _mappings().items():
+        node = sections.get(name)
+        if node is None:
+            continue
+        if node.value is None:
+            sections[name] = replace(node, value={})
+        elif cls is not None and isinstance(node.value, dict):
+            inner = dict(node.value)
+            for key in _mapping_keys(cls):
+                if key in inner and inner[key].value is None:
+                    inner[key] = replace(inner[key], value={})
+            sections[name] = replace(node, value=inner)
+    return replace(root, value=sections)
+
+
+def _mappings() -> dict[str, type | None]:
+    """The sections that are never null: those of components, and the core's with their dataclasses."""
+    # Imported here: the sections' module imports the registry, and merging is imported by both.
+    from neuropbr_core.recipe.schema import core_sections, optional_sections
+
+    mappings: dict[str, type | None] = {}
+    for kind in KINDS.values():
+        if kind.section:
+            mappings[kind.section[0]] = None
+    for name, cls in core_sections().items():
+        if name not in optional_sections():
+            mappings[name] = cls
+    return mappings
+
+
+def _mapping_keys(cls: type) -> list[str]:
+    """Keys of a section whose values are mappings and cannot be null."""
+    keys = []
+    for name, kind in get_type_hints(cls).items():
+        if is_dataclass(kind) or get_origin(kind) is dict:
+            keys.append(name)
+    # A slot with a default is such a key too, beside those of the dataclass.
+    for kind in KINDS.values():
+        if kind.default is not None:
+            keys.append(kind.section[-1])
+    return keys
+
+
+def _with_slot(root: Node, section: Keys, default: str) -> Node:
+    """`root` with a component at `section`, where it names none."""
+    outer = root.value.get(section[0], Node({}))
+    if not isinstance(outer.value, dict):
+        return root  # the schema reports it
+    entry = outer.value.get(section[1], Node({}))
+    if not isinstance(entry.value, dict) or USE in entry.value:
+        return root
+    entry = replace(entry, value={USE: Node(default), **entry.value})
+    outer = replace(outer, value={section[1]: entry, **outer.value, section[1]: entry})
+    return replace(root, value={**root.value, section[0]: outer})

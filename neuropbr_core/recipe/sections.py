@@ -12,7 +12,10 @@ from msgspec import Meta
 from neuropbr_core.registry.catalog import Chosen
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=1)]
+LARGEST_SEED = 2**32 - 1
+"""NumPy's and Lightning's seeds have 32 bits."""
+
+Count = Annotated[int, Meta(ge=1, le=65536)]
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,15 @@ class Synthesize:
         str,
         Meta(description="Folder of material folders; `neuropbr:examples/materials` is the shipped one."),
     ]
-    samples: Annotated[int, Meta(ge=1, description="Samples to render, spread evenly over the materials.")] = 64
+    samples: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Samples to render, spread evenly over the materials.")
+    ] = 64
     size: Annotated[int, Meta(ge=32, le=4096, description="Side of the stored maps, in pixels.")] = 256
     view_size: Annotated[
         Annotated[int, Meta(ge=32, le=8192)] | None,
         Meta(description="Side of the rendered views, in pixels; default: the side of the maps."),
     ] = None
-    seed: Annotated[int, Meta(ge=0, description="Seed of cameras, light, exposure and artefacts.")] = 0
+    seed: Annotated[int, Meta(ge=0, le=LARGEST_SEED, description="Seed of cameras, light, exposure and artefacts.")] = 0
     environments: Annotated[
         str | None,
         Meta(description="Folder of equirectangular Radiance maps (.hdr) to light with; default: procedural light."),
@@ -46,6 +51,7 @@ class Synthesize:
         int,
         Meta(
             ge=0,
+            le=1_000_000,
             description="Procedural materials to render beside those of the folder; never held back for validation, "
             "unless `val_materials` names them.",
         ),
@@ -110,10 +116,11 @@ class Data:
         Meta(description="Train on random crops of this side (at `image_size` scale); default: whole frames."),
     ] = None
     repeats: Annotated[
-        int, Meta(ge=1, description="Times that an epoch visits each training sample, each with its own crop.")
+        int,
+        Meta(ge=1, le=100_000, description="Times that an epoch visits each training sample, each with its own crop."),
     ] = 1
     oversample: Annotated[
-        dict[str, Annotated[int, Meta(ge=0)]],
+        dict[str, Annotated[int, Meta(ge=0, le=10_000)]],
         Meta(
             description="How many times an epoch goes through the samples of some materials, by pattern (`*` is any "
             "text; the last pattern that fits counts): 3 shows them three times as often, 0 leaves them out."
@@ -144,7 +151,7 @@ class Data:
         ),
     ] = "none"
     num_workers: Annotated[
-        Annotated[int, Meta(ge=0)] | None,
+        Annotated[int, Meta(ge=0, le=1024)] | None,
         Meta(description="Threads that load batches ahead; default: one per core for image files, 0 for a pack."),
     ] = None
     pack: Annotated[
@@ -215,7 +222,7 @@ class Decoder:
         tuple[Count, ...] | None,
         Meta(description="Channels of each upsampling step, coarsest first; default: halving from 512, at least 32."),
     ] = None
-    head_channels: Annotated[int, Meta(ge=1, description="Hidden channels of each map's head.")] = 32
+    head_channels: Annotated[int, Meta(ge=1, le=65536, description="Hidden channels of each map's head.")] = 32
     norm: Annotated[Literal["batch", "group", "none"], Meta(description="Normalisation in the trunk.")] = "batch"
     super_resolution: Annotated[
         Literal[0, 2, 4], Meta(description="Upscale the trunk's features by this factor before the heads; 0 is off.")
@@ -268,38 +275,46 @@ class Optimizer:
     name: Annotated[Literal["adam", "adamw", "sgd"], Meta(description="Optimiser of both.")] = "adamw"
     # Critics learn four times as fast, so that the generator meets a useful opponent after one step of each.
     # Source: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule"; the ratio is that of SAGAN.
-    lr: Annotated[float, Meta(gt=0, description="Learning rate of the generator.")] = 1e-4
-    critic_lr: Annotated[float, Meta(gt=0, description="Learning rate of the critics.")] = 4e-4
+    lr: Annotated[float, Meta(gt=0, le=1000, description="Learning rate of the generator.")] = 1e-4
+    critic_lr: Annotated[float, Meta(gt=0, le=1000, description="Learning rate of the critics.")] = 4e-4
     betas: Annotated[
         tuple[Annotated[float, Meta(ge=0, lt=1)], Annotated[float, Meta(ge=0, lt=1)]],
         Meta(description="Adam's decay rates."),
     ] = (0.9, 0.999)
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Momentum of `sgd`.")] = 0.9
-    weight_decay: Annotated[float, Meta(ge=0, description="Weight decay.")] = 0.01
+    weight_decay: Annotated[float, Meta(ge=0, le=1000, description="Weight decay.")] = 0.01
     scheduler: Annotated[
         Literal["cosine", "step", "plateau", "none"], Meta(description="Schedule after the warm-up.")
     ] = "cosine"
-    min_lr: Annotated[float, Meta(ge=0, description="Lowest learning rate of `cosine` and `plateau`.")] = 1e-6
-    warmup_epochs: Annotated[float, Meta(ge=0, description="Epochs of linear warm-up.")] = 5
-    step_epochs: Annotated[int, Meta(ge=1, description="`step`: epochs between two reductions.")] = 30
+    min_lr: Annotated[float, Meta(ge=0, le=1000, description="Lowest learning rate of `cosine` and `plateau`.")] = 1e-6
+    warmup_epochs: Annotated[float, Meta(ge=0, le=1_000_000, description="Epochs of linear warm-up.")] = 5
+    step_epochs: Annotated[int, Meta(ge=1, le=1_000_000, description="`step`: epochs between two reductions.")] = 30
     gamma: Annotated[float, Meta(gt=0, lt=1, description="`step` and `plateau`: factor of a reduction.")] = 0.1
-    patience: Annotated[int, Meta(ge=0, description="`plateau`: epochs without improvement before a reduction.")] = 10
+    patience: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="`plateau`: epochs without improvement before a reduction.")
+    ] = 10
 
 
 @dataclass(frozen=True)
 class Training:
     """Length, device and bookkeeping of the run."""
 
-    epochs: Annotated[int, Meta(ge=1, description="Passes over the training set.")] = 100
-    batch_size: Annotated[int, Meta(ge=1, description="Samples in a batch, on each device.")] = 4
+    epochs: Annotated[int, Meta(ge=1, le=1_000_000, description="Passes over the training set.")] = 100
+    batch_size: Annotated[int, Meta(ge=1, le=65536, description="Samples in a batch, on each device.")] = 4
     accumulate: Annotated[
         int,
-        Meta(ge=1, description="Batches whose gradients add up to one step: a larger batch in the memory of one."),
+        Meta(
+            ge=1,
+            le=65536,
+            description="Batches whose gradients add up to one step: a larger batch in the memory of one.",
+        ),
     ] = 1
-    seed: Annotated[int, Meta(ge=0, description="Seed of weights, split, order and augmentation.")] = 42
+    seed: Annotated[int, Meta(ge=0, le=LARGEST_SEED, description="Seed of weights, split, order and augmentation.")] = (
+        42
+    )
     device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
     devices: Annotated[
-        int, Meta(ge=1, description="Processes on this machine, each with a device and its own batches.")
+        int, Meta(ge=1, le=1024, description="Processes on this machine, each with a device and its own batches.")
     ] = 1
     strategy: Annotated[
         Literal["auto", "ddp", "fsdp"],
@@ -319,7 +334,7 @@ class Training:
     compile: Annotated[
         bool, Meta(description="Compile encoder, fusion and decoder with `torch.compile`; plain where that fails.")
     ] = False
-    grad_clip_norm: Annotated[float, Meta(ge=0, description="Largest gradient norm; 0 does not clip.")] = 1.0
+    grad_clip_norm: Annotated[float, Meta(ge=0, le=1e30, description="Largest gradient norm; 0 does not clip.")] = 1.0
     ema: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
         Meta(
@@ -334,14 +349,22 @@ class Training:
             "waits for the device in every step)."
         ),
     ] = "stop"
-    max_skips: Annotated[int, Meta(ge=1, description="`skip`: skipped steps in a row after which the run stops.")] = 10
+    max_skips: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="`skip`: skipped steps in a row after which the run stops.")
+    ] = 10
     runs_dir: Annotated[str, Meta(description="Folder of the run folders.")] = "runs"
-    log_every_n_steps: Annotated[int, Meta(ge=1, description="Steps between two rows of training metrics.")] = 10
-    log_images_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two comparison grids.")] = 5
-    validate_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two validations.")] = 1
-    save_every_n_epochs: Annotated[int, Meta(ge=1, description="Epochs between two periodic checkpoints.")] = 5
+    log_every_n_steps: Annotated[
+        int, Meta(ge=1, le=1_000_000_000, description="Steps between two rows of training metrics.")
+    ] = 10
+    log_images_every_n_epochs: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Epochs between two comparison grids.")
+    ] = 5
+    validate_every_n_epochs: Annotated[int, Meta(ge=1, le=1_000_000, description="Epochs between two validations.")] = 1
+    save_every_n_epochs: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Epochs between two periodic checkpoints.")
+    ] = 5
     save_every_n_steps: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=1_000_000_000)] | None,
         Meta(description="Steps between two checkpoints within an epoch, of which the newest is kept; null for none."),
     ] = None
     save_best_only: Annotated[bool, Meta(description="Keep no periodic checkpoints.")] = False

@@ -6,11 +6,34 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import NeuroPBRError, RunError
+from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.model.generator import Generator, unsuitable
 from neuropbr_core.model.spec import ModelSpec, build_generator
+from neuropbr_core.recipe.check import placed
+from neuropbr_core.recipe.loading import Resolved
 from neuropbr_core.recipe.sections import Data, Recipe, Training
 from neuropbr_core.training.loop.objective import Objective
+
+
+def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
+    """Check a recipe's networks and exports; each error has the place of the value that it is about.
+
+    Args:
+        resolved: The recipe, with places.
+        teacher: The recipe of its teacher, when it makes one.
+
+    Raises:
+        NeuroPBRError: As `check_networks` and `check_entries`.
+    """
+    spec = None
+    if teacher is not None:
+        spec = ModelSpec.from_recipe(teacher)
+    try:
+        check_networks(resolved.recipe, spec)
+        check_entries(resolved.recipe)
+    except NeuroPBRError as error:
+        raise placed(error, resolved.root) from error
 
 
 def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
@@ -25,6 +48,7 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
         ModelError: The parts do not fit together.
         RunError: The encoder cannot take `data.image_size` or `data.crop_size`, or an online teacher the crops.
     """
+    _require_a_loss(recipe)
     with torch.device("meta"):  # tensors have shapes but no memory
         generator = build_generator(ModelSpec.from_recipe(recipe))
         teacher_features: dict[str, int] = {}
@@ -43,6 +67,17 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
     if teacher is not None and recipe.has_online_teacher:
         check_crops(teacher, teacher_generator.encoder.strides[-1], recipe.data)
+
+
+def _require_a_loss(recipe: Recipe) -> None:
+    """Refuse a recipe in which no loss ever counts: a run of it would change nothing."""
+    for part in recipe.losses.values():
+        if part.entry.weight > 0 and part.entry.start_epoch < recipe.training.epochs:
+            return
+    raise RunError(
+        f"losses: no loss counts within the {recipe.training.epochs} epochs of training; give one a weight above 0 and "
+        f"a start_epoch before the last epoch"
+    )
 
 
 def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
