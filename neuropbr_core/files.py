@@ -1,10 +1,12 @@
 """Writes files and folders so that a reader sees the old content or the new content, never half of it."""
 
+import errno
 import json
 import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +39,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         OSError: It could not be written; the error names `path`.
     """
+    _refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)  # its own errors name the folder that is in the way
     try:
         _recover(path)
@@ -127,6 +130,16 @@ def process_is_alive(pid: int) -> bool:
     except PermissionError:
         return True  # it runs, as another user
     return True
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of a device, a pipe or a socket, such as `/dev/null`."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # there is nothing, or a link to nothing
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "is a device, a pipe or a socket, which is never replaced", str(path))
 
 
 def _sibling(path: Path, state: str) -> Path:

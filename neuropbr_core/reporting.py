@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from neuropbr_core.reading.shown import printable
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -99,6 +101,7 @@ class ConsoleReporter:
 
     def line(self, text: str) -> None:
         """Write a line without tearing a bar that is open."""
+        text = printable(text)  # lines quote files and plugins, whose text a terminal must not obey
         # A bar can be open only if tqdm was imported. Importing it takes a while, so a line alone does not.
         if "tqdm" in sys.modules:
             from tqdm import tqdm

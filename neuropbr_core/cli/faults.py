@@ -10,15 +10,59 @@ import click
 
 from neuropbr_core import __version__
 from neuropbr_core.errors import NeuroPBRError, RunInterrupted
+from neuropbr_core.reading.shown import printable, shortened
 
 FAILURE = 1
 SIGNALLED = 128
 INTERRUPTED = SIGNALLED + 2
 
-_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+_ADVICE = {
+    errno.ENOSPC: "free space on that disk, or name a place on another one",
+    errno.EDQUOT: "free space within your quota, or name a place elsewhere",
+    errno.EFBIG: "this file system or its limits allow no larger file; name a place elsewhere",
+    errno.EIO: "the disk or the network drive has a fault; name a place elsewhere",
+    errno.EROFS: "that disk is read-only; name a place on another one",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EEXIST: "something is there already; remove it, or name another place",
+    errno.ENOTDIR: "a part of the path is a file and no folder; name another place",
+    errno.EISDIR: "it is a folder, and a file is needed; name a file",
+    errno.ENOTEMPTY: "the folder is not empty; remove its content, or name another place",
+    errno.ENAMETOOLONG: "the path is too long for this system; choose shorter names",
+    errno.ENOENT: "it is not there; look at the spelling, and at the folder that you are in",
+    errno.ELOOP: "its links lead in a circle; remove one of them",
+    errno.EINVAL: "this system cannot use it; name an ordinary file or folder",
+    errno.ENXIO: "it is a device or a pipe without a partner; name an ordinary file",
+    errno.ESPIPE: "it is a pipe, and a file is needed",
+    errno.EXDEV: "the two places are on different disks; name a place on the same one",
+    errno.EBUSY: "another program uses it; end that program, or name another place",
+    errno.ETXTBSY: "another program runs it; end that program, or name another place",
+    errno.EMFILE: "too many files are open; raise the limit with `ulimit -n 4096`, or use fewer workers",
+    errno.ENFILE: "too many files are open on this machine; end other programs",
+    errno.EAGAIN: "the machine allows no more threads or processes; end other programs, or use fewer workers",
+    errno.ENOMEM: "memory ran out; end other programs, or use fewer workers",
+    errno.ESTALE: "the network drive lost the file; mount it again",
+    errno.ETIMEDOUT: "the network drive does not answer",
+    errno.ENOTSUP: "this file system cannot do that; name a place elsewhere",
+}
+"""What to do about an ordinary error of the operating system, by its number."""
 
-_PLACE_FAULTS = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-"""A file is where the user's path needs a folder, or the reverse, or the path is too long."""
+_NO_THREADS = "can't start new thread"
+"""What Python says, as a RuntimeError, where the system allows no more threads."""
+
+
+def describe_system_error(error: OSError) -> str:
+    """An error of the operating system on one line: the path, what is wrong, and what to do.
+
+    Args:
+        error: The error, whose number is in `_ADVICE` or not.
+    """
+    places = [shortened(os.fsdecode(name), 400) for name in (error.filename, error.filename2) if name is not None]
+    reason = shortened(error.strerror or str(error) or type(error).__name__)
+    reason = reason[:1].lower() + reason[1:]
+    advice = _ADVICE.get(error.errno or 0, "")
+    line = f"{' and '.join(places)}: {reason}" if places else reason
+    return f"{line}; {advice}" if advice else line
 
 
 @dataclass
@@ -80,8 +124,10 @@ def _report(session: Session, error: Exception) -> None:
         from neuropbr_core.training.loop.memory import is_out_of_memory
 
         starved = is_out_of_memory(error)
-    # A full disk or a missing permission is nothing that this program could have avoided.
-    outside = isinstance(error, OSError) and error.errno in (*_MACHINE_FAULTS, *_PLACE_FAULTS)
+    if isinstance(error, RuntimeError) and _NO_THREADS in str(error):
+        error = OSError(errno.EAGAIN, _NO_THREADS)
+    # Every error of the operating system is about the user's machine, and nothing that this program could have avoided.
+    outside = isinstance(error, OSError) and error.errno is not None
     expected = starved or outside or isinstance(error, NeuroPBRError)
     if session.debug or not expected:
         import traceback
@@ -100,9 +146,11 @@ def _report(session: Session, error: Exception) -> None:
         return
     if expected:
         message = f"error: {error}"
+        if isinstance(error, OSError):
+            message = f"error: {describe_system_error(error)}"
         if isinstance(error, RunInterrupted):
             message = str(error)  # the user asked for it
-        click.echo(message, err=True)
+        click.echo(printable(message), err=True)
         return
     click.echo(
         f"error: {type(error).__name__}: {error}\n"

@@ -15,6 +15,8 @@ from typing import Any, TextIO, TypeVar, cast
 
 import click
 
+from neuropbr_core.reading.shown import printable
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
@@ -57,7 +59,7 @@ def keep_descriptor_for_results() -> None:
 
 def result(text: str) -> None:
     """Write a line of a command's result to standard output."""
-    click.echo(text, file=_results.get())
+    click.echo(printable(text), file=_results.get())
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> str:

@@ -1,5 +1,6 @@
 """A generator and its baselines on samples that it was not trained on: scored side by side, or drawn."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ from neuropbr_core.evaluation.metrics import (
 from neuropbr_core.evaluation.pictures import comparison_grid
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, Scores
 from neuropbr_core.maps import MAPS, METALLIC, NORMAL
+from neuropbr_core.reporting import track
 
 
 class Evaluator:
@@ -210,7 +212,8 @@ def evaluate_samples(
         The model's and the baselines' metrics.
     """
     evaluator = Evaluator(Baselines(mean, aligned=samples.data.aligned))
-    for prepared, prediction in predict_frames(generator, samples, device, batch_size=batch_size):
+    frames = predict_frames(generator, samples, device, batch_size=batch_size)
+    for prepared, prediction in track(frames, math.ceil(len(samples) / batch_size), "evaluating"):
         evaluator.add(
             prepared.ids,
             prepared.materials,
@@ -227,7 +230,9 @@ def training_mean(train: MaterialDataset, device: torch.device, batch_size: int 
     """Mean of each map over whole frames of the training samples, a value per channel."""
     mean = TargetMean()
     # Whole frames, as in the evaluation: the mean of crops would depend on the epoch.
-    for batch in val_loader(train.whole(), batch_size, num_workers=train.data.num_workers):
+    whole = train.whole()
+    batches = val_loader(whole, batch_size, num_workers=train.data.num_workers)
+    for batch in track(batches, math.ceil(len(whole) / batch_size), "averaging the training maps"):
         prepared = prepare(batch, train.data, device)
         mean.add(prepared.targets, prepared.valid)
     return mean.values()
@@ -252,7 +257,7 @@ def draw_samples(
     by_name = {sample.id: sample for sample in samples.samples}
     # In the order of `names`, in which the samples are predicted and drawn.
     chosen = samples.frames_of(by_name[name] for name in names)
-    for prepared, prediction in predict_frames(generator, chosen, device):
+    for prepared, prediction in track(predict_frames(generator, chosen, device), len(chosen), "drawing the worst"):
         name = prepared.ids[0]
         material = prepared.materials[0]
         yield name, material, draw_sample(prepared, prediction, 0, f"{name} · {material}")

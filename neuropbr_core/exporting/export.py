@@ -19,7 +19,7 @@ from neuropbr_core.exporting.trust import content_digest, remember_export
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.check import plain
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.catalog import Chosen, blaming_calls
 from neuropbr_core.reporting import reporter
 
 
@@ -118,8 +118,15 @@ def export_subject(
     try:
         _remove(scratch)  # of an export that was killed
         scratch.mkdir(parents=True)
-        report = exporter.export(subject.model, spec, scratch / target.name)
-        verification = _verify(subject, exporter, report, views)
+        with blaming_calls(part, "its export"):
+            report = exporter.export(subject.model, spec, scratch / target.name)
+        if not isinstance(report, ExportReport) or not report.path.exists():
+            raise ExportError(
+                f"{part.declared} is broken: its export wrote no file, or returned no ExportReport of it; report this "
+                f"to the authors of its package"
+            )
+        with blaming_calls(part, "reading its own file back"):
+            verification = _verify(subject, exporter, report, views)
         record = write_record(report.path, Record(part.use, metadata, report.details), verification)
         _replace(report.path, record, target, scratch)
         remember_export(content_digest(target), target.name)
@@ -141,11 +148,15 @@ def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> None:
     """
     # One format that cannot be written says nothing about the others, and each takes minutes.
     failures = []
+    bar = reporter().bar(len(jobs), "exporting")
     for name, job in jobs.items():
+        bar.note(name)  # before the export, which may take minutes
         try:
             reporter().line(f"Exported {job()}")
         except NeuroPBRError as error:
             failures.append(f"export.{name}: {error}")
+        bar.advance()
+    bar.close()
     if failures:
         raise ExportError("\n".join(failures))
 

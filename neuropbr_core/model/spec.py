@@ -11,13 +11,13 @@ from msgspec import Meta
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from neuropbr_core.contracts import Encoder
+from neuropbr_core.contracts import Encoder, Fusion
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.ratios import ratio_channels
 from neuropbr_core.reading import DocumentError, convert_json
 from neuropbr_core.recipe.sections import ModelSection, Recipe
-from neuropbr_core.registry.catalog import Chosen, default_registry
+from neuropbr_core.registry.catalog import Chosen, blaming_calls, default_registry
 
 SIZES = ("views", "image_size", "photo_size", "output_size", "alignment")
 """What a model's description repeats of section `data`: enough to prepare views without the recipe."""
@@ -136,30 +136,99 @@ def build_generator(spec: ModelSpec) -> Generator:
         ModelError: The parts do not fit together.
     """
     encoder = spec.encoder.create(in_channels=spec.in_channels)
-    probe_encoder(encoder, spec.in_channels, spec.encoder.use)
+    with blaming_calls(spec.encoder, "its forward pass on a blank image"):
+        probe_encoder(encoder, spec.in_channels, str(spec.encoder.declared))
     # Views meet at the coarsest level; finer levels are merged by the generator itself.
     fusion = spec.fusion.create(in_channels=encoder.channels[-1])
+    with blaming_calls(spec.fusion, "its forward pass on blank latents"):
+        probe_fusion(fusion, encoder.channels[-1], str(spec.fusion.declared))
     return Generator(encoder, fusion, spec.section)
 
 
-def probe_encoder(encoder: Encoder, in_channels: int, use: str) -> None:
+def probe_encoder(encoder: Encoder, in_channels: int, author: str) -> None:
     """Check that an encoder returns what it declares.
+
+    Args:
+        encoder: The encoder.
+        in_channels: Channels of its images.
+        author: The component with its distribution and version, for messages.
 
     Raises:
         PluginBroken: It does not; the message has what it declares and what it returned.
     """
-    side = 2 * encoder.strides[-1]  # two pixels at the coarsest level, so that every stride can be told
-    device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
-    was_training = encoder.training  # in training, a blank image would move the running statistics
-    with torch.no_grad():
-        features = encoder.eval()(torch.zeros(1, in_channels, side, side, device=device))
-    encoder.train(was_training)
-    returned = [(feature.shape[1], side // feature.shape[-1]) for feature in features]
-    declared = list(zip(encoder.channels, encoder.strides, strict=True))
+    # Two pixels at the coarsest level, so that every stride can be told, and three along the other side: a feature
+    # whose sides are exchanged, or that is square whatever the image is, shows.
+    height = 2 * encoder.strides[-1]
+    width = 3 * encoder.strides[-1]
+    image = _blank(encoder, (1, in_channels, height, width))
+    features = _in_eval(encoder, image)
+    declared = [
+        (1, channels, height // stride, width // stride)
+        for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
+    ]
+    returned = _shapes(features)
     if returned != declared:
         raise PluginBroken(
-            f"encoder {use}: declares (channels, stride) {declared} but returned {returned} for a {side}×{side} image; "
-            f"report this to the authors of its package"
+            f"{author} is broken: it declares channels {tuple(encoder.channels)} and strides {tuple(encoder.strides)}, "
+            f"so features of {declared}, but returned {returned} for an image of {height}×{width} pixels; report this "
+            f"to the authors of its package"
+        )
+    _require_gradients(encoder, features[-1], author)
+
+
+def probe_fusion(fusion: Fusion, in_channels: int, author: str) -> None:
+    """Check that a fusion block joins views into one latent of the channels that it declares.
+
+    Raises:
+        PluginBroken: It does not.
+    """
+    latents = _blank(fusion, (1, 2, in_channels, 4, 6))
+    visible = torch.ones_like(latents[:, :, :1])
+    fused = _in_eval(fusion, latents, visible)
+    returned = _shapes([fused])[0]
+    declared = (1, fusion.out_channels, 4, 6)
+    if returned != declared:
+        raise PluginBroken(
+            f"{author} is broken: it must return a latent of {declared} for two views of {(in_channels, 4, 6)}, but "
+            f"returned {returned}; report this to the authors of its package"
+        )
+    _require_gradients(fusion, fused, author)
+
+
+def _blank(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Zeros where the module's parameters are."""
+    device = next((parameter.device for parameter in module.parameters()), torch.empty(0).device)
+    return torch.zeros(shape, device=device)
+
+
+def _in_eval(module: nn.Module, *inputs: Tensor) -> Any:
+    """Run a module in eval mode; in training, a blank image would move the running statistics."""
+    was_training = module.training
+    outputs = module.eval()(*inputs)
+    module.train(was_training)
+    return outputs
+
+
+def _shapes(features: Any) -> list[Any]:
+    """Shapes of tensors; the type of whatever is none."""
+    if not isinstance(features, list | tuple):
+        return [f"a {type(features).__name__}"]
+    shapes: list[Any] = []
+    for feature in features:
+        if isinstance(feature, Tensor):
+            shapes.append(tuple(feature.shape))
+        else:
+            shapes.append(f"a {type(feature).__name__}")
+    return shapes
+
+
+def _require_gradients(module: nn.Module, output: Tensor, author: str) -> None:
+    """Refuse a module whose parameters learn, and whose output no gradient flows from."""
+    learns = any(parameter.requires_grad for parameter in module.parameters())
+    if learns and torch.is_grad_enabled() and not output.requires_grad:
+        raise PluginBroken(
+            f"{author} is broken: its output is detached from its parameters, so it would never learn; report this to "
+            f"the authors of its package"
         )
 
 

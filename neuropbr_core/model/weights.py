@@ -115,6 +115,7 @@ class _Component(msgspec.Struct):
     name: str
     distribution: str
     version: str
+    entry_point: str = ""
 
 
 class _Document(msgspec.Struct):

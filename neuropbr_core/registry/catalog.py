@@ -9,13 +9,16 @@ than a millisecond.
 """
 
 import dataclasses
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint
-from typing import Any
+from types import FrameType
+from typing import Any, get_type_hints
 
 import msgspec
 import pluggy
@@ -23,6 +26,7 @@ import pluggy
 from neuropbr_core.errors import NeuroPBRError, PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.plugin import PROJECT, SUPPORTED_API, Needs
+from neuropbr_core.reading import shortened
 from neuropbr_core.registry.installed import BLOCK_VARIABLE, Block, Entry, normalized, requested_blocks, scan
 from neuropbr_core.suggestions import did_you_mean
 
@@ -101,33 +105,57 @@ def load(entry: Entry) -> Component:
         DefectError: It does not import, is for another API, breaks the kind's hooks, or its options are unusable.
     """
     kind = KINDS[entry.kind]
+    if not entry.is_well_named:
+        raise DefectError("its name has characters that no recipe can write; allowed are letters, digits and . _ -")
     # The version is read from the source first: a module that was written for another API may not import at all.
     thin = entry.thin_module()
     if thin is not None and thin.api is not None:
         _check_api(thin.api)
-    try:
+    with _contained("its module does not import:"):
         plugin: object = EntryPoint(entry.name, entry.value, entry.group).load()
         api = getattr(plugin, "NEUROPBR_API", None)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise DefectError(f"its module does not import: {describe(error)}") from error
     # What the module states when it runs counts: its source may compute the number, or not be there.
     _check_api(api)
     manager = _register(kind, entry.qualified, plugin)
-    try:
+    with _contained(f"{kind.options_hook} raised"):
         options = getattr(manager.hook, kind.options_hook)()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise DefectError(f"{kind.options_hook} raised {describe(error)}") from error
     return Component(kind, manager, _checked_options(kind, options))
+
+
+@contextmanager
+def _contained(problem: str) -> Iterator[None]:
+    """Turn everything that a plugin's code raises, `SystemExit` and `KeyboardInterrupt` included, into a defect.
+
+    A real Ctrl-C still ends the program: it comes as a signal, and a plugin's own exception does not.
+
+    Args:
+        problem: The beginning of the message, before what was raised.
+    """
+    pressed = []
+    previous = None
+    is_main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+
+        def note(number: int, frame: FrameType | None) -> None:
+            pressed.append(number)
+            signal.default_int_handler(number, frame)
+
+        previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except BaseException as error:
+        if pressed or (isinstance(error, KeyboardInterrupt) and previous is None):
+            raise
+        raise DefectError(f"{problem} {describe(error)}") from error
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGINT, previous)
 
 
 def describe(error: BaseException) -> str:
     """An exception on one line, for use inside a message."""
     # Messages of libraries may have several lines, which would tear the listing that quotes them apart.
-    text = " ".join(str(error).split())
+    text = shortened(" ".join(str(error).split()), 500)
     if not text:
         return type(error).__name__
     return f"{type(error).__name__}: {text}"
@@ -205,7 +233,9 @@ def _checked_options(kind: Kind, options: object) -> type:
     try:
         msgspec.json.schema(options)
     except Exception as error:
-        raise DefectError(f"{name} has a field that JSON Schema cannot describe: {error}") from error
+        raise DefectError(
+            f"{name} has a field that JSON Schema cannot describe, {_undescribed(options)}: {describe(error)}"
+        ) from error
     for option in dataclasses.fields(options):
         has_default = option.default is not dataclasses.MISSING or option.default_factory is not dataclasses.MISSING
         if option.init and not has_default:
@@ -216,6 +246,20 @@ def _checked_options(kind: Kind, options: object) -> type:
     except Exception as error:
         raise DefectError(f"the defaults of {name} break its own ranges: {error}") from error
     return options
+
+
+def _undescribed(options: Any) -> str:
+    """The first field of an options dataclass whose type has no JSON Schema."""
+    try:
+        types = get_type_hints(options, include_extras=True)
+    except Exception as error:
+        return f"since its annotations cannot be read ({describe(error)})"
+    for name, kind in types.items():
+        try:
+            msgspec.json.schema(kind)
+        except Exception:
+            return f"`{name}`"
+    return "by itself"
 
 
 def _check_created(kind: Kind, instance: object) -> None:
@@ -308,7 +352,40 @@ class Chosen:
     @property
     def provenance(self) -> dict[str, str]:
         """Kind, name, distribution and version, as plain data for the records of a run."""
-        return self.registry.find(self.kind, self.use).provenance
+        return self.declared.provenance
+
+    @property
+    def declared(self) -> Entry:
+        """The component as its distribution declares it, with the distribution's version."""
+        return self.registry.find(self.kind, self.use)
+
+
+@contextmanager
+def blaming_calls(part: Chosen | None, action: str) -> Iterator[None]:
+    """Turn whatever a component raises while it works into an error that names it.
+
+    Args:
+        part: The component; None lets everything pass.
+        action: What it was doing, such as `its forward pass`.
+
+    Raises:
+        PluginBroken: It raised something that is no error of the project; the message has its distribution and version.
+    """
+    try:
+        yield
+    except NeuroPBRError:
+        raise
+    except Exception as error:
+        # Memory that ran out is no fault of the component that asked for it last.
+        starved = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+        # A disk that is full is none either; the command line has its own words for it.
+        if part is None or starved or isinstance(error, OSError):
+            raise
+        entry = part.declared
+        raise PluginBroken(
+            f"{entry} is broken: {action} raised {describe(error)}. Report it to the authors of {entry.distribution} "
+            f"(`--debug` shows the traceback), or use another component"
+        ) from error
 
 
 class Registry:
@@ -353,7 +430,7 @@ class Registry:
         """What a recipe may write for a kind: names, and `distribution:name` where a bare name is ambiguous."""
         names = []
         for entry in self.entries(kind):
-            if self.blocked_by(entry):
+            if self.blocked_by(entry) or not entry.is_well_named:
                 continue
             # A bare name that two distributions offer is no name that a recipe may write.
             if self.rivals(entry):

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.reading import shortened
 
 BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
 """Environment variable with names of components to block, separated by commas."""
@@ -98,9 +99,14 @@ class Entry:
             return None
         return lines[0].strip()
 
+    @property
+    def is_well_named(self) -> bool:
+        """Whether recipes can write its name: names with `/` and `:` mean a kind or a distribution."""
+        return re.fullmatch(r"[\w][\w.-]*", self.name) is not None
+
     def __str__(self) -> str:
         """How messages name it."""
-        return f"{self.kind}/{self.name} of {self.distribution} {self.version}"
+        return f"{self.kind}/{shortened(self.name, 80)} of {self.distribution} {shortened(self.version, 40)}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from neuropbr_core.files import replacing, write_bytes, write_json
+from neuropbr_core.files import replacing, write_bytes, write_json, write_text
 
 
 @pytest.fixture
@@ -131,3 +131,11 @@ def test_json_is_written_for_people_and_refuses_what_json_cannot_hold(tmp_path: 
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"loss": float("nan")})
     assert "1.5" in path.read_text(encoding="utf-8")
+
+
+def test_devices_and_pipes_are_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(OSError, match="which is never replaced"):
+            write_text(place, "text")
+    assert Path("/dev/null").is_char_device()

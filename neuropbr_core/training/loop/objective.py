@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
+from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import LossEntryOptions
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry.catalog import Chosen, blaming_calls
 
 Freeze = Callable[[nn.Module | None], AbstractContextManager[None]]
 
@@ -43,6 +46,27 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def _takes_gradients(x: LossInput) -> bool:
+    return any(value.requires_grad for value in x.prediction.maps.values())
+
+
+def _fault(result: object, learns: bool) -> str:
+    """What is wrong with the result of a loss, in words; empty when nothing is."""
+    if not isinstance(result, LossResult):
+        return f"returned a {type(result).__name__}"
+    total: object = result.total  # whatever the annotation says
+    if not isinstance(total, Tensor):
+        return f"its total is a {type(total).__name__}"
+    if total.ndim != 0 or not total.is_floating_point():
+        return f"its total has the shape {tuple(total.shape)} and the type {total.dtype}"
+    if learns and not total.requires_grad:
+        return "its total is detached from the predictions"
+    for name, value in result.terms.items():
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            return f"its term {name!r} is no scalar tensor"
+    return ""
+
+
 @dataclass
 class Term:
     """A loss of the recipe with its schedule and, when it has one, its critic."""
@@ -51,6 +75,40 @@ class Term:
     loss: Loss
     entry: LossEntryOptions
     critic: nn.Module | None
+    part: Chosen | None = None
+
+    def __call__(self, x: LossInput, critic: nn.Module | None) -> LossResult:
+        """Compute the generator's loss, and check that it is one.
+
+        Raises:
+            PluginBroken: The loss raised something, or returned anything but a scalar that gradients flow from; the
+                message names its distribution and version.
+        """
+        with blaming_calls(self.part, "its forward pass"):
+            result = self.loss(x, critic)
+        return self._checked(result, "forward", torch.is_grad_enabled() and _takes_gradients(x))
+
+    def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
+        """Compute the critic's loss, and check that it is one.
+
+        Raises:
+            PluginBroken: As `__call__`.
+        """
+        with blaming_calls(self.part, "its critic_loss"):
+            result = self.loss.critic_loss(x, critic)
+        return self._checked(result, "critic_loss", learns=torch.is_grad_enabled())
+
+    def _checked(self, result: object, method: str, learns: bool) -> LossResult:
+        fault = _fault(result, learns)
+        if not fault:
+            return cast("LossResult", result)
+        author = f"loss {self.name}"
+        if self.part is not None:
+            author = str(self.part.declared)
+        raise PluginBroken(
+            f"losses.{self.name}: {author} is broken: {method} must return a LossResult of a scalar tensor that "
+            f"gradients flow from, but {fault}; report this to the authors of its package"
+        )
 
 
 class Objective:
@@ -83,7 +141,9 @@ class Objective:
         terms = []
         for name, part in recipe.losses.items():
             loss = part.create(setup=setup)
-            terms.append(Term(name, loss, part.entry, loss.make_critic()))
+            with blaming_calls(part, "its make_critic"):
+                critic = loss.make_critic()
+            terms.append(Term(name, loss, part.entry, critic, part))
         return cls(terms, needs_features=features_needed(recipe))
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:
@@ -119,7 +179,7 @@ class Objective:
         unclaimed = self.unclaimed(x.epoch)
         for term, weight in self.active(x.epoch):
             with freeze(term.critic):
-                result = term.loss(x, term.critic)
+                result = term(x, term.critic)
             factor = 1.0
             if term.loss.reconstruction:
                 factor = unclaimed
@@ -141,7 +201,7 @@ class Objective:
         with same_draws():
             for term in self.terms:
                 if term.loss.reconstruction:
-                    total = total + term.entry.weight * term.loss(x, None).total
+                    total = total + term.entry.weight * term(x, None).total
         return total
 
 

@@ -190,7 +190,7 @@ class Stepper:
         sums = Sums()
         for index, (x, weight) in enumerate(shares):
             with self._synced(critic, index, shares):
-                result = term.loss.critic_loss(x, critic)
+                result = term.critic_loss(x, critic)
                 self.fabric.backward(weight * result.total)
             sums.add({"total": result.total.detach(), **result.terms}, weight)
         norm = self._update(critic, optimizer, sums.values["total"])

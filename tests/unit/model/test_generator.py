@@ -1,5 +1,7 @@
 """The generator with stand-in parts: sizes, ranges, order of views, what is invisible, residual albedo."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -151,8 +153,26 @@ def test_an_encoder_that_lies_about_itself_is_refused() -> None:
     encoder = Pyramid()
     probe_encoder(encoder, 3, "acme:pyramid")
     encoder.channels = (8, 16, 99)
-    with pytest.raises(PluginBroken, match=r"encoder acme:pyramid: declares .*\(99, 4\).* but returned .*\(24, 4\)"):
+    with pytest.raises(PluginBroken, match=r"pyramid is broken: it declares .*99.* but returned .*\(1, 24, 2, 3\)"):
         probe_encoder(encoder, 3, "acme:pyramid")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda features: None, "returned .*a NoneType"),
+        (lambda features: [*features[:-1], None], "a NoneType"),
+        (lambda features: [feature.transpose(2, 3) for feature in features], r"\(1, 8, 12, 8\)"),
+        (lambda features: [feature.detach() for feature in features], "is detached from its parameters"),
+    ],
+)
+def test_an_encoder_that_returns_something_else_is_refused(change: Any, said: str) -> None:
+    class Odd(Pyramid):
+        def forward(self, images: torch.Tensor) -> Any:
+            return change(super().forward(images))
+
+    with pytest.raises(PluginBroken, match=f"acme:odd 1.0 is broken: .*{said}"):
+        probe_encoder(Odd(), 3, "acme:odd 1.0")
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -243,7 +243,7 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
         "r.yaml:4:18 model.encoder.use: no encoder `towre`",
         "r.yaml:5:3 model.fusion.dim: is missing",
         "r.yaml:5:29 model.fusion.heads: found 2.0; allowed: an integer",
-        "r.yaml:6:28 model.decoder.head_channels: found 0; allowed: an integer at least 1",
+        "r.yaml:6:28 model.decoder.head_channels: found 0; allowed: an integer from 1 to 65536",
         "r.yaml:6:49 model.decoder.super_resolution: found 3; allowed: 0, 2, 4",
         (
             "r.yaml:8:8 losses.l1.wieght: unknown key; allowed: use, weight, start_epoch, ramp_epochs, scale; "
@@ -252,7 +252,7 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
         "r.yaml:8:26 losses.l1.scale: found -1; allowed: a number at least 0",
         "r.yaml:9:3 losses.broken: loss/broken of acme 1.0 does not import",
         'r.yaml:10:19 optimizer.name: found "adm"; allowed: adam, adamw, sgd; did you mean `adam`?',
-        'r.yaml:10:28 optimizer.lr: found "1e-4"; allowed: a number above 0; write it without quotes',
+        'r.yaml:10:28 optimizer.lr: found "1e-4"; allowed: a number above 0 and at most 1000; write it without quotes',
         (
             "r.yaml:10:43 optimizer.betas: found a list of 1; allowed: a list of 2 values, each a number at least 0 "
             "and below 1"

@@ -312,9 +312,24 @@ class TestLoading:
         assert registry.options("encoder", "tiny")().width == 4
 
     def test_does_not_swallow_ctrl_c(self, declare):
-        declare("acme", ENCODERS, "tiny = nbr_tiny", "raise KeyboardInterrupt")
+        declare("acme", ENCODERS, "tiny = nbr_tiny", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
         with pytest.raises(KeyboardInterrupt):
             Registry().options("encoder", "tiny")
+
+    @pytest.mark.parametrize("source", ["raise KeyboardInterrupt", "import sys\nsys.exit(0)"])
+    def test_contains_what_only_looks_like_an_interrupt(self, declare, source):
+        declare("acme", ENCODERS, "tiny = nbr_tiny", source)
+        with pytest.raises(PluginBroken, match=r"encoder/tiny of acme 1\.0 is broken: its module does not import"):
+            Registry().options("encoder", "tiny")
+
+    @pytest.mark.parametrize("name", ["a/b", "a\x1b[2J", "a b"])
+    def test_refuses_names_that_no_recipe_can_write(self, declare, name):
+        declare("acme", ENCODERS, f"{name} = nbr_tiny", ENCODER)
+        registry = Registry()
+        (entry,) = [entry for entry in registry.entries("encoder") if entry.distribution == "acme"]
+        assert "no recipe can write" in str(registry.defect(entry))
+        assert name not in registry.names("encoder")
+        assert "\x1b" not in str(entry)
 
     def test_defect_is_the_bare_cause(self, declare):
         declare("acme", ENCODERS, "tiny = nbr_tiny", "raise OSError('no disk')")

@@ -90,7 +90,22 @@ def test_a_damaged_list_of_files_is_a_damaged_checkpoint(store: CheckpointStore,
     (store.folder / "epoch_0003" / "manifest.json").write_text(content)
     path, problems = store.newest_sound()
     assert path.name == "epoch_0002"
-    assert "epoch_0003: is not a complete checkpoint" in problems[0]
+    assert "epoch_0003/manifest.json: " in problems[0]
+    assert problems[0].endswith("; the checkpoint is not complete")
+
+
+def test_a_deleted_manifest_is_said(store: CheckpointStore) -> None:
+    (store.folder / "epoch_0003" / "manifest.json").unlink()
+    path, problems = store.newest_sound()
+    assert path.name == "epoch_0002"
+    assert "epoch_0003: has no manifest.json" in problems[0]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"../../elsewhere", b"epoch_0002\nx", b"x" * 10_000])
+def test_a_damaged_pointer_points_nowhere(store: CheckpointStore, content: bytes) -> None:
+    (store.folder / LATEST).write_bytes(content)
+    assert store.pointed(LATEST) is None
+    assert not store.is_complete(1)
 
 
 def test_a_checkpoint_named_by_its_folder_is_verified_too(store: CheckpointStore) -> None:
