@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neuropbr_core.cli.completing import ExporterNames
 from neuropbr_core.cli.output import command
 from neuropbr_core.shipped import shipped_model
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME", help="Instead: a model that ships with neuropbr (neuropbr list-models).")
 @click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
 @click.option(
-    "--to", "targets", required=True, metavar="NAME[,NAME…]", help="Exporters, or entries of the run's export."
+    "--to",
+    "targets",
+    required=True,
+    metavar="NAME[,NAME…]",
+    type=ExporterNames(),
+    help="Exporters, or entries of the run's export.",
 )
 @click.option(
     "--option",

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from neuropbr_core.cli.completing import ComponentName
 from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.option_rows import OptionRow, option_rows
 from neuropbr_core.cli.output import Command, aligned, result
@@ -50,7 +51,7 @@ def plugin() -> None:
 
 
 @plugin.command(short_help="Show a component's origin, docstring and options.", cls=Command)
-@click.argument("component", metavar="KIND/NAME")
+@click.argument("component", metavar="KIND/NAME", type=ComponentName())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def show(context: click.Context, component: str, as_json: bool) -> None:

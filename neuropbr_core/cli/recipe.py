@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from neuropbr_core.cli.completing import RecipeName
 from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.output import Command, numbers, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
@@ -25,7 +26,7 @@ def recipe() -> None:
 
 
 @recipe.command(cls=Command)
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…", type=RecipeName())
 @set_option
 @click.pass_context
 def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any) -> None:
@@ -51,7 +52,7 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
 
 
 @recipe.command(cls=Command)
-@click.argument("path", metavar="RECIPE")
+@click.argument("path", metavar="RECIPE", type=RecipeName())
 @set_option
 def show(path: str, **overrides: Any) -> None:
     """Print RECIPE resolved: every value, and where it came from."""
@@ -67,7 +68,7 @@ def show(path: str, **overrides: Any) -> None:
 
 
 @recipe.command(cls=Command)
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…")
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…", type=RecipeName())
 @set_option
 def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
     """Print the parameters, operations and memory of RECIPE's networks.
@@ -125,8 +126,8 @@ def schema(output: Path | None, overwrite: bool) -> None:
 
 
 @recipe.command(cls=Command)
-@click.argument("old", metavar="A")
-@click.argument("new", metavar="B")
+@click.argument("old", metavar="A", type=RecipeName())
+@click.argument("new", metavar="B", type=RecipeName())
 def diff(old: str, new: str) -> None:
     """Print the values in which recipe B differs from recipe A, names and descriptions aside."""
     from neuropbr_core.recipe import load_recipe

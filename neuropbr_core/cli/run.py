@@ -2,13 +2,14 @@
 
 import click
 
+from neuropbr_core.cli.completing import RecipeName
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, override_options
 from neuropbr_core.errors import NeuroPBRError
 
 
 @command()
-@click.argument("recipe")
+@click.argument("recipe", type=RecipeName())
 @override_options
 @click.option("--run-name", metavar="NAME", help="Name of the run's folder; default: the recipe's name.")
 @click.option("--resume", is_flag=True, help="Continue the run from its newest sound checkpoint; skip what is done.")
