@@ -15,7 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 import click
 
-from neuropbr_core.reading.shown import printable
+from neuropbr_core.reading.shown import printable, shortened
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +24,13 @@ _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 class Command(click.Command):
     """A command whose standard output holds results alone."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of the command line; none may hold a zero byte, which no path has."""
+        for word in args:
+            if "\0" in word:
+                ctx.fail(f"{shortened(word)}: holds a zero byte, which no path or name has")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

@@ -352,7 +352,8 @@ def open_export(path: Path, exporter: str | None = None, *, trust: bool = False)
             have written it, or it is a stranger's and its exporter cannot read it safely.
         PluginError: The exporter is not installed, or is broken.
     """
-    if not path.exists():
+    # `.` has no name, beside which a record could be.
+    if not path.name or not path.exists():
         raise ExportError(f"{path}: there is no such file; give one that `neuropbr export` wrote")
     record = read_record(path)
     digest = _digest(path)

@@ -324,6 +324,9 @@ class _Builder:
             except ValueError as error:
                 self.problems.append(place.problem(self._keys(), str(error)))
                 value = 0  # any number will do: the place has its problem already, and reading goes on
+        elif "\0" in value:  # functions of the system would refuse it in words of their own
+            self.problems.append(place.problem(self._keys(), "holds a zero byte (\\0), which no path or name has"))
+            value = value.replace("\0", "")
         self._add(Node(value, place), event.anchor, 0)
 
     def _take_key(self, event: yaml.ScalarEvent, place: Place) -> None:

@@ -190,6 +190,9 @@ def _implausible(log: Log, folder: Path) -> list[str]:
             continue
         home = source.parents[len(place) - 2]
         homes[place[0]].add(home)
+        # The folder around a sample or material stays when it is moved away, so it must be there to return to.
+        if not source.parent.is_dir():
+            problems.append(f"{shortened(move.source)}: is in no dataset, as {source.parent} is no folder; {advice}")
         problems += _outside(source, home)
         problems += _outside(target, folder)
     if any(len(places) > 1 for places in homes.values()):
