@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 TRIES = settings(
     max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True
 )
-FEWER = settings(TRIES, max_examples=60)
+FEWER = settings(TRIES, max_examples=30)
 
 NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70), st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([0, 1, -1, 10**9])
