@@ -20,21 +20,30 @@ from neuropbr_core.contracts import OVERVIEW_SIDE, Overview
 from neuropbr_core.materials.color import srgb_to_linear
 from neuropbr_core.model.decoder import Modulation
 
-BINS = 8
-_STEEPEST = 0.6
-"""Cosine of the largest angle that has a bin, 53°."""
+ANGLES = (0, 3, 6, 10, 15, 21, 29, 40, 52)
+"""Centres of the intervals, in degrees between the plane's normal and the flash.
+
+The highlight of a mirror is within the first ones; that of a matte varnish fills half of them.
+"""
+BINS = len(ANGLES)
+# Intervals are told apart by the tangent, which is as exact in half precision near 0° as elsewhere; the cosine is not.
+_TANGENTS = [math.tan(math.radians(angle)) for angle in ANGLES]
 # As in `ratios`: about the noise of a phone's dark pixels, added before the logarithm.
 _DARK = 0.01
 # Middle grey, whose logarithm becomes 0.
 _GREY = 0.18
-_FEW = 1e-3
-"""Share of the pixels, three of an overview's of three views, at which an interval's values are drawn half to 0."""
+_FEW = 3e-4
+"""Share of the pixels, one of an overview's of three views, at which an interval's values are drawn half to 0."""
 _HIDDEN = 64
 _DROPOUT = 0.1
 # Deviations (about 0.25) and shares (about 0.2) are scaled to the range of the means.
 _SPREAD_SCALE = 4.0
 _SHARE_SCALE = 5.0
-PROFILE_CHANNELS = BINS * 7 + 3
+_NEAR = 0.3
+"""Weight within an interval from which a pixel counts for the interval's brightest."""
+# Below the logarithm of any pixel, so that pixels outside an interval are never its brightest.
+_DARKEST = -4.0
+PROFILE_CHANNELS = BINS * 8 + 3
 
 
 def overview_of(
@@ -47,29 +56,50 @@ def overview_of(
 
 
 def reflectance_profile(overview: Overview) -> Float[Tensor, "B channels"]:
-    """Reflectance of a frame by the cosine between normal of the plane and flash.
+    """Reflectance of a frame by the angle between normal of the plane and flash.
 
     Args:
         overview: The whole frame, any number of views.
 
     Returns:
-        For each of `BINS` overlapping intervals of the cosine, from 0.6 to 1: mean and deviation of the logarithm of
-        linear red, green and blue, flat-field corrected as in `ratios` and 0 for middle grey, and the share of all
-        pixels that lie there; then the means over the frame. Deviations and shares are scaled to the size of the means.
-        An interval that nothing shows is 0, and one that next to nothing shows is close to it.
+        For each of the overlapping intervals around `ANGLES`: mean and deviation of the logarithm of linear red, green
+        and blue, flat-field corrected as in `ratios` and 0 for middle grey, the share of all pixels that lie there, and
+        by how much the brightest of them exceeds their mean; then the means over the frame. A mirror's highlight is a
+        pixel or two of the overview, which no mean shows. Deviations and shares are scaled to the size of the means. An
+        interval that nothing shows is 0, and one that next to nothing shows is close to it.
     """
     toward = overview.directions[:, :, 2:].float().clamp_min(0.1)
     logs = (srgb_to_linear(overview.views.float()) + _DARK).log() - 3 * toward.log()
     values = (logs - math.log(_GREY)).transpose(1, 2).flatten(2)[:, None]
     visibility = overview.visible.float().transpose(1, 2).flatten(2)
     # Overlapping triangles instead of steps: a small change of an angle then makes a small change of the profile.
-    centres = torch.linspace(_STEEPEST, 1, BINS, device=toward.device).view(1, BINS, 1)
-    near = (1 - (toward.transpose(1, 2).flatten(2) - centres).abs() * ((BINS - 1) / (1 - _STEEPEST))).clamp_min(0)
-    mean, deviation, share = _moments(values, near * visibility)
+    tangent = overview.directions[:, :, :2].float().square().sum(dim=2, keepdim=True).sqrt() / toward
+    near = _interval_weights(tangent.transpose(1, 2).flatten(2)) * visibility
+    mean, deviation, share = _moments(values, near)
     overall, _, _ = _moments(values, visibility)
-    return torch.cat(
-        (mean.flatten(1), _SPREAD_SCALE * deviation.flatten(1), _SHARE_SCALE * share, overall[:, 0]), dim=1
-    )
+    brightness = values.mean(dim=2)
+    counts = (near > _NEAR).float()
+    brightest = ((brightness - _DARKEST) * counts).amax(dim=2) + _DARKEST
+    # Where no pixel counts, there is no contrast.
+    contrast = (brightest - mean.mean(dim=2)) * counts.amax(dim=2)
+    parts = (mean.flatten(1), _SPREAD_SCALE * deviation.flatten(1), _SHARE_SCALE * share, contrast, overall[:, 0])
+    return torch.cat(parts, dim=1)
+
+
+def _interval_weights(tangent: Float[Tensor, "B 1 N"]) -> Float[Tensor, "B bins N"]:
+    """Weight of each pixel in each interval: 1 at its centre, falling linearly to 0 at the neighbours' centres."""
+    weights = []
+    for index, centre in enumerate(_TANGENTS):
+        weight = torch.ones_like(tangent)
+        if index > 0:
+            below = _TANGENTS[index - 1]
+            weight = torch.minimum(weight, (tangent - below) / (centre - below))
+        # Beyond the last centre everything belongs to the last interval.
+        if index + 1 < BINS:
+            above = _TANGENTS[index + 1]
+            weight = torch.minimum(weight, (above - tangent) / (above - centre))
+        weights.append(weight.clamp_min(0))
+    return torch.cat(weights, dim=1)
 
 
 def _moments(values: Float[Tensor, "B 1 3 N"], weights: Float[Tensor, "B K N"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,7 @@ from neuropbr_core.registry.catalog import default_registry
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
-FORMAT = 2  # counted up when the same weights would give other maps, or the document reads differently
+FORMAT = 3  # counted up when the same weights would give other maps, or the document reads differently
 
 
 def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, folder: Path) -> None:

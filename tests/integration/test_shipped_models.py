@@ -75,13 +75,13 @@ def test_the_shipped_weights_have_the_shipped_scores() -> None:
 
 
 def test_a_shipped_model_is_exported_without_a_run(tmp_path: Path) -> None:
-    arguments = ["--input", str(CAPTURES / "bricks"), "--out", str(tmp_path)]
+    arguments = ["--input", str(CAPTURES / "bricks"), "--output", str(tmp_path)]
     result = CliRunner().invoke(root, ["export", "--model", DEFAULT_MODEL, "--to", "torchscript", *arguments])
     assert result.exit_code == 0, result.output
     record = read_record(tmp_path / "torchscript.pt")
     assert record is not None
     assert record.verification["passed"]
-    result = CliRunner().invoke(root, ["export", "--to", "torchscript", "--out", str(tmp_path)])
+    result = CliRunner().invoke(root, ["export", "--to", "torchscript", "--output", str(tmp_path)])
     assert result.exit_code == 2
     assert "either --run DIR or --model NAME" in result.output
 

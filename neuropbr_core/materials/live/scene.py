@@ -20,8 +20,8 @@ from neuropbr_core.materials.sensor import tone_curve
 
 _SLACK = 1e-3
 """Pixels by which a point may leave a photo, as in `alignment`."""
-_COVERAGE = 2
-"""Points along each side of an overview's pixel at which its visible share is counted."""
+OVERVIEW_POINTS = 2
+"""Points along each side of an overview's pixel. With one, half of the small highlights of mirrors would be missed."""
 
 
 class AlignedPhotos(NamedTuple):
@@ -94,26 +94,25 @@ def photograph(
     Args:
         rng: Source of the sensor's noise.
         crop: The material at `CropGrid.shaded`, and that crop.
-        overview: The material at `frame_points`.
+        overview: The material at `frame_points`, `OVERVIEW_POINTS` along each side of the overview's pixels.
         views: The cameras.
         light: The light.
         errors: What cameras and registration do.
     """
     values, grid = crop
     count = len(views.positions)
-    overview_side = math.isqrt(overview.roughness.shape[0])
-    whole = frame_points(overview_side)
+    frame_side = math.isqrt(overview.roughness.shape[0])
+    whole = frame_points(frame_side)
     # Crop and frame are shaded in one go: half as many calls.
     joined = SurfaceValues(*(np.concatenate(pair, axis=-1) for pair in zip(values, overview, strict=True)))
     shaded = grid.shaded()
     light_seen = radiance(joined, np.concatenate((shaded, whole)), views.positions, light)
     side = (grid.side + 2 * MARGIN) * grid.scale
     crop_light = light_seen[..., : len(shaded)].reshape(count, 3, side, side)
-    frame_light = light_seen[..., len(shaded) :].reshape(count, 3, overview_side, overview_side)
+    frame_light = light_seen[..., len(shaded) :].reshape(count, 3, frame_side, frame_side)
 
-    coverage = frame_points(overview_side * _COVERAGE)
-    covered = _visible(views, coverage, grid.photo).reshape(count, 1, overview_side * _COVERAGE, -1)
-    frame_visible = F.avg_pool2d(torch.from_numpy(covered).float(), _COVERAGE)
+    covered = _visible(views, whole, grid.photo).reshape(count, 1, frame_side, frame_side)
+    frame_visible = torch.from_numpy(covered).float()
     shown = _visible(views, grid.pixels(), grid.photo)
     visible = torch.from_numpy(shown).view(count, 1, grid.side, grid.side)
 
@@ -122,8 +121,11 @@ def photograph(
     frame_light = frame_light * gains
     recorded = develop_crop(rng, crop_light, frame_light, views, errors, grid)
     # A pixel that a photo does not show at all is black, as it is in an aligned photo.
-    encoded = linear_to_srgb(tone_curve(frame_light)) * (frame_visible > 0)
-    small = (torch.cat((encoded, frame_visible), dim=1) * 255).round().to(torch.uint8)
+    encoded = linear_to_srgb(tone_curve(frame_light)) * frame_visible
+    shares = F.avg_pool2d(frame_visible, OVERVIEW_POINTS)
+    # What a view does not see is 0, so the mean over all points is divided by the share that it sees.
+    colors = F.avg_pool2d(encoded, OVERVIEW_POINTS) / shares.clamp_min(1e-6)
+    small = (torch.cat((colors.clamp_max(1), shares), dim=1) * 255).round().to(torch.uint8)
     return AlignedPhotos(recorded * visible, visible.to(torch.uint8) * 255, small)
 
 

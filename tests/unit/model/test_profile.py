@@ -1,6 +1,7 @@
 """The reflectance profile: what the whole frame reflects at each angle, and how it reaches the network."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,37 +26,62 @@ def matte(albedo: tuple[float, float, float], size: int = 32) -> Overview:
     return Overview(views, torch.ones(1, 3, 1, size, size), directions)
 
 
-def parts(profile: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Means and deviations `(BINS, 3)`, shares `(BINS,)` and the overall means `(3,)` of one profile."""
-    mean, deviation, share, overall = profile[0].split((3 * BINS, 3 * BINS, BINS, 3))
-    return mean.view(BINS, 3), deviation.view(BINS, 3), share, overall
+class Parts(NamedTuple):
+    """Means and deviations `(BINS, 3)`, shares and contrasts `(BINS,)` and the overall means `(3,)` of one profile."""
+
+    mean: Tensor
+    deviation: Tensor
+    share: Tensor
+    contrast: Tensor
+    overall: Tensor
+
+
+def parts(profile: Tensor) -> Parts:
+    mean, deviation, share, contrast, overall = profile[0].split((3 * BINS, 3 * BINS, BINS, BINS, 3))
+    return Parts(mean.view(BINS, 3), deviation.view(BINS, 3), share, contrast, overall)
 
 
 def test_a_matte_plane_reflects_its_albedo_at_every_angle() -> None:
-    mean, deviation, share, overall = parts(reflectance_profile(matte((0.9, 0.8, 0.7))))
+    profile = parts(reflectance_profile(matte((0.9, 0.8, 0.7))))
     wanted = torch.tensor([math.log(value / 0.18) for value in (0.9, 0.8, 0.7)])
-    shown = share > 0.05
+    shown = profile.share > 0.05
     assert 4 <= shown.sum() <= BINS
-    torch.testing.assert_close(mean[shown], wanted.expand(int(shown.sum()), 3), atol=0.1, rtol=0)
-    torch.testing.assert_close(overall, wanted, atol=0.05, rtol=0)
-    assert deviation[shown].abs().max() < 0.3
+    torch.testing.assert_close(profile.mean[shown], wanted.expand(int(shown.sum()), 3), atol=0.1, rtol=0)
+    torch.testing.assert_close(profile.overall, wanted, atol=0.05, rtol=0)
+    assert profile.deviation[shown].abs().max() < 0.3
+    assert profile.contrast[shown].abs().max() < 0.1
 
 
 def test_a_highlight_shows_at_its_angle_alone() -> None:
     frame = matte((0.2, 0.2, 0.2))
-    bright = torch.where(frame.directions[:, :, 2:] > 0.98, linear_to_srgb(torch.tensor(0.8)), frame.views)
-    before, after = (parts(reflectance_profile(each))[0] for each in (frame, frame._replace(views=bright)))
-    assert (after[-1] - before[-1]).min() > 0.5
-    torch.testing.assert_close(after[:-2], before[:-2])
+    # 8°: between the third and the fourth centre.
+    within = frame.directions[:, :, 2:] > math.cos(math.radians(8))
+    bright = torch.where(within, linear_to_srgb(torch.tensor(0.8)), frame.views)
+    before = parts(reflectance_profile(frame)).mean
+    after = parts(reflectance_profile(frame._replace(views=bright))).mean
+    assert (after[:3] - before[:3]).min() > 0.5
+    torch.testing.assert_close(after[4:], before[4:])
+
+
+def test_the_highlight_of_a_mirror_is_a_contrast_that_no_mean_shows() -> None:
+    frame = matte((0.2, 0.2, 0.2), size=64)
+    glint = frame.views.clone()
+    # One pixel of thousands, below the first lens.
+    glint[0, 0, :, 32, 32] = 1.0
+    before = parts(reflectance_profile(frame))
+    after = parts(reflectance_profile(frame._replace(views=glint)))
+    assert (after.contrast - before.contrast)[0] > 1
+    assert (after.overall - before.overall).abs().max() < 0.01
+    torch.testing.assert_close(after.contrast[3:], before.contrast[3:])
 
 
 def test_angles_that_no_view_shows_are_zero() -> None:
     frame = matte((0.9, 0.8, 0.7))
     above = torch.zeros_like(frame.directions)
     above[:, :, 2] = 1
-    mean, deviation, share, _ = parts(reflectance_profile(frame._replace(directions=above)))
-    assert share[-1] == pytest.approx(5.0)
-    for part in (mean[:-1], deviation[:-1], share[:-1]):
+    profile = parts(reflectance_profile(frame._replace(directions=above)))
+    assert profile.share[0] == pytest.approx(5.0)
+    for part in (profile.mean[1:], profile.deviation[1:], profile.share[1:], profile.contrast[1:]):
         assert part.abs().max() < 0.05
 
 

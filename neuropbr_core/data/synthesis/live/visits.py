@@ -17,7 +17,7 @@ from neuropbr_core.materials.live.framing import Array, draw_viewpoints
 from neuropbr_core.materials.live.mixing import Mask, draw_mask, mix
 from neuropbr_core.materials.live.options import Cameras, Cells, Light, Materials, Photos
 from neuropbr_core.materials.live.photos import draw_errors
-from neuropbr_core.materials.live.scene import draw_light, photograph
+from neuropbr_core.materials.live.scene import OVERVIEW_POINTS, draw_light, photograph
 from neuropbr_core.materials.live.shading import single_thread
 from neuropbr_core.materials.live.textures import Pose, SurfaceValues, Texture, Values, slopes_to_normals
 from neuropbr_core.materials.procedural.naming import is_procedural
@@ -190,7 +190,8 @@ class LiveVisits(VisitDrawer):
             near = material.look_up(grid.shaded(), 1 / (crop.frame * crop.scale))
             # What a crop's texels average away belongs to its maps' pixels, which have no such channel.
             near = near._replace(spread=np.zeros_like(near.spread))
-            far = material.look_up(frame_points(OVERVIEW_SIDE), 1 / OVERVIEW_SIDE)
+            frame_side = OVERVIEW_SIDE * OVERVIEW_POINTS
+            far = material.look_up(frame_points(frame_side), 1 / frame_side)
             # The order of draws is part of a visit's identity: a new draw goes last, or all visits change.
             dirty = bool(rng.random() < drawn.photos.dirty)
             viewpoints = draw_viewpoints(rng, crop.views, drawn.cameras)

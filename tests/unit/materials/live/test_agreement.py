@@ -69,7 +69,7 @@ def psnr(first: torch.Tensor, second: torch.Tensor) -> float:
 def live_crop(name: str, scene: Scene, x: int, y: int, lens: float, blur: float) -> AlignedPhotos:
     material, grid = texture(name), CropGrid(x, y, SIDE, SIZE, 1, PHOTO)
     near = material.look_up(grid.shaded(), STRAIGHT, 1 / SIZE)
-    far = material.look_up(frame_points(32), STRAIGHT, 1 / 32)
+    far = material.look_up(frame_points(64), STRAIGHT, 1 / 64)
     light = LiveLight(scene.environment, 2 * math.pi * scene.step / TURNS, scene.ambient)
     return photograph(np.random.default_rng(0), (near, grid), far, viewpoints(scene), light, errors(3, lens, blur))
 
