@@ -182,10 +182,10 @@ def test_a_sample_that_is_not_there_and_options_that_exclude_each_other(trained:
     assert "has 8 samples; found index 8, allowed 0 to 7" in done.stderr
     both = infer("--run", trained, "--sample-idx", 1, "--input", tmp_path, "--output", tmp_path / "maps")
     assert both.returncode == 2
-    assert "give either --input DIR or --sample-idx N" in both.stderr
+    assert "give either PHOTOS or --sample-idx N" in both.stderr
     file = infer("--model", tmp_path / "model.pt", "--output", tmp_path / "maps")
     assert file.returncode == 2
-    assert "an exported file knows no dataset" in file.stderr
+    assert "only a run knows a dataset" in file.stderr
     assert not (tmp_path / "maps").exists()
 
 
