@@ -5,7 +5,8 @@
     oversampling  repeats the samples of some materials
     seeding       makes random generators that depend on their key alone
     layout/       lists the samples of a dataset's folder, and everything that is wrong with it
-    images/       reads pixels from image files and writes them
+    decoding      decodes image files of every format, depth and colour profile
+    images        reads photos and maps at the size that is needed, and writes them
     checking/     decodes every image, judges every map, and moves bad samples to a quarantine
     importing/    converts downloaded texture sets into materials
     pack/         keeps decoded images in files that are mapped into memory

@@ -1,35 +1,50 @@
-"""Pixels from image files and back; 8-bit files stay 8-bit.
+"""Photos and maps from image files, at the size and in the form that memory holds, and back into files.
 
-A file may be grey, RGB or palette, with or without alpha, with 8 or 16 bits. Alpha is dropped, not blended: in
-textures it is unrelated data. A damaged file is an error that names it; no part of a truncated image is ever used.
-Memory, packs and networks hold 8 bits, channels first, at the size that `fit_photo` and `store_map` make.
+`decoding` decodes the files. Memory, packs and networks hold 8 bits, channels first, at the size that `fit_photo` and
+`store_map` make. Alpha is dropped, not blended: in textures it is unrelated data, and a photo keeps it as a mask.
 """
 
 import io
-import os
-import struct
-import sys
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from neuropbr_core.data.decoding import Decoded, Pixels, decode_image, describe_image
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_bytes
-from neuropbr_core.maps import NORMAL, MapSpec
+from neuropbr_core.maps import ALBEDO, NORMAL, MapSpec
 
 Stored = npt.NDArray[np.uint8]
 """uint8 `(C, H, W)`: a view or a map as files and memory hold it."""
 
-Pixels = npt.NDArray[Any]
-"""uint8 or uint16, `(H, W, C)`."""
-
 _SHORTEST = 1e-3
 """Averaged normals shorter than this cancel each other; what direction is left is rounding."""
+_GREY_SPREAD = 16
+"""8-bit levels by which the channels of a grey image stored as RGB may differ after lossy compression."""
+_STRIP = 1 << 22  # pixels that are handled at a time, where a whole image would need several times its memory
+_LEAST_PHOTO_SIDE = 1024
+"""Side of photos below which nothing is averaged away: registration compares them at this side."""
+_LARGE_MAP = 8192 * 8192  # pixels; resizing in floating point takes ten times the memory of a map
+_OPAQUE = 0.5  # of the largest alpha; a pixel below shows more of something else than of the surface
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as it is read.
+
+    Attributes:
+        pixels: sRGB-encoded uint8 `(3, H, W)`.
+        mask: `(H, W)`, True where the photo is opaque; None when it is opaque everywhere.
+        note: What could not be respected, such as a damaged colour profile; empty otherwise.
+    """
+
+    pixels: Stored
+    mask: npt.NDArray[np.bool_] | None = None
+    note: str = ""
 
 
 def fit_photo(photo: Stored, size: int) -> Stored:
@@ -138,155 +153,94 @@ def _unit_normals(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return ((unit + 1.0) / 2.0).astype(np.float32)
 
 
-HEIF_SUFFIXES = (".heic", ".heif")
-
-
-def open_image(path: Path) -> Image.Image:
-    """Open an image file with Pillow; nothing is decoded yet.
-
-    Raises:
-        DataError: It is a HEIC file, and `pillow-heif` is not installed.
-        OSError: There is no such file, or it is no image.
-    """
-    if path.suffix.lower() in HEIF_SUFFIXES:
-        # The library registers itself with Pillow, and is imported only for a file that needs it: it is an extra.
-        try:
-            from pillow_heif import register_heif_opener
-        except ImportError as error:
-            raise DataError(
-                f"{path}: reading HEIC needs pillow-heif; install it with `pip install 'neuropbr[heif]'`, or convert "
-                f"the photo to PNG or JPEG"
-            ) from error
-        register_heif_opener()
-    return Image.open(path)
-
-
-# Pillow's plugins raise whatever their parsers trip over in a damaged file.
-_DECODING = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
-_CONVERTED = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
-_GREY_SPREAD = 16  # 8-bit levels by which the channels of a lossy grey image stored as RGB may differ
-_OTHER_BYTE = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
-_TAIL = 4096  # bytes after the end of a PNG that other programs may have appended
-_TURNED = 5  # EXIF orientations from here on exchange width and height
-_ORIENTATION = 0x0112  # EXIF tag
-
-
-class Undecodable(DataError):
-    """An image file is missing, damaged, or no image."""
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """The contents of a file's header.
-
-    Attributes:
-        width: Pixels, as the image is shown.
-        height: Pixels, as the image is shown.
-        channels: 1 for grey, 3 for colour; alpha does not count.
-        bits: Of a channel: 8 or 16.
-        alpha: Whether it has transparency, which is never used.
-    """
-
-    width: int
-    height: int
-    channels: int
-    bits: int
-    alpha: bool
-
-    @property
-    def size(self) -> str:
-        """`WIDTH×HEIGHT`."""
-        return f"{self.width}×{self.height}"
-
-
-def describe_image(path: Path) -> ImageFacts:
-    """Read a file's header.
-
-    Raises:
-        Undecodable: The file is missing or no image.
-    """
-    try:
-        with open_image(path) as image:
-            width, height = image.size
-            # Without this condition Pillow decodes a whole PNG to look for an orientation at its end.
-            if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(_ORIENTATION, 1) >= _TURNED:
-                height, width = image.size
-            grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-            alpha = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
-            deep = image.mode.startswith("I") or _second_byte(image) is not None
-    except _DECODING as error:
-        raise _undecodable(path, error) from error
-    channels = 3
-    if grey:
-        channels = 1
-    bits = 8
-    if deep:
-        bits = 16
-    return ImageFacts(width, height, channels, bits, alpha)
-
-
-def is_cut_off(path: Path) -> bool:
-    """Whether a file is empty, or a PNG without its end; nothing is decoded.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with path.open("rb") as file:
-        if file.read(len(_PNG_START)) != _PNG_START:
-            return file.tell() == 0
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-        return _PNG_END not in file.read()
-
-
-def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Pixels:
+def read_image(
+    path: Path, mode: Literal["RGB", "L"] = "RGB", *, colours: bool = False, least: int | None = None
+) -> Pixels:
     """Decode an image file.
 
     Args:
         path: The file; a camera's EXIF orientation is applied.
         mode: `RGB` for three channels (grey is repeated), `L` for one (a colour file must be grey in fact).
+        colours: Whether the values are colours, which are converted to sRGB.
+        least: Side that the shorter side of the result keeps; averages have 16 bits. See `decoding.decode_image`.
 
     Returns:
-        Pixels `(H, W, 3)` or `(H, W, 1)`: uint16 for a 16-bit file, else uint8.
+        Pixels `(H, W, 3)` or `(H, W, 1)`: uint16 for a file of more than 8 bits, else uint8.
 
     Raises:
         Undecodable: The file is missing or damaged.
-        DataError: It is of an unsupported kind, or coloured where grey is needed.
+        DataError: It is of an unsupported kind, too large, or coloured where grey is needed.
     """
-    pixels = _decode(path)
+    return _in_mode(path, decode_image(path, colours=colours, least=least, deep=True), mode)
+
+
+def read_alpha(path: Path, *, least: int | None = None) -> Pixels | None:
+    """Decode the alpha channel of an image file.
+
+    Args:
+        path: The file.
+        least: As for `read_image`.
+
+    Returns:
+        uint8 or uint16 `(H, W, 1)`; None when it has none.
+
+    Raises:
+        Undecodable: The file is missing or damaged.
+    """
+    return decode_image(path, colours=False, least=least, deep=True).alpha
+
+
+def _in_mode(path: Path, decoded: Decoded, mode: Literal["RGB", "L"]) -> Pixels:
+    """Repeat grey, or make one channel of three equal ones."""
+    pixels = decoded.pixels
     grey = pixels.shape[2] == 1
     if mode == "RGB" and grey:
         return np.repeat(pixels, 3, axis=2)
-    if mode == "L" and not grey:
-        # Many programs save grey maps as RGB, with small differences after lossy compression.
-        spread = int((pixels.max(axis=2) - pixels.min(axis=2)).max())
+    if mode == "RGB" or grey:
+        return pixels
+    # Many programs save grey maps as RGB, with small differences after lossy compression.
+    means = np.empty((*pixels.shape[:2], 1), dtype=pixels.dtype)
+    levels = np.iinfo(pixels.dtype).max // 255  # 1, or 257 for 16 bits: the spread is compared in levels of 8 bits
+    rows = max(1, _STRIP // pixels.shape[1])
+    for top in range(0, pixels.shape[0], rows):
+        strip = pixels[top : top + rows]
+        spread = int((strip.max(axis=2) - strip.min(axis=2)).max()) / levels
         if spread > _GREY_SPREAD:
             raise DataError(
-                f"{path}: is coloured (its channels differ by up to {spread} of 255), a grey map is needed; "
+                f"{path}: is coloured (its channels differ by up to {spread:.0f} of 255), a grey map is needed; "
                 "save the right channel alone"
             )
-        mean: npt.NDArray[np.float64] = pixels.mean(axis=2, keepdims=True)
-        return np.rint(mean).astype(np.uint8)
-    return pixels
+        means[top : top + rows] = np.rint(strip.mean(axis=2, keepdims=True))
+    return means
 
 
-def verify_image(path: Path) -> None:
-    """Check a file's checksums where its format has them, which decoding alone does not.
+def read_photo(path: Path, size: int | None = None) -> Photo:
+    """Read a photo, at the size that is worth keeping of it, with its mask.
 
-    Raises:
-        Undecodable: The file is missing or damaged.
+    Large photos are averaged over blocks of whole pixels while they are read, so that phones' photos of 48 and more
+    megapixels do not fill the memory. What is left has at least twice the side that is needed.
+
+    Args:
+        path: Image file.
+        size: Side in pixels to which the photo will be fitted; None when that is not known.
     """
-    try:
-        with open_image(path) as image:
-            image.verify()
-    except _DECODING as error:
-        raise _undecodable(path, error) from error
+    decoded = decode_image(path, colours=True, least=_photo_side(size))
+    mask = None
+    if decoded.alpha is not None:
+        mask = decoded.alpha[..., 0] >= np.iinfo(decoded.alpha.dtype).max * _OPAQUE
+        if mask.all():
+            mask = None
+    pixels = to_uint8(_in_mode(path, decoded, "RGB"))
+    return Photo(channels_first(pixels), mask, decoded.note)
+
+
+def _photo_side(size: int | None) -> int:
+    """Side that a photo's shorter side keeps while it is read; datasets and inference decide alike."""
+    return max(_LEAST_PHOTO_SIDE, 2 * (size or _LEAST_PHOTO_SIDE))
 
 
 def read_view(path: Path, size: int | None = None) -> Stored:
-    """Read a photo or render.
+    """Read a view of a dataset, a photo or a render.
 
     Args:
         path: Image file.
@@ -298,10 +252,22 @@ def read_view(path: Path, size: int | None = None) -> Stored:
     Raises:
         Undecodable: The file is missing or damaged.
     """
-    photo = to_uint8(read_image(path, "RGB"))
-    if size is not None:
-        photo = fit_pixels(photo, size)
-    return channels_first(photo)
+    if size is None:
+        return channels_first(to_uint8(read_image(path, "RGB", colours=True)))
+    return fit_photo(read_photo(path, size).pixels, size)
+
+
+def map_side(path: Path, size: int | None) -> int | None:
+    """Side that a map keeps while it is read; None to keep every pixel, unless the map would fill the memory.
+
+    Args:
+        path: Image file.
+        size: Side to which the map will be resized.
+    """
+    facts = describe_image(path)
+    if size is None or facts.width * facts.height <= _LARGE_MAP:
+        return None
+    return 2 * size
 
 
 def read_map(path: Path, spec: MapSpec, size: int | None = None) -> Stored:
@@ -319,83 +285,13 @@ def read_map(path: Path, spec: MapSpec, size: int | None = None) -> Stored:
         Undecodable: The file is missing or damaged.
         DataError: It is not square, coloured where grey is needed, or grey where normals are.
     """
-    pixels = read_image(path, spec.image_mode)
+    pixels = read_image(path, spec.image_mode, colours=spec is ALBEDO, least=map_side(path, size))
     height, width = pixels.shape[:2]
     if height != width:
         raise DataError(f"{path}: is {width}×{height} pixels; a map is square. Crop or resize it.")
     if spec is NORMAL and describe_image(path).channels == 1:
         raise DataError(f"{path}: is grey; a normal map has three channels. Is it a height map?")
     return store_map(pixels, spec, size)
-
-
-def _decode(path: Path) -> Pixels:
-    """Pixels of a file `(H, W, 1 or 3)`, upright, without alpha."""
-    try:
-        with open_image(path) as image:
-            second = _second_byte(image)
-            pixels = _upright(image, path)
-        if second is None:
-            return pixels
-        # Pillow decodes 16-bit colour to its high bytes alone, so such a file is decoded again for the low bytes.
-        with open_image(path) as image:
-            opened: Any = image  # Pillow's types hide `tile`
-            opened.tile = second
-            low = _upright(image, path)
-    except _DECODING as error:
-        raise _undecodable(path, error) from error
-    deep: Pixels = pixels.astype(np.uint16) << 8 | low
-    return deep
-
-
-def _second_byte(image: Image.Image) -> list[Any] | None:
-    """Decoding instructions for the low bytes of a 16-bit colour file; None for any other file.
-
-    Pillow reads such files with 8 bits: it keeps the high byte of each value. If we claim the opposite byte order, it
-    keeps the low byte instead.
-    """
-    tiles = getattr(image, "tile", [])
-    if image.mode not in ("RGB", "RGBA") or not tiles:
-        return None
-    swapped = [tile._replace(args=_other_order(tile.args)) for tile in tiles]
-    if swapped[0].args == tiles[0].args:
-        return None
-    return swapped
-
-
-def _other_order(arguments: Any) -> Any:
-    """Claim the opposite byte order; the raw mode is a decoder's argument, or the first of several."""
-    if isinstance(arguments, tuple):
-        return (_other_order(arguments[0]), *arguments[1:])
-    name = str(arguments)
-    return name[:-4] + _OTHER_BYTE.get(name[-4:], name[-4:])
-
-
-def _upright(image: Image.Image, path: Path) -> Pixels:
-    """Decode an opened image, apply its orientation and drop its alpha."""
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow gives as 32-bit integers
-        values: Pixels = np.asarray(image).clip(0, 65535)
-        return values.astype(np.uint16)[..., None]
-    plain = image
-    if "transparency" in image.info and image.mode in _CONVERTED:
-        # A palette with transparency is converted with its alpha, or Pillow blends it.
-        plain = image.convert("RGBA")
-    elif image.mode in _CONVERTED:
-        plain = image.convert(_CONVERTED[image.mode])
-    if plain.mode not in _CHANNELS:
-        raise DataError(f"{path}: images of mode {image.mode!r} are not supported; save it as 8-bit RGB or as grey")
-    pixels = np.asarray(plain, dtype=np.uint8)
-    return np.atleast_3d(pixels)[..., : _CHANNELS[plain.mode]]
-
-
-def _undecodable(path: Path, error: BaseException) -> Undecodable:
-    if not path.exists():
-        return Undecodable(f"{path}: no such file")
-    reason = str(error).replace(f" {str(path)!r}", "") or type(error).__name__
-    return Undecodable(
-        f"{path}: cannot be decoded ({reason}); restore the file from its source, or remove what uses it"
-    )
 
 
 def write_png(path: Path, pixels: Pixels) -> None:

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from neuropbr_core.data.images import ImageFacts, Stored, Undecodable, describe_image, read_map, read_view, verify_image
+from neuropbr_core.data.decoding import ImageFacts, Undecodable, describe_image, is_cut_off, verify_image
+from neuropbr_core.data.images import Stored, read_map, read_view
 from neuropbr_core.data.layout.findings import Finding
 from neuropbr_core.data.layout.paths import map_files, missing_maps
 from neuropbr_core.errors import DataError
@@ -224,7 +225,12 @@ def _decode(
     examined.files += 1
     stored = None
     try:
-        # Checksums first: a damaged file can decode to pixels that look like an unusual image.
+        # The same question as before training, so that both agree about truncated files.
+        if is_cut_off(path):
+            message = "truncated; restore from the source, or remove what uses it"
+            examined.findings.append(replace(about, code="truncated", message=message))
+            return None
+        # Checksums next: a damaged file can decode to pixels that look like an unusual image.
         verify_image(path)
         facts = describe_image(path)
         for level, code, text in oddities(facts):
@@ -232,7 +238,7 @@ def _decode(
         stored = read(path)
         # Only files that decode count for the most frequent size.
         examined.sizes[path.name] = facts.size
-    except Undecodable as error:
+    except (Undecodable, OSError) as error:
         examined.findings.append(replace(about, code="undecodable", message=str(error).removeprefix(f"{path}: ")))
     except DataError as error:
         examined.findings.append(replace(about, code="unusable-map", message=str(error).removeprefix(f"{path}: ")))
@@ -253,7 +259,7 @@ def _color_oddities(facts: ImageFacts) -> Iterator[Oddity]:
 
 def _image_oddities(facts: ImageFacts) -> Iterator[Oddity]:
     """Report properties of a file that the readers can handle."""
-    if facts.bits == 16:
-        yield "info", "sixteen-bit", "has 16 bits; training reads the nearest 8"
+    if facts.bits > 8:
+        yield "info", "sixteen-bit", f"has {facts.bits} bits; training reads the nearest 8"
     if facts.alpha:
         yield "info", "alpha", "has transparency, which is not used"

@@ -26,12 +26,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from neuropbr_core import samples
-from neuropbr_core.data.images import HEIF_SUFFIXES
+from neuropbr_core.data.decoding import HEIF_SUFFIXES, IMAGE_SUFFIXES, READ_SUFFIXES, suffix_of, why_unread
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
 from neuropbr_core.maps import MAPS
 from neuropbr_core.reading import DocumentError, is_plain_name, parse_plain, read_bytes, read_json, shortened
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.reporting import reporter
 
 Condition = Literal["clean", "dirty"]
 """How a sample was captured. The folder below `input/` has the same name."""
@@ -40,9 +41,6 @@ CONDITIONS: tuple[Condition, ...] = ("clean", "dirty")
 
 METADATA_NAME = "render_metadata.json"
 CAMERAS_NAME = "cameras.json"
-PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", *HEIF_SUFFIXES)
-IMAGE_SUFFIXES = (*PHOTO_SUFFIXES, ".webp", ".tif", ".tiff", ".tga", ".bmp", ".exr")
-"""Suffixes by which a file is recognised as an image, readable here or not."""
 
 # The numbers are the older spelling of the curricula. Clean comes first, so that samples are listed in that order.
 _CURRICULA: dict[object, tuple[Condition, ...]] = {
@@ -113,18 +111,27 @@ def sample_folders(folder: Path) -> list[Path]:
 def list_photos(folder: Path) -> tuple[Path, ...]:
     """List the photos in a folder by name; numbers in names count as numbers, so that 10.png comes after 9.png.
 
+    Images of formats that are not read are reported, each in a line.
+
     Raises:
         DataError: There is no such folder, or it holds no photo.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder with the photos or renders of one material")
     photos = []
-    for path in folder.iterdir():
+    for path in sorted(folder.iterdir()):
         hidden = path.name.startswith(".")  # such as the ._0.png that macOS leaves on foreign disks
-        if path.suffix.lower() in PHOTO_SUFFIXES and not hidden:
+        suffix = suffix_of(path.name)
+        if hidden or suffix not in IMAGE_SUFFIXES or not path.is_file():
+            continue
+        unread = why_unread(path.name)
+        # HEIC files are photos, and maps predicted without them would be worse: reading them is an error with advice.
+        if unread is None or suffix in HEIF_SUFFIXES:
             photos.append(path)
+        else:
+            reporter().line(f"{path}: not read: {unread}")
     if not photos:
-        raise DataError(f"{folder}: holds no image; allowed: {', '.join(PHOTO_SUFFIXES)}")
+        raise DataError(f"{folder}: holds no image that is read; allowed: {', '.join(READ_SUFFIXES)}")
     return tuple(sorted(photos, key=_by_number))
 
 
@@ -158,7 +165,7 @@ def misnamed(folder: Path, missing: list[str]) -> str:
     stems = {Path(name).stem for name in missing}  # our own names, all in small letters
     similar = []
     for path in folder.iterdir():
-        if path.stem.lower() in stems and path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.stem.lower() in stems and suffix_of(path.name) in IMAGE_SUFFIXES:
             similar.append(path.name)
     return ", ".join(sorted(similar))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropbr_core.data.images import is_cut_off
+from neuropbr_core.data.decoding import is_cut_off
 from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
 from neuropbr_core.data.layout.paths import (
     CONDITIONS,

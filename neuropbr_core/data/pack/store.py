@@ -3,7 +3,7 @@
 A pack holds images that were decoded once, in files that are mapped into memory. It is a folder of shards. A shard is
 one file. It never changes once it has its final name:
 
-    pixels of each image, channels first, at a multiple of 64 bytes | index (JSON) | its length, 8 bytes | b"NBRPACK2"
+    pixels of each image, channels first, at a multiple of 64 bytes | index (JSON) | its length, 8 bytes | b"NBRPACK3"
 
 An image is identified by the content that it was decoded from and the size that it was decoded to, so a shard can be
 out of use but never out of date. Recipes that read the same images at the same size share them, whatever their splits,
@@ -26,8 +26,8 @@ from neuropbr_core.data.images import Stored
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 
-MAGIC = b"NBRPACK2"
-"""The last bytes of every shard. The number is that of the format *and* of the decoding: raise it when `data.images`
+MAGIC = b"NBRPACK3"
+"""The last bytes of every shard. The number is that of the format *and* of the decoding: raise it when `data.decoding`
 decodes to other pixels, and old packs are ignored."""
 
 DIGESTS_NAME = "digests.json"

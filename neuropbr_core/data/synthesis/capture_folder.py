@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from neuropbr_core.data.images import Stored, is_cut_off, write_png
+from neuropbr_core.data.decoding import is_cut_off
+from neuropbr_core.data.images import Stored, write_png
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.layout.paths import (
     CAMERAS_NAME,

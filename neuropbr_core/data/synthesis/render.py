@@ -15,15 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neuropbr_core.data.images import (
-    Stored,
-    compress_jpeg,
-    describe_image,
-    read_map,
-    store_map,
-    verify_image,
-    write_map,
-)
+from neuropbr_core.data.decoding import describe_image, verify_image
+from neuropbr_core.data.images import Stored, compress_jpeg, read_map, store_map, write_map
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.layout.paths import CameraRecord, Condition, map_files, missing_maps, record_camera
 from neuropbr_core.data.pack.digest import fingerprint_files

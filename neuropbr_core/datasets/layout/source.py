@@ -4,7 +4,8 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from neuropbr_core.contracts import SampleSource
-from neuropbr_core.data.images import Stored, read_map, read_view, verify_image
+from neuropbr_core.data.decoding import verify_image
+from neuropbr_core.data.images import Stored, read_map, read_view
 from neuropbr_core.data.layout.paths import locate, read_metadata
 from neuropbr_core.data.layout.scan import Sample, find_samples
 from neuropbr_core.data.pack.digest import FileDigests

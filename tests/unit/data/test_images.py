@@ -11,18 +11,8 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from neuropbr_core.data.images import (
-    Undecodable,
-    describe_image,
-    fit_photo,
-    is_cut_off,
-    read_image,
-    read_map,
-    read_view,
-    verify_image,
-    write_map,
-    write_png,
-)
+from neuropbr_core.data.decoding import Undecodable, describe_image, is_cut_off, verify_image
+from neuropbr_core.data.images import fit_photo, read_image, read_map, read_view, write_map, write_png
 from neuropbr_core.data.layout.paths import list_photos
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, NORMAL, ROUGHNESS
@@ -175,15 +165,12 @@ def test_a_flipped_bit_is_found_by_its_checksum(tmp_path):
         verify_image(tmp_path / "hit.png")
 
 
-def test_missing_text_and_float_files(tmp_path):
+def test_missing_and_text_files(tmp_path):
     with pytest.raises(DataError, match=r"none\.png: no such file"):
         read_image(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(DataError, match=r"text\.png: cannot be decoded \(cannot identify image file\)"):
         read_image(tmp_path / "text.png")
-    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(DataError, match=r"float\.tiff: images of mode 'F' are not supported"):
-        read_image(tmp_path / "float.tiff")
 
 
 def test_views_become_square_channels_first(tmp_path):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from neuropbr_core.data.images import Stored, describe_image, read_map
+from neuropbr_core.data.decoding import describe_image
+from neuropbr_core.data.images import Stored, read_map
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.synthesis.procedural import ProceduralMaterial, procedural_materials

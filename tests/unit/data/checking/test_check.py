@@ -10,6 +10,7 @@ from neuropbr_core.data.checking.check import check_dataset
 from neuropbr_core.data.checking.examine import find_lookalikes, look_of
 from neuropbr_core.data.checking.quarantine import quarantine, restore
 from neuropbr_core.data.images import read_map, read_view, write_map, write_png
+from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, MAPS, METALLIC, NORMAL, ROUGHNESS
 from neuropbr_core.recipe.sections import Data
@@ -89,8 +90,8 @@ def test_everything_is_reported_at_once(root):
         ("error", "missing-views", "input/clean/sample_0000"),
         ("error", "not-in-metadata", "input/clean/sample_0003"),
         ("error", "not-in-metadata", "input/dirty/sample_0003"),
-        ("error", "undecodable", "input/clean/sample_0002/0.png"),
-        ("error", "undecodable", "output/t3_Wood_027/albedo.png"),
+        ("error", "truncated", "input/clean/sample_0002/0.png"),
+        ("error", "truncated", "output/t3_Wood_027/albedo.png"),
         ("warning", "stray-metadata", "input/render_metadata.json"),
         ("warning", "not-a-sample", "input/clean/photos"),
     ]
@@ -101,6 +102,27 @@ def test_everything_is_reported_at_once(root):
         "dirty/sample_0003",
         "clean/sample_0002",
     ]
+
+
+@pytest.mark.parametrize("file", ["input/clean/sample_0002/0.png", "output/t3_Wood_027/albedo.png"])
+@pytest.mark.parametrize("damage", ["cut", "no data", "a JPEG that is cut"])
+def test_the_check_and_training_agree_about_truncated_files(root, file, damage):
+    path = root / file
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[:-40])
+    elif damage == "no data":
+        path.write_bytes(content[:33] + content[-12:])  # the header and the end
+    else:
+        with Image.open(path) as image:
+            image.convert("RGB").save(path, "JPEG")
+        path.write_bytes(path.read_bytes()[:-200])
+    checked = [finding for finding in check(root).findings if finding.code == "truncated"]
+    assert [finding.path for finding in checked] == [str(path)]
+    with pytest.raises(DataError, match=rf"{path.name} truncated"):
+        find_samples(section(root))
+    # The rest of the check went on.
+    assert check(root).files == 5 * 2 + 3 * 4
 
 
 def test_the_common_issues_say_what_to_do(root):
@@ -260,7 +282,7 @@ def test_quarantine_moves_and_restore_undoes(root, tmp_path):
         "output/acg_Rock053",
     ]
     assert moved[0].why == ("its material acg_Rock053 cannot be used",)
-    assert moved[2].why[0].startswith(f"{root}/output/acg_Rock053/roughness.png: cannot be decoded")
+    assert moved[2].why[0].startswith(f"{root}/output/acg_Rock053/roughness.png: truncated; restore")
     assert found(root) == []
     assert check(root).samples == 3
     metadata = json.loads((root / "input/render_metadata.json").read_text())
