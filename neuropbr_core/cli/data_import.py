@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from neuropbr_core.cli.output import aligned, command, result
 if TYPE_CHECKING:
     from neuropbr_core.data.importing.import_sets import ImportReport
 
-REPORT_VERSION = 1  # counted up when a program that reads the JSON would have to change
+# Counted up when a program that reads the JSON would have to change: since 2, `ignored` lists objects, and materials
+# may be `planned`.
+REPORT_VERSION = 2
 
 
 @command("import")
@@ -31,6 +34,10 @@ REPORT_VERSION = 1  # counted up when a program that reads the JSON would have t
     help="Name of a material: {name} from its files, {folder} they are in.",
 )
 @click.option("--crop", is_flag=True, help="Take the middle of images that are not square, which then no longer tile.")
+@click.option(
+    "--assume-nonmetal", is_flag=True, help="No part is metal: a specular map is then no reason to refuse a material."
+)
+@click.option("--dry-run", is_flag=True, help="Write nothing; print what would be imported, from which files.")
 @click.option("--overwrite", is_flag=True, help="Replace materials of the same name.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one for each CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
@@ -43,6 +50,8 @@ def import_(  # noqa: PLR0913
     size: int | None,
     name_template: str,
     crop: bool,
+    assume_nonmetal: bool,
+    dry_run: bool,
     overwrite: bool,
     workers: int | None,
     as_json: bool,
@@ -50,9 +59,9 @@ def import_(  # noqa: PLR0913
     """Bring materials into a dataset's output folder.
 
     SOURCE is a folder, zip files in it included, or a zip file, with the naming customs of ambientCG, Poly Haven,
-    3dtextures, cgbookcase, FreePBR and the like. Normals become OpenGL, glossiness roughness, ORM and ARM maps single
-    ones; the report says what was done to each material. A material is written whole or not at all. The exit status is
-    1 when any was refused.
+    Megascans, Poliigon, 3dtextures, FreePBR, Unity, Unreal, Substance and the like. Normals become OpenGL, glossiness
+    roughness, packed maps single ones; the report says what was done to each material, and names the images that it did
+    not understand. A material is written whole or not at all. The exit status is 1 when any was refused.
     """
     from neuropbr_core.data.importing.import_sets import import_materials
 
@@ -63,18 +72,20 @@ def import_(  # noqa: PLR0913
         name_template=name_template,
         crop=crop,
         overwrite=overwrite,
+        assume_nonmetal=assume_nonmetal,
+        dry_run=dry_run,
         workers=workers or os.cpu_count() or 1,
     )
     ok = not report.count("refused")
     if as_json:
         result(json.dumps({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)}, indent=2))
     else:
-        for line in _lines(report, out):
+        for line in _lines(report, out, dry_run=dry_run):
             result(line)
     ctx.exit(int(not ok))
 
 
-def _lines(report: "ImportReport", out: Path) -> Iterator[str]:
+def _lines(report: "ImportReport", out: Path, *, dry_run: bool) -> Iterator[str]:
     """A row a material, its notes below it, and a summary."""
     rows = []
     for material in report.materials:
@@ -85,13 +96,26 @@ def _lines(report: "ImportReport", out: Path) -> Iterator[str]:
     # The table is laid out first, because columns are as wide as their widest cell; notes then go between its rows.
     for row, material in zip(aligned(rows).splitlines(), report.materials, strict=True):
         yield row
+        if dry_run:
+            for name, file in material.files.items():
+                yield f"    {name}: from {file}"
         for note in material.notes:
             yield f"    {note}"
-    line = f"Imported {report.count('imported')} of {len(report.materials)} materials into {out / 'output'}"
+    unneeded = Counter[str]()
+    for image in report.ignored:
+        if image.kind:
+            unneeded[image.kind] += 1
+        else:
+            yield f"not understood: {image.path}: {image.looks}"
+    if unneeded:
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(unneeded.items()))
+        yield f"not needed: {kinds}"
+    if dry_run:
+        line = f"Would import {report.count('planned')} of {len(report.materials)} materials into {out / 'output'}"
+    else:
+        line = f"Imported {report.count('imported')} of {len(report.materials)} materials into {out / 'output'}"
     if report.count("exists"):
         line += f", {report.count('exists')} there already"
     if report.count("refused"):
         line += f", {report.count('refused')} refused"
-    if report.ignored:
-        line += f"; {len(report.ignored)} other images were ignored"
     yield line

@@ -6,14 +6,17 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from neuropbr_core.data.images import write_map
+from neuropbr_core.data.importing.looks import Ignored, describe_ignored
 from neuropbr_core.data.importing.maps import Conversion
-from neuropbr_core.data.importing.sources import MaterialSet, find_sets
+from neuropbr_core.data.importing.sources import Listing, MaterialSet, SourceFile, find_sets
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing
 from neuropbr_core.maps import MAPS
 from neuropbr_core.parallel import run_jobs
 
-Status = Literal["imported", "exists", "refused"]
+Status = Literal["imported", "planned", "exists", "refused"]
+
+_MOST_NAMED = 12  # images that an error names; more would hide its first line
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class Imported:
 
     Attributes:
         name: Its name in the dataset.
-        status: `imported`; `exists` when the dataset has a material of that name, which is left unchanged; `refused`
-            when it cannot be imported.
-        size: Side of the written maps in pixels; None when nothing was written.
+        status: `imported`; `planned` in a dry run, when it would be imported; `exists` when the dataset has a material
+            of that name, which is left unchanged; `refused` when it cannot be imported.
+        size: Side of the maps in pixels; None when there are none.
         files: The file that each map comes from.
         notes: Conversions and assumptions, one line each; for a refused material, the reason.
     """
@@ -42,11 +45,11 @@ class ImportReport:
 
     Attributes:
         materials: Outcomes, sorted by name.
-        ignored: Images that belong to no material.
+        ignored: Images that belong to no material, sorted by path.
     """
 
     materials: list[Imported]
-    ignored: list[str]
+    ignored: list[Ignored]
 
     def count(self, status: Status) -> int:
         """Count the materials with a status."""
@@ -62,9 +65,12 @@ class _Job:
     size: int | None
     crop: bool
     overwrite: bool
+    assume_nonmetal: bool
+    dry_run: bool
+    neighbours: tuple[SourceFile, ...]
 
 
-def import_materials(
+def import_materials(  # noqa: PLR0913
     source: Path,
     out: Path,
     *,
@@ -72,6 +78,8 @@ def import_materials(
     name_template: str = "{name}",
     crop: bool = False,
     overwrite: bool = False,
+    assume_nonmetal: bool = False,
+    dry_run: bool = False,
     workers: int = 1,
 ) -> ImportReport:
     """Import the materials of a folder or zip file into a dataset.
@@ -83,6 +91,8 @@ def import_materials(
         name_template: Names in the dataset, as for `importing.sources.find_sets`.
         crop: Whether to cut a centred square out of images that are not square, instead of refusing them.
         overwrite: Whether to replace materials of the same name.
+        assume_nonmetal: Whether materials without a metalness map have no metal, whatever their specular map shows.
+        dry_run: Whether to do everything but write: the outcomes are those that an import would have.
         workers: Processes that convert, as for `parallel.run_jobs`.
 
     Returns:
@@ -94,10 +104,7 @@ def import_materials(
     """
     listing = find_sets(source, name_template)
     if not listing.sets and not listing.damaged:
-        raise DataError(
-            f"{source}: no materials found among {len(listing.ignored)} images; their names must tell what they show, "
-            "such as X_Color, X_NormalGL, X_Roughness, X_Metalness (`docs/data.md` lists the names that are understood)"
-        )
+        raise DataError(_nothing_found(source, listing))
     # The first material of each name. Some file systems ignore case, so names that differ in capitals only collide.
     first_of_name: dict[str, MaterialSet] = {}
     refused = []
@@ -111,10 +118,38 @@ def import_materials(
         refused.append(Imported(Path(path).stem, "refused", notes=(f"{path}: {why}",)))
     jobs = []
     for material in first_of_name.values():
-        jobs.append(_Job(material, out / "output" / material.name, size, crop, overwrite))
+        target = out / "output" / material.name
+        neighbours = _neighbours(material, listing)
+        jobs.append(_Job(material, target, size, crop, overwrite, assume_nonmetal, dry_run, neighbours))
     outcomes = run_jobs(_import_material, jobs, workers, "importing materials")
     outcomes += refused
-    return ImportReport(sorted(outcomes, key=lambda outcome: outcome.name), listing.ignored)
+    with TemporaryDirectory(prefix="neuropbr-import-") as scratch:
+        ignored = describe_ignored(listing.ignored, Path(scratch))
+    return ImportReport(sorted(outcomes, key=lambda outcome: outcome.name), ignored)
+
+
+def _nothing_found(source: Path, listing: Listing) -> str:
+    """Explain that no file name was understood, and name the files."""
+    advice = (
+        f"{source}: no materials found among {len(listing.ignored)} images; their names must tell what they show, such "
+        "as X_Color, X_NormalGL, X_Roughness, X_Metalness (`docs/data.md` lists the names that are understood)"
+    )
+    lines = [advice]
+    with TemporaryDirectory(prefix="neuropbr-import-") as scratch:
+        for image in describe_ignored(listing.ignored[:_MOST_NAMED], Path(scratch)):
+            lines.append(f"{image.path}: {image.kind or image.looks}")
+    if len(listing.ignored) > _MOST_NAMED:
+        lines.append(f"and {len(listing.ignored) - _MOST_NAMED} more")
+    return "\n".join(lines)
+
+
+def _neighbours(material: MaterialSet, listing: Listing) -> tuple[SourceFile, ...]:
+    """The images beside a material's files that belong to no material."""
+    homes = set()
+    for files in material.files.values():
+        for file, _ in files:
+            homes.add(file.home)
+    return tuple(file for file in listing.ignored if file.home in homes)
 
 
 def _first_file(material: MaterialSet) -> str:
@@ -128,13 +163,18 @@ def _import_material(job: _Job) -> Imported:
     if job.target.exists() and not job.overwrite:
         return Imported(name, "exists", notes=(f"{job.target} is there; --overwrite replaces it",))
     with TemporaryDirectory(prefix="neuropbr-import-") as scratch:
-        conversion = Conversion(job.material, Path(scratch), job.size, job.crop)
+        conversion = Conversion(
+            job.material, Path(scratch), job.size, job.crop, job.assume_nonmetal, neighbours=job.neighbours
+        )
         try:
             maps = conversion.maps()
         except DataError as error:
             return Imported(name, "refused", notes=(str(error),))
+    size = maps["albedo"].shape[1]
+    if job.dry_run:
+        return Imported(name, "planned", size, conversion.used, tuple(conversion.notes))
     # The folder appears with all four maps or not at all: half a material would fail the check of every sample of it.
     with replacing(job.target) as aside:
         for map_name, stored in maps.items():
             write_map(aside, MAPS[map_name], stored)
-    return Imported(name, "imported", maps["albedo"].shape[1], conversion.used, tuple(conversion.notes))
+    return Imported(name, "imported", size, conversion.used, tuple(conversion.notes))

@@ -1,9 +1,4 @@
-"""Finds image files of materials in folders and zip archives, and groups them into one set for each material.
-
-File names tell what an image shows. They follow the customs of the large free libraries and of exporters:
-`Bricks102_2K-JPG_NormalGL.jpg`, `red_brick_nor_gl_2k.png`, `Wood_027_basecolor.jpg`, `rusty-metal_normal-ogl.png`,
-`Rock_ORM.png`, `albedo.png`.
-"""
+"""Finds image files of materials in folders and zip archives, and groups them into one set for each material."""
 
 import re
 import shutil
@@ -11,126 +6,19 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import permutations
-from pathlib import Path, PurePath, PurePosixPath
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
+from neuropbr_core.data.decoding import IMAGE_SUFFIXES, suffix_of
+from neuropbr_core.data.importing.names import ImageName, Role, read_name
 from neuropbr_core.errors import DataError
 
-Role = Literal[
-    "albedo", "normal", "normal-gl", "normal-dx", "roughness", "glossiness", "metallic", "specular", "packed"
-]
-
-READABLE = (".png", ".tif", ".tiff", ".tga", ".bmp", ".webp", ".jpg", ".jpeg")
-"""Suffixes of images that are read. Of several files for one map, the suffix that comes first wins."""
-
-UNREADABLE = (".exr", ".hdr", ".dds")
-"""Suffixes of images that are recognised but not read."""
-
-_WORDS: dict[Role, str] = {
-    "albedo": "albedo, alb, base color, base colour, basecolor, basecolour, color, colour, col, diffuse, diff, dif",
-    "normal-gl": "normalgl, normal gl, normal ogl, normal opengl, normalogl, normalopengl, nor gl, nor opengl, norgl",
-    "normal-dx": "normaldx, normal dx, normal directx, normaldirectx, normal d3d, nor dx, nor directx, nordx",
-    "normal": "normal, normals, normal map, normalmap, nor, norm, nrm, nml",
-    "roughness": "roughness, rough, rgh",
-    "glossiness": "glossiness, gloss, smoothness",
-    "metallic": "metalness, metallic, metallness, metal",
-    "specular": "specular, spec, specularity, specular color, reflection, refl",
-}
-_PACKED_WORDS = {
-    "occlusionroughnessmetallic": "arm",
-    "occlusion roughness metallic": "arm",
-    "metallicroughness": "arm",  # glTF: green roughness, blue metallic, red free
-    "metalroughness": "arm",
-    "roughnessmetallic": "arm",
-}
-_LONGEST = 3  # tokens
-
-_ROLES: dict[str, Role] = {word: role for role, words in _WORDS.items() for word in words.split(", ")}
-_LETTERS = {"".join(order) for occlusion in "ao" for order in permutations((occlusion, "r", "m"))}
-_TOKEN = re.compile(r"[^\W_]+")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_NOISE = re.compile(r"\d{1,2}k|lod\d|256|512|1024|2048|4096|8192|\d+x\d+|\d+px|\d+bits?|jpe?g|png|tiff?|exr|webp|tga")
-_THOUSANDS = re.compile(r"(\d{1,2})k|(\d{3,4})(?:x\d+|px)?")
-
-
-@dataclass(frozen=True)
-class ImageName:
-    """The parts of a file name.
-
-    Attributes:
-        stem: The rest of the name, which is the material; empty when the name is the role alone.
-        role: What the image shows.
-        channels: For `packed`: the letters of its red, green and blue channels (a or o occlusion, r roughness,
-            m metallic).
-        resolution: Side in pixels that the name states; 0 for none.
-    """
-
-    stem: str
-    role: Role
-    channels: str = ""
-    resolution: int = 0
-
-
-def read_name(file_name: str) -> ImageName | None:
-    """Recognise what an image shows from its name; None when the name does not tell.
-
-    Resolution and format may come before or after the role: `X_2K_Color`, `X_diff_2k`, `X_2K-JPG_Color`.
-    """
-    path = PurePath(file_name)
-    if path.suffix.lower() not in READABLE + UNREADABLE:
-        return None
-    # CamelCase is split on the second try only, because some roles are written with capitals inside, as in NormalGL.
-    return _read_stem(path.stem) or _read_stem(_HUMP.sub("_", path.stem))
-
-
-def _read_stem(stem: str) -> ImageName | None:
-    tokens = list(_TOKEN.finditer(stem))
-    words = [token[0].lower() for token in tokens]
-    end = _without_noise(words)
-    # The longest phrase first: `normal gl` is more specific than `gl`, and `base color` than `color`.
-    for length in range(min(_LONGEST, end), 0, -1):
-        start = end - length
-        role, channels = _role(" ".join(words[start:end]))
-        if role is None:
-            continue
-        named = _without_noise(words[:start])
-        name = ""
-        if named:
-            name = stem[: tokens[named - 1].end()]  # a slice of the file name keeps its capitals and separators
-        return ImageName(name, role, channels, _resolution(words[named:]))
-    return None
-
-
-def _without_noise(words: list[str]) -> int:
-    """Count the words before trailing resolutions and formats."""
-    end = len(words)
-    while end and _NOISE.fullmatch(words[end - 1]):
-        end -= 1
-    return end
-
-
-def _role(phrase: str) -> tuple[Role | None, str]:
-    if phrase in _ROLES:
-        return _ROLES[phrase], ""
-    letters = _PACKED_WORDS.get(phrase, phrase)
-    if letters in _LETTERS:
-        return "packed", letters
-    return None, ""
-
-
-def _resolution(words: list[str]) -> int:
-    for word in words:
-        if match := _THOUSANDS.fullmatch(word):
-            if match[1]:
-                return int(match[1]) * 1024  # `2K` means 2048
-            return int(match[2])
-    return 0
-
-
 _LARGEST = 1 << 30  # bytes of one file of an archive, so that a small archive cannot fill the disk
-_GENERIC = ("textures", "texture", "maps", "images")  # folder names that do not tell the material
+_GENERIC = re.compile(
+    r"textures?|maps|images|regular|\d{1,2}k([-_](png|jpe?g|tiff?|exr))?|png|jpe?g|tiff?", re.IGNORECASE
+)
+"""Folder names that do not tell the material. Libraries also keep each resolution of a material in a folder."""
+_THOUSANDS = re.compile(r"(\d{1,2})k(?![a-z])", re.IGNORECASE)
 _FORBIDDEN = re.compile(r"[^\w.+-]+")
 # `RuntimeError` is what zipfile raises for an encrypted file.
 _ARCHIVE_FAULTS = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
@@ -163,11 +51,37 @@ class SourceFile:
     def folder(self) -> str:
         """Name of the nearest folder or archive that contains the file; folders such as `textures` do not count."""
         for part in reversed(PurePosixPath(self.member).parent.parts):
-            if part.lower() not in _GENERIC:
+            if not _GENERIC.fullmatch(part):
                 return part
         if self.archived:
             return self.container.stem
         return self.container.resolve().name  # resolved, because `.` has no name
+
+    @property
+    def home(self) -> str:
+        """Path of that folder or archive: files with the same home may belong to one material."""
+        parts = list(PurePosixPath(self.member).parent.parts)
+        while parts and _GENERIC.fullmatch(parts[-1]):
+            parts.pop()
+        return str(PurePosixPath(str(self.container), *parts))
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels that a folder such as `2K` states; 0 for none."""
+        for part in reversed(PurePosixPath(self.member).parent.parts):
+            if match := _THOUSANDS.match(part):
+                return int(match[1]) * 1024
+        return 0
+
+    @property
+    def content(self) -> tuple[str, str]:
+        """What tells contents apart: size and checksum."""
+        if self.archived:
+            with zipfile.ZipFile(self.container) as archive:
+                info = archive.getinfo(self.member)
+                return str(info.file_size), str(info.CRC)
+        data = (self.container / self.member).read_bytes()
+        return str(len(data)), str(zlib.crc32(data))
 
     def fetch(self, scratch: Path) -> Path:
         """Return a path to the file's content, after unpacking an archived file into `scratch`.
@@ -191,6 +105,9 @@ class SourceFile:
         return target
 
 
+NamedFile = tuple[SourceFile, ImageName]
+
+
 @dataclass
 class MaterialSet:
     """The files of one material.
@@ -198,10 +115,12 @@ class MaterialSet:
     Attributes:
         name: Its name in the dataset.
         files: The files for each role.
+        notes: What was decided by names alone, one line each.
     """
 
     name: str
-    files: dict[Role, list[tuple[SourceFile, ImageName]]] = field(default_factory=dict)
+    files: dict[Role, list[NamedFile]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -210,19 +129,20 @@ class Listing:
 
     Attributes:
         sets: Materials, sorted by name.
-        ignored: Images that belong to no material.
+        ignored: Images that belong to no material, sorted by path.
         damaged: Archives that cannot be opened, and why.
     """
 
     sets: list[MaterialSet]
-    ignored: list[str]
+    ignored: list[SourceFile]
     damaged: dict[str, str]
 
 
 def find_sets(source: Path, template: str = "{name}") -> Listing:
     """List the materials of a folder, of all folders and zip files below it, or of one zip file.
 
-    Files of one folder whose names differ only in role, resolution and format are one material.
+    Files of one folder whose names differ only in role, resolution and format are one material. Colour variants and
+    UDIM tiles of a material are materials of their own, which share the files that have no variant or tile.
 
     Args:
         source: Folder or zip file.
@@ -239,31 +159,121 @@ def find_sets(source: Path, template: str = "{name}") -> Listing:
     if not source.exists():
         raise DataError(f"{source}: no such folder or zip file")
     damaged: dict[str, str] = {}
-    grouped: dict[tuple[str, str], list[tuple[SourceFile, ImageName]]] = defaultdict(list)
+    grouped: dict[tuple[str, str], list[NamedFile]] = defaultdict(list)
     ignored = []
     for file in _files(source, damaged):
         name = read_name(file.name)
         if name is None:
-            ignored.append(str(file))
+            ignored.append(file)
         else:
+            if not name.resolution:
+                name = replace(name, resolution=file.resolution)
             # Capitals do not tell materials apart: `Rock_Color.png` and `rock_normal.png` belong together.
-            grouped[str(PurePosixPath(str(file)).parent), name.stem.lower()].append((file, name))
+            grouped[file.home, name.stem.lower()].append((file, name))
     sets = []
-    for files in grouped.values():
-        # Words such as `metal` or `color` occur in names of other pictures; a material has an albedo or normals.
-        if any(name.role.startswith(("albedo", "normal")) for _, name in files):
-            ordered = sorted(files, key=lambda pair: str(pair[0]))
-            first, name = ordered[0]
-            filled = template.format(name=name.stem or first.folder, folder=first.folder)
-            # The name becomes a folder's: no separators, no leading dot, never empty.
-            material = MaterialSet(_FORBIDDEN.sub("_", filled).strip("._") or "material")
-            for file, name in ordered:
-                material.files.setdefault(name.role, []).append((file, name))
-            sets.append(material)
+    for group in grouped.values():
+        certain, others = _certain(group)
+        for file, _ in others:
+            ignored.append(file)
+        if certain:
+            sets += _materials(sorted(certain, key=lambda pair: str(pair[0])), template)
+    ignored.sort(key=str)
+    return Listing(sorted(sets, key=lambda material: material.name), ignored, damaged)
+
+
+def _certain(group: list[NamedFile]) -> tuple[list[NamedFile], list[NamedFile]]:
+    """Split a group into the files of a material, and files whose names only look like it."""
+    if not (_has(group, "albedo") and _has(group, "normal")):
+        # `Rock_M.png` may be a mask, and `metal_02.png` a material: such names count only in company.
+        certain = [pair for pair in group if not pair[1].tentative]
+    else:
+        certain = group
+    # Words such as `metal` or `rough` occur in names of other pictures; a material has an albedo or normals.
+    if not (_has(certain, "albedo") or _has(certain, "normal")):
+        certain = []
+    return certain, [pair for pair in group if pair not in certain]
+
+
+def _has(files: list[NamedFile], role: str) -> bool:
+    return any(name.role.startswith(role) for _, name in files)
+
+
+def _materials(files: list[NamedFile], template: str) -> list[MaterialSet]:
+    """Make the sets of one group: usually one, several for colour variants, tiles and second downloads."""
+    sets = []
+    for copy, of_copy in enumerate(_copies(files)):
+        tiles = sorted({name.tile for _, name in of_copy if name.tile})
+        if len(tiles) < 2:
+            tiles = [""]  # one tile is the whole material
+        for tile in tiles:
+            of_tile = of_copy
+            if tile:
+                of_tile = [pair for pair in of_copy if pair[1].tile in (tile, "")]
+            variants = sorted({name.variant for _, name in of_tile if name.role == "albedo"})
+            for variant in variants or [""]:
+                suffix = ""
+                if copy:
+                    suffix += f"_{copy + 1}"
+                if tile:
+                    suffix += f"_{tile}"
+                if variant and len(variants) > 1:
+                    suffix += f"_var{variant}"
+                material = _make_set(_of_variant(of_tile, variant), suffix, template)
+                if len(variants) > 1:
+                    material.notes.append(
+                        f"albedo: one of {len(variants)} colour variants of a surface, which share the other maps; "
+                        "name all of them in one entry of data.groups, so that a split does not part them"
+                    )
+                if tile:
+                    material.notes.append(f"UDIM tile {tile} of {len(tiles)}; it may not repeat without seams")
+                sets.append(material)
+    return sets
+
+
+def _copies(files: list[NamedFile]) -> list[list[NamedFile]]:
+    """Tell a second material under the same names (`albedo (1).png`, `normal (1).png`) from a file downloaded twice."""
+    complete = []
+    spare = []
+    for number in sorted({name.copy for _, name in files}):
+        numbered = [pair for pair in files if pair[1].copy == number]
+        if _has(numbered, "albedo") and _has(numbered, "normal"):
+            complete.append(numbered)
         else:
-            for file, _ in files:
-                ignored.append(str(file))
-    return Listing(sorted(sets, key=lambda material: material.name), sorted(ignored), damaged)
+            spare += numbered
+    copies: list[list[NamedFile]] = []
+    contents = []
+    for numbered in complete:
+        content = {file.content for file, _ in numbered}
+        # A set that was fetched twice is one material.
+        if content not in contents:
+            copies.append(numbered)
+            contents.append(content)
+    if not copies:
+        return [files]
+    # What is left over, such as a roughness map that was fetched later, completes the first set.
+    copies[0] += spare
+    return copies
+
+
+def _of_variant(files: list[NamedFile], variant: str) -> list[NamedFile]:
+    """Files of one variant; for a role that does not have it, the files without a variant, or all."""
+    chosen = []
+    for role in dict.fromkeys(name.role for _, name in files):
+        of_role = [pair for pair in files if pair[1].role == role]
+        exact = [pair for pair in of_role if pair[1].variant == variant]
+        plain = [pair for pair in of_role if not pair[1].variant]
+        chosen += exact or plain or of_role
+    return chosen
+
+
+def _make_set(files: list[NamedFile], suffix: str, template: str) -> MaterialSet:
+    first, name = files[0]
+    filled = template.format(name=(name.stem or first.folder) + suffix, folder=first.folder)
+    # The name becomes a folder's: no separators, no leading dot, never empty.
+    material = MaterialSet(_FORBIDDEN.sub("_", filled).strip("._") or "material")
+    for file, name in files:
+        material.files.setdefault(name.role, []).append((file, name))
+    return material
 
 
 def _check_template(template: str) -> None:
@@ -312,4 +322,4 @@ def _is_image(member: str) -> bool:
         # `__MACOSX` and files such as `._0.png` hold what macOS adds to an archive, no images.
         if part.startswith(".") or part == "__MACOSX":
             return False
-    return path.suffix.lower() in READABLE + UNREADABLE
+    return suffix_of(path.name) in IMAGE_SUFFIXES

@@ -271,12 +271,13 @@ def test_the_largest_and_least_lossy_file_is_taken(tmp_path):
 def test_formats_that_are_not_read_are_named(tmp_path):
     freepbr(tmp_path / "source", stored())
     folder = tmp_path / "source/rusty-metal-bl"
-    (folder / "rusty-metal_normal-ogl.png").rename(folder / "rusty-metal_normal-ogl.exr")
+    (folder / "rusty-metal_normal-ogl.png").rename(folder / "rusty-metal_normal-ogl.dds")
     material = outcome(import_materials(tmp_path / "source", tmp_path / "data"))
-    assert "normal-ogl.exr: .exr files are not read; convert it to a 16-bit PNG" in material.notes[0]
+    assert "normal-ogl.dds: .dds files are not read; convert it to PNG, TIFF or JPEG" in material.notes[0]
 
 
-def test_what_is_not_read_is_replaced_by_what_is(tmp_path):
+def test_what_is_not_read_is_replaced_by_what_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("neuropbr_core.data.decoding.find_spec", lambda name: None)  # OpenEXR is an extra
     maps = stored()
     polyhaven(tmp_path / "source", maps)
     for role in ("nor_gl", "rough"):  # beside nor_dx and arm, as Poly Haven offers them
@@ -291,10 +292,10 @@ def test_what_is_not_read_is_replaced_by_what_is(tmp_path):
 def test_metalness_that_is_not_read_is_not_taken_for_none(tmp_path):
     freepbr(tmp_path / "source", stored())
     folder = tmp_path / "source/rusty-metal-bl"
-    (folder / "rusty-metal_metallic.png").rename(folder / "rusty-metal_metallic.exr")
+    (folder / "rusty-metal_metallic.png").rename(folder / "rusty-metal_metallic.dds")
     material = outcome(import_materials(tmp_path / "source", tmp_path / "data"))
     assert material.status == "refused"
-    assert "metallic.exr: .exr files are not read" in material.notes[0]
+    assert "metallic.dds: .dds files are not read" in material.notes[0]
 
 
 def test_nothing_is_overwritten_unless_asked(tmp_path):
