@@ -9,6 +9,7 @@ from neuropbr_core.cli.output import command, result
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.ownership import refuse_foreign, remember_written
+from neuropbr_core.reporting import reporter
 from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ DOUBTFUL = 0.5
     help="Average predictions from several sides, five to eight times as slow; also write confidence.png.",
 )
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
+@click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
 def infer(  # noqa: PLR0913 - one parameter an option
     *,
@@ -61,6 +63,7 @@ def infer(  # noqa: PLR0913 - one parameter an option
     cameras: str | None,
     ensemble: bool,
     size: int | None,
+    strict: bool,
     device: str,
 ) -> None:
     """Predict the PBR maps of photos or renders.
@@ -70,10 +73,14 @@ def infer(  # noqa: PLR0913 - one parameter an option
 
     The model is one that ships with neuropbr, that of a run, or an exported file. One that was trained on aligned views
     needs to know where each view was taken from. Without cameras, the photos are registered to the first, by name,
-    which is taken from straight above.
+    which is taken from straight above; photos that cannot be registered are left out.
+
+    A warning tells when there are fewer photos than the model was trained with, no flash where it was trained with one,
+    photos that were left out, or exposures that are far off.
     """
     from neuropbr_core.inference import (
         LoadedGenerator,
+        find_doubts,
         missing_side,
         predict_ensemble,
         read_capture,
@@ -104,7 +111,7 @@ def infer(  # noqa: PLR0913 - one parameter an option
     # The model before the views: whether photos have to be registered depends on it.
     loaded = _load(run_folder, checkpoint, model, exporter, device, trust=trust)
     if input_folder:
-        views = read_capture(input_folder, cameras, register=loaded.needs_cameras)
+        views = read_capture(input_folder, cameras, register=loaded.needs_cameras, size=loaded.signature.photo_size)
         result(f"{len(views.paths)} views of {input_folder}")
     else:
         # Neither a folder nor a sample was named: the first sample shows what the model can do.
@@ -118,6 +125,11 @@ def infer(  # noqa: PLR0913 - one parameter an option
     result(f"model {loaded.origin}")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
+    doubts = find_doubts(views, inputs, loaded.signature)
+    if strict and (doubts or views.refusals):
+        raise DataError("\n".join((*views.refusals, *doubts, "--strict refuses these photos; no maps were written")))
+    for doubt in doubts:
+        reporter().warning(doubt)
     confidence = None
     if ensemble:
         maps, confidence = predict_ensemble(loaded.apply, inputs, fewer=isinstance(loaded, LoadedGenerator))

@@ -231,6 +231,10 @@ def read_photo(path: Path, size: int | None = None) -> Photo:
         if mask.all():
             mask = None
     pixels = to_uint8(_in_mode(path, decoded, "RGB"))
+    if mask is not None and mask.any():
+        # Colours under transparent pixels are arbitrary; the mean neither bleeds into neighbours nor draws an edge.
+        pixels = pixels.copy()
+        pixels[~mask] = np.rint(pixels[mask].mean(axis=0)).astype(np.uint8)
     return Photo(channels_first(pixels), mask, decoded.note)
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from neuropbr_core.contracts import Maps, Prediction
 from neuropbr_core.data.batches.batch import Batch
 from neuropbr_core.data.batches.prepare import align
-from neuropbr_core.data.images import Stored, fit_photo
+from neuropbr_core.data.images import fit_photo
 from neuropbr_core.errors import DataError, ExportError, ModelError
 from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.materials.alignment import identity_frame, view_directions
@@ -26,6 +26,7 @@ from neuropbr_core.model.generator import Generator, unsuitable
 from neuropbr_core.model.spec import SIZES, ModelSpec, build_generator, unfilled
 from neuropbr_core.recipe.sections import Recipe
 
+_WHOLLY = 0.99  # coverage of a pixel that counts as whole; interpolation rounds
 _EPS = 1e-6  # a pixel that no view sees has no mean: it stays 0 instead of becoming NaN
 
 
@@ -43,6 +44,7 @@ class Signature:
         directed: Whether the model reads directions to the camera.
         geometry: `nominal` when visibility and directions are built in, so that views are the only input.
         super_resolution: `bypass` when the decoder's upscaling was left out.
+        flash: Whether it was trained on photos lit by a flash at the lens; None when its recipe does not tell.
     """
 
     views: int
@@ -53,6 +55,7 @@ class Signature:
     directed: bool
     geometry: Literal["inputs", "nominal"] = "inputs"
     super_resolution: Literal["keep", "bypass"] = "keep"
+    flash: bool | None = None
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Signature":
@@ -61,7 +64,7 @@ class Signature:
         # A spec and a signature have the same names for what section `data` decides.
         for name in SIZES:
             facts[name] = getattr(spec, name)
-        return cls(**facts, directed=spec.section.directed)
+        return cls(**facts, directed=spec.section.directed, flash=spec.flash)
 
     @classmethod
     def read(cls, text: str) -> "Signature":
@@ -97,14 +100,16 @@ class PhotoSet(NamedTuple):
     """The views of one material, and where they were taken from.
 
     Attributes:
-        images: sRGB-encoded in [0, 1], each `(3, h, w)` at its own size.
+        images: sRGB-encoded uint8, each `(3, h, w)` at its own size.
         homographies: `(V, 3, 3)`, texture -> view in [0, 1]² coordinates; None when unknown.
         positions: Cameras `(V, 3)` in tile sides; None when unknown.
+        masks: For each image, bool `(h, w)`, True where it shows the material; None where it does everywhere.
     """
 
     images: Sequence[Tensor]
     homographies: Tensor | None = None
     positions: Tensor | None = None
+    masks: Sequence[Tensor | None] = ()
 
     def repeated(self, views: int) -> "PhotoSet":
         """Exactly `views` views: the first ones, or all of them in turn when there are fewer."""
@@ -116,7 +121,10 @@ class PhotoSet(NamedTuple):
         positions = None
         if self.positions is not None:
             positions = self.positions[order]
-        return PhotoSet([self.images[index] for index in order], homographies, positions)
+        masks: list[Tensor | None] = []
+        if self.masks:
+            masks = [self.masks[index] for index in order]
+        return PhotoSet([self.images[index] for index in order], homographies, positions, masks)
 
 
 def prepare_inputs(
@@ -124,8 +132,8 @@ def prepare_inputs(
 ) -> dict[str, Tensor]:
     """Prepare views as in training: fit them to the model's size, and align them if the model was trained on that.
 
-    A model with nominal geometry cannot be told what a view does not see, so these pixels are filled with the mean of
-    the views that see them.
+    A model that cannot be told what a view does not see (one with nominal geometry, or one of unaligned views whose
+    photos have masks) finds the mean of the views that see a pixel there.
 
     Args:
         photos: Any number of views.
@@ -149,12 +157,9 @@ def prepare_inputs(
             )
         homographies = photos.homographies[None].float()
         positions = photos.positions[None].float()
-    # Training reads photos as 8-bit images of this size, so the same rounding has to happen here: rounding before the
-    # fit is exact for an image that was read from an 8-bit file.
     fitted = []
     for image in photos.images:
-        pixels: Stored = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        fitted.append(torch.from_numpy(fit_photo(pixels, signature.photo_size)))
+        fitted.append(torch.from_numpy(fit_photo(image.cpu().numpy(), signature.photo_size)))
     # The same function aligns the batches of training. A batch of one without targets goes through it here.
     batch = Batch(
         ids=[where],
@@ -166,12 +171,34 @@ def prepare_inputs(
         positions=positions,
     )
     _, inputs = align(batch, signature.image_size, device)
-    if signature.geometry == "nominal":
+    masked = any(mask is not None for mask in photos.masks)
+    if masked:
+        # Masks take the way of the photos, so that they cover what the photos' pixels became.
+        masks = torch.stack([_mask_picture(photos, view, signature.photo_size) for view in range(len(fitted))])
+        _, of_masks = align(replace(batch, views=masks[None]), signature.image_size, device)
+        shown = (of_masks.views[:, :, :1] >= _WHOLLY).float()
+        inputs = inputs._replace(views=inputs.views * shown, visible=inputs.visible * shown)
+    if signature.geometry == "nominal" or (masked and not signature.aligned):
         weight = inputs.visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
         mean = (inputs.views * inputs.visible).sum(dim=1, keepdim=True) / weight
+        if masked:
+            # No photo shows this pixel: the mean of all that is shown changes the maps least elsewhere.
+            unseen = inputs.visible.amax(dim=1, keepdim=True) == 0
+            whole = inputs.visible.sum().clamp_min(_EPS)
+            overall = (inputs.views * inputs.visible).sum(dim=(1, 3, 4), keepdim=True) / whole
+            mean = torch.where(unseen, overall, mean)
         return {"views": torch.where(inputs.visible > 0, inputs.views, mean)}
     prepared: dict[str, Tensor] = inputs._asdict()
     return {name: prepared[name] for name in signature.inputs}
+
+
+def _mask_picture(photos: PhotoSet, view: int, size: int) -> Tensor:
+    """A view's mask as a white picture `(3, size, size)`, black where the view shows something else."""
+    mask = photos.masks[view]
+    if mask is None:
+        return torch.full((3, size, size), 255, dtype=torch.uint8)
+    picture = mask.to(torch.uint8).mul(255).expand(3, -1, -1).contiguous()
+    return torch.from_numpy(fit_photo(picture.cpu().numpy(), size))
 
 
 def random_inputs(signature: Signature, seed: int = 0) -> dict[str, Tensor]:

@@ -1,11 +1,13 @@
 """Inference: views in, maps out.
 
 views.py          a folder of photos with their cameras, or a sample of a run's dataset -> ViewSet
+doubts.py         photos that differ from those of training -> what to expect
 predict.py        a run or an exported file -> a model that turns a ViewSet into maps -> PNG files
 ensemble.py       predictions from several sides -> their mean, and how sure the model is
 verification.py   views to verify an export on, and the model that it was exported from
 """
 
+from neuropbr_core.inference.doubts import find_doubts
 from neuropbr_core.inference.ensemble import Ensemble, missing_side, predict_ensemble
 from neuropbr_core.inference.predict import (
     ExportedGenerator,
@@ -25,6 +27,7 @@ __all__ = [
     "ExportedGenerator",
     "LoadedGenerator",
     "ViewSet",
+    "find_doubts",
     "load_exported",
     "load_generator",
     "missing_side",

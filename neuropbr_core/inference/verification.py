@@ -56,7 +56,9 @@ def real_views(folder: str | None, cameras: str | None, signature: Signature) ->
         DataError: The views cannot be used.
     """
     if folder is not None:
-        return RealViews(read_capture(folder, cameras, register=signature.aligned), f"views of {folder}")
+        return RealViews(
+            read_capture(folder, cameras, register=signature.aligned, size=signature.photo_size), f"views of {folder}"
+        )
     # Noise instead of views would excuse errors: on photos, the maps have the range and the smoothness of real use.
     size = min(signature.image_size, _LARGEST)
     with tempfile.TemporaryDirectory() as dataset:

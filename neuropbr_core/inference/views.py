@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuropbr_core.data.images import read_view
+from neuropbr_core.data.images import read_photo
 from neuropbr_core.data.layout.paths import CAMERAS_NAME, CameraRecord, list_photos, read_cameras
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import DataError
@@ -22,10 +22,12 @@ class ViewSet:
 
     Attributes:
         paths: The image files, in order.
-        images: sRGB-encoded in [0, 1], each `(3, h, w)` at its own size.
+        images: sRGB-encoded uint8, each `(3, h, w)` at its own size.
         homographies: `(V, 3, 3)`, texture -> view in [0, 1]² coordinates, or None without cameras.
         positions: Camera positions `(V, 3)` in tile sides, or None.
         confidence: For estimated cameras, the agreement of each photo with the first, in [0, 1]; otherwise None.
+        masks: For each image, bool `(h, w)`, True where it is opaque; None where it is opaque everywhere.
+        refusals: Why photos were left out, one line each.
     """
 
     paths: tuple[Path, ...]
@@ -33,6 +35,8 @@ class ViewSet:
     homographies: Tensor | None = None
     positions: Tensor | None = None
     confidence: tuple[float, ...] | None = None
+    masks: tuple[Tensor | None, ...] = ()
+    refusals: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -42,10 +46,10 @@ class ViewSet:
     @property
     def photos(self) -> PhotoSet:
         """The images with their cameras, to prepare a model's inputs from."""
-        return PhotoSet(self.images, self.homographies, self.positions)
+        return PhotoSet(self.images, self.homographies, self.positions, self.masks)
 
 
-def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet:
+def read_views(folder: str | Path, cameras: str | Path | None = None, size: int | None = None) -> ViewSet:
     """Read all images of a folder, sorted by name (10.png comes after 9.png), and their cameras.
 
     Cameras are read from `cameras` when it is given. Otherwise they are read from `FOLDER/cameras.json` or, for a
@@ -53,8 +57,10 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     file has an entry for each folder, by its name.
 
     Args:
-        folder: Folder with at least one PNG, JPEG or (with `pillow-heif`) HEIC.
+        folder: Folder with at least one image (`decoding.READ_SUFFIXES`). Images that are not read are reported.
         cameras: The cameras file, in the format of `neuropbr_core.data.layout.paths`.
+        size: Side to which the model fits photos (`Signature.photo_size`). Much larger photos are shrunk while they are
+            read; without `size`, they keep what a model of 1024 pixels needs.
 
     Raises:
         DataError: The folder is missing or empty, an image is damaged, or the cameras do not fit the images.
@@ -62,40 +68,57 @@ def read_views(folder: str | Path, cameras: str | Path | None = None) -> ViewSet
     folder = Path(folder)
     paths = list_photos(folder)
     images = []
+    masks: list[Tensor | None] = []
     for path in paths:
-        images.append(torch.from_numpy(read_view(path)).float() / 255)  # each at its own size, so not one tensor
+        photo = read_photo(path, size)
+        if photo.note:
+            reporter().line(f"{path.name}: {photo.note}")
+        mask = None
+        if photo.mask is not None:
+            mask = torch.from_numpy(photo.mask)
+            reporter().line(f"{path.name}: {1 - mask.float().mean():.0%} of it is transparent and not used")
+        images.append(torch.from_numpy(photo.pixels))  # each at its own size, so not one tensor
+        masks.append(mask)
+    views = ViewSet(paths, tuple(images), masks=tuple(masks))
     # Photos without cameras are no error yet: whether they are needed depends on the model.
     records = _find_cameras(folder, cameras)
     if records is None:
-        return ViewSet(paths, tuple(images))
+        return views
     if len(records) != len(paths):
         raise DataError(f"{folder}: has {len(paths)} images, but its cameras file has {len(records)} cameras for it")
-    return _with_cameras(ViewSet(paths, tuple(images)), records)
+    return _with_cameras(views, records)
 
 
-def read_capture(folder: str | Path, cameras: str | Path | None = None, *, register: bool) -> ViewSet:
+def read_capture(
+    folder: str | Path, cameras: str | Path | None = None, *, register: bool, size: int | None = None
+) -> ViewSet:
     """Read a folder's views; estimate their cameras from the photos when they are needed and no file has them.
+
+    Photos that cannot be registered are left out and reported, if at least two photos are left.
 
     Args:
         folder: See `read_views`.
         cameras: See `read_views`.
         register: Whether cameras are needed.
+        size: See `read_views`.
 
     Raises:
         DataError: The views cannot be read or registered.
     """
-    views = read_views(folder, cameras)
+    views = read_views(folder, cameras, size)
     if not register or views.homographies is not None:
         return views
     reporter().line(f"no cameras found: registering the photos to {views.paths[0].name}")
-    views = register_views(views)
+    views = register_views(views, partial=True)
+    for refusal in views.refusals:
+        reporter().warning(f"{refusal}. It is left out")
     # Told for each photo, because a low confidence shows which photo spoils the maps.
     for path, share in zip(views.paths, views.confidence or (), strict=True):
         reporter().line(f"  {path.name}: confidence {share:.2f}")
     return views
 
 
-def register_views(views: ViewSet) -> ViewSet:
+def register_views(views: ViewSet, *, partial: bool = False) -> ViewSet:
     """Estimate the cameras from the photos alone.
 
     The first photo has to be taken from straight above; its centred square becomes the texture. Cameras that the set
@@ -103,9 +126,10 @@ def register_views(views: ViewSet) -> ViewSet:
 
     Args:
         views: Photos of one material.
+        partial: Whether photos that cannot be registered are left out, as long as two photos are left.
 
     Returns:
-        The same photos with cameras, and a confidence for each.
+        The photos with cameras, and a confidence for each; `refusals` says why others are left out.
 
     Raises:
         DataError: Photos cannot be registered; the message has one line for each, with what to do.
@@ -113,12 +137,20 @@ def register_views(views: ViewSet) -> ViewSet:
     # Registration imports OpenCV, which views with cameras do not need.
     from neuropbr_core.data.registration.register import register_photos
 
-    # Back to the bytes that were read: features are found in 8-bit images.
-    photos = []
-    for image in views.images:
-        photos.append((image * 255).round().to(torch.uint8).numpy())
-    registration = register_photos(photos, [str(path) for path in views.paths])
-    return replace(_with_cameras(views, registration.cameras), confidence=registration.confidence)
+    photos = [image.numpy() for image in views.images]
+    registration = register_photos(photos, [str(path) for path in views.paths], partial=partial)
+    kept = [index for index in range(len(photos)) if index not in registration.refusals]
+    masks: tuple[Tensor | None, ...] = ()
+    if views.masks:
+        masks = tuple(views.masks[index] for index in kept)
+    left = replace(
+        views,
+        paths=tuple(views.paths[index] for index in kept),
+        images=tuple(views.images[index] for index in kept),
+        masks=masks,
+        refusals=tuple(registration.refusals.values()),
+    )
+    return replace(_with_cameras(left, registration.cameras), confidence=registration.confidence)
 
 
 def _with_cameras(views: ViewSet, records: tuple[CameraRecord, ...]) -> ViewSet:
@@ -191,6 +223,6 @@ def read_sample(run: str | Path, index: int) -> DatasetSample:
     item = dataset[index]
     # The dataset may come from any source, so its views have no files; the names serve messages alone.
     names = tuple(Path(item.id) / str(view) for view in range(item.views.shape[0]))
-    images = tuple(item.views.float() / 255)
+    images = tuple(item.views)
     views = ViewSet(names, images, item.homographies, item.positions)
     return DatasetSample(views, item.id, item.material, item.material in dataset.split["val"])

@@ -37,6 +37,7 @@ class ModelSpec:
             alignment.
         output_size: Side of the predicted maps in pixels.
         alignment: `none`, `recorded` or `estimated`: whether views were warped into the texture frame, and how.
+        flash: Whether the photos of training were lit by a flash at the lens; None when the recipe does not tell.
     """
 
     encoder: Chosen
@@ -47,6 +48,7 @@ class ModelSpec:
     photo_size: int
     output_size: int
     alignment: str
+    flash: bool | None = None
 
     @property
     def aligned(self) -> bool:
@@ -67,7 +69,11 @@ class ModelSpec:
         facts = {}
         for name in SIZES:
             facts[name] = getattr(data, name)
-        return cls(recipe.encoder, recipe.fusion, recipe.model, **facts)
+        # Captures that were not rendered by the recipe may have any light.
+        flash = None
+        if data.synthesize is not None:
+            flash = data.synthesize.flash
+        return cls(recipe.encoder, recipe.fusion, recipe.model, **facts, flash=flash)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -78,7 +84,7 @@ class ModelSpec:
         facts = {}
         for name in SIZES:
             facts[name] = getattr(self, name)
-        return {**parts, **plain, **facts}
+        return {**parts, **plain, **facts, "flash": self.flash}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "ModelSpec":
@@ -96,6 +102,7 @@ class ModelSpec:
         facts = {}
         for name in SIZES:
             facts[name] = rest.pop(name, None)
+        facts["flash"] = rest.pop("flash", None)
         sizes = convert_json(facts, _Sizes)
         return cls(encoder, fusion, convert_json(rest, ModelSection), **msgspec.structs.asdict(sizes))
 
@@ -104,13 +111,14 @@ Side = Annotated[int, Meta(ge=16, le=8192)]
 
 
 class _Sizes(msgspec.Struct):
-    """The facts of `SIZES`, with the ranges that recipes have."""
+    """The facts of `SIZES` and `flash`, with the ranges that recipes have."""
 
     views: Annotated[int, Meta(ge=1, le=64)]
     image_size: Side
     photo_size: Side
     output_size: Side
     alignment: Literal["none", "recorded", "estimated"]
+    flash: bool | None = None
 
 
 def _chosen(kind: str, plain: Any) -> Chosen:

@@ -88,6 +88,32 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "dataset/input/clean/sample_0000"
 
 
+def test_a_photo_that_cannot_be_registered_is_left_out(trained: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.move(photos.parents[1] / "cameras.json", tmp_path / "cameras.json")
+    Image.new("RGB", (160, 160), (90, 90, 90)).save(photos / "1b.webp")
+    (photos / "notes.psd").write_bytes(b"8BPS")
+    done = infer("--run", trained, "--input", photos, "--output", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    assert "notes.psd: not read: .psd files are not read" in done.stderr
+    assert "1b.webp: cannot be registered to" in done.stderr
+    assert "too few matches" in done.stderr
+    assert "It is left out" in done.stderr
+    assert "3 views of" in done.stdout
+    strict = infer("--run", trained, "--input", photos, "--output", tmp_path / "strict", "--strict")
+    assert strict.returncode == 1
+    assert "--strict refuses these photos; no maps were written" in strict.stderr
+    assert not (tmp_path / "strict").exists()
+
+
+def test_fewer_photos_than_in_training_are_warned_of(trained: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "2.png").unlink()
+    shutil.move(photos.parents[1] / "cameras.json", tmp_path / "cameras.json")
+    done = infer("--run", trained, "--input", photos, "--output", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    assert "warning: " in done.stderr
+    assert "has 2 photos, and the model was trained with 3" in done.stderr
+
+
 def test_photos_without_cameras_are_registered(trained: Path, photos: Path, tmp_path: Path) -> None:
     given = photos.parents[1] / "cameras.json"
     given.rename(tmp_path / "cameras.json")

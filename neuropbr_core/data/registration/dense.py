@@ -23,8 +23,12 @@ _AGREEMENT_SIDE = 512
 _CELLS = 8  # along a side of the texture
 _CELL_TOLERANCE = 2 / 512
 """Largest shift of a cell that still agrees, in sides of the texture."""
-_LEAST_OVERLAP = 0.6
+LEAST_OVERLAP = 0.6
 """Least share of the texture that a photo shows. A repeating pattern that is matched one period off shows less."""
+_NEIGHBOURHOOD = 0.06
+"""Distance within which a picture resembles itself, in sides; the window of `Picture.even` is of that width."""
+_ALIKE = 0.6  # correlation at which a place is taken for another; unlike places of one material stay below 0.3
+_FLAT = 0.05  # deviation of an even picture that shows nothing
 _SAMPLING = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 _FULLY = 0.99  # coverage of a pixel that counts as whole; interpolation rounds
 
@@ -102,7 +106,7 @@ def agreement(first: Picture, other: Picture, homography: Matrix) -> float:
     here = first.edges(side)
     there = other.edges(side)
     moved, coverage = _overlay(here, there, homography)
-    if (coverage >= _FULLY).mean() < _LEAST_OVERLAP:
+    if (coverage >= _FULLY).mean() < LEAST_OVERLAP:
         return 0.0
     cell = side // _CELLS
     # The window fades a cell out towards its border, whose jump would otherwise correlate with itself.
@@ -115,6 +119,50 @@ def agreement(first: Picture, other: Picture, homography: Matrix) -> float:
             (x, y), _ = cv2.phaseCorrelate(here[part].copy(), moved[part].copy(), window)
             agreeing += math.hypot(x, y) <= _CELL_TOLERANCE * side
     return agreeing / _CELLS**2
+
+
+def overlap(first: Picture, other: Picture, homography: Matrix) -> float:
+    """Measure how much of the texture the other photo shows.
+
+    Args:
+        first: The first photo's square.
+        other: Another photo.
+        homography: From the first to the other, both in [0, 1]².
+
+    Returns:
+        Share in [0, 1].
+    """
+    _, coverage = _overlay(first.edges(_SEARCH_SIDE), other.edges(_SEARCH_SIDE), homography)
+    return float((coverage >= _FULLY).mean())
+
+
+def repetition(picture: Picture) -> float | None:
+    """Find the distance at which a picture looks like itself again.
+
+    Its middle is compared with all places around it.
+
+    Args:
+        picture: The first photo's square.
+
+    Returns:
+        The distance in shorter sides; None when the picture does not repeat.
+    """
+    even = picture.even(2 * _SEARCH_SIDE)
+    height, width = even.shape
+    middle = even[height // 4 : height - height // 4, width // 4 : width - width // 4].copy()
+    if float(middle.std()) < _FLAT:
+        return None  # nothing to compare: OpenCV's coefficient would be noise
+    likeness = cv2.matchTemplate(even, middle, cv2.TM_CCOEFF_NORMED)
+    rows, columns = likeness.shape
+    y, x = np.mgrid[:rows, :columns]
+    distance = np.hypot(y - height // 4, x - width // 4) / min(height, width)
+    # Near its own place every picture resembles itself.
+    likeness[distance < _NEIGHBOURHOOD] = -1.0
+    best = float(likeness.max())
+    if best < _ALIKE:
+        return None
+    # A pattern repeats in many places; the nearest of those that are equally alike is the period.
+    return float(distance[likeness >= 0.95 * best].min())
 
 
 def _climb(here: Grey, there: Grey, start: Matrix) -> Matrix | None:
@@ -151,7 +199,7 @@ def _correlation(here: Grey, there: Grey, homography: Matrix) -> float:
     moved, coverage = _overlay(here, there, homography)
     both = coverage >= _FULLY
     # A small overlap correlates well by chance.
-    if both.mean() < _LEAST_OVERLAP:
+    if both.mean() < LEAST_OVERLAP:
         return -1.0
     a = here[both] - here[both].mean()
     b = moved[both] - moved[both].mean()

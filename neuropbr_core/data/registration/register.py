@@ -10,8 +10,8 @@ Source: Z. Zhang, A Flexible New Technique for Camera Calibration, IEEE PAMI 22(
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from neuropbr_core.data.images import Stored
 from neuropbr_core.data.layout.paths import CameraRecord, record_camera
-from neuropbr_core.data.registration.dense import agreement, refine, search
+from neuropbr_core.data.registration.dense import LEAST_OVERLAP, agreement, overlap, refine, repetition, search
 from neuropbr_core.data.registration.features import (
     LEAST_AGREEING,
     Features,
@@ -175,22 +175,35 @@ class Registration:
             photo it is 1, or the share in which it agrees with the texture that was given; 0 when the texture cannot
             be matched, in which case the centred square counts as the texture.
         focal: Focal length in shorter sides of a photo; the nominal one when the photos do not determine it.
+        refusals: Why photos were left out, by their index; `cameras` and `confidence` are those of the others, in
+            order. Empty unless photos may be left out.
     """
 
     cameras: tuple[CameraRecord, ...]
     confidence: tuple[float, ...]
     focal: float
+    refusals: dict[int, str] = field(default_factory=dict)
 
 
 class _Fit(NamedTuple):
-    """The best homography of a photo, None when it is refused; its confidence; and the start with most matches."""
+    """What was found out about a photo.
+
+    Attributes:
+        homography: The best homography; None when the photo is refused.
+        confidence: Share of the texture that agrees.
+        evidence: The start with most matches.
+        overlap: Share of the texture that the photo shows by the best homography, whether it was good enough or not.
+    """
 
     homography: Matrix | None
     confidence: float
     evidence: Start
+    overlap: float
 
 
-def register_photos(photos: Sequence[Stored], names: Sequence[str], texture: Stored | None = None) -> Registration:
+def register_photos(
+    photos: Sequence[Stored], names: Sequence[str], texture: Stored | None = None, *, partial: bool = False
+) -> Registration:
     """Register photos of one flat material to the first.
 
     All photos share one focal length. The first photo is taken from straight above; its centred square is the texture,
@@ -201,6 +214,7 @@ def register_photos(photos: Sequence[Stored], names: Sequence[str], texture: Sto
         names: Names of the photos for messages.
         texture: The true albedo in stored form `(3, S, S)`, if it is known. The first photo is registered to it, so
             that views and true maps agree.
+        partial: Whether photos that cannot be registered are left out, as long as two photos are left.
 
     Returns:
         A camera and a confidence for each photo.
@@ -208,40 +222,66 @@ def register_photos(photos: Sequence[Stored], names: Sequence[str], texture: Sto
     Raises:
         DataError: Photos cannot be registered. The message has one line for each, with what to do.
     """
+    refusals: dict[int, str] = {}
     if len(photos) > 1:  # one photo alone is not matched, so it may be small
-        _require_pixels(photos, names)
+        refusals = _too_small(photos, names)
+        _settle(refusals, partial=partial and 0 not in refusals, left=len(photos) - len(refusals))
     first = Picture(centred_square(photos[0]))
     features = find_features(first)
-    first_to_other = []
-    shares = []
-    refusals = []
-    for name, photo in zip(names[1:], photos[1:], strict=True):
-        fit = _fit(first, features, Picture(photo))
+    first_to_other: dict[int, Matrix] = {}
+    shares: dict[int, float] = {}
+    for index in range(1, len(photos)):
+        if index in refusals:
+            continue
+        fit = _fit(first, features, Picture(photos[index]))
         if fit.homography is None:
-            refusals.append(_refusal(name, names[0], fit, mirrored=_is_mirrored(first, features, photo)))
+            mirrored = _is_mirrored(first, features, photos[index])
+            # Both have to repeat: a wrong photo is no fault of the pattern.
+            period = None
+            if repetition(Picture(centred_square(photos[index]))) is not None:
+                period = repetition(first)
+            refusals[index] = _refusal(names[index], names[0], fit, period, mirrored=mirrored)
         else:
-            first_to_other.append(fit.homography)
-            shares.append(fit.confidence)
-    if refusals:
-        raise DataError("\n".join(refusals))
-    texture_to_photo, share = _texture_to_first(photos[0], texture)
+            first_to_other[index] = fit.homography
+            shares[index] = fit.confidence
+    _settle(refusals, partial=partial, left=1 + len(shares))
+    texture_to_photo, shares[0] = _texture_to_first(photos[0], texture)
     texture_to_square = np.linalg.inv(square_to_photo(*_size(photos[0]))) @ texture_to_photo
-    homographies = [texture_to_photo]
-    for homography in first_to_other:
-        homographies.append(homography @ texture_to_square)
-    planes = []
-    for homography, photo in zip(homographies, photos, strict=True):
-        planes.append(plane_homography(homography, *_size(photo)))
-    # Photos from straight above alone fit any focal length; the nominal one is then used.
-    focal = focal_length(planes) or NOMINAL_FOCAL
-    poses = [camera_pose(plane, focal) for plane in planes]
-    _require_likely(poses, names)
+    homographies = {0: texture_to_photo}
+    for index, homography in first_to_other.items():
+        homographies[index] = homography @ texture_to_square
+    poses, focal = _poses(homographies, photos)
+    while steep := _too_steep(poses, names):
+        _settle(steep, partial=partial, left=len(poses) - len(steep))
+        refusals |= steep
+        # The others once more, because a wrong match has spoilt the focal length that all share.
+        for index in steep:
+            del homographies[index]
+        poses, focal = _poses(homographies, photos)
     cameras = []
-    for homography, pose in zip(homographies, poses, strict=True):
+    for index, pose in poses.items():
+        homography = homographies[index]
         # Scaled so that w is 1 at the centre, and rounded to as many digits as photos can determine.
         scaled = homography / (homography[2] @ [0.5, 0.5, 1.0])
         cameras.append(record_camera(scaled.round(_DIGITS_HOMOGRAPHY), pose.position.round(_DIGITS_POSITION)))
-    return Registration(tuple(cameras), (share, *shares), focal)
+    confidence = tuple(shares[index] for index in poses)
+    return Registration(tuple(cameras), confidence, focal, dict(sorted(refusals.items())))
+
+
+def _poses(homographies: Mapping[int, Matrix], photos: Sequence[Stored]) -> tuple[dict[int, Pose], float]:
+    """Return the pose of each camera by the photo's index, and the focal length that they share."""
+    planes = {}
+    for index, homography in homographies.items():
+        planes[index] = plane_homography(homography, *_size(photos[index]))
+    # Photos from straight above alone fit any focal length; the nominal one is then used.
+    focal = focal_length(list(planes.values())) or NOMINAL_FOCAL
+    return {index: camera_pose(plane, focal) for index, plane in planes.items()}, focal
+
+
+def _settle(refusals: Mapping[int, str], *, partial: bool, left: int) -> None:
+    """Raise refusals, unless photos may be left out and two are left: one photo shows no material."""
+    if refusals and not (partial and left >= 2):
+        raise DataError("\n".join(refusals.values()))
 
 
 def _texture_to_first(first: Stored, texture: Stored | None) -> tuple[Matrix, float]:
@@ -262,6 +302,7 @@ def _fit(first: Picture, features: Features, other: Picture) -> _Fit:
     """Refine one start after another until a result is clear, and keep the best."""
     best = None
     confidence = 0.0
+    shown = 0.0
     evidence = Start(None, 0, 0)
     for start in _starts(first, features, other):
         # A refusal reports the start with most matches, whatever became of it.
@@ -276,11 +317,14 @@ def _fit(first: Picture, features: Features, other: Picture) -> _Fit:
         if share > confidence:
             best = refined
             confidence = share
+        # Without agreement, the homography with most matches tells best what the photo shows.
+        if share == confidence and (share > 0 or start is evidence):
+            shown = overlap(first, other, refined)
         if confidence >= _CLEAR:
             break
     if confidence < LEAST_CONFIDENCE:
         best = None
-    return _Fit(best, confidence, evidence)
+    return _Fit(best, confidence, evidence, shown)
 
 
 def _starts(first: Picture, features: Features, other: Picture) -> Iterator[Start]:
@@ -304,29 +348,30 @@ def _size(photo: Stored) -> tuple[int, int]:
     return photo.shape[2], photo.shape[1]
 
 
-def _require_pixels(photos: Sequence[Stored], names: Sequence[str]) -> None:
-    small = []
-    for name, photo in zip(names, photos, strict=True):
+def _too_small(photos: Sequence[Stored], names: Sequence[str]) -> dict[int, str]:
+    """Return a refusal for each photo that is too small to compare."""
+    small = {}
+    for index, (name, photo) in enumerate(zip(names, photos, strict=True)):
         if min(_size(photo)) < _LEAST_SIDE:
             width, height = _size(photo)
-            small.append(
+            small[index] = (
                 f"{name}: is {width}×{height} pixels; registering photos needs {_LEAST_SIDE} along the shorter side. "
                 f"Use a larger photo, {_INSTEAD}"
             )
-    if small:
-        raise DataError("\n".join(small))
+    return small
 
 
-def _require_likely(poses: Sequence[Pose], names: Sequence[str]) -> None:
-    steep = []
-    for name, pose in zip(names, poses, strict=True):
+def _too_steep(poses: Mapping[int, Pose], names: Sequence[str]) -> dict[int, str]:
+    """Return a refusal for each photo whose camera is tilted further than anybody tilts it."""
+    steep = {}
+    for index, pose in poses.items():
         if pose.tilt > _STEEPEST:
-            steep.append(
-                f"{name}: the match with {names[0]} means a camera tilted by {math.degrees(pose.tilt):.0f}°, at most "
-                f"{math.degrees(_STEEPEST):.0f}° is believed. Retake it from higher above, {_INSTEAD}"
+            steep[index] = (
+                f"{names[index]}: the match with {names[0]} means a camera tilted by "
+                f"{math.degrees(pose.tilt):.0f}°, at most {math.degrees(_STEEPEST):.0f}° is believed. Retake it from "
+                f"higher above, {_INSTEAD}"
             )
-    if steep:
-        raise DataError("\n".join(steep))
+    return steep
 
 
 def _is_mirrored(first: Picture, features: Features, photo: Stored) -> bool:
@@ -336,14 +381,27 @@ def _is_mirrored(first: Picture, features: Features, photo: Stored) -> bool:
     return start.homography is not None and _shows_front(start.homography)
 
 
-def _refusal(name: str, first: str, fit: _Fit, *, mirrored: bool) -> str:
+def _refusal(name: str, first: str, fit: _Fit, period: float | None, *, mirrored: bool) -> str:
+    """Say which test a photo failed, what was measured, and what to do."""
     if mirrored:
         return f"{name}: is mirrored: flipped left to right it matches {first}. Flip it back, {_INSTEAD}"
     matches = fit.evidence.matches
     agreeing = fit.evidence.agreeing
+    if agreeing >= LEAST_AGREEING and fit.overlap < LEAST_OVERLAP:
+        failed = f"no overlap: it shows {fit.overlap:.0%} of the patch in {first} ({LEAST_OVERLAP:.0%} needed)"
+        advice = f"Retake it with the whole patch of {first} in it"
+    elif period is not None:
+        failed = f"a repeating pattern: it looks alike every {period:.0%} of the patch, so that places are mistaken"
+        advice = "Put a few small things beside the patch that all photos show, or move the phone less between photos"
+    elif agreeing < LEAST_AGREEING:
+        failed = "too few matches"
+        advice = f"Retake it sharp, of the same patch as {first}, with less glare"
+    else:
+        failed = "too little looks alike"
+        advice = "Retake it with less glare, of a surface that is flat"
     return (
-        f"{name}: cannot be registered to {first}: {agreeing} of {matches} feature matches agree ({LEAST_AGREEING} "
-        f"needed), and {fit.confidence:.0%} of the frame looks alike ({LEAST_CONFIDENCE:.0%} needed). Retake it sharp, "
-        f"of the same patch as {first}, with less glare; a material that shows no features, or the wrong photo, cannot "
-        f"be registered: remove it, {_INSTEAD}"
+        f"{name}: cannot be registered to {first}: {failed}; {agreeing} of {matches} feature matches agree "
+        f"({LEAST_AGREEING} needed), and {fit.confidence:.0%} of the frame looks alike "
+        f"({LEAST_CONFIDENCE:.0%} needed). "
+        f"{advice}; a material that shows no features, or the wrong photo, cannot be registered: remove it, {_INSTEAD}"
     )

@@ -129,7 +129,7 @@ def test_what_a_view_does_not_see_is_filled_for_a_model_with_nominal_geometry() 
     signature = subject(entry=Entry(geometry="nominal", views=2)).signature
     shifted = torch.eye(3)
     shifted[0, 2] = 0.5  # the right half of the texture lies outside the second photo
-    images = [torch.full((3, 64, 64), 0.2), torch.full((3, 64, 64), 0.6)]
+    images = [torch.full((3, 64, 64), level, dtype=torch.uint8) for level in (51, 153)]
     photos = PhotoSet(images, torch.stack((torch.eye(3), shifted)), torch.tensor([[0.0, 0, 1], [0, 0, 1]]))
     views = prepare_inputs(photos, signature)["views"]
     assert views[0, 1, 0, 16, 4] == pytest.approx(0.6)
@@ -138,7 +138,7 @@ def test_what_a_view_does_not_see_is_filled_for_a_model_with_nominal_geometry() 
 
 def test_views_without_cameras_are_refused() -> None:
     with pytest.raises(DataError, match=r"there: this model was trained on aligned views.*--cameras"):
-        prepare_inputs(PhotoSet([torch.rand(3, 8, 8)] * 3), subject().signature, where="there")
+        prepare_inputs(PhotoSet([torch.zeros(3, 8, 8, dtype=torch.uint8)] * 3), subject().signature, where="there")
 
 
 def maps(**changes: torch.Tensor) -> Maps:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neuropbr_core.data.images import read_map
-from neuropbr_core.data.registration.dense import agreement, refine, search
+from neuropbr_core.data.registration.dense import agreement, refine, repetition, search
 from neuropbr_core.data.registration.features import (
     LEAST_AGREEING,
     Picture,
@@ -232,8 +232,8 @@ def test_what_cannot_be_registered_is_refused(other):
     }
     good = photograph(TEXTURE, TILTED[1])
     pattern = (
-        r"^1\.jpg: cannot be registered to 0\.jpg: \d of \d+ feature matches agree \(10 needed\), and \d% of the frame "
-        r"looks alike \(20% needed\)\. Retake it .*cameras\.json \(`neuropbr infer --cameras FILE`\)$"
+        r"^1\.jpg: cannot be registered to 0\.jpg: too few matches; \d of \d+ feature matches agree \(10 needed\), and "
+        r"\d% of the frame looks alike \(20% needed\)\. Retake it .*cameras\.json \(`neuropbr infer --cameras FILE`\)$"
     )
     with pytest.raises(DataError, match=pattern):
         register(photograph(TEXTURE, ABOVE), photos[other], good)
@@ -250,6 +250,45 @@ def test_all_refusals_come_at_once():
     with pytest.raises(DataError) as caught:
         register(photograph(TEXTURE, ABOVE), blank, photograph(TEXTURE, TILTED[0]), blank)
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["1.jpg", "3.jpg"]
+
+
+def test_a_refused_photo_can_be_left_out():
+    photos = [photograph(TEXTURE, taken, seed=i) for i, taken in enumerate((ABOVE, *TILTED))]
+    blank = np.full((3, SIZE, SIZE), 128, np.uint8)
+    mixed = [photos[0], blank, photos[1], photos[2], np.zeros((3, 60, 60), np.uint8)]
+    found = register_photos(mixed, [f"{index}.jpg" for index in range(5)], partial=True)
+    assert list(found.refusals) == [1, 4]
+    assert "too few matches" in found.refusals[1]
+    assert "is 60×60 pixels" in found.refusals[4]
+    alone = register(*photos)
+    assert (found.cameras, found.confidence, found.focal) == (alone.cameras, alone.confidence, alone.focal)
+    with pytest.raises(DataError, match=r"1\.jpg: cannot be registered"):
+        register_photos(mixed[:2], ["0.jpg", "1.jpg"], partial=True)
+
+
+def test_steep_photos_are_left_out_and_the_others_registered_again(monkeypatch):
+    monkeypatch.setattr("neuropbr_core.data.registration.register._STEEPEST", math.radians(28))
+    photos = [photograph(TEXTURE, taken, seed=i) for i, taken in enumerate((ABOVE, *TILTED))]
+    found = register_photos(photos, ["0.jpg", "1.jpg", "2.jpg"], partial=True)
+    assert list(found.refusals) == [1]
+    assert "tilted by 30°" in found.refusals[1]
+    assert found.cameras == register(photos[0], photos[2]).cameras
+
+
+def test_a_photo_of_the_place_beside_is_refused_for_its_overlap():
+    ground = (material(size=1024) * 255).astype(np.uint8)
+    with pytest.raises(DataError, match=r"1\.jpg: .* no overlap: it shows 4\d% of the patch in 0\.jpg \(60% needed\)"):
+        register(ground[:, :SIZE, :SIZE], ground[:, :SIZE, 176 : 176 + SIZE])
+
+
+def test_a_pattern_that_repeats_is_named(monkeypatch):
+    monkeypatch.setattr("neuropbr_core.data.registration.register.LEAST_CONFIDENCE", 1.1)
+    wall = [photograph(bricks(), taken, seed=i) for i, taken in enumerate((ABOVE, TILTED[1]))]
+    with pytest.raises(DataError, match=r"1\.jpg: .* a repeating pattern: it looks alike every (1|2)\d% of the patch"):
+        register(*wall)
+    assert 0.12 < repetition(Picture(wall[0])) < 0.28  # a brick is a quarter wide, and rows are shifted by half of it
+    for texture in (TEXTURE, material(3)):
+        assert repetition(Picture(photograph(texture, ABOVE))) is None
 
 
 def test_steep_solutions_are_refused(monkeypatch):

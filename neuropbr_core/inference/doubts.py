@@ -1,0 +1,133 @@
+"""What makes a model's maps doubtful: photos that differ from those that it was trained on."""
+
+import torch
+from torch import Tensor
+
+from neuropbr_core.exporting.subject import Signature
+from neuropbr_core.inference.views import ViewSet
+from neuropbr_core.materials.alignment import identity_frame, view_directions
+from neuropbr_core.materials.color import srgb_to_linear
+
+_LEAST_FLASH = 0.3
+"""Share of the falloff of a flash below which there was none. In rendered captures of all example materials, 30 of 30
+with a flash had more, and 26 of 30 without one had less; the others were polished, and showed lamps."""
+_CLIPPED = 0.98  # sRGB value from which a pixel may have been brighter
+_DARK = 0.02  # sRGB value up to which noise is as large as the signal
+_LEAST_COMMON = 0.2  # share of the frame that two views must both show well to be compared
+_MOST_CLIPPED = 0.25  # share of a photo; highlights of a polished surface cover less
+_DIM = 40 / 255
+"""sRGB value that a photo's brightest twentieth has to reach: charcoal under a right exposure reaches 60 of 255."""
+_MOST_STOPS = 1.5  # between photos of one set; automatic exposure of phones stays below one
+_EPS = 1e-4
+
+
+def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature) -> list[str]:
+    """List what the photos lack that the model was trained with, and what to expect.
+
+    Args:
+        views: The photos.
+        inputs: What the model's `prepare` made of them.
+        signature: The model's signature.
+
+    Returns:
+        One sentence for each doubt.
+    """
+    found = []
+    given = len(views.paths)
+    if given < signature.views:
+        expectation = "expect weaker relief, and highlights that stay in the albedo"
+        if given == 1:
+            expectation = "expect guesses: one photo tells neither relief nor metal from colour"
+        found.append(
+            f"{views.folder}: has {_photos(given)}, and the model was trained with {signature.views} of each material; "
+            f"{expectation}. Add photos from other sides"
+        )
+    pictures = inputs["views"][0].cpu()
+    visible = torch.ones_like(pictures[:, :1])
+    if "visible" in inputs:
+        visible = inputs["visible"][0].cpu()
+    if signature.flash and views.positions is not None and "visible" in inputs:
+        share = flash_share(pictures, visible, views.positions[: len(pictures)])
+        if share is not None and share < _LEAST_FLASH:
+            found.append(
+                f"{views.folder}: the photos seem to be taken without a flash (their light shows {max(0.0, share):.0%} "
+                "of a flash's falloff), and the model was trained with one; expect wrong normals and roughness. "
+                "Photograph with the flash on, in a dim room"
+            )
+    found += _exposure_doubts(views, pictures, visible)
+    return found
+
+
+def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | None:
+    """Estimate how much of the light came from a flash at the lens.
+
+    A flash lights a place by cos θ / d². Between two views of one place, the logarithm of this quotient is known, and
+    the colour of the surface cancels; the share is the slope of the measured quotients over the known ones.
+
+    Args:
+        views: Views of the whole texture, aligned, sRGB-encoded in [0, 1], `(V, 3, S, S)`.
+        visible: `(V, 1, S, S)`, 1 where a view shows the texture.
+        positions: Cameras `(V, 3)` in tile sides.
+
+    Returns:
+        About 1 when the flash gives all light, more on polished surfaces, about 0 without a flash; None when too few
+        pixels can be compared.
+    """
+    size = views.shape[-1]
+    brightness = (srgb_to_linear(views).mean(dim=1) + _EPS).log()
+    cosines = view_directions(positions[None], identity_frame(1), size)[0, :, 2]
+    # The camera's height above the plane divided by the cosine is its distance from the pixel.
+    distances = positions[:, 2, None, None].float() / cosines
+    falloff = (cosines / distances.square()).log()
+    good = (visible[:, 0] > 0) & (views.amax(dim=1) < _CLIPPED) & (views.amin(dim=1) > _DARK)
+    covariance = torch.zeros(())
+    variance = torch.zeros(())
+    for first in range(len(views)):
+        for second in range(first):
+            common = good[first] & good[second]
+            if common.float().mean() < _LEAST_COMMON:
+                continue
+            measured = (brightness[first] - brightness[second])[common]
+            expected = (falloff[first] - falloff[second])[common]
+            # Without their means: exposure may change from photo to photo.
+            expected = expected - expected.mean()
+            covariance = covariance + ((measured - measured.mean()) * expected).sum()
+            variance = variance + expected.square().sum()
+    if variance == 0:
+        return None
+    return float(covariance / variance)
+
+
+def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor) -> list[str]:
+    found = []
+    stops = []
+    for path, picture, shown in zip(views.paths, pictures, visible, strict=False):
+        pixels = picture[:, shown[0] > 0]
+        if not pixels.numel():
+            continue
+        clipped = float((pixels.amin(dim=0) >= _CLIPPED).float().mean())
+        brightest = float(pixels.amax(dim=0).quantile(0.95))
+        stops.append((float((srgb_to_linear(pixels).mean(dim=0) + _EPS).median().log2()), path))
+        if clipped > _MOST_CLIPPED:
+            found.append(
+                f"{path}: is overexposed: {clipped:.0%} of it is white; expect a white albedo and wrong roughness. "
+                "Retake it darker"
+            )
+        elif brightest < _DIM:
+            found.append(
+                f"{path}: is underexposed: hardly a pixel is above {round(_DIM * 255)} of 255; expect a dark, noisy "
+                "albedo. Retake it brighter"
+            )
+    if stops and max(stops)[0] - min(stops)[0] > _MOST_STOPS:
+        difference = max(stops)[0] - min(stops)[0]
+        found.append(
+            f"{views.folder}: {max(stops)[1].name} is {difference:.1f} stops brighter than {min(stops)[1].name}; "
+            "expect an albedo between both. Lock the exposure, and retake them"
+        )
+    return found
+
+
+def _photos(count: int) -> str:
+    if count == 1:
+        return "1 photo"
+    return f"{count} photos"

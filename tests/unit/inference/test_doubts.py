@@ -1,0 +1,116 @@
+"""Photos that differ from those of training are told, with what to expect."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neuropbr_core.data.images import write_png
+from neuropbr_core.data.synthesis.render import synthesize
+from neuropbr_core.exporting.subject import PhotoSet, Signature, prepare_inputs
+from neuropbr_core.inference import ViewSet, find_doubts, read_views
+from neuropbr_core.inference.doubts import flash_share
+from neuropbr_core.recipe.sections import Synthesize
+from neuropbr_core.shipped import resolve
+
+SIZE = 64
+
+
+def signature(**changes: object) -> Signature:
+    facts: dict[str, object] = {"views": 3, "image_size": SIZE, "photo_size": SIZE, "output_size": SIZE}
+    return Signature(**{**facts, "alignment": "recorded", "directed": True, "flash": True, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", params=["acg_Bricks102", "t3_Wood_027"])
+def captures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """A capture with a flash, and one without."""
+    root = tmp_path_factory.mktemp("captures")
+    shutil.copytree(resolve("neuropbr:examples/materials") / request.param, root / "materials" / request.param)
+    folders = {}
+    for flash in (True, False):
+        plan = Synthesize(str(root / "materials"), samples=1, size=96, seed=5, flash=flash)
+        synthesize(plan, root / str(flash))
+        folders[flash] = root / str(flash) / "input/clean/sample_0000"
+    return folders
+
+
+def doubts(photos: ViewSet, /, **changes: object) -> list[str]:
+    of_model = signature(**changes)
+    return find_doubts(photos, prepare_inputs(photos.photos, of_model), of_model)
+
+
+def test_photos_as_in_training_raise_no_doubt(captures: dict[bool, Path]) -> None:
+    assert doubts(read_views(captures[True])) == []
+
+
+def test_a_missing_flash_is_noticed(captures: dict[bool, Path]) -> None:
+    (doubt,) = doubts(read_views(captures[False]))
+    assert "the photos seem to be taken without a flash" in doubt
+    assert "expect wrong normals and roughness" in doubt
+    for flash in (False, None):
+        assert doubts(read_views(captures[False]), flash=flash) == []
+
+
+def test_fewer_photos_than_in_training(captures: dict[bool, Path]) -> None:
+    (doubt,) = doubts(read_views(captures[True]), views=5)
+    assert "has 3 photos, and the model was trained with 5 of each material; expect weaker relief" in doubt
+
+
+def test_the_share_of_the_flash_is_the_slope_of_its_falloff() -> None:
+    positions = torch.tensor([[0.0, 0.0, 1.5], [0.8, 0.0, 1.2]])
+    axis = (torch.arange(SIZE) + 0.5) / SIZE
+    x = (axis - 0.5)[None, :].expand(SIZE, SIZE)
+    y = (0.5 - axis)[:, None].expand(SIZE, SIZE)
+    lit = []
+    for px, py, pz in positions.tolist():
+        squared = (px - x) ** 2 + (py - y) ** 2 + pz**2
+        lit.append(pz / squared**1.5)
+    linear = torch.stack(lit)[:, None].expand(-1, 3, -1, -1) * 0.3
+    views = 1.055 * linear ** (1 / 2.4) - 0.055
+    seen = torch.ones(2, 1, SIZE, SIZE)
+    share = flash_share(views, seen, positions)
+    assert share == pytest.approx(1, abs=0.01)
+    assert flash_share(views[:1].expand(2, -1, -1, -1), seen, positions) == pytest.approx(0, abs=0.01)
+    assert flash_share(torch.ones_like(views), seen, positions) is None
+
+
+@pytest.mark.parametrize(
+    ("level", "part"), [(1.0, "is overexposed: 100% of it is white"), (0.1, "is underexposed: hardly a pixel")]
+)
+def test_exposures_that_are_far_off(tmp_path: Path, level: float, part: str) -> None:
+    for view in range(3):
+        pixels = np.full((SIZE, SIZE, 3), round(level * 255), np.uint8)
+        write_png(tmp_path / f"{view}.png", pixels)
+    found = doubts(read_views(tmp_path), alignment="none", directed=False)
+    assert len(found) == 3
+    assert part in found[0]
+
+
+def test_exposures_that_differ(tmp_path: Path) -> None:
+    for view, level in enumerate((100, 100, 200)):
+        write_png(tmp_path / f"{view}.png", np.full((SIZE, SIZE, 3), level, np.uint8))
+    (doubt,) = doubts(read_views(tmp_path), alignment="none", directed=False)
+    assert "2.png is 2.2 stops brighter than 0.png" in doubt
+
+
+def test_transparent_pixels_are_not_seen() -> None:
+    image = torch.full((3, SIZE, SIZE), 100, dtype=torch.uint8)
+    mask = torch.ones(SIZE, SIZE, dtype=torch.bool)
+    mask[:, : SIZE // 2] = False
+    eye = torch.eye(3).expand(2, 3, 3)
+    positions = torch.tensor([[0.0, 0, 1], [0, 0, 1]])
+    photos = PhotoSet([image, image * 2], eye, positions, [mask, None])
+    inputs = prepare_inputs(photos, signature(views=2))
+    assert inputs["visible"][0, 0, 0, :, : SIZE // 2 - 1].max() == 0
+    assert inputs["visible"][0, 0, 0, :, SIZE // 2 + 1 :].min() == 1
+    assert inputs["visible"][0, 1].min() == 1
+    assert inputs["views"][0, 0, :, :, : SIZE // 2 - 1].max() == 0
+    # A model that cannot be told finds the other view's colour there.
+    plain = prepare_inputs(photos, signature(views=2, alignment="none", directed=False))
+    assert list(plain) == ["views"]
+    assert plain["views"][0, 0, 0, 5, 5] == pytest.approx(200 / 255)
+    both = PhotoSet([image, image * 2], None, None, [mask, mask])
+    filled = prepare_inputs(both, signature(views=2, alignment="none", directed=False))["views"]
+    assert filled[0, 0, 0, 5, 5] == pytest.approx(150 / 255, abs=0.01)
