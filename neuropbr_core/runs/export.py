@@ -147,7 +147,7 @@ class Export(Stage):
         if not samples.samples:
             samples = dataset.all
         item = samples[0]
-        photos = PhotoSet([view.float() / 255 for view in item.views], item.homographies, item.positions)
+        photos = PhotoSet(list(item.views), item.homographies, item.positions)
 
         def views_for(signature: Signature) -> Views:
             inputs: dict[str, Tensor] = prepare_inputs(photos.repeated(signature.views), signature)
