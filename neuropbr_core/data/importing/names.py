@@ -108,8 +108,12 @@ _UNNEEDED = {
 }
 _LONGEST = 4  # tokens of a role
 
-_ROLES: dict[str, Role] = {word: role for role, words in _WORDS.items() for word in words.split()}
-_UNNEEDED_WORDS = {word: kind for kind, words in _UNNEEDED.items() for word in words.split()}
+_ROLES: dict[str, Role] = {}
+for _role, _words in _WORDS.items():
+    _ROLES |= dict.fromkeys(_words.split(), _role)
+_UNNEEDED_WORDS: dict[str, str] = {}
+for _kind, _words in _UNNEEDED.items():
+    _UNNEEDED_WORDS |= dict.fromkeys(_words.split(), _kind)
 _ORDERS: dict[str, str] = {}
 for _occlusion in ("o", "a", "ao"):
     for _order in permutations((_occlusion, "r", "m")):
