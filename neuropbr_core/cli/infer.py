@@ -1,5 +1,6 @@
 """`neuropbr infer`: views in, maps out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,11 +126,7 @@ def infer(  # noqa: PLR0913 - one parameter an option
     result(f"model {loaded.origin}")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
-    doubts = find_doubts(views, inputs, loaded.signature)
-    if strict and (doubts or views.refusals):
-        raise DataError("\n".join((*views.refusals, *doubts, "--strict refuses these photos; no maps were written")))
-    for doubt in doubts:
-        reporter().warning(doubt)
+    _tell_doubts(views.refusals, find_doubts(views, inputs, loaded.signature), strict=strict)
     confidence = None
     if ensemble:
         maps, confidence = predict_ensemble(loaded.apply, inputs, fewer=isinstance(loaded, LoadedGenerator))
@@ -168,6 +165,18 @@ def _load(
     if model is not None and model not in model_names() and _is_file_name(model):
         return load_exported(model, exporter, trust=trust)
     return load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
+
+
+def _tell_doubts(refusals: Sequence[str], doubts: Sequence[str], *, strict: bool) -> None:
+    """Warn of photos that make the maps doubtful, or refuse them; refusals have been told when they were found.
+
+    Raises:
+        DataError: There are any, and `strict` is set.
+    """
+    if strict and (doubts or refusals):
+        raise DataError("\n".join((*refusals, *doubts, "--strict refuses these photos; no maps were written")))
+    for doubt in doubts:
+        reporter().warning(doubt)
 
 
 def _is_file_name(model: str) -> bool:
