@@ -49,7 +49,7 @@ DOUBTFUL = 0.5
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
-def infer(  # noqa: PLR0913 - one parameter an option
+def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after the other
     *,
     photos: str | None,
     run_folder: str | None,
