@@ -7,7 +7,7 @@ Shapes are written in jaxtyping's notation and are checked in tests.
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -197,7 +197,7 @@ class Loss(nn.Module):
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether an exporter can work on this machine.
+    """Whether an exporter or a packager can work on this machine.
 
     Attributes:
         ok: Whether it can.
@@ -592,3 +592,173 @@ class SampleSource:
             DataError: It is damaged.
         """
         raise NotImplementedError
+
+
+Depth = Literal[8, 16, "exr"]
+"""How textures are stored: PNG with 8 or 16 bits in a channel, or OpenEXR with half floats."""
+
+Convention = Literal["opengl", "directx"]
+"""Direction of green in normal maps: `opengl` is +Y up, `directx` +Y down."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a texture: a channel of a map, or a constant.
+
+    Attributes:
+        map: Name of the map; empty for a constant.
+        index: Which channel of the map, from 0.
+        inverted: Whether 1 - value is stored, such as smoothness for roughness.
+        constant: The value where `map` is empty, in [0, 1].
+    """
+
+    map: str = ""
+    index: int = 0
+    inverted: bool = False
+    constant: float = 0.0
+
+    def __str__(self) -> str:
+        """How a manifest describes it, such as `normal.1`, `1 - roughness.0` or `constant 1`."""
+        if not self.map:
+            return f"constant {self.constant:g}"
+        name = f"{self.map}.{self.index}"
+        if self.inverted:
+            return f"1 - {name}"
+        return name
+
+
+@dataclass(frozen=True)
+class Texture:
+    """An image that a package contains.
+
+    The core stores each value as its place in the map's range, 0 to 1: albedo sRGB-encoded, normals as (n + 1) / 2 with
+    green as the package's convention demands.
+
+    Attributes:
+        stem: Path in the package, with `/` between folders and without a suffix, which depends on the depth.
+        role: What it is, such as `base_color` or `occlusion_roughness_metallic`; different for each texture.
+        channels: One (grey), three or four channels, in order.
+        depth: Depth of this texture; None for the package's.
+        normals: Convention of this texture; None for the package's.
+    """
+
+    stem: str
+    role: str
+    channels: tuple[Channel, ...]
+    depth: Depth | None = None
+    normals: Convention | None = None
+
+    @classmethod
+    def of(cls, stem: str, role: str, map_name: str, channels: int = 1) -> "Texture":
+        """A texture that holds one map with its channels as they are."""
+        return cls(stem, role, tuple(Channel(map_name, index) for index in range(channels)))
+
+    @classmethod
+    def height(cls, stem: str, settings: "PackageSettings") -> "Texture":
+        """The height map, with 16 bits or half floats: 256 levels of height show as terraces."""
+        depth = settings.depth
+        if depth == 8:
+            depth = 16
+        return cls(stem, "height", (Channel("height"),), depth)
+
+
+@dataclass(frozen=True)
+class PackageSettings:
+    """What a package is made of, and how.
+
+    Attributes:
+        name: Name of the material: letters, digits, `_` and `-`, so that it may be part of any file's name.
+        maps: Names of the maps: those of `neuropbr_core.maps`, and the derived ones `height`, `ao` (1 is open),
+            `cavity` (1 is none) and `edge` (0 is none), each of one channel in [0, 1].
+        size: Side of the textures in pixels.
+        depth: How textures are stored.
+        normals: Convention of normal maps.
+        metres: Side of the texture in metres; None when it is not known.
+        relief: Height that white in the map `height` is above black, in sides of the texture.
+    """
+
+    name: str
+    maps: tuple[str, ...]
+    size: int
+    depth: Depth
+    normals: Convention
+    metres: float | None
+    relief: float
+
+    @property
+    def tiling(self) -> float:
+        """Repeats of the texture along one unit of texture coordinates, which are metres where `metres` is known."""
+        if self.metres is None:
+            return 1.0
+        return 1 / self.metres
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package whose textures are written.
+
+    Attributes:
+        settings: What it is made of.
+        textures: Its textures by role.
+    """
+
+    settings: PackageSettings
+    textures: Mapping[str, Texture]
+
+    def depth(self, role: str) -> Depth:
+        """Depth of a texture."""
+        return self.textures[role].depth or self.settings.depth
+
+    def normals(self, role: str) -> Convention:
+        """Convention of a texture that holds normals."""
+        return self.textures[role].normals or self.settings.normals
+
+    def file(self, role: str) -> str:
+        """Path of a texture in the package, with its suffix."""
+        if self.depth(role) == "exr":
+            return f"{self.textures[role].stem}.exr"
+        return f"{self.textures[role].stem}.png"
+
+    def color_space(self, role: str) -> Literal["srgb", "linear", "data"]:
+        """Colour space of a texture's file: `srgb` or, in EXR, `linear` for colour; `data` for everything else."""
+        if self.textures[role].channels[0].map != "albedo":
+            return "data"
+        if self.depth(role) == "exr":
+            return "linear"
+        return "srgb"
+
+
+class Packager:
+    """Lays out maps as files that another program opens.
+
+    A packager states which textures its target needs; the core writes them, and then asks for the documents beside
+    them: materials, import settings, scripts. The core also writes `manifest.json` and moves the finished folder to its
+    place, so that a package is complete or absent.
+
+    Attributes:
+        depths: How textures may be stored; the first is used unless the user overrides it.
+        conventions: Conventions of normal maps that the target can read; the first is its own.
+    """
+
+    depths: tuple[Depth, ...] = (8, 16, "exr")
+    conventions: tuple[Convention, ...] = ("opengl", "directx")
+
+    def requirements(self) -> Availability:
+        """Whether this machine can make the package, and what to install if not."""
+        return Availability(ok=True)
+
+    def textures(self, settings: PackageSettings) -> Sequence[Texture]:
+        """List the textures of a package; `settings.depth` and `settings.normals` are among the allowed ones."""
+        raise NotImplementedError
+
+    def write_documents(self, folder: Path, package: Package) -> None:
+        """Write everything that is no texture.
+
+        Args:
+            folder: The package's folder, in which the textures are already.
+            package: Settings and textures.
+
+        Raises:
+            PackageError: The target cannot represent the material.
+        """
+        # A target of images alone has none.

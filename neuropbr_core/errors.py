@@ -14,7 +14,8 @@
     │   └── RunStopped          it cannot go on; each of its processes knows
     │       └── RunInterrupted  the user or the system asked it to stop; it saved and can be resumed
     ├── DeviceError             the device that was asked for is not there
-    └── ExportError             an export failed or does not equal its model
+    ├── ExportError             an export failed or does not equal its model
+    └── PackageError            maps cannot be packaged for a target
 
 Every message says where, what was found, what is allowed and what to do. The command line prints it without a
 traceback and exits with 1 (`--debug` shows the traceback).
@@ -117,3 +118,7 @@ class DeviceError(NeuroPBRError):
 
 class ExportError(NeuroPBRError):
     """An export failed, or its output does not equal the model it came from."""
+
+
+class PackageError(NeuroPBRError):
+    """Maps cannot be packaged for a target."""

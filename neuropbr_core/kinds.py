@@ -16,7 +16,7 @@ from neuropbr_core.plugin import PROJECT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from neuropbr_core.contracts import Encoder, Exporter, Fusion, Loss, LossSetup, Observer, SampleSource
+    from neuropbr_core.contracts import Encoder, Exporter, Fusion, Loss, LossSetup, Observer, Packager, SampleSource
     from neuropbr_core.plugin import Needs
     from neuropbr_core.recipe.sections import Data
 
@@ -104,6 +104,18 @@ class DatasetSpec:
         """Build the source of samples; `data` is that section of the recipe, with `root`, `views` and `alignment`."""
 
 
+class PackagerSpec:
+    """Hooks of a packager module."""
+
+    @hookspec(firstresult=True)
+    def packager_options(self) -> type:
+        """The frozen dataclass of the packager's options."""
+
+    @hookspec(firstresult=True)
+    def create_packager(self, options: Any) -> "Packager":
+        """Build the packager."""
+
+
 @dataclass(frozen=True)
 class NoEntryOptions:
     """Keys that the core reads from an entry beside the component's own options: none."""
@@ -151,6 +163,28 @@ class ExporterEntryOptions:
 
 
 @dataclass(frozen=True)
+class PackagerEntryOptions:
+    """Keys that the core reads for every packager: what a target may override; null keeps the target's own custom."""
+
+    depth: Annotated[
+        Literal[8, 16, "exr"] | None,
+        Meta(description="Bits of a channel in PNG files, or `exr` for half floats, with colour in linear light."),
+    ] = None
+    normals: Annotated[
+        Literal["opengl", "directx"] | None,
+        Meta(description="Direction of green in normal maps: `opengl` is +Y up, `directx` +Y down."),
+    ] = None
+    size: Annotated[
+        Annotated[int, Meta(ge=1, le=16384)] | None,
+        Meta(description="Side of the textures in pixels; default: that of the maps."),
+    ] = None
+    metres: Annotated[
+        Annotated[float, Meta(gt=0, le=1e6)] | None,
+        Meta(description="Side of the texture in metres. Materials then take texture coordinates in metres and tile."),
+    ] = None
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of component.
 
@@ -163,6 +197,8 @@ class Kind:
         many: Whether `section` is a mapping from instance names to components.
         entry_options: Dataclass of the keys that the core itself reads from an entry (reserved for components).
         default: Component of a slot that a recipe leaves empty; None when recipes must name one.
+        in_recipes: Whether recipes name components of it. Those of the others are named by a command, which checks
+            them like entries of `section`.
     """
 
     name: str
@@ -174,6 +210,7 @@ class Kind:
     many: bool = False
     entry_options: type = field(default=NoEntryOptions)
     default: str | None = None
+    in_recipes: bool = True
 
     @property
     def options_hook(self) -> str:
@@ -218,5 +255,21 @@ KINDS: dict[str, Kind] = {
             # Most datasets are folders, so a recipe names a component only for others.
             default="layout",
         ),
+        Kind(
+            "packager",
+            "neuropbr.packagers",
+            PackagerSpec,
+            "neuropbr_core.contracts:Packager",
+            ("packages",),
+            True,
+            PackagerEntryOptions,
+            # A run ends with a model and not with maps, so a recipe has nothing to package.
+            in_recipes=False,
+        ),
     )
 }
+
+
+def recipe_kinds() -> tuple[Kind, ...]:
+    """The kinds whose components recipes name, in the order of `KINDS`."""
+    return tuple(kind for kind in KINDS.values() if kind.in_recipes)

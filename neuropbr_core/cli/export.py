@@ -1,18 +1,13 @@
 """`neuropbr export`: a model for deployment targets."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core.cli.completing import ExporterNames
+from neuropbr_core.cli.entries import named_entries, option_option, spelled
 from neuropbr_core.cli.output import command
 from neuropbr_core.shipped import shipped_model
-
-if TYPE_CHECKING:
-    from neuropbr_core.registry.catalog import Chosen
-    from neuropbr_core.runs.folder import RunFolder
 
 
 @command()
@@ -27,13 +22,7 @@ if TYPE_CHECKING:
     type=ExporterNames(),
     help="Exporters, or entries of the run's export.",
 )
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    metavar="[NAME.]KEY=VALUE",
-    help="An option of one exporter, or of all that are named. Repeatable.",
-)
+@option_option("exporter")
 @click.option("--resolution", metavar="N", help="Side of the input in pixels; short for --option resolution=N.")
 @click.option("--input", "input_folder", metavar="DIR", help="Views to verify on; default: a rendered capture.")
 @click.option("--cameras", metavar="FILE", help="Cameras of these views, as for `neuropbr infer`.")
@@ -75,40 +64,16 @@ def export(  # noqa: PLR0913 - one parameter an option
     if out is None and run is None:
         raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --output DIR")
     folder = Path(out) if out else run.exports  # type: ignore[union-attr]
-    # Each option as `[NAME.]KEY=VALUE`, with the words of the user, which an error repeats.
-    words = []
-    for text in options:
-        words.append((text, f"--option {text}"))
+    words = spelled(options)
     if resolution is not None:
         words.append((f"resolution={resolution}", f"--resolution {resolution}"))
-    entries = _entries(run, targets.split(","), words)
+    # The run's recipe supplies entries of that name; a bare checkpoint has none, and exporters get their defaults.
+    base = None
+    if run:
+        base = run.recipe_file
+    entries = named_entries("exporter", "--to", targets, words, base)
     place = find_checkpoint(source, checkpoint)
     # From the description alone: weights are loaded by the stage, once, and only when the entries are in order.
     signature = Signature.of(read_spec(place))
     stage = Export(place, run, entries, folder, views=lambda: real_views(input_folder, cameras, signature).prepare)
     stage.export_all(Context())
-
-
-def _entries(run: "RunFolder | None", names: Sequence[str], words: Sequence[tuple[str, str]]) -> "dict[str, Chosen]":
-    """The entries of `export` that the command line asks for, checked like a recipe's."""
-    from neuropbr_core.kinds import KINDS
-    from neuropbr_core.recipe import load_entries
-    from neuropbr_core.recipe.merge import Override
-
-    names = [name.strip() for name in names]  # `--to "onnx, coreml"`
-    overrides = []
-    for text, argument in words:
-        key = text.partition("=")[0]
-        entry = key.partition(".")[0].strip()
-        # An option's own key may have a dot, so the first part counts as a name only when --to has it.
-        if "." in key and entry in names:
-            overrides.append(Override(f"export.{text}", argument))
-            continue
-        for name in names:  # an option without a name is one of each exporter
-            overrides.append(Override(f"export.{name}.{text}", argument))
-    named = {name: f"--to {name}" for name in names}
-    # The run's recipe supplies entries of that name; a bare checkpoint has none, and exporters get their defaults.
-    base = None
-    if run:
-        base = run.recipe_file
-    return load_entries(KINDS["exporter"], named, overrides, base=base)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.package import chosen_targets, target_options, write_targets
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.ownership import refuse_foreign, remember_written
@@ -14,7 +15,10 @@ from neuropbr_core.reporting import reporter
 from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 
 if TYPE_CHECKING:
-    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
+    from torch import Tensor
+
+    from neuropbr_core.contracts import Maps
+    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator, ViewSet
 
 DOUBTFUL = 0.5
 """Confidence below which texels are counted as doubtful."""
@@ -46,8 +50,16 @@ DOUBTFUL = 0.5
     is_flag=True,
     help="Average predictions from several sides, five to eight times as slow; also write confidence.png.",
 )
+@click.option(
+    "--resolution",
+    type=click.IntRange(32, 16384),
+    metavar="N",
+    help="Side of the network's input in pixels, tile by tile where needed. [default: the model's]",
+)
+@click.option("--max-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="For --resolution.")
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
+@target_options(required=False)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
 def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after the other
     *,
@@ -63,8 +75,14 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     overwrite: bool,
     cameras: str | None,
     ensemble: bool,
+    resolution: int | None,
+    max_memory: float | None,
     size: int | None,
     strict: bool,
+    targets: str | None,
+    options: tuple[str, ...],
+    tileable: bool,
+    name: str | None,
     device: str,
 ) -> None:
     """Predict the PBR maps of photos or renders.
@@ -78,19 +96,18 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
 
     A warning tells when there are fewer photos than the model was trained with, no flash where it was trained with one,
     photos that were left out, or exposures that are far off.
+
+    With --resolution, maps have the detail of large photos: the network sees them tile by tile, within --max-memory.
+    With --for, packages for other programs are written beside the maps, as by `neuropbr package`.
     """
     from neuropbr_core.inference import (
-        LoadedGenerator,
         find_doubts,
         missing_side,
-        predict_ensemble,
-        read_capture,
-        read_sample,
-        resample_maps,
         write_confidence,
         write_maps,
         write_views,
     )
+    from neuropbr_core.outputs import Material, material_name
 
     if run_folder and model:
         raise click.UsageError("give either --run DIR or --model NAME|FILE")
@@ -101,6 +118,10 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
         raise click.UsageError("give either PHOTOS or --sample-idx N")
     if not input_folder and not run_folder:
         raise click.UsageError("name the folder of the photos; only a run knows a dataset to take a sample from")
+    if max_memory and not resolution:
+        raise click.UsageError("--max-memory limits the tiles of --resolution N; give both")
+    if ensemble and resolution:
+        raise click.UsageError("give either --ensemble or --resolution N: tiles are predicted from one side")
     folder = Path(output or f"{Path(input_folder or 'sample').resolve().name}_maps")
     # Before anything is computed. Maps beside the photos would be taken for photos by the next call.
     if input_folder and folder.resolve() == Path(input_folder).resolve():
@@ -109,41 +130,33 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     if ensemble:
         names.append("confidence.png")
     refuse_foreign(folder, names, overwrite=overwrite)
+    # Mistakes in targets and options are known before anything is computed.
+    packages = chosen_targets(targets, options)
     # The model before the views: whether photos have to be registered depends on it.
     loaded = _load(run_folder, checkpoint, model, exporter, device, trust=trust)
-    if input_folder:
-        views = read_capture(input_folder, cameras, register=loaded.needs_cameras, size=loaded.signature.photo_size)
-        result(f"{len(views.paths)} views of {input_folder}")
-    else:
-        # Neither a folder nor a sample was named: the first sample shows what the model can do.
-        sample = read_sample(str(run_folder), sample_idx or 0)
-        views = sample.views
-        # Maps of a material that the model was trained on say little about others.
-        side = "trained on"
-        if sample.held_back:
-            side = "held back"
-        result(f"{sample.id}: {len(views.paths)} views of {sample.material}, {side}")
+    # Photos are shrunk while they are read, to no more than the network sees of them.
+    photo_size = loaded.signature.photo_size
+    if resolution:
+        photo_size = photo_size * resolution // loaded.signature.image_size
+    register = loaded.needs_cameras
+    views, material_of = _views(input_folder, cameras, run_folder, sample_idx or 0, register=register, size=photo_size)
     result(f"model {loaded.origin}")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
     _tell_doubts(views.refusals, find_doubts(views, inputs, loaded.signature), strict=strict)
-    confidence = None
-    if ensemble:
-        maps, confidence = predict_ensemble(loaded.apply, inputs, fewer=isinstance(loaded, LoadedGenerator))
-        doubtful = float((confidence < DOUBTFUL).float().mean())
-        result(
-            f"confidence {float(confidence.mean()):.2f} on average; below {DOUBTFUL} on {doubtful:.0%} of the texels"
-        )
-    else:
-        maps = loaded.apply(inputs)
+    maps, confidence = _predict(loaded, views, inputs, resolution, max_memory, ensemble=ensemble)
     # More than five photos tell little more.
     if "directions" in inputs and 1 < inputs["views"].shape[1] < 5:
         result(f"another photo would tell most from the {missing_side(inputs['directions'])}")
+    made_by = {"model": str(loaded.origin), **loaded.provenance, "views": str(views.folder)}
+    material = Material(material_name(name or material_of), maps, made_by)
+    if tileable:
+        material = material.tileable()
     if size:
-        maps = resample_maps(maps, size)
+        material = material.resized(size)
     views_shown = inputs["views"][0]
     refuse_foreign(folder, [f"views/{index}.png" for index in range(len(views_shown))], overwrite=overwrite)
-    written = write_maps(maps, folder)
+    written = write_maps(material.maps, folder)
     if confidence is not None:
         written.append(write_confidence(confidence, folder))
     # The views show at once whether alignment failed, which wrong maps do not.
@@ -151,6 +164,34 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     remember_written(folder, written)
     for path in written:
         result(f"wrote {path}")
+    if packages or tileable:
+        write_targets(material, packages, folder)
+
+
+def _views(
+    input_folder: str | None,
+    cameras: str | None,
+    run_folder: str | None,
+    index: int,
+    *,
+    register: bool,
+    size: int,
+) -> "tuple[ViewSet, str]":
+    """Read the photos of a folder or a sample of a run's dataset; return them with the name of their material."""
+    from neuropbr_core.inference import read_capture, read_sample
+
+    if input_folder:
+        views = read_capture(input_folder, cameras, register=register, size=size)
+        result(f"{len(views.paths)} views of {input_folder}")
+        return views, Path(input_folder).resolve().name
+    # Neither a folder nor a sample was named: the first sample shows what the model can do.
+    sample = read_sample(str(run_folder), index)
+    # Maps of a material that the model was trained on say little about others.
+    side = "trained on"
+    if sample.held_back:
+        side = "held back"
+    result(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
+    return sample.views, sample.material
 
 
 def _load(
@@ -177,6 +218,43 @@ def _tell_doubts(refusals: Sequence[str], doubts: Sequence[str], *, strict: bool
         raise DataError("\n".join((*refusals, *doubts, "--strict refuses these photos; no maps were written")))
     for doubt in doubts:
         reporter().warning(doubt)
+
+
+def _predict(
+    model: "LoadedGenerator | ExportedGenerator",
+    views: "ViewSet",
+    inputs: "dict[str, Tensor]",
+    resolution: int | None,
+    max_memory: float | None,
+    *,
+    ensemble: bool,
+) -> "tuple[Maps, Tensor | None]":
+    """Predict maps, with a confidence map by an ensemble; print how sure the model and how sharp the albedo is."""
+    from neuropbr_core.inference import LoadedGenerator, predict_ensemble, predict_large, sharpness_of
+
+    confidence = None
+    if resolution is None and ensemble:
+        maps, confidence = predict_ensemble(model.apply, inputs, fewer=isinstance(model, LoadedGenerator))
+        doubtful = float((confidence < DOUBTFUL).float().mean())
+        result(
+            f"confidence {float(confidence.mean()):.2f} on average; below {DOUBTFUL} on {doubtful:.0%} of the texels"
+        )
+        detail = sharpness_of(maps, inputs)
+    elif resolution is None:
+        maps = model.apply(inputs)
+        detail = sharpness_of(maps, inputs)
+    elif isinstance(model, LoadedGenerator):
+        limit = None
+        if max_memory:
+            limit = int(max_memory * 2**30)
+        large = predict_large(model, views, resolution, max_memory=limit)
+        maps = large.maps
+        detail = large.sharpness
+        result(f"{large.tiles} tiles of {large.tile} pixels")
+    else:
+        raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
+    result(f"sharpness {detail:.2f}: fine detail of the albedo as a share of the photos'")
+    return maps, confidence
 
 
 def _is_file_name(model: str) -> bool:

@@ -24,8 +24,8 @@ class Listed:
         name: Its name.
         distribution: Distribution that declares it.
         version: Version of the distribution.
-        status: `unchecked` before it is loaded, then `ok` or `broken`; `unavailable` for an exporter that works, but
-            not on this machine; `blocked`; `collision` when several distributions offer the name.
+        status: `unchecked` before it is loaded, then `ok` or `broken`; `unavailable` for an exporter or packager that
+            works, but not on this machine; `blocked`; `collision` when several distributions offer the name.
         reason: Why it has that status; None for `ok` and `unchecked`.
         summary: First line of its docstring.
     """
@@ -90,9 +90,9 @@ def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str 
         status = "ok"
         if reason:
             status = "broken"
-        elif entry.kind == "exporter":
-            # Exporters alone say what they need of the machine: other packages, or an operating system.
-            status, reason = _check_exporter(registry, entry)
+        elif entry.kind in ("exporter", "packager"):
+            # These alone say what they need of the machine: other packages, or an operating system.
+            status, reason = _check_requirements(registry, entry)
     rivals = registry.rivals(entry)
     if rivals and status != "broken":
         others = ", ".join(f"{rival.distribution} {rival.version}" for rival in rivals)
@@ -100,8 +100,8 @@ def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str 
     return status, reason
 
 
-def _check_exporter(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
-    """Ask an exporter whether it can work here, if it can be built without a recipe."""
+def _check_requirements(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
+    """Ask an exporter or a packager whether it can work here, if it can be built without options."""
     try:
         options = registry.options(entry.kind, entry.qualified)()
     except TypeError:  # an option without a default, which only a recipe can give

@@ -115,6 +115,8 @@ def _text(description: Description) -> str:
         ("entry point", f"{description.name} = {description.entry_point} (group {description.group})"),
         ("in recipes", place),
     ]
+    if not kind.in_recipes:
+        facts[-1] = ("in commands", f"--for {description.name} --option {description.name}.KEY=VALUE")
     parts = [f"{description.kind}/{description.name}", aligned(facts, indent="  ")]
     if description.docstring:
         parts += ["", inspect.cleandoc(description.docstring)]

@@ -29,6 +29,7 @@ from neuropbr_core.evaluation.metrics import (
     mean_of,
     measure,
     measure_rerendering,
+    measure_seams,
 )
 from neuropbr_core.evaluation.pictures import comparison_grid
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, Scores
@@ -76,12 +77,14 @@ class Evaluator:
             visible: Where each view sees the texture, in [0, 1].
 
         Returns:
-            The model's metrics, each `(B,)`: those of `metrics.measure`, and with all four maps also those of
-            `metrics.measure_rerendering`.
+            The model's metrics, each `(B,)`: those of `metrics.measure` and `metrics.measure_seams`, and with all four
+            maps also those of `metrics.measure_rerendering`.
         """
         # Baselines predict the maps that the model predicts and no others.
         target = {name: target[name] for name in prediction}
         values = measure(prediction, target, valid)
+        # Beside the errors, because a map may be right everywhere and still show its border when it repeats.
+        values |= measure_seams(prediction)
         # A rendering needs all four maps.
         if set(MAPS) <= set(target):
             values |= measure_rerendering(prediction, target, valid)

@@ -22,6 +22,7 @@ from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAP_NAMES, MAPS, NORMAL, MapSpec
 from neuropbr_core.materials.color import linear_to_srgb
 from neuropbr_core.materials.relight import Relighting, heldout_relightings, relight
+from neuropbr_core.materials.seams import seam_score
 
 PSNR_CAP = 60.0
 """Largest PSNR, in dB: the PSNR of a perfect image, so that means over images stay finite.
@@ -70,6 +71,7 @@ METRICS: dict[str, Metric] = {
         Metric("rmse", "RMSE", 4),
         Metric("ssim", "SSIM", 3, higher_is_better=True),
         Metric("auc", "AUC", 3, higher_is_better=True),
+        Metric("seam", "seam", 2),
     )
 }
 """Every metric, in the order in which tables show them."""
@@ -121,6 +123,24 @@ def measure(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> 
         angle = normal_angle(prediction[NORMAL.name], target[NORMAL.name])
         for metric, value in _angle_statistics(angle, mask).items():
             values[f"{NORMAL.name}/{metric}"] = value
+    return values
+
+
+def measure_seams(prediction: Maps) -> dict[str, Tensor]:
+    """Score how visible the borders of predicted maps are when they repeat.
+
+    Args:
+        prediction: Whole frames, maps `(B, channels, H, W)` in the ranges of `neuropbr_core.maps`.
+
+    Returns:
+        `<map>/seam` for each predicted map, `(B,)`: see `materials.seams.seam_score`. Materials that do not tile have
+        high scores in truth too.
+    """
+    values: dict[str, Tensor] = {}
+    for name in MAPS:
+        if name in prediction:
+            scores = [seam_score(image.float().cpu()) for image in prediction[name]]
+            values[f"{name}/seam"] = torch.tensor(scores)
     return values
 
 

@@ -4,6 +4,7 @@ views.py          a folder of photos with their cameras, or a sample of a run's 
 doubts.py         photos that differ from those of training -> what to expect
 predict.py        a run or an exported file -> a model that turns a ViewSet into maps -> PNG files
 ensemble.py       predictions from several sides -> their mean, and how sure the model is
+tiled.py          maps larger than a network can predict at once, tile by tile
 verification.py   views to verify an export on, and the model that it was exported from
 """
 
@@ -14,17 +15,18 @@ from neuropbr_core.inference.predict import (
     LoadedGenerator,
     load_exported,
     load_generator,
-    resample_maps,
     write_confidence,
     write_maps,
     write_views,
 )
+from neuropbr_core.inference.tiled import LargeMaps, predict_large, sharpness_of
 from neuropbr_core.inference.views import DatasetSample, ViewSet, read_capture, read_sample, read_views, register_views
 
 __all__ = [
     "DatasetSample",
     "Ensemble",
     "ExportedGenerator",
+    "LargeMaps",
     "LoadedGenerator",
     "ViewSet",
     "find_doubts",
@@ -32,11 +34,12 @@ __all__ = [
     "load_generator",
     "missing_side",
     "predict_ensemble",
+    "predict_large",
     "read_capture",
     "read_sample",
     "read_views",
     "register_views",
-    "resample_maps",
+    "sharpness_of",
     "write_confidence",
     "write_maps",
     "write_views",

@@ -6,12 +6,9 @@ A model is a run's generator, or an exported file, which needs no run.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.images import write_map, write_png
@@ -19,11 +16,11 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.exporting.record import OpenedExport, open_export
 from neuropbr_core.exporting.subject import Signature, prepare_inputs
 from neuropbr_core.inference.views import ViewSet
-from neuropbr_core.maps import MAPS, MapSpec
+from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.model.weights import load_model
+from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.shipped import resolve
 from neuropbr_core.training.checkpoints.store import find_checkpoint
 
@@ -57,6 +54,11 @@ class LoadedGenerator:
     def origin(self) -> Path:
         """Where the model was read from."""
         return self.checkpoint
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Digest of the weights, for manifests."""
+        return {"weights": weights_digest(self.checkpoint)}
 
     @property
     def signature(self) -> Signature:
@@ -106,6 +108,16 @@ class ExportedGenerator:
     def origin(self) -> Path:
         """Where the model was read from."""
         return self.opened.path
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What the file's metadata say of weights, run and checkpoint, for manifests."""
+        metadata = self.opened.record.metadata
+        provenance: dict[str, str] = {}
+        for key in ("weights", "run", "checkpoint"):
+            if key in metadata:
+                provenance[key] = metadata[key]
+        return provenance
 
     @property
     def signature(self) -> Signature:
@@ -188,39 +200,6 @@ def load_exported(path: str | Path, exporter: str | None = None, *, trust: bool 
     # Read once now, so that a damaged file is an error here and not at the first prediction.
     loaded.opened.program  # noqa: B018
     return loaded
-
-
-def resample_maps(maps: Maps, size: int) -> Maps:
-    """Resample maps by Lanczos with a support of three pixels.
-
-    Values are resampled as they are stored (albedo sRGB-encoded) and clamped to their range, which the filter
-    overshoots at edges. Normals become unit vectors again.
-
-    Args:
-        maps: Maps `(1, channels, H, W)` in the ranges of `neuropbr_core.maps`.
-        size: Side of the result in pixels, at least 1.
-
-    Returns:
-        Maps `(1, channels, size, size)`; a map that has this size already is returned unchanged.
-
-    Source: Duchon 1979, "Lanczos Filtering in One and Two Dimensions"; the filter is Pillow's.
-    """
-    return {name: _resample(MAPS[name], value, size) for name, value in maps.items()}
-
-
-def _resample(spec: MapSpec, value: Float[Tensor, "1 C H W"], size: int) -> Float[Tensor, "1 C size size"]:
-    if value.shape[-2:] == (size, size):
-        return value
-    # Channel by channel: Pillow resamples floats without rounding only in images of one channel.
-    resized = []
-    for channel in value[0].float():
-        image = Image.fromarray(channel.numpy()).resize((size, size), Image.Resampling.LANCZOS)
-        resized.append(np.asarray(image))
-    resampled = torch.from_numpy(np.stack(resized))[None]
-    if spec.activation == "slopes":
-        return F.normalize(resampled, dim=1)
-    # The filter's negative lobes overshoot beside edges.
-    return resampled.clamp(*spec.value_range)
 
 
 def write_maps(maps: Maps, folder: str | Path) -> list[Path]:

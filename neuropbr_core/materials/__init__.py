@@ -17,6 +17,8 @@
     defects       the defects of a careless capture, as numbers
     dirt          the same scene, photographed carelessly
     alignment     views resampled into the texture frame, and directions to the camera
+    relief        heights from normals, and what follows from heights: occlusion, cavities, edges
+    seams         how visible the borders of a repeating texture are, and maps without them
     lint          plausibility checks of a material's maps
     pose          focal length and pose of real cameras from their homographies
     procedural    materials out of noise: bricks, metals, woods, cloths, …

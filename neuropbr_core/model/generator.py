@@ -142,6 +142,7 @@ class Generator(nn.Module):
         overview: Overview | None = None,
         *,
         features: bool = False,
+        ratio_means: Float[Tensor, "B V 3 1 1"] | None = None,
     ) -> Prediction:
         """Predict the maps.
 
@@ -153,6 +154,8 @@ class Generator(nn.Module):
                 view-conditioned model.
             overview: The whole frame that the views are a crop of, for a model with a reflectance profile; default: the
                 views are the whole frame.
+            ratio_means: For a model with ratio images, and a tile of a frame: their means over the frame
+                (`ratios.ratio_means`); default: those of the views.
             features: Also return the fused latent (`latent`) and the decoder's features.
 
         Returns:
@@ -164,7 +167,7 @@ class Generator(nn.Module):
         self._check(views, directions)
         if visible is None:
             visible = views.new_ones(views.shape[0], views.shape[1], 1, *views.shape[-2:])
-        latents, skips = self._encode(views, visible, directions)  # all views as one batch of images
+        latents, skips = self._encode(views, visible, directions, ratio_means)  # all views as one batch of images
         latent = self._run("fusion", *latents)
         if self.profile is not None and directions is not None:
             # What the whole frame reflects, at both ends of the decoder: before it for context, after it for detail.
@@ -211,7 +214,7 @@ class Generator(nn.Module):
         return part(*inputs)
 
     def _encode(
-        self, views: Tensor, visible: Tensor, directions: Tensor | None
+        self, views: Tensor, visible: Tensor, directions: Tensor | None, ratio_means: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
         parts = [(views - self.mean) / self.std]
         if self.directed and directions is not None:
@@ -220,7 +223,7 @@ class Generator(nn.Module):
             light = None
             if self.directed:
                 light = directions
-            parts.append(ratio_images(views, visible, light))
+            parts.append(ratio_images(views, visible, light, ratio_means))
         # After normalisation 0 is the mean colour, so what a view does not see is not taken for black.
         images = torch.cat(parts, dim=2) * visible
         # Encoders know images alone: all views of all samples are one batch for them.

@@ -38,6 +38,7 @@ def ratio_images(
     views: Float[Tensor, "B V 3 H W"],
     visible: Float[Tensor, "B V 1 H W"],
     directions: Float[Tensor, "B V 3 H W"] | None = None,
+    means: Float[Tensor, "B V 3 1 1"] | None = None,
 ) -> Float[Tensor, "B V C H W"]:
     """Each view's logarithmic ratio to the mean of the views that see the pixel.
 
@@ -45,12 +46,41 @@ def ratio_images(
         views: Aligned views, sRGB-encoded in [0, 1].
         visible: What each view sees, in [0, 1].
         directions: Unit vectors to the lens, taken for the flash's too; None when unknown.
+        means: The ratios' means over the frame that the views are a tile of (`ratio_means`); default: over the views.
 
     Returns:
         Natural logarithms, about -4 to 4, of red, green and blue; with directions flat-field corrected, and two more
         channels: their mean times the light's slopes (l_x / l_z, l_y / l_z). Each view's ratios have mean 0 over the
         frame, which takes its exposure away. What a view does not see is 0, and so is a pixel that one view alone sees.
     """
+    ratios, shared = _ratios(views, visible, directions)
+    # A view's exposure is one summand for its whole frame, so it cancels against the mean over the frame.
+    if means is None:
+        means = _mean(ratios, shared, (3, 4))
+    ratios = (ratios - means) * shared
+    if directions is None:
+        return ratios
+    slopes = directions[:, :, :2].float() / directions[:, :, 2:].float().clamp_min(_GRAZING)
+    return torch.cat((ratios, ratios.mean(dim=2, keepdim=True) * slopes), dim=2)
+
+
+def ratio_means(
+    views: Float[Tensor, "B V 3 H W"],
+    visible: Float[Tensor, "B V 1 H W"],
+    directions: Float[Tensor, "B V 3 H W"] | None = None,
+) -> Float[Tensor, "B V 3 1 1"]:
+    """Mean of each view's ratio to the others over a whole frame, for the ratio images of its tiles.
+
+    Args:
+        views: The frame, at any resolution.
+        visible: As for `ratio_images`.
+        directions: As for `ratio_images`.
+    """
+    return _mean(*_ratios(views, visible, directions), (3, 4))
+
+
+def _ratios(views: Tensor, visible: Tensor, directions: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Ratios that still contain each view's exposure, and where at least two views see the pixel."""
     logs = (srgb_to_linear(views.float()) + _DARK).log()
     if directions is not None:
         toward = directions[:, :, 2:].float().clamp_min(_GRAZING)
@@ -59,12 +89,7 @@ def ratio_images(
     ratios = (logs - _mean(logs, visible, 1)) * visible
     # Where one view alone sees a pixel, its ratio to itself says nothing.
     shared = visible * (visible.sum(dim=1, keepdim=True) > 1 + _EPS)
-    # A view's exposure is one summand for its whole frame, so it cancels against the mean over the frame.
-    ratios = (ratios - _mean(ratios, shared, (3, 4))) * shared
-    if directions is None:
-        return ratios
-    slopes = directions[:, :, :2].float() / toward
-    return torch.cat((ratios, ratios.mean(dim=2, keepdim=True) * slopes), dim=2)
+    return ratios, shared
 
 
 def _mean(values: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -18,7 +18,14 @@ from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.english import Schema, words
 from neuropbr_core.recipe.merge import USE, entry_keys, kind_at, slots
 from neuropbr_core.recipe.rules import faults
-from neuropbr_core.recipe.schema import Choice, compose, core_sections, optional_sections, options_schema
+from neuropbr_core.recipe.schema import (
+    Choice,
+    compose,
+    compose_entries,
+    core_sections,
+    optional_sections,
+    options_schema,
+)
 from neuropbr_core.recipe.yaml_tree import Keys, Node, plain_scalar, scalar
 from neuropbr_core.registry.catalog import Chosen
 from neuropbr_core.suggestions import nearest
@@ -110,13 +117,7 @@ def check_tree(root: Node, registry: "Registry", problems: list[Problem]) -> Che
 def check_entries(root: Node, registry: "Registry", problems: list[Problem]) -> Checked:
     """Check a tree that has nothing but sections of components, such as `export`; see `check_tree`."""
     choices, missing = _choices(root, registry)
-    # Only the sections that are there: the whole schema would report all others as missing.
-    whole = compose(choices)
-    schema = {
-        "type": "object",
-        "properties": {name: whole["properties"][name] for name in root.value},
-        "$defs": whole["$defs"],
-    }
+    schema = compose_entries(choices, root.value)
     parts = _Parts(root, [*problems, *missing, *_violations(root, schema, problems)])
     components = parts.components(registry)
     return Checked([*parts.known, *parts.refused], {}, components)

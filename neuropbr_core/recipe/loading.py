@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuropbr_core.errors import PluginError, Problem, RecipeError
-from neuropbr_core.kinds import KINDS, Kind
+from neuropbr_core.kinds import Kind, recipe_kinds
 from neuropbr_core.recipe.check import Checked, check_entries, check_tree, plain
 from neuropbr_core.recipe.merge import OWN, USE, Override, merge_overrides, read_tree
 from neuropbr_core.recipe.schema import section_order
@@ -260,7 +260,7 @@ def _recipe(stem: str, root: Node, checked: Checked) -> Recipe:
     if "name" in root.value:
         name = str(root.value["name"].value)
     parts: dict[str, Any] = dict(checked.sections)
-    for kind in KINDS.values():
+    for kind in recipe_kinds():
         if kind.section and kind.many:
             names = root.mapping(kind.section)
             parts[kind.section[-1]] = {entry: checked.components[(*kind.section, entry)] for entry in names}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from neuropbr_core.errors import PluginError
-from neuropbr_core.kinds import KINDS
+from neuropbr_core.kinds import KINDS, recipe_kinds
 from neuropbr_core.recipe.english import REF, Schema, words
 from neuropbr_core.recipe.schema import Choice, compose, core_sections, entry_schema, options_schema, section_order
 from neuropbr_core.recipe.yaml_tree import flow, parse, read_file
@@ -25,7 +25,7 @@ def editor_schema(registry: "Registry") -> tuple[Schema, list[PluginError]]:
     """
     choices: list[Choice] = []
     broken: list[PluginError] = []
-    for kind in KINDS.values():
+    for kind in recipe_kinds():
         for name in registry.names(kind.name):
             try:
                 choice = Choice(kind.name, name, registry.options(kind.name, name))
@@ -68,7 +68,7 @@ def section_tables() -> str:
             section = schema["properties"][name]
             rows = list(_rows(_mapping(section, schema) or section, schema, ()))
             tables.append(_table(f"### `{name}`", section.get("description", ""), rows))
-    for kind in KINDS.values():
+    for kind in recipe_kinds():
         if kind.many:
             rows = list(_rows(entry_schema(kind), {"$defs": {}}, ()))
             if rows:

@@ -5,6 +5,7 @@ mistakes of every component that was not meant. The same schema serves the check
 names, and editors, with all that are installed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args
@@ -13,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from neuropbr_core.errors import PluginBroken
-from neuropbr_core.kinds import KINDS, Kind
+from neuropbr_core.kinds import KINDS, Kind, recipe_kinds
 from neuropbr_core.recipe.english import REF, Schema
 from neuropbr_core.recipe.merge import EXTENDS, SECTION_DEFAULTS, USE, entry_keys
 from neuropbr_core.recipe.sections import Recipe
@@ -70,7 +71,7 @@ def section_order() -> list[str]:
 
 
 def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
-    """Compose the schema.
+    """Compose the schema of a recipe.
 
     Args:
         choices: The components that entries may name.
@@ -80,20 +81,7 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
     Returns:
         The schema.
     """
-    defs: Schema = {}
-    for choice in choices:
-        # An empty schema allows everything: what a broken component would allow is not known.
-        if choice.options is None:
-            defs[_key(choice)] = {}
-        else:
-            own, inner = options_schema(choice)
-            defs |= {_key(choice): own, **inner}
-    # Sections come before entries: components are placed into mappings that the sections may already have.
-    sections = _core(defs)
-    for kind in KINDS.values():
-        if kind.section:
-            defs[kind.name] = _entry(kind, choices, closed=closed)
-            _place(sections, kind, choices)
+    sections, defs = _sections(choices, recipe_kinds(), closed=closed)
     text: Schema = {"type": "string"}
     properties = {
         EXTENDS: {
@@ -115,6 +103,37 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
         "else": _requirements(choices),
         "$defs": defs,
     }
+
+
+def compose_entries(choices: list[Choice], names: Iterable[str]) -> Schema:
+    """Compose the schema of some sections of components alone, such as `export`.
+
+    Args:
+        choices: The components that entries may name.
+        names: The sections; those of kinds that recipes do not name are among the possible ones.
+    """
+    # Only the sections that are there: the whole schema would report all others as missing.
+    sections, defs = _sections(choices, KINDS.values(), closed=False)
+    return {"type": "object", "properties": {name: sections[name] for name in names}, "$defs": defs}
+
+
+def _sections(choices: list[Choice], kinds: Iterable[Kind], *, closed: bool) -> tuple[dict[str, Schema], Schema]:
+    """Schemas of the core's sections and of those of `kinds`, and the definitions that they refer to."""
+    defs: Schema = {}
+    for choice in choices:
+        # An empty schema allows everything: what a broken component would allow is not known.
+        if choice.options is None:
+            defs[_key(choice)] = {}
+        else:
+            own, inner = options_schema(choice)
+            defs |= {_key(choice): own, **inner}
+    # Sections come before entries: components are placed into mappings that the sections may already have.
+    sections = _core(defs)
+    for kind in kinds:
+        if kind.section:
+            defs[kind.name] = _entry(kind, choices, closed=closed)
+            _place(sections, kind, choices)
+    return sections, defs
 
 
 def options_schema(choice: Choice) -> tuple[Schema, Schema]:
@@ -266,7 +285,7 @@ def _mapping() -> Schema:
 def _requirements(choices: list[Choice]) -> Schema:
     """The keys that a recipe must have when it extends nothing."""
     top: Schema = {"properties": {}, "required": []}
-    for kind in KINDS.values():
+    for kind in recipe_kinds():
         if kind.many:
             # An entry that is named like a component needs no `use`; a section without a default must be there.
             section = kind.section[0]

@@ -9,6 +9,7 @@ from neuropbr_core.testing.exporter import ExporterSuite
 from neuropbr_core.testing.fusion import FusionSuite
 from neuropbr_core.testing.loss import LossSuite, example_loss_input
 from neuropbr_core.testing.observer import ObserverSuite
+from neuropbr_core.testing.packager import PackagerSuite, example_material
 
 __all__ = [
     "DatasetSuite",
@@ -17,5 +18,7 @@ __all__ = [
     "FusionSuite",
     "LossSuite",
     "ObserverSuite",
+    "PackagerSuite",
     "example_loss_input",
+    "example_material",
 ]

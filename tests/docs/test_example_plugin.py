@@ -31,7 +31,7 @@ def neuropbr(environment: dict[str, str], cwd: Path, *arguments: str) -> str:
 def test_it_is_listed_beside_the_first_party_components(environment: dict[str, str], tmp_path: Path) -> None:
     rows = json.loads(neuropbr(environment, tmp_path, "list-plugins", "--check", "--json"))
     acme = {(row["kind"], row["name"]): row for row in rows if row["distribution"] == "acme-neuropbr"}
-    assert set(acme) == {("encoder", "convnext"), ("loss", "charbonnier")}
+    assert set(acme) == {("encoder", "convnext"), ("loss", "charbonnier"), ("packager", "threejs")}
     assert {row["status"] for row in acme.values()} == {"ok"}
     assert acme["encoder", "convnext"]["summary"] == "ConvNeXt feature pyramid (Liu et al. 2022)."
 
@@ -43,6 +43,15 @@ def test_its_own_tests_pass(environment: dict[str, str], tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
+
+
+def test_its_packager_writes_a_module_for_threejs(environment: dict[str, str], tmp_path: Path) -> None:
+    maps = ROOT / "examples" / "materials" / "acg_Metal053C"
+    neuropbr(environment, tmp_path, "package", str(maps), "--for", "threejs", "--output", "out")
+    manifest = json.loads((tmp_path / "out" / "threejs" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["target"] == "acme-neuropbr:threejs"
+    module = (tmp_path / "out" / "threejs" / "material.js").read_text(encoding="utf-8")
+    assert "export const acg_Metal053C = new THREE.MeshStandardMaterial({" in module
 
 
 def test_its_recipe_trains(environment: dict[str, str], tmp_path: Path) -> None:

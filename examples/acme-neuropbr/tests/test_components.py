@@ -1,6 +1,6 @@
 """The package's components pass NeuroPBR's own suites: run `pytest tests` with the package installed."""
 
-from neuropbr_core.testing import EncoderSuite, LossSuite
+from neuropbr_core.testing import EncoderSuite, LossSuite, PackagerSuite
 
 
 class TestConvNeXt(EncoderSuite):
@@ -15,3 +15,10 @@ class TestCharbonnier(LossSuite):
 
     use = "charbonnier"
     option_sets = ({}, {"epsilon": 0.1})
+
+
+class TestThreeJS(PackagerSuite):
+    """Everything a packager must do."""
+
+    use = "threejs"
+    option_sets = ({}, {"anisotropy": 1})

@@ -19,6 +19,7 @@ from neuropbr_core.evaluation.metrics import (
     RunningMeans,
     measure,
     measure_rerendering,
+    measure_seams,
     normal_angle,
     rendering,
     step_metrics,
@@ -400,3 +401,12 @@ def test_running_means_leave_out_what_could_not_be_measured_but_show_a_predictio
 def test_running_means_of_nothing_are_empty() -> None:
     assert RunningMeans().means() == {}
     assert RunningMeans().by_material() == {}
+
+
+def test_seams_of_predicted_maps_are_scored_image_by_image() -> None:
+    ramp = torch.linspace(0, 1, 32).view(1, 1, 1, 32).expand(1, 1, 32, 32)
+    level = torch.full((1, 1, 32, 32), 0.5)
+    values = measure_seams({"roughness": torch.cat((ramp, level))})
+    assert set(values) == {"roughness/seam"}
+    assert values["roughness/seam"][0] > 20
+    assert values["roughness/seam"][1] == 1

@@ -151,7 +151,7 @@ def test_the_summary_marks_the_best_of_each_column_and_fits_a_terminal() -> None
     assert max(map(len, lines)) <= 100
     assert lines[0] == "Errors on the held-back set: 4 samples, 2 materials (* best of its column)"
     albedo = lines[2:7]
-    assert albedo[0].split() == ["albedo", "PSNR", "dB", "MAE", "RMSE", "SSIM"]
+    assert albedo[0].split() == ["albedo", "PSNR", "dB", "MAE", "RMSE", "SSIM", "seam"]
     assert albedo[1].split()[:3] == ["model", "26.02*", "0.0500*"]
     assert "per-map training mean" in albedo[2]
     assert "*" not in "".join(albedo[2:])

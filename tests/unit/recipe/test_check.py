@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from neuropbr_core.errors import PluginBroken, PluginNotFound, RecipeError
-from neuropbr_core.kinds import KINDS, LossEntryOptions, NoEntryOptions
+from neuropbr_core.kinds import KINDS, LossEntryOptions, NoEntryOptions, recipe_kinds
 from neuropbr_core.plugin import Meta, Needs
 from neuropbr_core.recipe import Recipe, Resolved, dump_recipe, load_recipe, resolve_recipe
 from neuropbr_core.recipe.sections import Decoder, Teacher, Training
@@ -524,19 +524,24 @@ def test_a_files_name_becomes_a_name_that_loads_again(load: Load, file: str, nam
 
 
 def test_no_kind_is_named_by_the_recipe_code(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = replace(KINDS["exporter"], name="packager")
+    row = replace(KINDS["exporter"], name="archiver")
     kinds = {name: kind for name, kind in KINDS.items() if name != "exporter"}
-    monkeypatch.setitem(OPTIONS, ("packager", "zip"), Nothing)
-    for module in ("merge", "schema", "check", "loading"):
-        monkeypatch.setattr(f"neuropbr_core.recipe.{module}.KINDS", {**kinds, "packager": row})
+    monkeypatch.setitem(OPTIONS, ("archiver", "zip"), Nothing)
+    for module in ("kinds", "recipe.merge", "recipe.schema", "recipe.check"):
+        monkeypatch.setattr(f"neuropbr_core.{module}.KINDS", {**kinds, "archiver": row})
     export = load(GOOD + "export: {zip: {}}\n").recipe.export
-    assert export["zip"].kind == "packager"
+    assert export["zip"].kind == "archiver"
 
 
 def test_every_kind_of_a_recipe_has_its_field() -> None:
     names = {field.name for field in fields(Recipe)}
-    sections: Iterable[tuple[str, ...]] = (kind.section for kind in KINDS.values() if kind.section)
+    sections: Iterable[tuple[str, ...]] = (kind.section for kind in recipe_kinds() if kind.section)
     assert {section[-1] for section in sections} <= names
+
+
+def test_a_kind_that_recipes_do_not_name_is_no_section_of_theirs(load: Load) -> None:
+    assert any(" packages: " in problem for problem in problems(load, GOOD + "packages: {plain: {}}\n"))
+    assert "packages" not in dump_recipe(load(GOOD).recipe)
 
 
 @pytest.mark.parametrize(

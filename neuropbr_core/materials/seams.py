@@ -1,0 +1,216 @@
+"""Seams of textures that repeat: how visible they are, and maps without them.
+
+A texture tiles when its right border continues at its left one and its lower border at its upper one. All maps of a
+material are cut along the same lines, so that they still belong to each other.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuropbr_core.maps import MAPS, NORMAL
+from neuropbr_core.materials.relief import (
+    integrate_slopes,
+    normals_from_slopes,
+    slopes_from_heights,
+    slopes_from_normals,
+)
+
+TILES_BELOW = 1.5
+"""Seam score up to which a material counts as tiling.
+
+Of 38 scanned materials that tile, 28 are below it, and of as many crops of them, which do not tile, 36 are above it.
+Those that tile and are above repeat at a joint that is one texel wide.
+"""
+
+OVERLAP = 1 / 6
+"""Share of a side that is cut away to make a texture tile: the strip in which the seam looks for its path."""
+
+_INVISIBLE = 1 / 255
+"""A step that 8 bits hardly store, so that flat maps do not divide nothing by nothing."""
+
+_FEATHER = 3
+"""Texels on each side of a seam over which the two sides are mixed."""
+
+
+class Seams(NamedTuple):
+    """How visible the borders of a material are when it repeats.
+
+    Attributes:
+        scores: Seam score of each map, about 1 for a map that tiles.
+        worst: The largest of them.
+    """
+
+    scores: dict[str, float]
+    worst: float
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the material tiles, as far as its borders show."""
+        return self.worst <= TILES_BELOW
+
+
+def seam_score(values: Float[Tensor, "C H W"]) -> float:
+    """Compare the step across a map's border with the steps inside.
+
+    For each axis, the mean absolute difference of the two opposite borders is divided by that of neighbouring lines
+    inside the map; of the two axes the worse counts. A material may repeat at a feature, such as a joint between
+    bricks, whose flanks are wider than one texel. Therefore the two steps on either side of the border count as steps
+    inside when they are the larger measure.
+
+    Args:
+        values: The map, in its range.
+
+    Returns:
+        About 1 or less when the border is a line like any other; larger the more the border shows.
+    """
+    worst = 0.0
+    for axis in (1, 2):
+        lines = (values.roll(-1, axis) - values).abs().mean(dim=(0, 3 - axis))
+        # The last difference is the one from the last line to the first.
+        border = float(lines[-1])
+        typical = max(float(lines[:-1].mean()), float(lines[-3:-1].max()), float(lines[:2].max()))
+        worst = max(worst, (border + _INVISIBLE) / (typical + _INVISIBLE))
+    return worst
+
+
+def measure_seams(maps: Mapping[str, Tensor]) -> Seams:
+    """Score all maps of a material.
+
+    Args:
+        maps: Maps by name, each `(1, C, H, W)` in its range.
+    """
+    scores = {name: seam_score(value[0]) for name, value in maps.items()}
+    return Seams(scores, max(scores.values()))
+
+
+def make_tileable(maps: Mapping[str, Tensor], overlap: float = OVERLAP) -> dict[str, Tensor]:
+    """Cut a material so that it tiles.
+
+    A strip at the right is laid over the left border, and the two are joined along the path on which all maps together
+    differ least; then the same downwards. What is left is resampled to the former size. Slopes lose their mean, which a
+    tile cannot have, and normals near a seam are replaced by those of a height map that fits both sides.
+
+    Args:
+        maps: Maps by name, each `(1, C, N, N)` in its range, all of one size.
+        overlap: Width of the strip, as a share of the side.
+
+    Returns:
+        Maps of the same size, which show `1 - overlap` of each side.
+
+    Source: Efros and Freeman 2001, "Image Quilting for Texture Synthesis and Transfer", section 2.1 (minimum error
+    boundary cut).
+    """
+    side = next(iter(maps.values())).shape[-1]
+    strip = max(2, round(side * overlap))
+    names = list(maps)
+    layers = []
+    for name in names:
+        if name == NORMAL.name:
+            # Slopes may be mixed, normals may not: the mean of two unit vectors is shorter.
+            layers.append(slopes_from_normals(maps[name][0]))
+        else:
+            layers.append(maps[name][0])
+    counts = [layer.shape[0] for layer in layers]
+    stack = torch.cat(layers)
+    # How far each texel is from a seam, where normals have to be integrated again: 1 on it.
+    near = torch.zeros_like(stack[:1])
+    stack, near = _join(stack, near, strip)
+    # The second cut works on the transposed image, so that one function serves both axes.
+    stack, near = _join(stack.transpose(1, 2), near.transpose(1, 2), strip)
+    stack = _resampled(stack.transpose(1, 2), side)
+    near = _resampled(near.transpose(1, 2), side).clamp(0, 1)
+    result = {}
+    for name, layer in zip(names, torch.split(stack, counts), strict=True):
+        if name == NORMAL.name:
+            result[name] = normals_from_slopes(_consistent(layer, near))[None]
+        else:
+            result[name] = layer.clamp(*MAPS[name].value_range)[None]
+    return result
+
+
+def _join(
+    stack: Float[Tensor, "C H W"], near: Float[Tensor, "1 H W"], strip: int
+) -> tuple[Float[Tensor, "C H V"], Float[Tensor, "1 H V"]]:
+    """Lay the right strip over the left one, and cut along the path of least difference."""
+    width = stack.shape[2] - strip
+    first = stack[:, :, :strip]
+    last = stack[:, :, width:]
+    # Each channel counts by its own contrast, or albedo would decide alone for a rough metal.
+    contrast = stack.std(dim=(1, 2), keepdim=True).clamp_min(_INVISIBLE)
+    cost = ((first - last) / contrast).square().sum(dim=0)
+    path = _cheapest_path(cost)
+    columns = torch.arange(strip)
+    distance = columns[None] - path[:, None]
+    # Left of the path the right border goes on, right of it the left border begins.
+    share = ((distance + _FEATHER) / (2 * _FEATHER)).clamp(0, 1)
+    # At the strip's own ends there must be one side alone, wherever the path runs.
+    share[:, 0] = 0
+    share[:, -1] = 1
+    joined = torch.cat((torch.lerp(last, first, share), stack[:, :, strip:width]), dim=2)
+    seam = (1 - distance.abs() / (4 * _FEATHER)).clamp_min(0)
+    marked = torch.maximum(torch.maximum(near[:, :, :strip], near[:, :, width:]), seam[None])
+    return joined, torch.cat((marked, near[:, :, strip:width]), dim=2)
+
+
+def _cheapest_path(cost: Float[Tensor, "H S"]) -> Tensor:
+    """Column of the cheapest path from the first row to the last; it moves by one column a row at most."""
+    height, width = cost.shape
+    # The feather needs its room on both sides of the path.
+    margin = min(_FEATHER + 1, (width - 1) // 2)
+    cost = cost.clone()
+    cost[:, :margin] = float("inf")
+    cost[:, width - margin :] = float("inf")
+    best = cost[0]
+    steps = []
+    for row in cost[1:]:
+        neighbours = F.pad(best, (1, 1), value=float("inf"))
+        choices = torch.stack((neighbours[:-2], neighbours[1:-1], neighbours[2:]))
+        least, step = choices.min(dim=0)
+        steps.append(step)
+        best = row + least
+    path = torch.empty(height, dtype=torch.long)
+    path[-1] = best.argmin()
+    for row in range(height - 2, -1, -1):
+        path[row] = path[row + 1] + steps[row][path[row + 1]] - 1
+    return path
+
+
+def _resampled(stack: Float[Tensor, "C h w"], side: int) -> Float[Tensor, "C N N"]:
+    """Enlarge a texture that tiles to `side`, by cubic interpolation across its borders."""
+    height, width = stack.shape[1:]
+    rows = (torch.arange(side) + 0.5) * (height / side) - 0.5
+    columns = (torch.arange(side) + 0.5) * (width / side) - 0.5
+    enlarged = _cubic(stack, rows, axis=1)
+    return _cubic(enlarged, columns, axis=2)
+
+
+def _cubic(stack: Tensor, places: Tensor, axis: int) -> Tensor:
+    """Catmull-Rom interpolation along one axis, which wraps around."""
+    count = stack.shape[axis]
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    start = places.floor()
+    t = (places - start).view(shape)
+    weights = (
+        ((2 - t) * t - 1) * t / 2,
+        ((3 * t - 5) * t * t + 2) / 2,
+        ((4 - 3 * t) * t + 1) * t / 2,
+        (t - 1) * t * t / 2,
+    )
+    total = torch.zeros(())
+    for offset, weight in enumerate(weights):
+        index = torch.remainder(start.long() + offset - 1, count)
+        total = total + weight * stack.index_select(axis, index)
+    return total
+
+
+def _consistent(slopes: Float[Tensor, "2 N N"], near: Float[Tensor, "1 N N"]) -> Float[Tensor, "2 N N"]:
+    """Slopes of one height map near seams, and the given ones elsewhere; their mean is 0 in either case."""
+    level = slopes - slopes.mean(dim=(1, 2), keepdim=True)
+    integrated = slopes_from_heights(integrate_slopes(level, periodic=True))
+    return torch.lerp(level, integrated, near)
