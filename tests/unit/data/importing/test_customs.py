@@ -380,7 +380,7 @@ def test_a_dry_run_writes_nothing_and_tells_all(tmp_path):
         for file in ("X_Color.png", "X_Normal.png", "X_ORM.png"):
             archive.write(tmp_path / "in" / file, file.replace("X", "Z"))
     run = CliRunner().invoke(
-        root, ["data", "import", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--dry-run"]
+        root, ["data", "import", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--dry-run"]
     )
     assert run.exit_code == 1
     assert not (tmp_path / "out").exists()
