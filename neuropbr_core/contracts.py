@@ -31,10 +31,16 @@ class Encoder(nn.Module):
         channels: Channels of each returned feature, finest first.
         strides: How many input pixels one feature pixel spans, finest first, growing; powers of two. Both are known
             from the options alone (also when the module is built on the `meta` device, where no weights are loaded).
+        notes: Lines for people on how it was built, such as start weights that could not be had; shown when a run
+            starts from them.
+        is_frozen_at_random: Whether none of its weights is trained and none was loaded. A run that starts from no other
+            weights is then refused.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    is_frozen_at_random: bool = False
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> list[Float[Tensor, "N c h w"]]:
         """Encode images.

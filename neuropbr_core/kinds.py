@@ -129,8 +129,13 @@ class LossEntryOptions:
 
     weight: Annotated[float, Meta(ge=0, le=1e9, description="Factor of this loss in the total.")] = 1.0
     start_epoch: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="First epoch (from 0) in which the loss counts.")
-    ] = 0
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="First epoch in which the loss counts; epochs count from 1, as on the console.",
+        ),
+    ] = 1
     ramp_epochs: Annotated[
         int,
         Meta(ge=0, le=1_000_000, description="Epochs over which the weight grows linearly from 0 after `start_epoch`."),

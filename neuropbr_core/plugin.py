@@ -32,9 +32,16 @@ PROJECT = "neuropbr"
 SUPPORTED_API = (1,)
 """API versions of plugin modules that this core can load."""
 
+BELONGS_TO = "belongs_to"
+"""Key of `Meta(extra=…)` of an option that describes one choice of another option: `{BELONGS_TO: "critic"}`.
+
+A recipe that extends another one and chooses something else there does not inherit the option: the size of one critic
+means nothing to another one.
+"""
+
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-__all__ = ["PROJECT", "SUPPORTED_API", "Meta", "Needs", "hookimpl"]
+__all__ = ["BELONGS_TO", "PROJECT", "SUPPORTED_API", "Meta", "Needs", "hookimpl"]
 
 
 @dataclass(frozen=True)

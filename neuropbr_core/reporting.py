@@ -5,6 +5,7 @@ The current reporter is a context variable, so that no function has to pass it o
 go to standard error. Standard output belongs to the results of commands.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 T = TypeVar("T")
+
+_USUAL_WIDTH = 100
+"""Columns of a bar on a terminal that does not know its width: enough for a bar of an epoch with both losses."""
 
 
 class ProgressBar(Protocol):
@@ -126,7 +130,27 @@ class ConsoleReporter:
             return _NoBar()
         from tqdm import tqdm
 
-        return _TqdmBar(tqdm(total=total, desc=what, initial=done, leave=keep, file=sys.stderr, dynamic_ncols=True))
+        # A terminal that does not know its width reports 0, for which tqdm would leave the bar out.
+        width = None if _terminal_width() else _USUAL_WIDTH
+        return _TqdmBar(
+            tqdm(
+                total=total,
+                desc=what,
+                initial=done,
+                leave=keep,
+                file=sys.stderr,
+                ncols=width,
+                dynamic_ncols=width is None,
+            )
+        )
+
+
+def _terminal_width() -> int:
+    """Columns of the terminal that standard error writes to; 0 when they are unknown."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):  # no terminal, or no file
+        return 0
 
 
 # Callers update a bar without asking whether there is one.

@@ -21,7 +21,7 @@ REPORT_VERSION = 2
 
 
 @command("import")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--output", "out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder."
 )
@@ -33,6 +33,10 @@ REPORT_VERSION = 2
     metavar="TEXT",
     help="Name of a material: {name} from its files, {folder} they are in.",
 )
+@click.option(
+    "--matsynth", is_flag=True, help="Stream the public data set MatSynth, or SOURCE of the same form; `[matsynth]`."
+)
+@click.option("--limit", type=click.IntRange(1), help="With --matsynth: materials after which to stop.")
 @click.option("--crop", is_flag=True, help="Take the middle of images that are not square, which then no longer tile.")
 @click.option(
     "--assume-nonmetal", is_flag=True, help="No part is metal: a specular map is then no reason to refuse a material."
@@ -45,10 +49,12 @@ REPORT_VERSION = 2
 def import_(  # noqa: PLR0913
     ctx: click.Context,
     *,
-    source: Path,
+    source: Path | None,
     out: Path,
     size: int | None,
     name_template: str,
+    matsynth: bool,
+    limit: int | None,
     crop: bool,
     assume_nonmetal: bool,
     dry_run: bool,
@@ -62,20 +68,33 @@ def import_(  # noqa: PLR0913
     Megascans, Poliigon, 3dtextures, FreePBR, Unity, Unreal, Substance and the like. Normals become OpenGL, glossiness
     roughness, packed maps single ones; the report says what was done to each material, and names the images that it did
     not understand. A material is written whole or not at all. The exit status is 1 when any was refused.
+
+    With --matsynth, SOURCE is a folder of parquet files or a data set of the hub; without SOURCE, MatSynth itself. The
+    licence of each material is written to DIRECTORY/matsynth.json. The same command continues an interrupted import.
     """
     from neuropbr_core.data.importing.import_sets import import_materials
 
-    report = import_materials(
-        source,
-        out,
-        size=size,
-        name_template=name_template,
-        crop=crop,
-        overwrite=overwrite,
-        assume_nonmetal=assume_nonmetal,
-        dry_run=dry_run,
-        workers=workers or os.cpu_count() or 1,
-    )
+    if matsynth:
+        from neuropbr_core.data.importing.matsynth import import_matsynth
+
+        if dry_run or assume_nonmetal:
+            raise click.UsageError("--dry-run and --assume-nonmetal are for files; --matsynth takes neither")
+        named = None if source is None else str(source)
+        report = import_matsynth(named, out, size=size, limit=limit, overwrite=overwrite)
+    elif source is None:
+        raise click.UsageError("Missing argument 'SOURCE'.")
+    else:
+        report = import_materials(
+            source,
+            out,
+            size=size,
+            name_template=name_template,
+            crop=crop,
+            overwrite=overwrite,
+            assume_nonmetal=assume_nonmetal,
+            dry_run=dry_run,
+            workers=workers or os.cpu_count() or 1,
+        )
     ok = not report.count("refused")
     if as_json:
         result(json.dumps({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)}, indent=2))

@@ -31,7 +31,7 @@ DOUBTFUL = 0.5
 @click.option(
     "--model",
     metavar="NAME|FILE",
-    help="A shipped model (neuropbr list-models), or an exported file. [default: flash-3]",
+    help="A shipped model (neuropbr list-models), an exported file, or .safetensors. [default: flash-3]",
 )
 @click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
 @click.option("--trust", is_flag=True, help="Run FILE whatever is in it; see docs/security.md.")
@@ -197,13 +197,15 @@ def _views(
 def _load(
     run_folder: str | None, checkpoint: str, model: str | None, exporter: str | None, device: str, *, trust: bool
 ) -> "LoadedGenerator | ExportedGenerator":
-    """Load the model that the options name: a run's, an exported file, or one that ships."""
+    """Load the model that the options name: a run's, a file, or one that ships."""
     from neuropbr_core.devices import choose_device
     from neuropbr_core.inference import load_exported, load_generator
 
     if run_folder:
         return load_generator(run_folder, checkpoint).to(choose_device(device))
     if model is not None and model not in model_names() and _is_file_name(model):
+        if Path(model).suffix == ".safetensors":
+            return load_generator(model).to(choose_device(device))
         return load_exported(model, exporter, trust=trust)
     return load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
 

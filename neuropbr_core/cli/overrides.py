@@ -68,7 +68,22 @@ def number(curriculum: str) -> Any:
     return curriculum
 
 
-CURRICULUM = click.Choice(("0", "1", "2", "clean", "mixed", "dirty"))
+CURRICULUM = click.Choice(("0", "1", "2", "clean", "mixed", "dirty", "auto"))
+
+
+class CountOrAuto(click.ParamType[str]):
+    """An integer, or `auto`."""
+
+    name = "integer"
+
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
+        """Let through what the recipe's check can judge."""
+        if value != "auto" and not value.lstrip("-").isdecimal():
+            self.fail(f"{value!r} is not an integer, and not auto", param, context)
+        return value
+
+
+COUNT_OR_AUTO = CountOrAuto()
 
 FLAGS: tuple[Flag, ...] = (
     Flag("--data", "data.root", metavar="DIR"),
@@ -78,9 +93,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--use-dirty", "data.use_dirty", None, value="true"),
     Flag("--device", "training.device", metavar="NAME"),
     # Ranges are the recipe's business: its error says from which flag a value came.
-    Flag("--batch-size", "training.batch_size", click.INT, "N"),
+    Flag("--batch-size", "training.batch_size", COUNT_OR_AUTO, "N|auto"),
     Flag("--epochs", "training.epochs", click.INT, "N"),
     Flag("--seed", "training.seed", click.INT, "N"),
+    Flag("--init-from", "training.init_from", metavar="PLACE"),
     Flag("--runs-dir", "training.runs_dir", metavar="DIR", aliases=("--checkpoint-dir",)),
 )
 
@@ -160,7 +176,7 @@ def collect_overrides(**values: Any) -> list[str]:
             continue
         # Folders and devices are text whatever they look like; a curriculum's number is a number.
         text = scalar(value)
-        if flag.type is CURRICULUM:
+        if flag.type in (CURRICULUM, COUNT_OR_AUTO):
             text = value
         overrides.append(Override(f"{flag.key}={text}", f"{flag.flag} {value}"))
     return overrides

@@ -6,33 +6,57 @@ from neuropbr_core.cli.completing import RecipeName
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, override_options
 from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.recipe.yaml_tree import scalar
+
+LATEST = "latest"
 
 
 @command()
-@click.argument("recipe", type=RecipeName())
+@click.argument("recipe", required=False, type=RecipeName())
 @override_options
 @click.option("--run-name", metavar="NAME", help="Name of the run's folder; default: the recipe's name.")
-@click.option("--resume", is_flag=True, help="Continue the run from its newest sound checkpoint; skip what is done.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=LATEST,
+    metavar="[CHECKPOINT]",
+    help="Continue the run from its newest sound checkpoint, and skip what is done; or from an earlier one such as "
+    "epoch_0050, and keep later ones aside.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing run of that name.")
 @click.option("--dry-run", is_flag=True, help="Say what is there and what would be made, and do nothing.")
-def run(recipe: str, run_name: str | None, resume: bool, overwrite: bool, dry_run: bool, **overrides: object) -> None:
+def run(
+    recipe: str | None, run_name: str | None, resume: str | None, overwrite: bool, dry_run: bool, **overrides: object
+) -> None:
     """Train, evaluate and export what RECIPE says.
 
     RECIPE is a YAML file, or `neuropbr:NAME` for one that ships with the package.
     """
-    from neuropbr_core.recipe import resolve_recipe
+    from neuropbr_core.recipe import Override, resolve_recipe
     from neuropbr_core.recipe.check import placed
 
+    # In `--resume RECIPE`, the value of the option is optional, and the parser takes the recipe for it.
+    if recipe is None and resume is not None:
+        recipe = resume
+        resume = LATEST
+    if recipe is None:
+        raise click.UsageError("Missing argument 'RECIPE'.")
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
-    resolved = resolve_recipe(recipe, collect_overrides(**overrides))
+    changes = collect_overrides(**overrides)
+    if resume is not None:
+        changes.append(Override(f"training.resume_from={scalar(resume)}", f"--resume {resume}"))
+    elif overwrite:
+        changes.append(Override("training.resume_from=null", "--overwrite"))
+    resolved = resolve_recipe(recipe, changes)
     checked = resolved.recipe
     # Imported when the recipe is known to be sound: these bring in PyTorch, which takes seconds.
     from neuropbr_core.runs.run import plan, run_path
     from neuropbr_core.runs.stage import carry_out
 
+    wish = checked.training.resume_from or False
     try:
-        planned = plan(checked, run_path(checked, run_name), resume=resume, overwrite=overwrite)
+        planned = plan(checked, run_path(checked, run_name), resume=wish, overwrite=overwrite)
     except NeuroPBRError as error:
         raise placed(error, resolved.root) from error
     if not dry_run:

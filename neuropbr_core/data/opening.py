@@ -13,6 +13,7 @@ from neuropbr_core.data.batches.batch import Item
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.drawn import DrawnDataset
 from neuropbr_core.data.layout.findings import raise_problems
+from neuropbr_core.data.layout.paths import AUTO, chosen_conditions
 from neuropbr_core.data.pack.choose import digest_images, open_images, pack_images
 from neuropbr_core.data.pack.digest import fingerprint_samples
 from neuropbr_core.data.pack.write import prune_pack
@@ -22,13 +23,15 @@ from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.recipe.sections import Data, Recipe
+from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
 from neuropbr_core.registry.catalog import Chosen
 from neuropbr_core.reporting import reporter
 from neuropbr_core.samples import Sample
 from neuropbr_core.shipped import resolve
 
 _log = logging.getLogger(__name__)
+
+_NO_DIRTY = "data.render_curriculum: auto reads the clean renders, because there are no dirty ones"
 
 
 @dataclass(frozen=True)
@@ -94,46 +97,24 @@ def open_dataset(
     data = checked.data
     seed = checked.training.seed
     ensure_captures(data, device=checked.training.device)
-    source, samples = open_source(checked.source, data)
-    # All materials of the dataset are split, those included of which this recipe reads no sample: a material that is
-    # held back stays so when a later run reads other samples.
-    materials = source.materials(samples)
-    if choose_split is None:
-        choose_split = partial(
-            split_materials,
-            val_ratio=data.val_ratio,
-            seed=seed,
-            val_materials=data.val_materials,
-            groups=data.groups,
-        )
-    split = choose_split(materials)
-    # The record of a run lists what it trained on, which are the materials that it reads.
-    present = {sample.material for sample in samples}
-    split = replace(split, train=tuple(name for name in split.train if name in present))
+    listing = list_samples(checked, choose_split)
+    source = listing.source
+    samples = listing.samples
+    split = listing.split
     # Digests come before images: a pack finds an image by the digest of its content.
     digests = digest_images(source, samples)
     images = open_images(source, samples, data, digests)
-    for note in split.notes:
-        reporter().line(f"split: {note}")
-    held = set(split.val)
-    training = []
-    validation = []
-    for sample in samples:
-        if sample.material in held:
-            validation.append(sample)
-        else:
-            training.append(sample)
-    if held and not validation:
-        reporter().line("split: no validation: the recipe reads no sample of the materials that are held back")
-    for pattern in unmatched(present, data.oversample):
+    for note in listing.notes:
+        reporter().line(note)
+    for pattern in unmatched({sample.material for sample in samples}, data.oversample):
         reporter().line(f"data.oversample: no material fits {pattern!r}")
     whole = MaterialDataset(samples, data, images)
-    drawer = source.drawer(held)
+    drawer = source.drawer(set(split.val))
     # A crop that is the whole photo needs no overview of it.
     cropped = data.crop_side < data.image_size
     # The datasets share their buffers, so that a batch of one is filled into memory that a batch of another has left.
     train = MaterialDataset(
-        oversample(training, data.oversample),
+        oversample(listing.train, data.oversample),
         data,
         images,
         train=True,
@@ -152,10 +133,153 @@ def open_dataset(
     return OpenedDataset(
         all=whole,
         train=train,
-        val=MaterialDataset(validation, data, images, buffers=whole.buffers),
+        val=MaterialDataset(listing.val, data, images, buffers=whole.buffers),
         split=asdict(split),
         fingerprint=fingerprint,
         view_digests=view_digests,
+    )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The samples of a recipe, listed and split; no image is read for it.
+
+    Attributes:
+        source: The source of the samples.
+        samples: All samples that the recipe reads.
+        train: Those to train on.
+        val: Those of the materials that are held back.
+        split: The split of the materials.
+        notes: Remarks for a person: on the split, and on the curriculum.
+    """
+
+    source: SampleSource
+    samples: Sequence[Sample[Any]]
+    train: Sequence[Sample[Any]]
+    val: Sequence[Sample[Any]]
+    split: Split
+    notes: tuple[str, ...]
+
+
+def list_samples(recipe: Recipe, choose_split: Callable[[Iterable[str]], Split] | None = None) -> Listing:
+    """List the samples of a recipe and split their materials.
+
+    Args:
+        recipe: A checked recipe, whose captures exist.
+        choose_split: As for `open_dataset`.
+
+    Raises:
+        DataError: The dataset cannot be used, or cannot be split as the recipe asks.
+    """
+    data = recipe.data
+    source, samples = open_source(recipe.source, data)
+    # All materials of the dataset are split, those included of which this recipe reads no sample: a material that is
+    # held back stays so when a later run reads other samples.
+    split = _splitter(recipe, choose_split)(source.materials(samples))
+    # The record of a run lists what it trained on, which are the materials that it reads.
+    present = {sample.material for sample in samples}
+    split = replace(split, train=tuple(name for name in split.train if name in present))
+    notes = [f"split: {note}" for note in split.notes]
+    held = set(split.val)
+    training = []
+    validation = []
+    for sample in samples:
+        if sample.material in held:
+            validation.append(sample)
+        else:
+            training.append(sample)
+    if held and not validation:
+        notes.append("split: no validation: the recipe reads no sample of the materials that are held back")
+    if data.render_curriculum == AUTO and all(sample.condition != "dirty" for sample in samples):
+        notes.append(_NO_DIRTY)
+    return Listing(source, samples, training, validation, split, tuple(notes))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a recipe will train on, as far as that is known before anything is rendered or read.
+
+    Attributes:
+        train: Number of samples to train on.
+        val: Number of samples that are held back.
+        split: The split of the materials.
+        notes: Remarks for a person.
+    """
+
+    train: int
+    val: int
+    split: Split
+    notes: tuple[str, ...]
+
+
+def survey_dataset(recipe: Recipe, choose_split: Callable[[Iterable[str]], Split] | None = None) -> Survey:
+    """Find out what a recipe will train on; changes nothing.
+
+    Captures that are not rendered yet are counted from the settings that will render them.
+
+    Args:
+        recipe: A checked recipe.
+        choose_split: As for `open_dataset`.
+
+    Raises:
+        DataError: The dataset cannot be used, cannot be split as the recipe asks, or has no sample to train on.
+    """
+    data = recipe.data
+    if data.synthesize is not None and captures_missing(data):
+        survey = _survey_captures(recipe, data.synthesize, choose_split)
+    else:
+        if data.alignment == "estimated":
+            # Photos are registered, and their cameras written, only when a run needs them.
+            recipe = replace(recipe, data=replace(data, alignment="none"))
+        listing = list_samples(recipe, choose_split)
+        survey = Survey(len(listing.train), len(listing.val), listing.split, listing.notes)
+    # A source that draws its training visits may do so without a sample to train on.
+    draws = type(recipe.source.create(data=data)).drawer is not SampleSource.drawer
+    if not survey.train and not draws:
+        raise DataError(
+            "no sample is left to train on: the recipe reads samples of held-back materials only "
+            f"({', '.join(survey.split.val)}); hold fewer back with data.val_ratio or data.val_materials, or set "
+            "another data.render_curriculum"
+        )
+    return survey
+
+
+def _survey_captures(recipe: Recipe, plan: Synthesize, choose_split: Callable[[Iterable[str]], Split] | None) -> Survey:
+    """Count the samples of captures that will be rendered."""
+    settings = plan_settings(plan, recipe.data.views)
+    materials = list(settings.materials)
+    captures = []
+    for index in range(plan.samples):
+        for condition in settings.conditions(index):
+            captures.append((materials[index % len(materials)], condition))
+    read = chosen_conditions(recipe.data, has_dirty=any(condition == "dirty" for _, condition in captures))
+    shown = Counter(material for material, condition in captures if condition in read)
+    if not shown:
+        raise DataError(
+            f"data.synthesize renders no {' or '.join(read)} captures, which are all that data.render_curriculum: "
+            f"{recipe.data.render_curriculum} reads; set data.synthesize.dirty_fraction=0.5, or "
+            "data.render_curriculum=auto"
+        )
+    split = _splitter(recipe, choose_split)(materials)
+    held = set(split.val)
+    notes = [f"split: {note}" for note in split.notes]
+    if recipe.data.render_curriculum == AUTO and "dirty" not in read:
+        notes.append(_NO_DIRTY)
+    val = sum(count for material, count in shown.items() if material in held)
+    return Survey(shown.total() - val, val, split, tuple(notes))
+
+
+def _splitter(
+    recipe: Recipe, choose_split: Callable[[Iterable[str]], Split] | None
+) -> Callable[[Iterable[str]], Split]:
+    """The function that splits a recipe's materials: the one that is given, or that of section `data`."""
+    data = recipe.data
+    return choose_split or partial(
+        split_materials,
+        val_ratio=data.val_ratio,
+        seed=recipe.training.seed,
+        val_materials=data.val_materials,
+        groups=data.groups,
     )
 
 

@@ -20,7 +20,7 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.model.weights import load_model, weights_digest
+from neuropbr_core.model.weights import load_model, save_model_file, weights_digest
 from neuropbr_core.shipped import resolve
 from neuropbr_core.training.checkpoints.store import find_checkpoint
 
@@ -32,17 +32,51 @@ class LoadedGenerator:
     Attributes:
         generator: In eval mode.
         spec: Its architecture, and the input that it was trained for.
-        checkpoint: Folder of its checkpoint.
+        checkpoint: Folder of its checkpoint, or the model's file.
     """
 
     generator: Generator
     spec: ModelSpec
     checkpoint: Path
 
-    def to(self, device: torch.device) -> "LoadedGenerator":
-        """Move the weights to a device."""
+    def __call__(
+        self,
+        views: Float[Tensor, "B V 3 H W"],
+        visible: Float[Tensor, "B V 1 H W"] | None = None,
+        directions: Float[Tensor, "B V 3 H W"] | None = None,
+    ) -> Maps:
+        """Predict maps from tensors: `model(inputs)`, or `model(**model.prepare(views))`.
+
+        Gradients are computed unless the caller turns them off.
+
+        Args:
+            views: sRGB-encoded views in [0, 1], which the model normalises itself; aligned if it was trained so.
+            visible: What each view sees, in [0, 1]; everything by default.
+            directions: Unit vectors to the camera; needed by a model that reads them.
+
+        Returns:
+            The maps by name, `(B, channels, H·s, W·s)`, on the model's device, s being the super-resolution.
+        """
+        given = [visible, directions]
+        moved = [None if tensor is None else tensor.to(self.device) for tensor in given]
+        maps: Maps = self.generator(views.to(self.device), *moved).maps
+        return maps
+
+    def to(self, device: torch.device | str) -> "LoadedGenerator":
+        """Move the weights to a device, such as `"cuda"`."""
         self.generator.to(device)
         return self
+
+    def save(self, file: str | Path) -> None:
+        """Write the model as one file, which `load_generator` and `neuropbr infer` read without its run.
+
+        Args:
+            file: Where to; its suffix must be `.safetensors`.
+
+        Raises:
+            CheckpointError: The file has another suffix, or cannot be written.
+        """
+        save_model_file(self.generator, self.spec, Path(file))
 
     @property
     def device(self) -> torch.device:
@@ -166,7 +200,8 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
     """Load a trained generator.
 
     Args:
-        run: A run's folder, one checkpoint's folder, or `neuropbr:` and the name of a model that ships with neuropbr.
+        run: A run's folder, one checkpoint's folder, a model's file (`model.safetensors`), or `neuropbr:` and the name
+            of a model that ships with neuropbr.
         checkpoint: Of a run: `best`, `latest`, or a checkpoint's name such as `epoch_0010`.
 
     Returns:
@@ -178,9 +213,11 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
         NeuroPBRError: No model of that name ships with neuropbr.
     """
     # A checkpoint's own folder is found too, so that a copy of it works without its run.
-    folder = find_checkpoint(resolve(str(run)), checkpoint)
-    generator, spec = load_model(folder)
-    return LoadedGenerator(generator, spec, folder)
+    place = resolve(str(run))
+    if not place.is_file():
+        place = find_checkpoint(place, checkpoint)
+    generator, spec = load_model(place)
+    return LoadedGenerator(generator, spec, place)
 
 
 def load_exported(path: str | Path, exporter: str | None = None, *, trust: bool = False) -> ExportedGenerator:

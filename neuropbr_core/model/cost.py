@@ -112,7 +112,7 @@ def blank_inputs(spec: ModelSpec, size: int) -> dict[str, Tensor]:
     return inputs
 
 
-def saved_bytes(generator: Generator, spec: ModelSpec, size: int) -> Counter[str]:
+def saved_bytes(generator: Generator, spec: ModelSpec, size: int, *, half: bool = True) -> Counter[str]:
     """Bytes that autograd keeps of one forward pass of a sample in training, by part.
 
     Tensors that share memory count once; parameters and buffers do not count, their copies in bfloat16 do.
@@ -121,6 +121,7 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int) -> Counter[str
         generator: Built on any device; only its shapes are used.
         spec: Its spec.
         size: Side of the views in pixels.
+        half: Whether the pass runs in bfloat16 autocast; otherwise in float32.
     """
     with FakeTensorMode():
         # Fake CPU tensors, not `meta`: only there attention takes the kernel that does not store its scores.
@@ -133,7 +134,7 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int) -> Counter[str
             handles += kept.watch(getattr(generator, name), name)
         hooks = torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor)
         try:
-            with hooks, torch.autocast("cpu", torch.bfloat16):
+            with hooks, torch.autocast("cpu", torch.bfloat16, enabled=half):
                 torch.func.functional_call(generator.train(), state, (), blank_inputs(spec, size))
         finally:
             for handle in handles:

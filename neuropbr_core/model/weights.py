@@ -1,24 +1,30 @@
-"""A generator on disk: `model.safetensors` and `model.json`, nothing pickled."""
+"""A generator on disk: `model.safetensors` and `model.json`, nothing pickled.
+
+The description is in the weights file too, so that this file alone is a whole model.
+"""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuropbr_core.errors import CheckpointError, PluginError
-from neuropbr_core.files import usual_mode, write_json
+from neuropbr_core.files import replacing, usual_mode, write_json
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
-from neuropbr_core.reading import DocumentError, read_json, shortened
+from neuropbr_core.reading import DocumentError, parse_json, read_json, shortened
 from neuropbr_core.registry.catalog import default_registry
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
+_DESCRIPTION = "neuropbr"
+"""Key of the description in the metadata of the weights file."""
 FORMAT = 3  # counted up when the same weights would give other maps, or the document reads differently
 
 
@@ -30,6 +36,39 @@ def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, fol
         spec: What builds it.
         folder: Where to.
     """
+    document = _describe(spec)
+    # safetensors creates files that only their owner can read.
+    with usual_mode(folder / WEIGHTS):
+        _write_weights(generator, document, folder / WEIGHTS)
+    write_json(folder / SPEC, document)
+
+
+def save_model_file(generator: Generator, spec: ModelSpec, file: Path) -> None:
+    """Write a model as one file, which `load_model` reads without anything beside it.
+
+    Args:
+        generator: The generator.
+        spec: What builds it.
+        file: Where to; its suffix must be `.safetensors`.
+
+    Raises:
+        CheckpointError: The file has another suffix, or cannot be written.
+    """
+    if file.suffix != ".safetensors":
+        raise CheckpointError(f"{file}: models are written as .safetensors; choose a name with that suffix")
+    try:
+        with replacing(file) as aside, usual_mode(aside):
+            _write_weights(generator, _describe(spec), aside)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: cannot be written ({error}); choose another place") from error
+
+
+def _describe(spec: ModelSpec) -> dict[str, Any]:
+    components = [spec.encoder.provenance, spec.fusion.provenance]
+    return {"format": FORMAT, "model": spec.to_dict(), "components": components}
+
+
+def _write_weights(generator: Generator | Mapping[str, Tensor], document: dict[str, Any], file: Path) -> None:
     # With FSDP the state comes from all processes, and the generator itself holds a share of it.
     if isinstance(generator, Mapping):
         tensors = generator
@@ -38,66 +77,80 @@ def save_model(generator: Generator | Mapping[str, Tensor], spec: ModelSpec, fol
     state = {}
     for name, tensor in tensors.items():
         state[name] = tensor.detach().cpu().contiguous()  # safetensors refuses views into other tensors
-    # safetensors creates files that only their owner can read.
-    with usual_mode(folder / WEIGHTS):
-        save_file(state, folder / WEIGHTS)
-    components = [spec.encoder.provenance, spec.fusion.provenance]
-    document = {"format": FORMAT, "model": spec.to_dict(), "components": components}
-    write_json(folder / SPEC, document)
+    save_file(state, file, {_DESCRIPTION: json.dumps(document, sort_keys=True)})
 
 
-def load_model(folder: Path) -> tuple[Generator, ModelSpec]:
-    """Build and load what `save_model` wrote; on the CPU, in eval mode.
+def load_model(place: Path) -> tuple[Generator, ModelSpec]:
+    """Build and load what `save_model` or `save_model_file` wrote; on the CPU, in eval mode.
+
+    Args:
+        place: The folder, or the weights file alone.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the installed components; or one of them is not
             installed.
     """
-    document = _read_document(folder / SPEC)
-    spec = _spec(folder, document)
+    document = _read_document(place)
+    spec = _spec(place, document)
     with unfilled():  # initial and pretrained weights would only be overwritten
         generator = build_generator(spec)
-    _load_weights(generator, folder / WEIGHTS, _versions(document))
+    _load_weights(generator, place, _versions(document))
     return generator.eval(), spec
 
 
-def read_spec(folder: Path) -> ModelSpec:
+def read_spec(place: Path) -> ModelSpec:
     """Read what `save_model` wrote of the architecture; the weights are not touched.
+
+    Args:
+        place: The folder, or the weights file alone.
 
     Raises:
         CheckpointError: The file is missing, damaged, or does not fit the installed components; or one of them is not
             installed.
     """
-    return _spec(folder, _read_document(folder / SPEC))
+    return _spec(place, _read_document(place))
 
 
-def read_state(folder: Path) -> dict[str, Tensor]:
+def read_state(place: Path) -> dict[str, Tensor]:
     """Read the weights alone.
+
+    Args:
+        place: The folder, or the weights file alone.
 
     Raises:
         CheckpointError: The file is missing or damaged.
     """
+    file = weights_file(place)
     try:
-        return load_file(folder / WEIGHTS)
+        return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); use another checkpoint") from error
+        raise CheckpointError(f"{file}: cannot be read ({error}); use another checkpoint") from error
 
 
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of a checkpoint's weights, in hexadecimal: tells whether two models are the same.
+def weights_file(place: Path) -> Path:
+    """The weights file of a model: the one in a folder, or the file that is named itself."""
+    if place.is_file():
+        return place
+    return place / WEIGHTS
+
+
+def weights_digest(place: Path) -> str:
+    """SHA-256 of a model's weights file, in hexadecimal: tells whether two models are the same.
 
     Raises:
         CheckpointError: The file is missing.
     """
+    file = weights_file(place)
     try:
-        with (folder / WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read ({error}); is this a checkpoint folder?") from error
+        raise CheckpointError(f"{file}: cannot be read ({error}); is this a checkpoint folder?") from error
 
 
-def _load_weights(generator: Generator, file: Path, versions: str) -> None:
-    state = read_state(file.parent)
+def _load_weights(generator: Generator, place: Path, versions: str) -> None:
+    state = read_state(place)
+    file = weights_file(place)
     try:
         # Assigned and not copied: the parameters are on `meta` and have no memory to copy into.
         generator.load_state_dict(state, assign=True)
@@ -124,20 +177,36 @@ class _Document(msgspec.Struct):
     components: tuple[_Component, ...]
 
 
-def _read_document(file: Path) -> _Document:
-    document = read_json(file, _Document, CheckpointError, "is this a checkpoint folder?")
+def _read_document(place: Path) -> _Document:
+    if place.is_file():
+        document = _read_description(place)
+    else:
+        document = read_json(place / SPEC, _Document, CheckpointError, "is this a checkpoint folder?")
     if document.format != FORMAT:
-        raise CheckpointError(f"{file}: format {document.format}; this version of neuropbr reads {FORMAT}")
+        raise CheckpointError(f"{place}: format {document.format}; this version of neuropbr reads {FORMAT}")
     return document
 
 
-def _spec(folder: Path, document: _Document) -> ModelSpec:
+def _read_description(file: Path) -> _Document:
+    """The description in a weights file, or beside it where the file has none."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            text = (tensors.metadata() or {}).get(_DESCRIPTION)
+        if text is not None:
+            return parse_json(text, _Document)
+    except (OSError, SafetensorError, DocumentError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}); is this a checkpoint or a model's file?") from error
+    # Weights of an earlier version have their description beside them only.
+    return read_json(file.parent / SPEC, _Document, CheckpointError, "is this a checkpoint or a model's file?")
+
+
+def _spec(place: Path, document: _Document) -> ModelSpec:
     try:
         return ModelSpec.from_dict(document.model)
     except DocumentError as error:
-        raise CheckpointError(f"{folder / SPEC}: model: {error}; {_versions(document)}") from error
+        raise CheckpointError(f"{place}: model: {error}; {_versions(document)}") from error
     except PluginError as error:
-        raise CheckpointError(f"{folder / SPEC}: {error}. {_needed(document)}") from error
+        raise CheckpointError(f"{place}: {error}. {_needed(document)}") from error
 
 
 def _needed(document: _Document) -> str:

@@ -16,7 +16,7 @@ from neuropbr_core.errors import PluginError, Problem, RecipeError
 from neuropbr_core.kinds import Kind, recipe_kinds
 from neuropbr_core.recipe.check import Checked, check_entries, check_tree, plain
 from neuropbr_core.recipe.merge import OWN, USE, Override, merge_overrides, read_tree
-from neuropbr_core.recipe.schema import section_order
+from neuropbr_core.recipe.schema import owned_options, section_order
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, dump, flow
 from neuropbr_core.registry.catalog import Chosen, default_registry
@@ -111,7 +111,13 @@ def resolve_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "R
         except PluginError:
             return use
 
-    root, problems = read_tree(path, overrides, qualify)
+    def owners(kind: Kind, use: str) -> Mapping[str, tuple[str, object]]:
+        try:
+            return owned_options(registry.options(kind.name, use))
+        except PluginError:
+            return {}
+
+    root, problems = read_tree(path, overrides, qualify, owners)
     # On the merged tree and before the check: both replace values, and keep their places for its messages.
     root = _with_teacher_beside(_with_curriculum(root))
     checked = check_tree(root, registry, problems)

@@ -5,12 +5,13 @@
   other.
 - An empty mapping and `null` clear an inherited mapping: its defaults count again.
 - `null`, `off` and `false` remove an inherited entry of a mapping of components.
+- Within an entry, an option that belongs to a choice (`plugin.BELONGS_TO`) is not inherited by another choice.
 - A mapping of components that has a default (`SECTION_DEFAULTS`) is inherited as if it had been written out, and so is
   the component of a slot that has one (`Kind.default`).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Self, get_origin, get_type_hints
@@ -41,6 +42,14 @@ SECTION_DEFAULTS: dict[str, tuple[str, ...]] = {
 
 Qualify = Callable[[Kind, str], str]
 """Turns the name of a component into `distribution:name`, or returns it as it is when there is none."""
+
+Owners = Callable[[Kind, str], Mapping[str, tuple[str, object]]]
+"""Which options of a component belong to a choice: for each, the option that chooses, and that option's default."""
+
+
+def no_owners(kind: Kind, use: str) -> Mapping[str, tuple[str, object]]:  # noqa: ARG001 - an `Owners`
+    """Take no option for one that belongs to a choice; for trees that are read without their components."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -194,13 +203,16 @@ def _placed(node: Node, place: Place) -> Node:
     return Node(value, place, place)
 
 
-def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> tuple[Node, list[Problem]]:
+def read_tree(
+    path: str | Path, overrides: Sequence[str], qualify: Qualify, owners: Owners = no_owners
+) -> tuple[Node, list[Problem]]:
     """Read a recipe, what it extends, and the overrides.
 
     Args:
         path: The recipe file, or a `neuropbr:` reference to one that ships.
         overrides: `key.path=value` texts, later ones winning.
         qualify: Tells whether two names mean one component.
+        owners: Tells which options belong to a choice.
 
     Returns:
         The merged tree, a mapping, and the problems that do not hinder checking it further.
@@ -208,7 +220,7 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
     Raises:
         RecipeError: A file or an override cannot be read; all such problems, of all files and overrides.
     """
-    reader = _Reader(qualify)
+    reader = _Reader(qualify, owners)
     root = reader.top(str(path))
     layers = reader.overrides(overrides)
     if reader.fatal:
@@ -234,13 +246,16 @@ def read_tree(path: str | Path, overrides: Sequence[str], qualify: Qualify) -> t
     return root, list(dict.fromkeys(problems))
 
 
-def merge_overrides(root: Node, overrides: Sequence[str], qualify: Qualify) -> tuple[Node, list[Problem]]:
+def merge_overrides(
+    root: Node, overrides: Sequence[str], qualify: Qualify, owners: Owners = no_owners
+) -> tuple[Node, list[Problem]]:
     """Lay overrides over a part of a recipe, without the defaults of a whole one.
 
     Args:
         root: The part, from the recipe's top.
         overrides: `key.path=value` texts, later ones winning.
         qualify: Tells whether two names mean one component.
+        owners: Tells which options belong to a choice.
 
     Returns:
         The merged tree, and the problems that do not hinder checking it further.
@@ -248,7 +263,7 @@ def merge_overrides(root: Node, overrides: Sequence[str], qualify: Qualify) -> t
     Raises:
         RecipeError: An override cannot be read.
     """
-    reader = _Reader(qualify)
+    reader = _Reader(qualify, owners)
     layers = reader.overrides(overrides)
     if reader.fatal:
         raise RecipeError(reader.problems)
@@ -263,12 +278,14 @@ class _Reader:
 
     Attributes:
         qualify: Tells whether two names mean one component.
+        owners: Tells which options belong to a choice.
         problems: All problems so far.
         fatal: Whether one of them leaves no tree worth checking.
         files: Number of files read, which bounds what `extends` can pull in.
     """
 
     qualify: Qualify
+    owners: Owners
     problems: list[Problem] = field(default_factory=list)
     fatal: bool = False
     files: int = 0
@@ -310,6 +327,8 @@ class _Reader:
             return top
         # Copied, since nodes are never changed in place: aliases and files that are read twice share them.
         merged = dict(base.value)
+        for option in self._of_other_choices(base, top, keys):
+            del merged[option]
         for name, node in top.value.items():
             here = (*keys, name)
             if name not in merged:
@@ -333,6 +352,28 @@ class _Reader:
             return False
         # `name` and `distribution:name` may mean one component, whose options then stay.
         return self.qualify(kind, old) != self.qualify(kind, new)
+
+    def _of_other_choices(self, base: Node, top: Node, keys: Keys) -> Iterator[str]:
+        """The options of `base` that belong to another choice than `top` makes."""
+        kind = kind_at(keys)
+        if kind is None:
+            return
+        # Both name one component here, and `base` may be the only one that says `use`.
+        naming = top if USE in top.value else base
+        use = entry_use(kind, keys, naming)
+        if use is None:
+            return
+        for option, (owner, default) in self.owners(kind, use).items():
+            if option not in base.value or owner not in top.value:
+                continue
+            choice = default
+            if owner in base.value:
+                choice = base.value[owner].plain()
+            place = base.value[option].place
+            # What the user gave on the command line stays, so that a contradiction there is reported.
+            given = place is not None and place.words
+            if top.value[owner].plain() != choice and not given:
+                yield option
 
     def _file(self, path: Path, shown: str, chain: tuple[tuple[Path, str], ...]) -> Node:
         """The tree of one file, laid over what it extends; `chain` lists the files that lead to it."""

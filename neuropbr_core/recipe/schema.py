@@ -8,13 +8,14 @@ names, and editors, with all that are installed.
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 from urllib.parse import quote
 
 import msgspec
 
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import KINDS, Kind, recipe_kinds
+from neuropbr_core.plugin import BELONGS_TO
 from neuropbr_core.recipe.english import REF, Schema
 from neuropbr_core.recipe.merge import EXTENDS, SECTION_DEFAULTS, USE, entry_keys
 from neuropbr_core.recipe.sections import Recipe
@@ -155,6 +156,22 @@ def options_schema(choice: Choice) -> tuple[Schema, Schema]:
     use = {"type": "string", "description": f"Component of kind {choice.kind}."}
     own = {**own, "properties": {USE: use, **core["properties"], **own["properties"]}}
     return own, {**core_defs, **defs}
+
+
+def owned_options(options: type) -> dict[str, tuple[str, object]]:
+    """The options that belong to a choice: for each, the option that chooses, and the default of that option.
+
+    Args:
+        options: Dataclass of a component's options.
+    """
+    defaults = {field.name: field.default for field in fields(options)}
+    owned = {}
+    for name, hint in get_type_hints(options, include_extras=True).items():
+        for note in getattr(hint, "__metadata__", ()):
+            if isinstance(note, msgspec.Meta) and BELONGS_TO in (note.extra or {}):
+                owner = (note.extra or {})[BELONGS_TO]
+                owned[name] = (owner, defaults[owner])
+    return owned
 
 
 def key_schema(section: type, key: str) -> Schema:

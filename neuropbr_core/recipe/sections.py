@@ -131,8 +131,11 @@ class Data:
     ] = False
     jitter: Jitter = field(default_factory=Jitter)
     render_curriculum: Annotated[
-        Literal[0, 1, 2, "clean", "mixed", "dirty"],
-        Meta(description="0 clean only, 1 all on disk (a sample in both folders counts for each), 2 dirty only."),
+        Literal[0, 1, 2, "clean", "mixed", "dirty", "auto"],
+        Meta(
+            description="0 clean only, 1 all on disk (a sample in both folders counts for each), 2 dirty only; `auto`: "
+            "dirty only where there are dirty renders, otherwise clean ones, with a line that says so."
+        ),
     ] = 0
     use_dirty: Annotated[bool, Meta(description="Older name for `render_curriculum: 2`.")] = False
     val_ratio: Annotated[float, Meta(ge=0, lt=1, description="Share of the materials held back for validation.")] = 0.1
@@ -300,7 +303,10 @@ class Training:
     """Length, device and bookkeeping of the run."""
 
     epochs: Annotated[int, Meta(ge=1, le=1_000_000, description="Passes over the training set.")] = 100
-    batch_size: Annotated[int, Meta(ge=1, le=65536, description="Samples in a batch, on each device.")] = 4
+    batch_size: Annotated[
+        Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"],
+        Meta(description="Samples in a batch, on each device; `auto` finds the most that fit into its memory."),
+    ] = 4
     accumulate: Annotated[
         int,
         Meta(
@@ -309,10 +315,26 @@ class Training:
             description="Batches whose gradients add up to one step: a larger batch in the memory of one.",
         ),
     ] = 1
+    effective_batch: Annotated[
+        Annotated[int, Meta(ge=1, le=65536)] | None,
+        Meta(
+            description="With `batch_size: auto`, samples of one step over all devices: `accumulate` follows from it. "
+            "Default: whatever `accumulate` times the batch gives."
+        ),
+    ] = None
+    memory_check: Annotated[
+        Literal["refuse", "warn", "off"],
+        Meta(
+            description="When a step needs more memory than the device has, as counted from the networks before the "
+            "first step: refuse the run, warn, or do not count."
+        ),
+    ] = "refuse"
     seed: Annotated[int, Meta(ge=0, le=LARGEST_SEED, description="Seed of weights, split, order and augmentation.")] = (
         42
     )
-    device: Annotated[str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.")] = "auto"
+    device: Annotated[
+        str, Meta(description="`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, one GPU such as `cuda:1`, or `mps`.")
+    ] = "auto"
     devices: Annotated[
         int, Meta(ge=1, le=1024, description="Processes on this machine, each with a device and its own batches.")
     ] = 1
@@ -332,8 +354,16 @@ class Training:
         Meta(description="Parts whose activations are computed again in the backward pass: less memory, more time."),
     ] = ()
     compile: Annotated[
-        bool, Meta(description="Compile encoder, fusion and decoder with `torch.compile`; plain where that fails.")
+        bool | Literal["auto"],
+        Meta(
+            description="Compile encoder, fusion and decoder with `torch.compile`; plain where that fails. `auto` "
+            "compiles on CUDA where a compiler works."
+        ),
     ] = False
+    channels_last: Annotated[
+        bool | Literal["auto"],
+        Meta(description="Keep the channels of a pixel side by side in convolutions; `auto` does so on CUDA."),
+    ] = "auto"
     grad_clip_norm: Annotated[float, Meta(ge=0, le=1e30, description="Largest gradient norm; 0 does not clip.")] = 1.0
     ema: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
@@ -353,8 +383,27 @@ class Training:
         int, Meta(ge=1, le=1_000_000, description="`skip`: skipped steps in a row after which the run stops.")
     ] = 10
     runs_dir: Annotated[str, Meta(description="Folder of the run folders.")] = "runs"
+    init_from: Annotated[
+        str | None,
+        Meta(
+            description="Start from these weights instead of random or ImageNet ones: a run's folder (its best "
+            "checkpoint), a checkpoint's folder, or a model's file such as `model.safetensors`."
+        ),
+    ] = None
+    resume_from: Annotated[
+        str | None,
+        Meta(
+            description="Continue the run of this name: `latest`, or an earlier checkpoint such as `epoch_0050` or "
+            "`best`; later checkpoints are kept aside. Default: start a run."
+        ),
+    ] = None
     log_every_n_steps: Annotated[
-        int, Meta(ge=1, le=1_000_000_000, description="Steps between two rows of training metrics.")
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="Steps between two rows of training metrics, counted over all epochs of the run.",
+        ),
     ] = 10
     log_images_every_n_epochs: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Epochs between two comparison grids.")
@@ -368,6 +417,25 @@ class Training:
         Meta(description="Steps between two checkpoints within an epoch, of which the newest is kept; null for none."),
     ] = None
     save_best_only: Annotated[bool, Meta(description="Keep no periodic checkpoints.")] = False
+
+    @property
+    def samples(self) -> int:
+        """Samples in a batch.
+
+        Raises:
+            ValueError: `batch_size` is `auto` and has not been settled for a device.
+        """
+        if self.batch_size == "auto":
+            raise ValueError("training.batch_size: auto is settled when the device is known")
+        return self.batch_size
+
+    def keeps(self, epoch: int) -> bool:
+        """Whether the checkpoint of an epoch is periodic, and so is kept.
+
+        Args:
+            epoch: The epoch, from 1.
+        """
+        return not self.save_best_only and epoch % self.save_every_n_epochs == 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The folder of a run: `runs/<name>/`."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuropbr_core.errors import RunError
@@ -110,7 +110,9 @@ class RunFolder:
         """Write `recipe.yaml`, with which the folder becomes a run."""
         # The marker first: whenever this process is killed, what it wrote may be removed by `--overwrite`.
         write_text(self.path / MARKER, "This folder is a run of neuropbr; --overwrite may remove all of it.\n")
-        write_text(self.recipe_file, dump_recipe(recipe))
+        # Where a run was continued from is no property of the run, so that its recipe starts a new one.
+        training = {**recipe.tree["training"], "resume_from": None}
+        write_text(self.recipe_file, dump_recipe(replace(recipe, tree={**recipe.tree, "training": training})))
 
     def is_trained(self, epochs: int) -> bool:
         """Whether the run has been trained for this many epochs, and its newest and best checkpoints are sound."""

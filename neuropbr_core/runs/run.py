@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import RunError
 from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.recipe.sections import Recipe
@@ -10,8 +11,12 @@ from neuropbr_core.runs.evaluate import Evaluate
 from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
-from neuropbr_core.runs.teacher import PredictLogits, TrainTeacher, plan_teacher
+from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, resume_changes
+from neuropbr_core.training.checkpoints.store import LATEST
+from neuropbr_core.training.distillation import follow
+from neuropbr_core.training.loop.budget import describe_batch, settle_batch
+from neuropbr_core.training.loop.initial import find_start
 from neuropbr_core.training.loop.networks import check_networks
 
 _PLAIN_NAME = re.compile(r"\w[\w .+=@-]*")
@@ -22,7 +27,7 @@ def run(
     recipe: Recipe,
     *,
     run_name: str | None = None,
-    resume: bool = False,
+    resume: bool | str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Do what a recipe says.
@@ -31,7 +36,8 @@ def run(
         recipe: A checked recipe.
         run_name: Name of the run; default: the recipe's.
         resume: Continue the run of that name: training goes on from the newest sound checkpoint, and stages that are
-            done are skipped.
+            done are skipped. A text names an earlier checkpoint, and later ones are kept aside. Default: what the
+            recipe's `training.resume_from` says.
         overwrite: Replace the run of that name.
 
     Returns:
@@ -43,6 +49,8 @@ def run(
         NeuroPBRError: Another fault that the user can mend; each has its own class in `neuropbr_core.errors`.
     """
     path = run_path(recipe, run_name)
+    if resume is None:
+        resume = recipe.training.resume_from or False
     return carry_out(plan(recipe, path, resume=resume, overwrite=overwrite))
 
 
@@ -65,13 +73,13 @@ def run_path(recipe: Recipe, run_name: str | None = None) -> Path:
     return Path(recipe.training.runs_dir) / name
 
 
-def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = False) -> Plan:
+def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: bool = False) -> Plan:
     """Plan a run; reads files, and changes nothing.
 
     Args:
         recipe: The recipe.
         path: The run's folder.
-        resume: Whether to continue the run that is there.
+        resume: Whether to continue the run that is there; a text names the checkpoint to continue from.
         overwrite: Whether to replace the run that is there.
 
     Returns:
@@ -82,6 +90,10 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
         NeuroPBRError: What would stop the run before its first step, as far as that can be known.
     """
     run = RunFolder(path)
+    checkpoint = None
+    if isinstance(resume, str) and resume != LATEST:
+        checkpoint = resume
+    resume = bool(resume)
     check_start(run, resume=resume, overwrite=overwrite)
     # Only what is in the weights must agree; epochs, learning rates and exports may change when a run goes on.
     changes = []
@@ -89,9 +101,11 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
         before = run.recipe()
         check_resumable(before, recipe)
         changes = resume_changes(run, before, recipe)
+    if checkpoint is not None:
+        run.checkpoints.resolve(checkpoint)
     check_entries(recipe)
     # Made before anything else, so that an exporter that cannot work here is known before a run trains for a day.
-    train = Train(recipe, run, resume=resume, overwrite=overwrite)
+    train = Train(recipe, run, resume=resume, overwrite=overwrite, checkpoint=checkpoint)
     train.changes = changes
     evaluate = Evaluate(run, recipe, after=train)
     stages: list[Stage] = [train, evaluate]
@@ -100,30 +114,27 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
     # A run that is done needs neither its captures nor its teacher any more; they may have been removed.
     if resume and all(stage.done() for stage in stages):
         return Plan(recipe, run, resume, overwrite, stages)
-    preparation: list[Stage] = [RenderCaptures(recipe)]
+    data = RenderCaptures(recipe)
+    preparation: list[Stage] = [data]
     if not train.done():
+        # A device that is missing is known at once; making Fabric finds out and starts nothing.
+        processes = Context(recipe.training).processes
         # Before the data are looked at: sizes and parts that do not fit are found without reading an image.
         teacher = plan_teacher(recipe)
-        check_networks(recipe, None if teacher is None else teacher.spec())
+        train.batch_lines = _check_step(recipe, teacher, resume, processes)
+        choose_split = None
         if teacher is not None:
             train.teacher = teacher
             teacher_run = None
             if teacher.recipe is not None and teacher.state != "there":
-                # Fabric starts the other processes with the same command, so they would find the teacher half trained.
-                for training in (recipe.training, teacher.recipe.training):
-                    # Known without a launch, which would start the other processes.
-                    processes = Context(training).processes
-                    if processes > 1:
-                        raise RunError(
-                            f"{teacher.place}: the teacher must be trained first, which {processes} processes of its "
-                            f"student cannot do; train it with `neuropbr run {teacher.section.recipe}`, or start the "
-                            f"student in one process"
-                        )
-                folder = RunFolder(teacher.place)
-                # A run that was interrupted before its first checkpoint starts over.
-                resume_teacher = bool(folder.checkpoints.names())
-                replace_teacher = not resume_teacher and not folder.is_free
-                teacher_run = plan(teacher.recipe, folder.path, resume=resume_teacher, overwrite=replace_teacher)
+                teacher_run = _plan_teacher_run(recipe, teacher, teacher.recipe)
+                # Its own data were looked at just now, so that their split is known before it is recorded.
+                surveys = [stage.survey for stage in teacher_run.stages if isinstance(stage, RenderCaptures)]
+                for survey in surveys:
+                    if survey is not None:
+                        choose_split = follow(survey.split.train, survey.split.val, recipe.data, recipe.training.seed)
+            else:
+                choose_split = teacher.open().splitter(recipe.data, recipe.training.seed)
             # Also for a teacher that is there: the stage then tells which checkpoint is used.
             preparation.append(TrainTeacher(teacher, teacher_run))
             # An online teacher predicts in every step, so nothing of it is stored.
@@ -131,4 +142,49 @@ def plan(recipe: Recipe, path: Path, *, resume: bool = False, overwrite: bool = 
                 predict = PredictLogits(teacher, recipe)
                 predict.check()
                 preparation.append(predict)
+        # A student's data too, before its teacher trains for days.
+        data.look(choose_split)
     return Plan(recipe, run, resume, overwrite, [*preparation, *stages])
+
+
+def _check_step(recipe: Recipe, teacher: TeacherPlan | None, resume: bool, processes: int) -> list[str]:
+    """Check that a step of the training can be computed: the networks, their sizes, start weights and memory.
+
+    Returns:
+        Lines for people on the batch, where the recipe leaves it open.
+
+    Raises:
+        NeuroPBRError: It cannot.
+    """
+    has_weights = resume
+    if recipe.training.init_from is not None and not resume:
+        find_start(recipe.training.init_from)
+        has_weights = True
+    check_networks(recipe, None if teacher is None else teacher.spec(), has_weights=has_weights)
+    # Counted now, so that no data are rendered and no teacher trained for a step that does not fit.
+    settled = settle_batch(recipe, choose_device(recipe.training.device), processes)
+    return describe_batch(recipe.training, settled.training)
+
+
+def _plan_teacher_run(student: Recipe, teacher: TeacherPlan, recipe: Recipe) -> Plan:
+    """Plan the run that makes a student's teacher.
+
+    Raises:
+        RunError: Several processes would have to train it.
+        NeuroPBRError: What would stop that run before its first step.
+    """
+    # Fabric starts the other processes with the same command, so they would find the teacher half trained.
+    for training in (student.training, recipe.training):
+        # Known without a launch, which would start the other processes.
+        processes = Context(training).processes
+        if processes > 1:
+            raise RunError(
+                f"{teacher.place}: the teacher must be trained first, which {processes} processes of its "
+                f"student cannot do; train it with `neuropbr run {teacher.section.recipe}`, or start the "
+                f"student in one process"
+            )
+    folder = RunFolder(teacher.place)
+    # A run that was interrupted before its first checkpoint starts over.
+    resume = bool(folder.checkpoints.names())
+    overwrite = not resume and not folder.is_free
+    return plan(recipe, folder.path, resume=resume, overwrite=overwrite)

@@ -1,10 +1,14 @@
 """The stages that render a run's captures and train its model."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neuropbr_core.data.opening import captures_missing, ensure_captures
+from neuropbr_core.data.opening import OpenedDataset, Survey, captures_missing, ensure_captures, survey_dataset
+from neuropbr_core.data.splits import Split
 from neuropbr_core.errors import DataError, RunError
+from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
@@ -13,6 +17,9 @@ from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.runs.teacher import TeacherPlan, attach_logits, open_data
 from neuropbr_core.training.distillation import TrainedTeacher
 from neuropbr_core.training.fabric import blame
+from neuropbr_core.training.loop.budget import describe_batch, settle_batch
+from neuropbr_core.training.loop.initial import find_start
+from neuropbr_core.training.loop.networks import refuse_frozen
 from neuropbr_core.training.loop.schedule import learning_rate
 from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import recorded_teacher, write_provenance
@@ -29,12 +36,28 @@ class RenderCaptures(Stage):
 
     Args:
         recipe: The recipe.
+
+    Attributes:
+        survey: What the run will train on, once `look` has found out.
     """
 
     name = "data"
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.survey: Survey | None = None
+
+    def look(self, choose_split: Callable[[Iterable[str]], Split] | None = None) -> Survey:
+        """Find out what the run will train on; changes nothing.
+
+        Args:
+            choose_split: Function that splits the materials; default: the split of section `data`.
+
+        Raises:
+            DataError: The dataset cannot be used, or has no sample to train on.
+        """
+        self.survey = survey_dataset(self.recipe, choose_split)
+        return self.survey
 
     def done(self) -> bool:
         """Whether no capture is missing."""
@@ -54,6 +77,9 @@ class RenderCaptures(Stage):
                 lines.append(f"{place}: is there")
             else:
                 lines.append(f"{place}: is missing")
+        if self.survey is not None:
+            lines.append(f"{self.survey.train} samples to train on, {self.survey.val} held back")
+            lines.extend(self.survey.notes)
         return lines
 
     def execute(self, context: Context) -> None:
@@ -67,22 +93,28 @@ class Train(Stage):
     Args:
         recipe: The recipe.
         run: The run.
-        resume: Whether to continue from the newest sound checkpoint.
+        resume: Whether to continue the run that is there.
         overwrite: Whether the run that is there is replaced.
+        checkpoint: The checkpoint to continue from: a name, `best` or a path; default: the newest sound one.
 
     Attributes:
         teacher: How the recipe's teacher is had; None for a recipe without one.
         changes: How the recipe differs from the one that a resumed run had, one line each (`resume_changes`).
+        batch_lines: Lines for people on the batch, where the recipe leaves it open.
     """
 
     name = "train"
 
-    def __init__(self, recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool, checkpoint: str | None = None
+    ) -> None:
         self.recipe = recipe
         self.run = run
+        self.checkpoint = checkpoint
         self.teacher: TeacherPlan | None = None
         self.resume = resume
         self.overwrite = overwrite
+        self.batch_lines: list[str] = []
         self.changes: list[str] = []
 
     @property
@@ -91,13 +123,17 @@ class Train(Stage):
         return self.resume and bool(self.run.checkpoints.names())
 
     def done(self) -> bool:
-        """Whether the run is trained to its last epoch; a run that is to be replaced is not."""
+        """Whether the run is trained to its last epoch; one that is replaced, or goes back to a checkpoint, is not."""
+        if self.checkpoint is not None:
+            return False
         return not self.overwrite and self.run.is_trained(self.recipe.training.epochs)
 
     def describe(self) -> list[str]:
         """The run and the epochs."""
         if self.done():
             how = "is trained"
+        elif self.checkpoint is not None:
+            how = f"will be continued from {self.checkpoint}, with later checkpoints kept aside,"
         elif self.continues:
             how = "will be continued"
         elif self.resume:
@@ -106,13 +142,18 @@ class Train(Stage):
             how = "will be trained, in place of the run that is there,"
         else:
             how = "will be trained"
-        return [f"{self.run.path}: {how} to the end of {self.recipe.training.epochs} epochs", *self.changes]
+        lines = [f"{self.run.path}: {how} to the end of {self.recipe.training.epochs} epochs"]
+        lines += [*self.changes, *self.batch_lines]
+        if self.recipe.training.init_from is not None and not self.resume:
+            lines.append(f"starts from the weights of {find_start(self.recipe.training.init_from)}")
+        return lines
 
     def execute(self, context: Context) -> None:
         """Train, in all processes.
 
         Raises:
-            RunError: The run was started with another teacher; a loss stopped being finite; memory ran out.
+            RunError: The run was started with another teacher; the encoder is frozen and has no start weights; a loss
+                stopped being finite; memory ran out.
             RunInterrupted: A signal asked for it; the run has saved.
             DataError: The data, or the teacher's predictions of them, cannot be used.
             CheckpointError: There is no checkpoint to continue from, or one could not be saved.
@@ -138,33 +179,37 @@ class Train(Stage):
         observers = Observers(components)
         dataset = attach_logits(open_data(self.recipe, teacher, context), self.recipe, teacher)
 
-        def write_records() -> None:
-            if self.overwrite:
-                self.run.clear()
-                self.overwrite = False  # from here on, the folder is that of the new run
-            facts: dict[str, Any] = {"data": dataset.fingerprint, "split": dataset.split}
-            if teacher is not None:
-                facts["teacher"] = teacher.record
-            # The recipe first: a folder that has one can be overwritten, whenever this process is killed.
-            self.run.write_recipe(self.recipe)
-            write_provenance(self.run.path, self.recipe, facts)
+        init_from = None
+        if self.recipe.training.init_from is not None and not continues:
+            init_from = find_start(self.recipe.training.init_from)
 
-        # Only now is an older run removed: everything that can be wrong with the recipe and the data is checked.
-        context.first(write_records)
+        # The first process decides for all: free memory differs between them, and batches must not.
+        training = context.first(lambda: settle_batch(self.recipe, context.fabric.device, context.processes).training)
+        for line in describe_batch(self.recipe.training, training):
+            reporter().line(line)
         trainer = Trainer(
-            self.recipe,
+            replace(self.recipe, training=training),
             dataset,
             self.run.path,
             observers,
             context.fabric,
             teacher,
+            init_from=init_from,
             before_save=context.require_lock,
         )
+        if not continues and init_from is None:
+            # Again: start weights that could be downloaded, as far as the plan knew, may not have come.
+            refuse_frozen(trainer.raw_generator.encoder, self.recipe)
+        # Only now is an older run removed: everything that can be wrong with recipe, data and weights is checked.
+        context.first(lambda: self._write_records(dataset, teacher, init_from))
         try:
             for line in trainer.notes:
                 reporter().line(line)
             if continues:
-                trainer.resume()
+                trainer.resume(self.checkpoint)
+            else:
+                for line in trainer.start_notes:
+                    reporter().line(line)
             trainer.fit()
         except BaseException as caught:
             # Talking to a process that has failed fails here too; then its failure is the one to report.
@@ -173,6 +218,20 @@ class Train(Stage):
             if error is caught:
                 raise
             raise error from caught
+
+    def _write_records(self, dataset: OpenedDataset, teacher: TrainedTeacher | None, init_from: Path | None) -> None:
+        """Make the folder a run, in place of an older one that is replaced; the first process alone does it."""
+        if self.overwrite:
+            self.run.clear()
+            self.overwrite = False  # from here on, the folder is that of the new run
+        facts: dict[str, Any] = {"data": dataset.fingerprint, "split": dataset.split}
+        if teacher is not None:
+            facts["teacher"] = teacher.record
+        if init_from is not None:
+            facts["init_from"] = {"checkpoint": str(init_from), "weights": weights_digest(init_from)}
+        # The recipe first: a folder that has one can be overwritten, whenever this process is killed.
+        self.run.write_recipe(self.recipe)
+        write_provenance(self.run.path, self.recipe, facts)
 
 
 def check_resumable(old: Recipe, new: Recipe) -> None:
@@ -200,6 +259,9 @@ def resume_changes(run: RunFolder, old: Recipe, new: Recipe) -> list[str]:
     """
     lines = []
     for change in differences(old.tree, new.tree):
+        # What this command asks for is no property of the run.
+        if change.keys == ("training", "resume_from"):
+            continue
         lines.append(f"changed since the run stopped: {change}")
     if len(lines) > _MOST_CHANGES:
         lines[_MOST_CHANGES:] = [f"and {len(lines) - _MOST_CHANGES} more (`neuropbr recipe diff` shows all)"]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -176,15 +176,29 @@ class TrainedTeacher:
 
     def splitter(self, data: Data, seed: int) -> Callable[[Iterable[str]], Split]:
         """Splits a student's materials as its own were split."""
-        return partial(
-            follow_split,
-            trained=self.trained,
-            held_back=self.held_back,
-            seed=seed,
-            val_ratio=data.val_ratio,
-            val_materials=data.val_materials,
-            groups=data.groups,
-        )
+        return follow(self.trained, self.held_back, data, seed)
+
+
+def follow(
+    trained: Collection[str], held_back: Collection[str], data: Data, seed: int
+) -> Callable[[Iterable[str]], Split]:
+    """Make the function that splits a student's materials as its teacher's were split.
+
+    Args:
+        trained: Materials that the teacher trains on.
+        held_back: Materials that are held back from it.
+        data: Section `data` of the student's recipe.
+        seed: Its seed.
+    """
+    return partial(
+        follow_split,
+        trained=trained,
+        held_back=held_back,
+        seed=seed,
+        val_ratio=data.val_ratio,
+        val_materials=data.val_materials,
+        groups=data.groups,
+    )
 
 
 def open_teacher(checkpoint: Path) -> TrainedTeacher:

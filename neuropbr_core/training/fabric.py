@@ -36,6 +36,11 @@ def make_fabric(training: Training) -> Fabric:
     # All that can be known to fail is refused here: Fabric's own errors name no key of the recipe.
     if device.type == "mps" and processes > 1:
         raise DeviceError(f"training.devices: found {processes}, but a Mac has one GPU; write 1, or --device cpu")
+    if device.index is not None and processes * nodes > 1:
+        raise DeviceError(
+            f"training.device: found {training.device}, which is one GPU, but {processes * nodes} processes run; write "
+            f"cuda, and choose the GPUs with the environment variable CUDA_VISIBLE_DEVICES"
+        )
     if device.type == "cuda" and processes > torch.cuda.device_count():
         raise DeviceError(
             f"training.devices: found {processes}, but this machine has {torch.cuda.device_count()} CUDA devices"
@@ -50,14 +55,12 @@ def make_fabric(training: Training) -> Fabric:
     if training.sync_batch_norm and processes > 1 and device.type != "cuda":
         raise DeviceError("training.sync_batch_norm: needs CUDA devices; write false")
 
-    precision = training.precision
-    if precision == "auto":
-        # bfloat16 has float32's range, so it needs no gradient scaler.
-        precision = "fp32"
-        if device.type == "cuda" and torch.cuda.is_bf16_supported():
-            precision = "bf16"
+    precision = chosen_precision(training, device)
     if precision == "fp16" and device.type == "cpu":
         raise DeviceError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
+
+    if device.type == "cuda":
+        tune_cuda(precision)
 
     # One process needs no strategy, and none that waits for other processes.
     strategy: Any = "auto"
@@ -70,13 +73,41 @@ def make_fabric(training: Training) -> Fabric:
         strategy = FSDPStrategy(auto_wrap_policy=policy, state_dict_type="full")
     elif processes * nodes > 1:
         strategy = "ddp"
+    devices: int | list[int] = processes
+    if device.index is not None:
+        devices = [device.index]
     return Fabric(
         accelerator=device.type,
-        devices=processes,
+        devices=devices,
         num_nodes=nodes,
         strategy=strategy,
         precision=_PRECISIONS[precision],
     )
+
+
+def chosen_precision(training: Training, device: torch.device) -> str:
+    """The precision of a run on a device: `fp32`, `bf16` or `fp16`."""
+    if training.precision != "auto":
+        return training.precision
+    # bfloat16 has float32's range, so it needs no gradient scaler.
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return "bf16"
+    return "fp32"
+
+
+def tune_cuda(precision: str) -> None:
+    """Set what makes CUDA faster and leaves its memory whole; before anything is allocated there.
+
+    Args:
+        precision: `fp32`, `bf16` or `fp16`.
+    """
+    # Segments that grow do not leave holes between them, which batches of changing sizes would not fit into. Read when
+    # CUDA allocates first, also by the processes that this one starts; what the user set stays.
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+    # TF32 keeps 10 bits of the mantissa, more than the bfloat16 around it; who asks for fp32 gets all 23.
+    if precision != "fp32":
+        torch.set_float32_matmul_precision("high")
 
 
 def is_sharded(fabric: Fabric) -> bool:

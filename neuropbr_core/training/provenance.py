@@ -74,8 +74,21 @@ def recorded_teacher(provenance: Path) -> dict[str, str] | None:
 
 
 class _Split(msgspec.Struct):
+    """`data.splits.Split` as a run records it."""
+
     train: tuple[str, ...]
     val: tuple[str, ...]
+    seed: int = 0
+    val_ratio: float | None = None
+    groups: dict[str, tuple[str, ...]] = {}
+    notes: tuple[str, ...] = ()
+
+
+class _Start(msgspec.Struct):
+    """The weights that a run started from."""
+
+    checkpoint: str
+    weights: str
 
 
 class _TeacherRecord(msgspec.Struct):
@@ -97,6 +110,7 @@ class _Document(msgspec.Struct):
     data: Any = None
     split: _Split | None = None
     teacher: _TeacherRecord | None = None
+    init_from: _Start | None = None
 
 
 def _read(provenance: Path, purpose: str) -> _Document:

@@ -285,6 +285,7 @@ def test_a_plan_says_what_is_there_and_does_nothing(
     lines = plan(recipe, runs / "student").lines()
     assert lines == [
         f"data      {pool}: is there",
+        "data      6 samples to train on, 2 held back",
         f"teacher   {runs / 'quickstart'}: is missing and is trained first, 1 epochs of neuropbr:quickstart",
         f"logits    {runs / 'quickstart' / 'shards-32'}: the training samples are predicted",
         f"train     {runs / 'student'}: will be trained to the end of 1 epochs",
@@ -294,7 +295,7 @@ def test_a_plan_says_what_is_there_and_does_nothing(
     assert not runs.exists()
     made = student_of(module_recipe)
     lines = plan(made, teacher.parent / "third").lines()
-    assert lines[1:3] == [
+    assert lines[2:4] == [
         f"teacher   {teacher / 'checkpoints' / 'epoch_0001'}: is there",
         f"logits    {teacher / 'shards-32'}: 6 samples are there, others are predicted",
     ]

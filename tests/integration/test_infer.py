@@ -50,6 +50,29 @@ def test_infer_writes_the_four_maps(trained: Path, pool: Path, tmp_path: Path) -
     assert np.abs(np.linalg.norm(normal, axis=2) - 1).max() < 0.02
 
 
+def test_one_file_is_a_model_without_its_run(trained: Path, pool: Path, tmp_path: Path) -> None:
+    loaded = neuropbr_core.load_generator(trained).to("cpu")
+    views = neuropbr_core.read_views(pool / "input/clean/sample_0000")
+    expected = loaded.predict(views)
+    loaded.save(tmp_path / "model.safetensors")
+    # A checkpoint's own file, copied away from everything beside it, is one too.
+    shutil.copy(loaded.checkpoint / "model.safetensors", tmp_path / "copied.safetensors")
+    for name in ("model.safetensors", "copied.safetensors"):
+        model = neuropbr_core.load_generator(tmp_path / name).to("cpu")
+        with torch.no_grad():
+            maps = model(**model.prepare(views))
+        assert all(torch.equal(maps[name], expected[name]) for name in MAPS)
+    inputs = model.prepare(views)
+    assert model(inputs["views"], inputs["visible"], inputs["directions"])["albedo"].requires_grad
+    done = infer("--model", tmp_path / "model.safetensors", "--input", views.folder, "--output", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(CheckpointError, match="choose a name with that suffix"):
+        loaded.save(tmp_path / "model.pth")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"broken.safetensors: cannot be read .* is this a checkpoint or a model"):
+        neuropbr_core.load_generator(tmp_path / "broken.safetensors")
+
+
 def test_the_api_equals_the_loaders_path(trained: Path, pool: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """What `infer` predicts for a dataset's sample is what validation predicts for it."""
     from neuropbr_core.data.batches.batch import collate

@@ -82,7 +82,7 @@ def test_a_run_leaves_everything_that_it_promises(make_recipe: MakeRecipe, lines
 
 
 def test_a_gan_joins_when_its_epoch_comes(make_recipe: MakeRecipe) -> None:
-    gan = "losses.gan={weight: 0.05, start_epoch: 1, layers: 2, width: 8}"
+    gan = "losses.gan={weight: 0.05, start_epoch: 2, layers: 2, width: 8}"
     folder = run(make_recipe(gan, "export.torchscript=null"), run_name="gan")
     critic = [any(key.startswith("critic/") for key in row) for row in rows(folder, "train")]
     assert critic == [False] * 3 + [True] * 3
@@ -171,7 +171,7 @@ def test_a_taken_name_is_refused_before_anything_is_rendered(make_recipe: MakeRe
 
 def test_without_held_back_materials_a_starting_gan_does_not_hide_the_best(make_recipe: MakeRecipe) -> None:
     settings = ("export.torchscript=null", "data.val_ratio=0", "data.val_materials=[]", "training.epochs=3")
-    gan = "losses.gan={weight: 1000, start_epoch: 1, layers: 2, width: 8}"
+    gan = "losses.gan={weight: 1000, start_epoch: 2, layers: 2, width: 8}"
     folder = run(make_recipe(*settings, gan), run_name="late")
     scores = {row["epoch"]: row["loss/reconstruction"] for row in rows(folder, "epoch")}
     best = (folder / "checkpoints" / "best").read_text(encoding="utf-8").strip()

@@ -34,7 +34,7 @@ PLAIN = (
     "optimizer.warmup_epochs=0",
     "optimizer.lr=1e-3",
 )
-GAN = "losses.gan={layers: 2, width: 4, start_epoch: 1, critic_steps: 2}"
+GAN = "losses.gan={layers: 2, width: 4, start_epoch: 2, critic_steps: 2}"
 
 
 def rows(folder: Path, event: str) -> list[dict[str, Any]]:

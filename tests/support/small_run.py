@@ -1,9 +1,14 @@
 """Runs that were never trained: a recipe and one checkpoint with random weights, made in a moment."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
+from neuropbr_core.data.layout.paths import record_camera, write_cameras
+from neuropbr_core.maps import MAPS
 from neuropbr_core.model import Generator, ModelSpec, build_generator, save_model
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
@@ -44,6 +49,29 @@ def save_run(folder: Path, recipe: Recipe, seed: int = 0, trained: Generator | N
     store.point(BEST, "epoch_0001")
     store.point(LATEST, "epoch_0001")
     return folder
+
+
+def blank_dataset(root: Path, *, samples: int = 3, dirty: bool = False, side: int = 32) -> Path:
+    """Write a dataset of black images: one material for each sample, and cameras from straight above."""
+    metadata = {}
+    cameras = {}
+    conditions = ["clean", "dirty"] if dirty else ["clean"]
+    for index in range(samples):
+        sample = f"sample_{index:04d}"
+        metadata[sample] = f"material_{index}"
+        cameras[sample] = (record_camera(np.eye(3), [0.0, 0.0, 2.0]),) * 3
+        for condition in conditions:
+            folder = root / "input" / condition / sample
+            folder.mkdir(parents=True)
+            for view in range(3):
+                Image.new("RGB", (side, side)).save(folder / f"{view}.png")
+        folder = root / "output" / f"material_{index}"
+        folder.mkdir(parents=True)
+        for name, spec in MAPS.items():
+            Image.new("RGB" if spec.channels == 3 else "L", (side, side)).save(folder / f"{name}.png")
+    (root / "input" / "render_metadata.json").write_text(json.dumps(metadata))
+    write_cameras(root / "input" / "cameras.json", cameras)
+    return root
 
 
 def _random_generator(spec: ModelSpec, seed: int) -> Generator:

@@ -22,3 +22,15 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         choose_device("cuda")
     with pytest.raises(DeviceError, match="device: found 'gpu', allowed: auto, cpu, cuda, mps"):
         choose_device("gpu")
+    with pytest.raises(DeviceError, match="found 'cpu:1', allowed: auto, cpu, cuda, mps, or one GPU such as cuda:1"):
+        choose_device("cpu:1")
+    with pytest.raises(DeviceError, match="device cuda:1 was asked for"):
+        choose_device("cuda:1")
+
+
+def test_one_gpu_of_several_is_chosen_by_its_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(DeviceError, match="cuda:2 was asked for, but this machine has 2 CUDA devices"):
+        choose_device("cuda:2")

@@ -42,6 +42,9 @@ CONDITIONS: tuple[Condition, ...] = ("clean", "dirty")
 METADATA_NAME = "render_metadata.json"
 CAMERAS_NAME = "cameras.json"
 
+AUTO = "auto"
+"""The curriculum that reads dirty samples where there are any, and clean ones otherwise."""
+
 # The numbers are the older spelling of the curricula. Clean comes first, so that samples are listed in that order.
 _CURRICULA: dict[object, tuple[Condition, ...]] = {
     0: ("clean",),
@@ -88,8 +91,25 @@ def locate(data: Data) -> Paths:
 
 def conditions(data: Data) -> tuple[Condition, ...]:
     """Return the conditions that the curriculum reads."""
+    has_dirty = False
+    if data.render_curriculum == AUTO:
+        has_dirty = bool(sample_folders(locate(data).input / "dirty"))
+    return chosen_conditions(data, has_dirty=has_dirty)
+
+
+def chosen_conditions(data: Data, *, has_dirty: bool) -> tuple[Condition, ...]:
+    """Return the conditions that the curriculum reads of a dataset.
+
+    Args:
+        data: Section `data`.
+        has_dirty: Whether the dataset has dirty samples; only `auto` depends on it.
+    """
     if data.use_dirty:  # the older key for dirty samples alone
         return ("dirty",)
+    if data.render_curriculum == AUTO:
+        if has_dirty:
+            return ("dirty",)
+        return ("clean",)
     return _CURRICULA[data.render_curriculum]
 
 

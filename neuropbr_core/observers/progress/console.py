@@ -4,14 +4,19 @@ The bar and the lines go through the reporter (`neuropbr_core.reporting`). Epoch
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
+import msgspec
 from tqdm import tqdm
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.observers.progress import Options
+from neuropbr_core.recipe.sections import Training
 from neuropbr_core.reporting import ProgressBar, reporter
+
+_WHOLE_EPOCH = re.compile(r"epoch_(\d+)")
 
 _LOSSES = (("loss/total", "G_loss", "Generator Loss"), ("critic/total", "D_loss", "Discriminator Loss"))
 """Metrics of an epoch, with their names beside the bar and in the summary."""
@@ -32,9 +37,11 @@ class ProgressObserver(Observer):
         self._mode = options.bar
         self._bar: ProgressBar | None = None
         self._steps = 0
+        self._training = Training()
 
     def run_started(self, info: RunInfo) -> None:
         """Show the length of the run and its facts."""
+        self._training = msgspec.convert({**info.recipe.get("training", {}), "epochs": info.epochs}, Training)  # type: ignore[dict-item]
         epochs = _count(info.epochs, "epoch")
         steps = _count(info.steps_per_epoch, "step")
         reporter().line(f"Run {info.name}: {epochs} of {steps}")
@@ -83,9 +90,14 @@ class ProgressObserver(Observer):
             reporter().line(f"  {', '.join(errors)}")
 
     def checkpoint_saved(self, path: Path, best: bool) -> None:
-        """Show the checkpoint's path, and once more when the checkpoint is the best so far."""
+        """Show the path of a checkpoint that stays, and once more when the checkpoint is the best so far.
+
+        The newest checkpoint is replaced by the next one, unless it is periodic or the last one of the run.
+        """
         shown = _relative(path)
-        reporter().line(f"Saved checkpoint: {shown}")
+        epoch = _WHOLE_EPOCH.fullmatch(path.name)
+        if epoch and (self._training.keeps(int(epoch[1])) or int(epoch[1]) == self._training.epochs):
+            reporter().line(f"Saved checkpoint: {shown}")
         if best:
             reporter().line(f"Saved best model: {shown}")
 

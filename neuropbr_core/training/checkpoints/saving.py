@@ -137,14 +137,16 @@ class Resumed:
     Attributes:
         position: How far the run was.
         resume_counts: What the order of samples depended on (`Feed.resume_counts`).
-        log: State of the epoch's log, when the checkpoint is within an epoch.
+        log: State of the log: steps that are not logged yet, and those of the epoch so far.
         problems: What was wrong with newer checkpoints, and with the best one.
+        aside: Folder of the checkpoints that are newer than the one that was asked for; None when there are none.
     """
 
     position: Position
     resume_counts: dict[str, int]
     log: dict[str, Any] | None
     problems: list[str]
+    aside: Path | None = None
 
 
 @dataclass
@@ -212,17 +214,20 @@ class Saver:
             state["average"] = self.average.state_dict()
         return first(fabric, lambda: self._write(position, weights, state, best=best))
 
-    def load(self) -> Resumed:
-        """Take back the newest sound checkpoint.
+    def load(self, checkpoint: str | None = None) -> Resumed:
+        """Take back a checkpoint, and keep those that are newer aside.
+
+        Args:
+            checkpoint: Which one: `best`, `latest`, a name or a path; default: the newest sound one.
 
         Raises:
             CheckpointError: There is none.
         """
         stepper = self.stepper
         fabric = stepper.fabric
-        checkpoint, problems = first(fabric, self.store.newest_sound)
-        state = read_state(checkpoint)
-        weights = read_weights(checkpoint)
+        folder, problems = first(fabric, lambda: self._choose(checkpoint))
+        state = read_state(folder)
+        weights = read_weights(folder)
         # With an average, the model on disk is the average, and the state has the weights that are trained.
         load_module_state(fabric, stepper.generator, state["weights"] or weights)
         load_optimizer_state(fabric, stepper.generator, stepper.optimizer, state["optimizer"])
@@ -242,11 +247,21 @@ class Saver:
         # Last: everything before may draw random numbers.
         restore_random_state(fabric, state["random"])
         position = Position(**state["progress"])
-        lost = first(fabric, lambda: self._settle_pointers(position, checkpoint.name))
+        aside = None
+        if checkpoint is not None:
+            # After everything that may fail: an error leaves the run's checkpoints where they were.
+            aside = first(fabric, lambda: self.store.set_aside(folder.name))
+        lost = first(fabric, lambda: self._settle_pointers(position, folder.name))
         if lost:
             position.forget_best()
             problems = [*problems, *lost]
-        return Resumed(position, state["layout"], state["log"], problems)
+        return Resumed(position, state["layout"], state["log"], problems, aside)
+
+    def _choose(self, checkpoint: str | None) -> tuple[Path, list[str]]:
+        """The checkpoint to continue from, and what was wrong with newer ones."""
+        if checkpoint is None:
+            return self.store.newest_sound()
+        return self.store.resolve(checkpoint), []
 
     def _settle_pointers(self, position: Position, resumed: str) -> list[str]:
         """Let `best` and `latest` name the checkpoints that they should; returns why `best` cannot.
@@ -284,12 +299,11 @@ class Saver:
         # After `best`: where `latest` names the last epoch, a run is trained and its pointers are settled.
         self.store.point(LATEST, position.name)
         kept = {position.name, self.store.pointed(BEST) or position.name}
-        if not self.options.save_best_only:
-            for name in self.store.names():
-                # A checkpoint within an epoch is never periodic: it only serves to resume.
-                epoch = _WHOLE_EPOCH.fullmatch(name)
-                if epoch and int(epoch[1]) % self.options.save_every_n_epochs == 0:
-                    kept.add(name)
+        for name in self.store.names():
+            # A checkpoint within an epoch is never periodic: it only serves to resume.
+            epoch = _WHOLE_EPOCH.fullmatch(name)
+            if epoch and self.options.keeps(int(epoch[1])):
+                kept.add(name)
         # Last, when both pointers name checkpoints that stay: a crash before leaves too many and never too few.
         self.store.keep_only(kept)
         return path

@@ -157,6 +157,54 @@ class CheckpointStore:
         verify(self.folder / pointed)
         return self.folder / pointed
 
+    def resolve(self, checkpoint: str) -> Path:
+        """Folder of a checkpoint of this run that a person names.
+
+        Args:
+            checkpoint: `best`, `latest`, a checkpoint's name, or the path of its folder.
+
+        Raises:
+            CheckpointError: There is none, it is damaged, or it is of another run.
+        """
+        path = Path(checkpoint)
+        # A name is never taken for a path: `best` may also be a folder where the user is.
+        if checkpoint in (BEST, LATEST, *self.names()) or len(path.parts) == 1:
+            return self.open(checkpoint)
+        if path.resolve().parent != self.folder.resolve():
+            raise CheckpointError(
+                f"{checkpoint}: is no checkpoint of the run in {self.folder.parent}; to start a new run from its "
+                f"weights, give --init-from"
+            )
+        return self.open(path.name)
+
+    def set_aside(self, after: str) -> Path | None:
+        """Move all checkpoints that are newer than one into a folder of their own, where nothing looks for them.
+
+        Args:
+            after: Name of the checkpoint.
+
+        Returns:
+            The folder; None when there is no newer checkpoint.
+
+        Raises:
+            CheckpointError: They cannot be moved.
+        """
+        newer = [name for name in self.names() if _age(name) > _age(after)]
+        if not newer:
+            return None
+        number = 1
+        while (self.folder / f"aside_{number}").exists():
+            number += 1
+        aside = self.folder / f"aside_{number}"
+        try:
+            aside.mkdir()
+            # The newest first: whatever an interruption leaves, the checkpoint that is continued is there.
+            for name in reversed(newer):
+                (self.folder / name).rename(aside / name)
+        except OSError as error:
+            raise CheckpointError(f"{aside}: later checkpoints could not be kept there ({error})") from error
+        return aside
+
     def newest_sound(self) -> tuple[Path, list[str]]:
         """The newest undamaged checkpoint, and what was wrong with newer ones.
 

@@ -85,7 +85,7 @@ class Feed:
         training = self.recipe.training
         return {
             "visits": len(self.dataset),
-            "batch_size": training.batch_size,
+            "batch_size": training.samples,
             "accumulate": training.accumulate,
             "processes": self.fabric.world_size,
             "seed": training.seed,
@@ -131,7 +131,7 @@ class Feed:
         training = self.recipe.training
         return train_loader(
             self.dataset,
-            training.batch_size,
+            training.samples,
             seed=training.seed,
             epoch=epoch,
             num_workers=self.recipe.data.num_workers,

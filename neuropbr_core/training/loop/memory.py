@@ -58,16 +58,16 @@ def out_of_memory(error: BaseException, where: str, settings: Iterable[Advice], 
         settings: Settings that need less memory; the best are named.
         device: Where memory ran out.
     """
-    # Few, and the best first: the reader will try the first of them.
-    best = sorted(settings, key=lambda setting: setting.left)[:_SHOWN]
-    lines = [f"  {setting}" for setting in best]
-    if device.type == "cuda":
-        lines.append(
-            "If much of the memory is reserved but unused (fragmentation), set the environment variable "
-            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True as well."
-        )
+    lines = listed(settings)
     first = f"out of memory on {device} {where} ({reason(error)})"
     return "\n".join([first, "What helps most here, then continue with --resume:", *lines])
+
+
+def listed(settings: Iterable[Advice]) -> list[str]:
+    """The settings that save most, as lines of a message."""
+    # Few, and the best first: the reader will try the first of them.
+    best = sorted(settings, key=lambda setting: setting.left)[:_SHOWN]
+    return [f"  {setting}" for setting in best]
 
 
 def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
@@ -76,8 +76,8 @@ def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     data = recipe.data
     kept = _kept(recipe)
     whole = sum(kept.values())
-    if training.batch_size > 1:
-        yield _smaller_batch(training.batch_size, training.accumulate)
+    if training.samples > 1:
+        yield _smaller_batch(training.samples, training.accumulate)
     crop = _smaller_crop(recipe)
     if crop is not None:
         left = sum(_kept(crop).values()) / whole
@@ -86,7 +86,7 @@ def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     if len(training.activation_checkpointing) < len(_PARTS):
         now = ", ".join(training.activation_checkpointing)
         setting = f"training.activation_checkpointing=[{', '.join(_PARTS)}]"
-        left = _recomputed(kept, _PARTS) / _recomputed(kept, training.activation_checkpointing)
+        left = peak(kept, _PARTS) / peak(kept, training.activation_checkpointing)
         yield Advice(left, f"{setting} (now [{now}]): the same training in a third more time")
     yield from _half_precision(recipe, device)
     part = max(("encoder", "fusion"), key=lambda name: kept[name])
@@ -99,8 +99,8 @@ def validation_advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
     """Settings with which validation needs less memory, in no order: it predicts whole frames, and keeps nothing."""
     data = recipe.data
     stride = _generator(recipe).encoder.strides[-1]
-    if recipe.training.batch_size > 1:
-        yield _smaller_batch(recipe.training.batch_size, recipe.training.accumulate)
+    if recipe.training.samples > 1:
+        yield _smaller_batch(recipe.training.samples, recipe.training.accumulate)
     yield from _half_precision(recipe, device)
     side = data.image_size // (2 * stride) * stride  # about half, and a multiple of the stride
     if side >= _SMALLEST_CROP:
@@ -156,8 +156,13 @@ def _generator(recipe: Recipe) -> Generator:
         return build_generator(ModelSpec.from_recipe(recipe))
 
 
-def _recomputed(kept: Mapping[str, int], parts: Collection[str]) -> int:
-    """Bytes at the worst moment of a backward pass that computes these parts again: one of them at a time is there."""
+def peak(kept: Mapping[str, int], parts: Collection[str]) -> int:
+    """Bytes of activations at the worst moment of a backward pass.
+
+    Args:
+        kept: Bytes that a forward pass keeps, by part.
+        parts: Parts that are computed again in the backward pass: one of them at a time is there.
+    """
     always = 0
     largest = 0
     for name, size in kept.items():

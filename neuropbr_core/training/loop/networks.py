@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import NeuroPBRError, RunError
 from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.model.generator import Generator, unsuitable
@@ -30,23 +31,27 @@ def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
     if teacher is not None:
         spec = ModelSpec.from_recipe(teacher)
     try:
-        check_networks(resolved.recipe, spec)
+        training = resolved.recipe.training
+        has_weights = training.init_from is not None or training.resume_from is not None
+        check_networks(resolved.recipe, spec, has_weights=has_weights)
         check_entries(resolved.recipe)
     except NeuroPBRError as error:
         raise placed(error, resolved.root) from error
 
 
-def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
+def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weights: bool = False) -> None:
     """Build generator and critics without memory, and check the sizes that they will be given.
 
     Args:
         recipe: The recipe.
         teacher: What the recipe's teacher is built from, when it has one.
+        has_weights: Whether training starts from the weights of a checkpoint.
 
     Raises:
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
-        RunError: The encoder cannot take `data.image_size` or `data.crop_size`, or an online teacher the crops.
+        RunError: The encoder cannot take `data.image_size` or `data.crop_size`, or an online teacher the crops; or it
+            is frozen and has no weights to start from.
     """
     _require_a_loss(recipe)
     with torch.device("meta"):  # tensors have shapes but no memory
@@ -57,6 +62,8 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
             teacher_features = teacher_generator.feature_channels
         # Built for its errors alone: a critic may refuse the size of the crops.
         Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
+    if not has_weights:
+        refuse_frozen(generator.encoder, recipe)
     stride = generator.encoder.strides[-1]
     for key in ("image_size", "crop_size"):
         size = getattr(recipe.data, key)
@@ -72,12 +79,26 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None) -> None:
 def _require_a_loss(recipe: Recipe) -> None:
     """Refuse a recipe in which no loss ever counts: a run of it would change nothing."""
     for part in recipe.losses.values():
-        if part.entry.weight > 0 and part.entry.start_epoch < recipe.training.epochs:
+        if part.entry.weight > 0 and part.entry.start_epoch <= recipe.training.epochs:
             return
     raise RunError(
         f"losses: no loss counts within the {recipe.training.epochs} epochs of training; give one a weight above 0 and "
-        f"a start_epoch before the last epoch"
+        f"a start_epoch within them"
     )
+
+
+def refuse_frozen(encoder: Encoder, recipe: Recipe) -> None:
+    """Refuse to train behind an encoder whose weights are random and stay so.
+
+    Raises:
+        RunError: The encoder is such a one.
+    """
+    if encoder.is_frozen_at_random:
+        raise RunError(
+            f"model.encoder.freeze: freezes random weights of {recipe.encoder.use}, from which nothing can be learnt; "
+            f"give weights to start from (`pretrained: true`, `weights: FILE`, or --init-from RUN), or write `freeze: "
+            f"false`"
+        )
 
 
 def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
@@ -102,6 +123,9 @@ def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
         )
 
 
+_CONVOLUTIONAL = ("encoder", "decoder", "heads")
+"""Parts that are mostly convolutions over images."""
+
 _COMPILED = ("encoder", "fusion", "decoder")
 """What is compiled: each by itself, in place, so that names of weights stay as they are."""
 
@@ -114,9 +138,17 @@ def apply_switches(generator: Generator, training: Training, device: torch.devic
     """
     # Recomputed in the backward pass instead of kept: less memory for more time, and the same numbers.
     generator.recomputed = frozenset(training.activation_checkpointing)
-    if not training.compile:
+    on_cuda = device.type == "cuda"
+    if training.channels_last is True or (training.channels_last == "auto" and on_cuda):
+        # Convolutions on tensor cores read this layout; shapes, names and saved weights stay as they are.
+        for name in _CONVOLUTIONAL:
+            getattr(generator, name).to(memory_format=torch.channels_last)
+    if training.compile is False or (training.compile == "auto" and not on_cuda):
         return []
     if fault := compiler_fault(device):
+        # Who left the choice to us need not be warned.
+        if training.compile == "auto":
+            return [f"Not compiled, because no compiler works here ({fault})"]
         return [f"warning: training.compile: nothing can be compiled here, so the run goes on without ({fault})"]
     for name in _COMPILED:
         getattr(generator, name).compile()

@@ -20,9 +20,11 @@ Freeze = Callable[[nn.Module | None], AbstractContextManager[None]]
 
 def loss_weight(entry: LossEntryOptions, epoch: int) -> float:
     """Weight of a loss in an epoch: 0 before `start_epoch`, then growing in equal steps to `weight`."""
-    if epoch < entry.start_epoch:
+    # Recipes count epochs from 1, and the loop counts them from 0.
+    epochs = epoch + 2 - entry.start_epoch
+    if epochs < 1:
         return 0.0
-    return entry.weight * min(1.0, (epoch - entry.start_epoch + 1) / (entry.ramp_epochs + 1))
+    return entry.weight * min(1.0, epochs / (entry.ramp_epochs + 1))
 
 
 def features_needed(recipe: Recipe) -> bool:
@@ -154,6 +156,13 @@ class Objective:
             if weight > 0:
                 active.append((term, weight))
         return active
+
+    def joining(self, epoch: int) -> list[Term]:
+        """Losses that count from this epoch on and did not before; those of the first epoch need no mention."""
+        if epoch == 0:
+            return []
+        before = {term.name for term, _ in self.active(epoch - 1)}
+        return [term for term, _ in self.active(epoch) if term.name not in before]
 
     def unclaimed(self, epoch: int) -> float:
         """Factor of the reconstruction losses in this epoch: what other losses' shares leave of them."""

@@ -29,16 +29,27 @@ _NO_LIMIT = torch.finfo(torch.float32).max
 """A norm that nothing is clipped to; unlike infinity, it leaves the gradients alone when it is multiplied out."""
 
 
-def make_optimizer(options: Optimizer, parameters: list[nn.Parameter], lr: float) -> TorchOptimizer:
-    """The recipe's optimiser over `parameters`."""
+def make_optimizer(
+    options: Optimizer, parameters: list[nn.Parameter], lr: float, *, fused: bool = False
+) -> TorchOptimizer:
+    """The recipe's optimiser over `parameters`.
+
+    Args:
+        options: Section `optimizer`.
+        parameters: What it updates.
+        lr: Its learning rate to begin with.
+        fused: Whether one kernel updates all parameters, which CUDA has.
+    """
     match options.name:
         # The learning rate is set anew in every step (`LearningRates`); the one given here is a start.
         case "adamw":
-            return AdamW(parameters, lr=lr, betas=options.betas, weight_decay=options.weight_decay)
+            return AdamW(parameters, lr=lr, betas=options.betas, weight_decay=options.weight_decay, fused=fused or None)
         case "adam":
-            return Adam(parameters, lr=lr, betas=options.betas, weight_decay=options.weight_decay)
+            return Adam(parameters, lr=lr, betas=options.betas, weight_decay=options.weight_decay, fused=fused or None)
         case _:
-            return SGD(parameters, lr=lr, momentum=options.momentum, weight_decay=options.weight_decay)
+            return SGD(
+                parameters, lr=lr, momentum=options.momentum, weight_decay=options.weight_decay, fused=fused or None
+            )
 
 
 def loss_input(prediction: Prediction, prepared: Prepared, epoch: int) -> LossInput:
@@ -278,12 +289,15 @@ def make_stepper(fabric: Fabric, recipe: Recipe, generator: Generator, objective
     if extra and is_sharded(fabric):
         raise RunError("training.strategy: fsdp cannot train losses that have weights of their own; write ddp")
     trainable = [p for p in generator.parameters() if p.requires_grad]
-    wrapped, optimizer = fabric.setup(generator, make_optimizer(options, [*trainable, *extra], options.lr))
+    # With a gradient scaler, a fused optimiser would undo the scale itself, after the gradients were clipped.
+    fused = fabric.device.type == "cuda" and fabric.strategy.precision.precision != "16-mixed"
+    raw = make_optimizer(options, [*trainable, *extra], options.lr, fused=fused)
+    wrapped, optimizer = fabric.setup(generator, raw)
     # A critic has an optimiser of its own: generator and critic pull the same weights in opposite directions.
     critic_optimizers = {}
     for term in objective.terms:
         if term.critic is not None:
-            raw = make_optimizer(options, list(term.critic.parameters()), options.critic_lr)
+            raw = make_optimizer(options, list(term.critic.parameters()), options.critic_lr, fused=fused)
             term.critic, critic_optimizers[term.name] = fabric.setup(term.critic, raw)
     skips = training.on_nonfinite == "skip"
     return Stepper(fabric, wrapped, optimizer, objective, critic_optimizers, training.grad_clip_norm, skips, extra)

@@ -70,7 +70,7 @@ class StepLog:
             self._skips_in_a_row = 0
         else:
             self._skips_in_a_row += 1
-            self._recent.setdefault(SKIPPED, []).append(1.0)
+            self._note(SKIPPED, 1.0)
         # A run that drops every step looks alive and learns nothing.
         if self._skips_in_a_row >= self._max_skips > 0 and stepped.skipped:
             raise RunStopped(
@@ -80,9 +80,14 @@ class StepLog:
                 f"the run has are from before them"
             )
 
-    def due(self, step: int, steps: int) -> bool:
-        """Whether a log is due after this step."""
-        return (step + 1) % self._every == 0 or step + 1 == steps
+    def due(self, global_step: int, *, last: bool = False) -> bool:
+        """Whether a log is due.
+
+        Args:
+            global_step: Steps so far, over all epochs.
+            last: Whether the run ends with this step.
+        """
+        return global_step % self._every == 0 or last
 
     def check(self, epoch: int) -> None:
         """Read what is still on the device; waits for it.
@@ -106,7 +111,7 @@ class StepLog:
             # What is not finite and was not refused has no error in this step, and no place in the mean.
             for name, value in zip(row.names, part.mean(dim=0).tolist(), strict=True):
                 if math.isfinite(value):
-                    self._recent.setdefault(name, []).append(value)
+                    self._note(name, value)
 
     def flush(self, epoch: int) -> dict[str, float]:
         """Means since the last flush.
@@ -117,16 +122,28 @@ class StepLog:
         self.check(epoch)
         recent = self._recent
         self._recent = {}
-        for name, values in recent.items():
-            self._epoch.setdefault(name, []).extend(values)
         return _summaries(recent)
 
-    def epoch_means(self) -> dict[str, float]:
-        """Means over the epoch so far."""
-        return _summaries(self._epoch)
+    def end_epoch(self, epoch: int) -> dict[str, float]:
+        """Means over the epoch, which ends; what was not logged yet goes into the next log.
+
+        Raises:
+            RunStopped: Something is not finite.
+        """
+        self.check(epoch)
+        means = _summaries(self._epoch)
+        self._epoch = {}
+        return means
+
+    def clear(self) -> None:
+        """Forget all steps."""
+        self._pending = []
+        self._recent = {}
+        self._epoch = {}
+        self._skips_in_a_row = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that resumes within the epoch needs; call `check` before."""
+        """What a run that resumes here needs; call `check` before."""
         state = {"recent": self._recent, "epoch": self._epoch, "skips_in_a_row": self._skips_in_a_row}
         # Copied, because training goes on and the lists grow, while the state must stay that of this step.
         return deepcopy(state)
@@ -136,6 +153,11 @@ class StepLog:
         self._recent = state["recent"]
         self._epoch = state["epoch"]
         self._skips_in_a_row = state["skips_in_a_row"]
+
+    def _note(self, name: str, value: float) -> None:
+        # A step belongs to the next log and to its epoch, and one may end before the other.
+        self._recent.setdefault(name, []).append(value)
+        self._epoch.setdefault(name, []).append(value)
 
     def _refuse(self, row: _Pending, values: Tensor, epoch: int) -> None:
         """Stop the run when a scalar of a step is not finite in any process."""

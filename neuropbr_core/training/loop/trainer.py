@@ -25,6 +25,7 @@ from neuropbr_core.training.checkpoints.store import CheckpointStore
 from neuropbr_core.training.distillation import TrainedTeacher, load_online
 from neuropbr_core.training.fabric import synchronise_batch_norm
 from neuropbr_core.training.loop.feed import Feed
+from neuropbr_core.training.loop.initial import start_from
 from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, validation_advice
 from neuropbr_core.training.loop.networks import WeightAverage, apply_switches
 from neuropbr_core.training.loop.objective import Objective
@@ -118,14 +119,16 @@ class Trainer:
         observers: Receive metrics, pictures and events.
         fabric: Device and processes, launched.
         teacher: The recipe's teacher, when it has one.
+        init_from: Folder of a checkpoint whose weights the networks start from, as far as they fit.
         before_save: Called in the first process before a checkpoint is written; may raise to refuse it.
 
     Attributes:
         position: How far the run is.
         notes: Lines for people: a switch of the recipe that cannot be had here, and why.
+        start_notes: Lines for people on the weights that a new run starts from.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that a run has opened before it trains
         self,
         recipe: Recipe,
         dataset: OpenedDataset,
@@ -134,6 +137,7 @@ class Trainer:
         fabric: Fabric,
         teacher: TrainedTeacher | None = None,
         *,
+        init_from: Path | None = None,
         before_save: Callable[[], None] | None = None,
     ) -> None:
         self.recipe = recipe
@@ -156,6 +160,10 @@ class Trainer:
             online = load_online(recipe, teacher.checkpoint, fabric)
             teacher_features = online.generator.feature_channels
         objective = Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
+        self.start_notes = generator.encoder.notes
+        if init_from is not None:
+            # Before Fabric moves the weights and before they are averaged.
+            self.start_notes = start_from(init_from, generator, objective)
         self.stepper = make_stepper(fabric, recipe, generator, objective)
         # After Fabric moved the weights: what is compiled is bound to their device.
         self.notes = apply_switches(generator, training, fabric.device)
@@ -177,7 +185,9 @@ class Trainer:
         )
         self.signals = StopSignals(fabric)
         self.position = Position()
-        self._log_state: dict[str, Any] | None = None  # of the epoch that a resumed run is in the middle of
+        self.log = StepLog(
+            fabric, training.log_every_n_steps, max_skips=training.max_skips, overflows=self.stepper.scaled
+        )
         self._validating = False
         if fabric.world_size > 1:
             # From here on, random numbers are dropout's, which must differ between processes.
@@ -222,7 +232,7 @@ class Trainer:
                         # Before saving, so that the checkpoint itself knows that it is the best.
                         self.position.best = score
                         self.position.best_name = self.position.name
-                    checkpoint = self.saver.save(self.position, best=is_best)
+                    checkpoint = self.saver.save(self.position, best=is_best, log=self.log.state_dict())
                     self.observers.tell("checkpoint_saved", checkpoint, is_best)
                     # A signal that came in the epoch's last step or in validation; both are saved now.
                     number = self.signals.received()
@@ -242,24 +252,31 @@ class Trainer:
         self.observers.tell("run_finished", self.position.best_metrics)
         return self.position.best_metrics
 
-    def resume(self) -> None:
-        """Continue from the newest sound checkpoint, and report what is not as it was.
+    def resume(self, checkpoint: str | None = None) -> None:
+        """Continue from a checkpoint, and report what is not as it was.
+
+        Args:
+            checkpoint: Which one: `best`, `latest`, a name or a path; newer ones are then kept aside. Default: the
+                newest sound one.
 
         Raises:
             CheckpointError: There is none.
         """
-        resumed = self.saver.load()
+        resumed = self.saver.load(checkpoint)
         self.position = resumed.position
-        self._log_state = resumed.log
+        if resumed.log is not None:
+            self.log.load_state_dict(resumed.log)
         for problem in resumed.problems:
             reporter().warning(problem)
+        if resumed.aside is not None:
+            reporter().line(f"Later checkpoints are kept in {resumed.aside}")
         if self.position.step and resumed.resume_counts != self.feed.resume_counts:
             reporter().warning(
                 f"the checkpoint is {self.position.step} steps into an epoch, but batches or samples are not those it "
                 f"was trained with, so the epoch starts over"
             )
             self.position.step = 0
-            self._log_state = None
+            self.log.clear()
         within = f" and {self.position.step} steps" if self.position.step else ""
         reporter().line(f"Resuming after epoch {self.position.epoch}{within} of {self.recipe.training.epochs}")
 
@@ -267,20 +284,21 @@ class Trainer:
         """Train for one epoch, or for what is left of it."""
         self.stepper.generator.train()
         training = self.recipe.training
-        log = StepLog(
-            self.fabric, training.log_every_n_steps, max_skips=training.max_skips, overflows=self.stepper.scaled
-        )
-        if self._log_state is not None:  # the run was resumed within this epoch, whose means go on
-            log.load_state_dict(self._log_state)
-            self._log_state = None
+        log = self.log
         steps = self.feed.steps
+        for term in self.stepper.objective.joining(epoch):
+            slowly = f", growing over {term.entry.ramp_epochs} epochs" if term.entry.ramp_epochs else ""
+            reporter().line(f"Epoch {epoch + 1}: loss {term.name} counts from here on{slowly}")
         start = self.position.step
         started = time.monotonic()
         for step, group in enumerate(self.feed.groups(epoch, start), start):
             # Learning rates follow the position alone, so a resumed run is on the same curve.
             rates = self.rates.set(epoch + step / steps)
-            log_due = log.due(step, steps)
-            outcome = self.stepper.step(group.batches, group.weights, epoch, measured=log_due)
+            is_last = step + 1 == steps  # the end of the epoch has a checkpoint of its own, after validation
+            log_due = log.due(self.position.global_step + 1, last=is_last and epoch + 1 == training.epochs)
+            # The epoch's means have errors of the maps too, also where no log is due within it.
+            measured = log_due or is_last
+            outcome = self.stepper.step(group.batches, group.weights, epoch, measured=measured)
             # A dropped update leaves the weights, and so their average, as they were.
             if self.average is not None and outcome.updated:
                 self.average.update(self.raw_generator)
@@ -292,18 +310,17 @@ class Trainer:
             if log_due:
                 # Reading the scalars waits for the device; this is the one place in a step that does.
                 self.observers.tell("metrics_logged", info, {**log.flush(epoch), **rates})
-            is_last = step + 1 == steps  # the end of the epoch has a checkpoint of its own, after validation
             every = training.save_every_n_steps
             if every is not None and self.position.global_step % every == 0 and not is_last:
                 self._save_within(epoch, log)
             # Several processes agree on a signal when a log is due: asking each other waits for the device.
-            may_stop = self.fabric.world_size == 1 or log_due
+            may_stop = self.fabric.world_size == 1 or measured
             if may_stop and not is_last:
                 number = self.signals.received()
                 if number:
                     raise self._interrupted(number, self._save_within(epoch, log))
         # An interrupted epoch counts the seconds since it was resumed only.
-        metrics = {**log.epoch_means(), "seconds": time.monotonic() - started}
+        metrics = {**log.end_epoch(epoch), "seconds": time.monotonic() - started}
         self.position.epoch = epoch + 1
         self.position.step = 0
         summary = EpochSummary(epoch, self.position.global_step, metrics)

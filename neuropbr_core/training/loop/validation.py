@@ -64,7 +64,7 @@ def validate(
         generator,
         dataset,
         fabric.device,
-        batch_size=recipe.training.batch_size,
+        batch_size=recipe.training.samples,
         autocast=fabric.autocast,
         rank=fabric.global_rank,
         world_size=fabric.world_size,

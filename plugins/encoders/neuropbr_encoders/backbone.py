@@ -7,10 +7,15 @@ import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from socket import create_connection
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT as HUB
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,6 +28,12 @@ from neuropbr_encoders.pretrainable import PretrainableOptions
 
 _COUNTER = "num_batches_tracked"
 """Name of a batch norm's counter, which inference does not read and some weights files therefore lack."""
+
+_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names that the hub gives to files of weights."""
+
+_SECONDS = 5.0
+"""How long `pretrained: auto` waits for a connection."""
 
 _SHOWN = 3
 """Names that an error lists of each kind; a weights file of another network has hundreds of wrong ones."""
@@ -49,7 +60,7 @@ class Network:
         return ModelError(f"encoder {self.encoder}: {message}")
 
 
-def load_start_weights(body: nn.Module, network: Network, options: PretrainableOptions) -> None:
+def load_start_weights(body: nn.Module, network: Network, options: PretrainableOptions) -> str | None:
     """Fill a network with the weights that its options name; without such an option the network keeps its own.
 
     Args:
@@ -57,13 +68,52 @@ def load_start_weights(body: nn.Module, network: Network, options: PretrainableO
         network: Its description.
         options: The recipe's options; `weights` takes precedence over `pretrained`.
 
+    Returns:
+        Why `pretrained: auto` found no weights; None otherwise.
+
     Raises:
         ModelError: The download failed, the file is missing or damaged, or the weights belong to another network.
     """
     if options.weights is not None:
         fill(body, network, read(Path(options.weights), network), f"weights file {options.weights}")
+    elif options.pretrained == "auto":
+        try:
+            if not is_cached(network):
+                require_reachable()
+            fill(body, network, download(network), "ImageNet weights")
+        except (OSError, ModelError) as error:
+            cause = error.__cause__ or error
+            reason = f"{type(cause).__name__}: {cause}"
+            return (
+                f"encoder {network.encoder}: starts from random weights, because the ImageNet weights of "
+                f"{network.name} cannot be had here ({reason}); `weights: FILE` reads local ones"
+            )
     elif options.pretrained:
         fill(body, network, download(network), "ImageNet weights")
+    return None
+
+
+def is_cached(network: Network) -> bool:
+    """Whether timm has the ImageNet weights of a network from an earlier download."""
+    settings = timm.get_pretrained_cfg(network.name)
+    if settings is None or settings.hf_hub_id is None:
+        return False
+    return any(isinstance(try_to_load_from_cache(settings.hf_hub_id, file), str) for file in _FILES)
+
+
+def require_reachable() -> None:
+    """Fail at once where nothing can be downloaded: the hub's client would try for a minute.
+
+    Raises:
+        OSError: There is no connection to the hub.
+    """
+    # A proxy makes the connection instead, and a mirror in a folder needs none.
+    address = urlsplit(HUB)
+    if getproxies().get(address.scheme) or address.hostname is None:
+        return
+    port = address.port or {"http": 80, "https": 443}[address.scheme]
+    with create_connection((address.hostname, port), timeout=_SECONDS):
+        pass
 
 
 def download(network: Network) -> Mapping[str, Tensor]:
@@ -214,8 +264,13 @@ class TimmEncoder(Encoder):
         reductions = body.feature_info.reduction()
         self.strides = tuple(reduction * options.stem_stride // _TIMM_STEM_STRIDE for reduction in reductions)
         # A module on the meta device has no memory for weights; callers build one only to read channels and strides.
+        has_weights = options.weights is not None or bool(options.pretrained)
         if not stem.weight.is_meta:
-            load_start_weights(body, network, options)
+            fault = load_start_weights(body, network, options)
+            if fault is not None:
+                has_weights = False
+                self.notes = (fault,)
+        self.is_frozen_at_random = options.freeze and not has_weights
         self.body = body
         self._frozen_norms = options.freeze or options.freeze_batch_norm
         if options.freeze:

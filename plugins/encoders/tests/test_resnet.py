@@ -11,6 +11,7 @@ from torch import nn
 
 from neuropbr_core.errors import ModelError
 from neuropbr_core.testing.encoder import EncoderSuite
+from neuropbr_encoders import backbone
 from neuropbr_encoders.resnet import Options
 from neuropbr_encoders.resnet.pyramid import ResNetEncoder
 
@@ -187,6 +188,58 @@ def test_pretrained_without_network_says_what_to_do(no_network: None) -> None:
         "encoder resnet: ImageNet weights of resnet18 could not be downloaded (URLError: <urlopen error no network>). "
         "Give `weights: FILE` (.safetensors or a PyTorch state dict of resnet18), or set `pretrained: false`."
     )
+
+
+def test_weights_that_cannot_be_had_are_replaced_by_random_ones_with_a_note(
+    no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone, "require_reachable", lambda: None)
+    encoder = small(pretrained="auto")
+    (note,) = encoder.notes
+    assert note == (
+        "encoder resnet: starts from random weights, because the ImageNet weights of resnet18 cannot be had here "
+        "(URLError: <urlopen error no network>); `weights: FILE` reads local ones"
+    )
+    assert small(pretrained=False).notes == ()
+
+
+def test_without_a_connection_nothing_is_tried_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: object, **kwargs: object) -> None:
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(backbone, "create_connection", refused)
+    monkeypatch.setattr(backbone, "getproxies", dict)
+    monkeypatch.setattr(backbone, "try_to_load_from_cache", lambda *args: None)
+    monkeypatch.setattr(backbone, "download", None)  # calling it would fail with another error
+    assert "(ConnectionRefusedError: refused)" in small(pretrained="auto").notes[0]
+    # A proxy would make the connection, so it is left to the download.
+    monkeypatch.setattr(backbone, "getproxies", lambda: {"https": "http://proxy"})
+    backbone.require_reachable()
+
+
+def test_cached_weights_are_loaded_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "try_to_load_from_cache", lambda *args: "model.safetensors")
+    monkeypatch.setattr(backbone, "require_reachable", None)
+    imagenet = small().body.state_dict()
+    monkeypatch.setattr(backbone, "download", lambda network: imagenet)
+    encoder = small(pretrained="auto", freeze=True)
+    assert encoder.notes == ()
+    assert not encoder.is_frozen_at_random
+    assert torch.equal(encoder.body.layer1[0].conv1.weight, imagenet["layer1.0.conv1.weight"])
+
+
+def test_an_encoder_knows_that_its_random_weights_are_frozen(
+    no_network: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(backbone, "require_reachable", lambda: None)
+    assert small(freeze=True).is_frozen_at_random
+    assert small(freeze=True, pretrained="auto").is_frozen_at_random
+    assert not small(freeze_batch_norm=True).is_frozen_at_random
+    save_file(small().body.state_dict(), tmp_path / "start.safetensors")
+    assert not small(freeze=True, weights=str(tmp_path / "start.safetensors")).is_frozen_at_random
+    with torch.device("meta"):
+        assert small(freeze=True).is_frozen_at_random
+        assert not small(freeze=True, pretrained=True).is_frozen_at_random
 
 
 def test_no_weights_are_loaded_on_meta(no_network: None) -> None:

@@ -1,6 +1,10 @@
 import io
+import os
+import pty
 import re
 import sys
+from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from neuropbr_core.contracts import EpochSummary, StepInfo, ValidationSummary
 from neuropbr_core.observers.progress import Options
 from neuropbr_core.observers.progress.console import ProgressObserver
+from neuropbr_core.reporting import reporter
 from neuropbr_core.testing.observer import ExampleRun, ObserverSuite, tell
 
 
@@ -118,3 +123,32 @@ def test_a_failed_run_closes_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     observer.step_finished(StepInfo(0, 0, 10, 1))
     observer.run_failed(KeyboardInterrupt())
     assert terminal.getvalue().endswith("\n")
+
+
+def test_only_checkpoints_that_stay_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    info = ExampleRun(tmp_path, epochs=12).info()
+    for training, kept in (
+        ({}, ["epoch_0005", "epoch_0010", "epoch_0012"]),
+        ({"save_every_n_epochs": 4}, ["epoch_0004", "epoch_0008", "epoch_0012"]),
+        ({"save_best_only": True}, ["epoch_0012"]),
+    ):
+        observer = ProgressObserver(Options())
+        observer.run_started(replace(info, recipe={"training": training}))
+        capsys.readouterr()
+        for epoch in range(1, 13):
+            observer.checkpoint_saved(tmp_path / f"epoch_{epoch:04d}", best=False)
+            observer.checkpoint_saved(tmp_path / f"epoch_{epoch:04d}_step_000005", best=False)
+        assert [line.split("/")[-1] for line in capsys.readouterr().err.splitlines()] == kept
+
+
+def test_a_terminal_of_unknown_width_gets_a_bar_too() -> None:
+    """A pseudo-terminal reports 0 columns until somebody sets its size."""
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w", encoding="utf-8") as terminal, redirect_stderr(terminal):
+        assert os.get_terminal_size(slave).columns == 0
+        bar = reporter().bar(4, "Epoch 1", shown=True)
+        for _ in range(4):
+            bar.advance()
+        bar.close()
+        assert re.search(rb"Epoch 1: 100%\|.+\| 4/4", os.read(master, 10_000))
+    os.close(master)

@@ -171,7 +171,7 @@ def test_the_tree_has_every_default_in_a_fixed_order(load: Load) -> None:
     assert tree["losses"]["l1"] == {
         "use": "acme:l1",
         "weight": 1.0,
-        "start_epoch": 0,
+        "start_epoch": 1,
         "ramp_epochs": 0,
         "scale": 1.0,
     }

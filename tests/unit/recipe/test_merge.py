@@ -224,3 +224,26 @@ def test_the_number_of_files_is_bounded(folder: Path) -> None:
     for i in range(1, 8):
         write(f"r{i}.yaml", f"extends: [{', '.join([f'r{i - 1}.yaml'] * 4)}]\n")
     assert "more than 64 files are extended in all" in failure("r7.yaml")[0]
+
+
+def test_options_of_one_choice_are_not_inherited_by_another(folder: Path) -> None:
+    def owners(kind: Kind, use: str) -> dict[str, tuple[str, object]]:
+        return {"layers": ("critic", "large")} if (kind.name, use) == ("loss", "gan") else {}
+
+    def gan(name: str, *overrides: str) -> Any:
+        return read_tree(name, overrides, qualify, owners)[0].plain()["losses"]["gan"]
+
+    write("base.yaml", "losses: {gan: {weight: 0.1, layers: 6}}\n")
+    write("small.yaml", "extends: base.yaml\nlosses: {gan: {critic: small}}\n")
+    assert gan("small.yaml") == {"weight": 0.1, "critic": "small"}
+    assert gan("base.yaml", "losses.gan.critic=small") == {"weight": 0.1, "critic": "small"}
+    # The same choice, named or left to its default, keeps them; so does a layer that makes no choice.
+    assert gan("base.yaml", "losses.gan.critic=large") == {"weight": 0.1, "layers": 6, "critic": "large"}
+    assert gan("base.yaml", "losses.gan.weight=1") == {"weight": 1, "layers": 6}
+    # What is set beside the choice, or on the command line, is the author's own word.
+    write("both.yaml", "extends: base.yaml\nlosses: {gan: {critic: small, layers: 2}}\n")
+    assert gan("both.yaml") == {"weight": 0.1, "layers": 2, "critic": "small"}
+    assert gan("base.yaml", "losses.gan.layers=4", "losses.gan.critic=small")["layers"] == 4
+    # And back again: the options of the first choice are gone.
+    write("back.yaml", "extends: small.yaml\nlosses: {gan: {critic: large}}\n")
+    assert gan("back.yaml") == {"weight": 0.1, "critic": "large"}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import small_run
 
-from neuropbr_core.errors import RunError
+from neuropbr_core.data.opening import list_samples
+from neuropbr_core.errors import DataError, DeviceError, RecipeError, RunError
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
@@ -41,8 +42,13 @@ class FakeStage(Stage):
 
 
 @pytest.fixture
-def recipe() -> Recipe:
-    return small_run.small_recipe("training.device=cpu")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run.blank_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture
+def recipe(dataset: Path) -> Recipe:
+    return small_run.small_recipe("training.device=cpu", f"data.root={dataset}")
 
 
 MakePlan = Callable[..., Plan]
@@ -97,12 +103,67 @@ def test_a_stage_that_fails_leaves_no_lock_and_no_empty_folder(
     assert [path.name for path in folder.iterdir()] == ["one"]
 
 
-def test_a_plan_has_the_stages_of_its_recipe_and_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_plan_has_the_stages_of_its_recipe_and_changes_nothing(recipe: Recipe, dataset: Path, tmp_path: Path) -> None:
     planned = plan(recipe, tmp_path / "run")
     assert [stage.name for stage in planned.stages] == ["data", "train", "evaluate", "export"]
-    without = plan(small_run.small_recipe("export.torchscript=null"), tmp_path / "run")
+    assert "data      2 samples to train on, 1 held back" in planned.lines()
+    without = plan(small_run.small_recipe("export.torchscript=null", f"data.root={dataset}"), tmp_path / "run")
     assert [stage.name for stage in without.stages] == ["data", "train", "evaluate"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ("data.root=nowhere", DataError, "nowhere/input/clean: no samples found; the folder nowhere/input does not"),
+        ("data.render_curriculum=dirty", DataError, "clean has some: set data.render_curriculum to clean or mixed"),
+        ("data.views=4", DataError, r"3\.png"),
+        ("data.val_materials=[oak]", DataError, "oak"),
+        ("data.val_materials=[material_0, material_1, material_2]", DataError, "leave at least one to train on"),
+        ("training.device=mps", DeviceError, "device mps was asked for"),
+        ("data.image_size=30", RecipeError, "output_size"),
+    ],
+)
+def test_a_plan_looks_at_data_sizes_and_device(
+    dataset: Path, tmp_path: Path, override: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        plan(small_run.small_recipe("training.device=cpu", f"data.root={dataset}", override), tmp_path / "runs" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_captures_that_are_not_rendered_yet_are_counted_from_their_settings(tmp_path: Path) -> None:
+    def lines(*overrides: str) -> list[str]:
+        synthesis = "data.synthesize={materials: neuropbr:examples/materials, samples: 16, size: 32}"
+        recipe = small_run.small_recipe(
+            "training.device=cpu", f"data.root={tmp_path / 'data'}", synthesis, "data.val_ratio=0.25", *overrides
+        )
+        return plan(recipe, tmp_path / "run").lines()
+
+    assert "data      12 samples to train on, 4 held back" in lines()
+    assert "data      12 samples to train on, 4 held back" in lines(
+        "data.synthesize.dirty_fraction=1", "data.render_curriculum=auto"
+    )
+    assert "data      24 samples to train on, 8 held back" in lines(
+        "data.synthesize.dirty_fraction=1", "data.render_curriculum=mixed"
+    )
+    with pytest.raises(DataError, match=r"renders no dirty captures, .* dirty reads; set data.synthesize.dirty_fracti"):
+        lines("data.render_curriculum=dirty")
+    assert "data      data.render_curriculum: auto reads the clean renders, because there are no dirty ones" in lines(
+        "data.render_curriculum=auto"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_automatic_curriculum_reads_dirty_renders_where_there_are_any(tmp_path: Path) -> None:
+    for dirty in (False, True):
+        root = small_run.blank_dataset(tmp_path / f"{dirty}", dirty=dirty)
+        overrides = ("training.device=cpu", f"data.root={root}", "data.render_curriculum=auto")
+        lines = plan(small_run.small_recipe(*overrides), tmp_path / "run").lines()
+        assert "data      2 samples to train on, 1 held back" in lines
+        assert any("because there are no dirty ones" in line for line in lines) is not dirty
+        recipe = small_run.small_recipe(*overrides)
+        assert {sample.condition for sample in list_samples(recipe).samples} == {"dirty" if dirty else "clean"}
 
 
 def test_a_plan_for_a_taken_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:

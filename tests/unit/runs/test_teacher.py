@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import small_run
 
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.model import ModelSpec
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.runs.run import plan
@@ -18,7 +18,11 @@ TEACHER = ("training.epochs=1", "training.device=cpu")
 
 def make_student(tmp_path: Path, *overrides: str, mode: str = "online") -> Recipe:
     """A small student of the quickstart, which `TEACHER` makes small too."""
-    recipe = small_run.small_recipe(f"training.runs_dir={tmp_path / 'runs'}", "training.device=cpu", *overrides)
+    if not (tmp_path / "data").exists():
+        small_run.blank_dataset(tmp_path / "data")
+    recipe = small_run.small_recipe(
+        f"training.runs_dir={tmp_path / 'runs'}", "training.device=cpu", f"data.root={tmp_path / 'data'}", *overrides
+    )
     section = Teacher(recipe="neuropbr:quickstart", overrides=(*small_run.SMALL, *TEACHER), mode=mode)  # type: ignore[arg-type]
     return replace(recipe, teacher=section)
 
@@ -73,6 +77,23 @@ def test_the_stages_of_a_student_begin_with_its_teachers(tmp_path: Path) -> None
     assert isinstance(teacher, TrainTeacher)
     assert teacher.plan is not None
     assert [stage.name for stage in teacher.plan.stages] == ["data", "train", "evaluate", "export"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_student_without_samples_is_refused_before_its_teacher_trains(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dirty: no samples found; .*clean has some: set data.render_curriculum"):
+        plan(make_student(tmp_path, "data.render_curriculum=dirty"), tmp_path / "runs" / "student")
+    lines = plan(make_student(tmp_path, "data.render_curriculum=auto"), tmp_path / "runs" / "student").lines()
+    assert "data      data.render_curriculum: auto reads the clean renders, because there are no dirty ones" in lines
+    assert "data      2 samples to train on, 1 held back" in lines
+
+
+def test_a_student_whose_split_contradicts_the_teacher_that_will_be_trained_is_refused(tmp_path: Path) -> None:
+    recipe = make_student(tmp_path, "data.val_materials=[material_1]")
+    assert recipe.teacher is not None
+    overrides = (*recipe.teacher.overrides, "data.val_materials=[material_0]")
+    with pytest.raises(DataError, match="material_0"):
+        plan(replace(recipe, teacher=replace(recipe.teacher, overrides=overrides)), tmp_path / "runs" / "student")
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,10 +1,16 @@
-"""Batch norms over several processes."""
+"""From a recipe's devices to Fabric, and batch norms over several processes."""
 
+import os
 from typing import Any
 
+import pytest
+import torch
 from torch import nn
 
-from neuropbr_core.training.fabric import synchronise_batch_norm
+from neuropbr_core.errors import DeviceError
+from neuropbr_core.recipe.sections import Training
+from neuropbr_core.training import fabric
+from neuropbr_core.training.fabric import make_fabric, synchronise_batch_norm
 
 
 class FrozenNorm(nn.Module):
@@ -28,3 +34,29 @@ def test_trained_batch_norms_are_synchronised_and_frozen_ones_stay() -> None:
     assert isinstance(module[3][0], nn.SyncBatchNorm)
     assert type(module[2].norm) is nn.BatchNorm2d
     assert list(module.state_dict()) == names
+
+
+def test_the_gpu_that_the_recipe_numbers_is_the_one_that_fabric_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(fabric, "Fabric", lambda **arguments: asked.append(arguments))
+    make_fabric(Training(device="cuda:1"))
+    make_fabric(Training(device="cuda"))
+    assert [arguments["devices"] for arguments in asked] == [[1], 1]
+    with pytest.raises(DeviceError, match=r"training.device: found cuda:1, which is one GPU, but 2 processes run"):
+        make_fabric(Training(device="cuda:1", devices=2))
+
+
+def test_cuda_is_tuned_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "backend:native")
+    fabric.tune_cuda("bf16")
+    assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "backend:native"
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
+    fabric.tune_cuda("fp32")
+    assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    assert chosen == ["high"]

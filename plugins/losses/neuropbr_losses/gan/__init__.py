@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from neuropbr_core.plugin import Meta, hookimpl
+from neuropbr_core.plugin import BELONGS_TO, Meta, hookimpl
 
 if TYPE_CHECKING:
     from neuropbr_core.contracts import Loss, LossSetup
@@ -35,15 +35,26 @@ class Options:
         Meta(
             ge=1,
             le=8,
+            extra={BELONGS_TO: "critic"},
             description="Stride-2 convolutions of the configurable critic: 3 see 70×70 pixels, 4 see 142×142, 6 see "
             "574×574; maps must be at least 3·2^layers pixels.",
         ),
     ] = DEFAULT_LAYERS
     width: Annotated[
-        int, Meta(ge=1, le=512, description="Channels of the configurable critic's first layer; they double up to 8×.")
+        int,
+        Meta(
+            ge=1,
+            le=512,
+            extra={BELONGS_TO: "critic"},
+            description="Channels of the configurable critic's first layer; they double up to 8×.",
+        ),
     ] = DEFAULT_WIDTH
     sigmoid: Annotated[
-        bool, Meta(description="The critic ends in a sigmoid and scores probabilities; `bce` only, and less stable.")
+        bool,
+        Meta(
+            extra={BELONGS_TO: "mode"},
+            description="The critic ends in a sigmoid and scores probabilities; `bce` only, and less stable.",
+        ),
     ] = False
     critic_steps: Annotated[int, Meta(ge=1, description="Critic updates for every generator update.")] = 1
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from neuropbr_core.model import ModelSpec, build_generator, load_model, save_model
 from neuropbr_core.recipe import load_recipe
+from neuropbr_core.training.loop import networks
 from neuropbr_core.training.loop.networks import WeightAverage, apply_switches
 
 CPU = torch.device("cpu")
@@ -70,6 +71,24 @@ def test_without_a_compiler_the_run_goes_on_and_says_so(monkeypatch: pytest.Monk
         "warning: training.compile: nothing can be compiled here, so the run goes on without "
         "(RuntimeError: InvalidCxxCompiler: No working C++ compiler found)"
     )
+
+
+def test_auto_compiles_and_changes_layouts_on_cuda_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    monkeypatch.setattr(networks, "compiler_fault", lambda device: None)
+    recipe = load_recipe("neuropbr:quickstart", [*SETTINGS, "training.compile=auto"])
+    generator = build_generator(ModelSpec.from_recipe(recipe))
+    assert apply_switches(generator, recipe.training, torch.device("cpu")) == []
+    assert compiled == []
+    kernels = [p for p in generator.encoder.parameters() if p.dim() == 4 and min(p.shape) > 1]
+    assert all(kernel.is_contiguous() for kernel in kernels)
+    assert apply_switches(generator, recipe.training, torch.device("cuda")) == []
+    assert len(compiled) == 3
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    monkeypatch.setattr(networks, "compiler_fault", lambda device: "no compiler")
+    (note,) = apply_switches(generator, recipe.training, torch.device("cuda"))
+    assert note == "Not compiled, because no compiler works here (no compiler)"
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from neuropbr_core.training.loop.step import Stepper
     ("entry", "weights"),
     [
         (LossEntryOptions(weight=0.5), [0.5, 0.5, 0.5, 0.5]),
-        (LossEntryOptions(weight=0.5, start_epoch=2), [0, 0, 0.5, 0.5]),
-        (LossEntryOptions(weight=1.0, start_epoch=1, ramp_epochs=1), [0, 0.5, 1.0, 1.0]),
+        (LossEntryOptions(weight=0.5, start_epoch=3), [0, 0, 0.5, 0.5]),
+        (LossEntryOptions(weight=1.0, start_epoch=2, ramp_epochs=1), [0, 0.5, 1.0, 1.0]),
     ],
 )
 def test_weights_start_and_ramp(entry: LossEntryOptions, weights: list[float]) -> None:
@@ -49,7 +49,7 @@ def test_a_share_is_taken_from_the_reconstruction_losses_alone_and_ramps() -> No
     x = LossInput(Prediction({"albedo": albedo}, {}, {}), {"albedo": albedo - 1}, albedo, albedo, albedo[:, :1])
     terms = [
         Term("squared", Squared(), LossEntryOptions(weight=3.0), None),
-        Term("imitation", Imitation(), LossEntryOptions(weight=0.5, start_epoch=1, ramp_epochs=1), None),
+        Term("imitation", Imitation(), LossEntryOptions(weight=0.5, start_epoch=2, ramp_epochs=1), None),
     ]
     results = [Objective(terms).generator_loss(replace(x, epoch=epoch)) for epoch in range(3)]
     assert [result.total.item() for result in results] == pytest.approx([3, 3 * 0.625 + 0.25, 3 * 0.25 + 0.5])
@@ -97,7 +97,7 @@ class Painter(nn.Module):
         return Prediction({"albedo": albedo}, {"albedo": self.color.expand(len(views), 3, 4, 4)}, {})
 
 
-def make_stepper(start_epoch: int = 0) -> tuple[Stepper, Painter, Adversary]:
+def make_stepper(start_epoch: int = 1) -> tuple[Stepper, Painter, Adversary]:
     torch.manual_seed(0)
     fabric = Fabric(accelerator="cpu", devices=1)
     painter, adversary = Painter(), Adversary()
@@ -151,7 +151,7 @@ def test_a_step_runs_the_generator_once_and_updates_both() -> None:
 
 
 def test_a_loss_that_has_not_started_neither_counts_nor_trains_its_critic() -> None:
-    stepper, _, adversary = make_stepper(start_epoch=3)
+    stepper, _, adversary = make_stepper(start_epoch=4)
     critic = stepper.objective.terms[1].critic
     assert critic is not None
     before = [p.detach().clone() for p in critic.parameters()]
@@ -226,7 +226,7 @@ def test_only_one_batch_of_a_group_is_held_at_a_time() -> None:
 
 
 def test_the_logged_norm_is_the_one_before_clipping() -> None:
-    stepper, painter, _ = make_stepper(start_epoch=9)
+    stepper, painter, _ = make_stepper(start_epoch=10)
     stepper.grad_clip_norm = 1e-3
     before = painter.color.detach().clone()
     norm = stepper.step([make_prepared()], [1.0], epoch=0).scalars["grad_norm"]
@@ -236,7 +236,7 @@ def test_the_logged_norm_is_the_one_before_clipping() -> None:
 
 
 def test_without_a_limit_gradients_are_as_they_are() -> None:
-    stepper, painter, _ = make_stepper(start_epoch=9)
+    stepper, painter, _ = make_stepper(start_epoch=10)
     stepper.grad_clip_norm = 0
     before = painter.color.detach().clone()
     norm = stepper.step([make_prepared()], [1.0], epoch=0).scalars["grad_norm"]
@@ -286,3 +286,9 @@ def test_a_critic_that_is_not_finite_is_left_as_it_is_and_the_generator_goes_on(
     assert not any(name.startswith("critic/") for name in result.scalars)
     assert all(torch.equal(a, b) for a, b in zip(parameters_of(stepper)[1:], before, strict=True))
     assert not torch.equal(painter.color, color)
+
+
+def test_a_loss_that_starts_late_joins_in_the_epoch_that_the_recipe_names() -> None:
+    stepper, _, _ = make_stepper(start_epoch=3)
+    # The recipe counts from 1, and the loop from 0.
+    assert [[term.name for term in stepper.objective.joining(epoch)] for epoch in range(4)] == [[], [], ["gan"], []]

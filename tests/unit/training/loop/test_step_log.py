@@ -27,12 +27,28 @@ def test_means_since_the_last_flush_and_over_the_epoch() -> None:
     assert log.flush(0) == {}
     log.add(2, 0, stepped(loss__total=6.0), ["c"])
     assert log.flush(0) == {"loss/total": 6.0}
-    assert log.epoch_means() == {"loss/total": 3.0, "critic/total": 5.0}
+    assert log.end_epoch(0) == {"loss/total": 3.0, "critic/total": 5.0}
+    assert log.end_epoch(1) == {}
 
 
-def test_logs_are_due_at_their_interval_and_at_the_end() -> None:
+def test_a_step_that_was_not_logged_in_its_epoch_is_in_the_next_log() -> None:
+    log = make_log()
+    log.add(0, 0, stepped(loss__total=1.0), ["a"])
+    assert log.end_epoch(0) == {"loss/total": 1.0}
+    resumed = make_log()
+    resumed.load_state_dict(log.state_dict())
+    for continued in (log, resumed):
+        continued.add(0, 1, stepped(loss__total=3.0), ["b"])
+        assert continued.flush(1) == {"loss/total": 2.0}
+        assert continued.end_epoch(1) == {"loss/total": 3.0}
+    log.add(0, 2, stepped(loss__total=3.0), ["c"])
+    log.clear()
+    assert log.flush(2) == log.end_epoch(2) == {}
+
+
+def test_logs_are_due_at_their_interval_over_all_epochs_and_at_the_end_of_the_run() -> None:
     log = make_log(every=2)
-    assert [step for step in range(5) if log.due(step, 5)] == [1, 3, 4]
+    assert [step for step in range(1, 6) if log.due(step, last=step == 5)] == [2, 4, 5]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -83,4 +99,4 @@ def test_a_resumed_log_goes_on_where_the_other_was() -> None:
     for log in (first, second):
         log.add(3, 0, stepped(loss__total=0.3), ["b"])
     assert second.flush(0) == first.flush(0)
-    assert second.epoch_means() == first.epoch_means()
+    assert second.end_epoch(0) == first.end_epoch(0)

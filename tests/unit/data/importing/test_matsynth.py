@@ -1,0 +1,93 @@
+"""MatSynth, from a small local data set of the same form."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from neuropbr_core.cli import root
+from neuropbr_core.data.importing.matsynth import import_matsynth
+from neuropbr_core.errors import DataError
+
+datasets = pytest.importorskip("datasets")
+
+
+def picture(mode: str, value: Any, side: int = 32) -> dict[str, Any]:
+    file = io.BytesIO()
+    Image.new(mode, (side, side), value).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three materials: two whole ones, and one without any picture of its surface."""
+    folder = tmp_path_factory.mktemp("matsynth")
+    rows: dict[str, list[Any]] = {key: [] for key in ("name", "category", "metadata", *COLUMNS)}
+    for index, name in enumerate(("acg/bricks 001", "plaster_02", "broken")):
+        rows["name"].append(name)
+        rows["category"].append(index)
+        rows["metadata"].append({"license": "CC0" if index else "CC-BY 4.0", "authors": "Ada", "link": None})
+        whole = name != "broken"
+        rows["basecolor"].append(picture("RGB", (200, 100, 50)) if whole else None)
+        rows["normal"].append(picture("RGB", (128, 128, 255)) if whole else None)
+        rows["roughness"].append(picture("L", 64 * (index + 1)))
+        rows["metallic"].append(picture("L", 0))
+        rows["displacement"].append(picture("L", 0))
+    features = datasets.Features(
+        {
+            "name": datasets.Value("string"),
+            "category": datasets.Value("int64"),
+            "metadata": {key: datasets.Value("string") for key in ("license", "authors", "link")},
+            **{column: datasets.Image() for column in COLUMNS},
+        }
+    )
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train-00000.parquet")
+    return folder
+
+
+COLUMNS = ("basecolor", "normal", "roughness", "metallic", "displacement")
+
+
+def test_materials_are_imported_with_their_licences_and_the_rest_is_refused(source: Path, tmp_path: Path) -> None:
+    report = import_matsynth(str(source), tmp_path, size=16)
+    assert {material.name: material.status for material in report.materials} == {
+        "acg_bricks_001": "imported",
+        "plaster_02": "imported",
+        "broken": "refused",
+    }
+    roughness = np.asarray(Image.open(tmp_path / "output/plaster_02/roughness.png"))
+    assert roughness.shape == (16, 16)
+    assert roughness.max() == 128
+    licences = json.loads((tmp_path / "matsynth.json").read_text())
+    assert licences["acg_bricks_001"] == {"category": 0, "license": "CC-BY 4.0", "authors": "Ada"}
+    assert set(licences) == {"acg_bricks_001", "plaster_02"}
+
+
+def test_the_same_command_continues_an_import(source: Path, tmp_path: Path) -> None:
+    def command(*words: str) -> Any:
+        result = CliRunner().invoke(
+            root, ["data", "import", str(source), "--matsynth", "--output", str(tmp_path), "--json", *words]
+        )
+        return {material["name"]: material["status"] for material in json.loads(result.stdout)["materials"]}
+
+    assert command("--limit", "1") == {"acg_bricks_001": "imported"}
+    (tmp_path / "output/acg_bricks_001/normal.png").unlink()
+    # A material that is not whole counts as there for the import of files, which replaces nothing without being told.
+    assert command("--limit", "2", "--overwrite") == {"acg_bricks_001": "imported", "plaster_02": "imported"}
+    assert command("--limit", "2") == {"acg_bricks_001": "exists", "plaster_02": "exists"}
+
+
+def test_other_data_sets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no parquet files"):
+        import_matsynth(str(tmp_path), tmp_path / "out")
+    datasets.Dataset.from_dict({"name": ["a"], "text": ["b"]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="has no columns basecolor, normal, roughness, metallic, as MatSynth has"):
+        import_matsynth(str(tmp_path), tmp_path / "out")
+    (tmp_path / "other.parquet").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"cannot be read .* damaged or of another form"):
+        import_matsynth(str(tmp_path), tmp_path / "out")
