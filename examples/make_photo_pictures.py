@@ -15,6 +15,7 @@ from neuropbr_core.data.images import read_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import Camera, look_at
 from neuropbr_core.materials.capture import Scene, draw_scene, surface_for, take_clean
+from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.shipped import resolve
 
@@ -53,7 +54,10 @@ def main() -> None:
     surface = surface_for(maps, SIZE)
     for name, (flash, cameras) in SETS.items():
         # One seed, so that all sets have the same surroundings and differ in one thing.
-        scene: Scene = draw_scene(torch.Generator().manual_seed(SEED), len(cameras), flash=flash)
+        kind: CaptureKind = "no_flash"
+        if flash:
+            kind = "flash"
+        scene: Scene = draw_scene(torch.Generator().manual_seed(SEED), len(cameras), kind=kind)
         scene = scene._replace(cameras=cameras)
         photos = take_clean(surface, scene, SIZE, torch.Generator().manual_seed(SEED), "auto")
         strip = Image.new("RGB", (len(photos) * (SIZE + GAP) - GAP, SIZE), "white")

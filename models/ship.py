@@ -4,6 +4,7 @@ Copies weights and architecture, and writes the model's scores on the example ca
 the shipped weights to them. The card, `MODEL_CARD.md`, is written by hand.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -54,7 +55,8 @@ def main(run: Path, name: str, checkpoint: str) -> None:
     folder = shipped_root() / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
     loaded = load_generator(run, checkpoint)
-    save_model(loaded.generator, loaded.spec, folder)
+    # Every model so far learned from flash photos; the record of a resumed run may lack it. `infer` warns by it.
+    save_model(loaded.generator, replace(loaded.spec, flash=True), folder)
     scores = captured_scores(folder)
     write_json(folder / "scores.json", scores)
     size = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())

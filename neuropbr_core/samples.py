@@ -37,11 +37,12 @@ class Sample(Generic[Key]):
 
     Attributes:
         id: Unique in a dataset, such as `clean/sample_0000`.
-        condition: How the sample was captured, such as `clean` or `dirty`.
+        condition: How carefully the sample was captured, such as `clean` or `dirty`.
         material: Name of the material that it shows. Splits are by material.
         views: Key of each view.
         maps: Keys of the true maps, by map name.
         cameras: One camera for each view; None when the views are not aligned.
+        capture_kind: How the sample was captured, such as `flash` or `no_flash` (`materials.capture_kinds`).
     """
 
     id: str
@@ -50,3 +51,4 @@ class Sample(Generic[Key]):
     views: tuple[Key, ...]
     maps: Mapping[str, Key]
     cameras: tuple[CameraRecord, ...] | None = None
+    capture_kind: str = "flash"

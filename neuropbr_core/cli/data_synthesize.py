@@ -6,6 +6,7 @@ import click
 
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import key_option
+from neuropbr_core.materials.capture_kinds import CAPTURE_KINDS, CaptureKind
 from neuropbr_core.recipe.sections import Data, Synthesize
 
 
@@ -21,7 +22,9 @@ from neuropbr_core.recipe.sections import Data, Synthesize
 @key_option(Synthesize, "seed")
 @key_option(Synthesize, "procedural")
 @key_option(Synthesize, "environments", metavar="DIR")
-@key_option(Synthesize, "flash", "--flash/--no-flash")
+@key_option(
+    Synthesize, "kinds", "--kind", multiple=True, type=click.Choice(CAPTURE_KINDS), help="Kind of capture. Repeatable."
+)
 @key_option(Synthesize, "dirty_fraction")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--resume", is_flag=True, help="Keep the complete samples of an earlier call.")
@@ -36,7 +39,7 @@ def synthesize(  # noqa: PLR0913
     seed: int,
     procedural: int,
     environments: str | None,
-    flash: bool,
+    kinds: tuple[CaptureKind, ...],
     dirty_fraction: float,
     device: str,
     resume: bool,
@@ -57,7 +60,7 @@ def synthesize(  # noqa: PLR0913
         seed=seed,
         procedural=procedural,
         environments=environments,
-        flash=flash,
+        kinds=kinds,
         dirty_fraction=dirty_fraction,
     )
     report = render(plan, out, views=views, resume=resume, device=device)

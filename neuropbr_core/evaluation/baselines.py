@@ -149,7 +149,7 @@ class BestConstant:
 
     No fair method can know that constant. The mean colour, which has the least squared error, is scored by RMSE and
     PSNR; the median colour, which has the least absolute error, by MAE. Every image counts the same. Moments and a
-    histogram suffice, so one pass is enough and no image is kept.
+    histograms suffice, so one pass is enough and no image is kept.
 
     Args:
         name: The map; one with values in [0, 1], which a normal is not.
@@ -158,7 +158,7 @@ class BestConstant:
     def __init__(self, name: str) -> None:
         self._spec = MAPS[name]
         self._moments: list[Float[Tensor, "C 2"]] = []
-        self._histogram = torch.zeros(self._spec.channels, _LEVELS, dtype=torch.float64)
+        self._shares: list[Float[Tensor, "C L"]] = []
 
     def add(self, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> None:
         """Add a batch; images without a valid pixel are left out.
@@ -176,13 +176,22 @@ class BestConstant:
             pixels = image[:, mask].double()
             self._moments.append(torch.stack([pixels.mean(dim=1), pixels.square().mean(dim=1)], dim=1))
             level = (pixels * (_LEVELS - 1)).round().long().clamp(0, _LEVELS - 1)
+            shares = torch.zeros(self._spec.channels, _LEVELS, dtype=torch.float64)
             for channel, channel_level in enumerate(level):
                 counts = torch.bincount(channel_level, minlength=_LEVELS)
                 # Shares of the image, so that an image with few valid pixels has the weight of any other.
-                self._histogram[channel] += counts / pixels.shape[1]
+                shares[channel] = counts / pixels.shape[1]
+            self._shares.append(shares)
 
     def scores(self) -> dict[str, float]:
         """Return `mae`, `rmse` and `psnr` (dB), means over the images; empty when there are none."""
+        means: dict[str, float] = {}
+        for name, values in self.image_scores().items():
+            means[name] = values.mean().item()
+        return means
+
+    def image_scores(self) -> dict[str, Float[Tensor, " N"]]:
+        """Return `mae`, `rmse` and `psnr` (dB) of each image, in the order in which they were added."""
         if not self._moments:
             return {}
         # The squared error of an image against c is E[x²] - 2 c E[x] + c²; the best c is the mean of E[x] over images.
@@ -190,14 +199,11 @@ class BestConstant:
         mean = first.mean(dim=0)
         # Rounding may leave a tiny negative number where every image is constant.
         mse = (second - 2 * mean * first + mean.square()).clamp_min(0).mean(dim=1)
-        share = self._histogram / len(self._moments)
+        shares = torch.stack(self._shares)
+        share = shares.mean(dim=0)
         levels = torch.linspace(0, 1, _LEVELS, dtype=torch.float64)
         # The first level at which half of the pixels are reached; 1e-9 absorbs the rounding of the sum.
         median = levels[(share.cumsum(dim=1) < 0.5 - 1e-9).sum(dim=1)]
-        absolute = ((levels - median[:, None]).abs() * share).sum(dim=1)
-        return {
-            "mae": absolute.mean().item(),
-            # Roots and logarithms of each image come before the mean, as in `metrics.measure`.
-            "rmse": mse.sqrt().mean().item(),
-            "psnr": psnr_from_mse(mse).mean().item(),
-        }
+        absolute = ((levels - median[:, None]).abs() * shares).sum(dim=2)
+        # Roots and logarithms of each image, as in `metrics.measure`.
+        return {"mae": absolute.mean(dim=1), "rmse": mse.sqrt(), "psnr": psnr_from_mse(mse)}

@@ -1,9 +1,13 @@
 """A generator and its baselines on samples that it was not trained on: scored side by side, or drawn."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +25,8 @@ from neuropbr_core.evaluation.baselines import (
     BestConstant,
     TargetMean,
 )
+from neuropbr_core.evaluation.groups import group_tables
+from neuropbr_core.evaluation.material_classes import material_classes
 from neuropbr_core.evaluation.metrics import (
     RERENDER,
     RankStatistic,
@@ -37,18 +43,39 @@ from neuropbr_core.maps import MAPS, METALLIC, NORMAL
 from neuropbr_core.reporting import track
 
 
+@dataclass(frozen=True)
+class CaptureFacts:
+    """What is known of a sample beside its images.
+
+    Attributes:
+        kind: How the photos were taken, such as `flash`.
+        condition: How carefully, such as `clean`.
+        photos: Digest of the photos' content; empty when unknown.
+    """
+
+    kind: str = ""
+    condition: str = ""
+    photos: str = ""
+
+
 class Evaluator:
     """Scores predictions beside the baselines, batch by batch, and returns a record of all of them.
 
     Args:
         baselines: The baselines, built from the training targets.
+        facts: Facts of samples by id; samples that are missing have none.
 
     Attributes:
         model: The model's metrics of every sample so far.
+        rank_counts: Histograms of metallic predictions by sample and number of views.
     """
 
-    def __init__(self, baselines: Baselines) -> None:
+    def __init__(self, baselines: Baselines, facts: Mapping[str, CaptureFacts] = MappingProxyType({})) -> None:
         self.model = RunningMeans()
+        self.rank_counts: dict[tuple[str, int], npt.NDArray[np.uint32]] = {}
+        self._facts = facts
+        self._classes: dict[str, tuple[str, ...]] = {}
+        self._views = 0
         self._baselines = baselines
         self._baseline_means: dict[str, RunningMeans] = {}
         self._constants = {name: BestConstant(name) for name in CONSTANT_MAPS}
@@ -80,6 +107,8 @@ class Evaluator:
             The model's metrics, each `(B,)`: those of `metrics.measure` and `metrics.measure_seams`, and with all four
             maps also those of `metrics.measure_rerendering`.
         """
+        self._views = views.shape[1]
+        self._classes.update(zip(ids, material_classes(target), strict=True))
         # Baselines predict the maps that the model predicts and no others.
         target = {name: target[name] for name in prediction}
         values = measure(prediction, target, valid)
@@ -99,11 +128,54 @@ class Evaluator:
                 constant.add(target, valid)
         if METALLIC.name in target:
             self._ranking.add(prediction[METALLIC.name], target[METALLIC.name], valid)
+            for index, name in enumerate(ids):
+                own = slice(index, index + 1)
+                negative, positive = RankStatistic.image_counts(
+                    prediction[METALLIC.name][own], target[METALLIC.name][own], valid[own]
+                )
+                # Small integers: there is one histogram for every sample.
+                self.rank_counts[name, self._views] = torch.stack([negative, positive]).numpy().astype(np.uint32)
         return values
+
+    def rows(self) -> list[Row]:
+        """Return every sample so far with the metrics of model and baselines, and what is known of it."""
+        constants = self._constant_rows()
+        rows: list[Row] = []
+        # The rows of a baseline are in the order of the model's, because both leave out the same images.
+        for position, row in enumerate(self.model.rows):
+            baselines: dict[str, dict[str, float]] = {}
+            for name, means in self._baseline_means.items():
+                baselines[name] = means.rows[position].values
+            if constants:
+                baselines[BEST_CONSTANT] = constants[position]
+            facts = self._facts.get(row.sample, CaptureFacts())
+            rows.append(
+                Row(
+                    row.sample,
+                    row.material,
+                    row.values,
+                    baselines,
+                    capture_kind=facts.kind,
+                    condition=facts.condition,
+                    views=self._views,
+                    classes=self._classes[row.sample],
+                    photos=facts.photos,
+                )
+            )
+        return rows
+
+    def _constant_rows(self) -> list[dict[str, float]]:
+        """Metrics of the best constants by sample; the constants are the best of all samples."""
+        rows: list[dict[str, float]] = [{} for _ in self.model.rows]
+        for name, constant in self._constants.items():
+            for metric, values in constant.image_scores().items():
+                for row, value in zip(rows, values.tolist(), strict=True):
+                    row[f"{name}/{metric}"] = value
+        return rows
 
     def record(self) -> EvaluationRecord:
         """Return the metrics of all samples so far."""
-        rows = self.model.rows
+        rows = self.rows()
         bumpier_samples: list[int] = []
         bumpier: dict[str, dict[str, float]] = {}
         flat = self._baseline_means.get(FLAT_NORMAL)
@@ -113,7 +185,6 @@ class Evaluator:
         if flat is not None and bumpier_samples:
             for name, means in ((MODEL, self.model), (FLAT_NORMAL, flat)):
                 chosen: list[Row] = []
-                # The rows of a baseline are in the order of the model's, because both leave out the same images.
                 for position in bumpier_samples:
                     chosen.append(means.rows[position])
                 bumpier[name] = _of_map(NORMAL.name, mean_of(chosen))
@@ -127,6 +198,8 @@ class Evaluator:
             bumpier=bumpier,
             per_material=per_material,
             per_sample=tuple(rows),
+            views=self._views,
+            groups=group_tables(rows, self._views, self.rank_counts),
         )
 
     def _scores(self) -> Scores:
@@ -201,6 +274,9 @@ def evaluate_samples(
     mean: dict[str, tuple[float, ...]],
     device: torch.device,
     batch_size: int = 1,
+    *,
+    views: Sequence[int] = (),
+    digests: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> EvaluationRecord:
     """Score whole frames of any samples.
 
@@ -210,23 +286,52 @@ def evaluate_samples(
         mean: Mean of each map over the training targets (`training_mean`); empty when it is not known.
         device: Where to compute.
         batch_size: Samples at a time.
+        views: Numbers of views; each is scored with the first views of every sample. The record is about the first
+            number, and has a table by number. Default: all views of the samples.
+        digests: Digests of the content of each sample's views, by the sample's id (`OpenedDataset.view_digests`).
 
     Returns:
         The model's and the baselines' metrics.
     """
-    evaluator = Evaluator(Baselines(mean, aligned=samples.data.aligned))
-    frames = predict_frames(generator, samples, device, batch_size=batch_size)
-    for prepared, prediction in track(frames, math.ceil(len(samples) / batch_size), "evaluating"):
-        evaluator.add(
-            prepared.ids,
-            prepared.materials,
-            prediction.maps,
-            prepared.targets,
-            valid=prepared.valid,
-            views=prepared.views,
-            visible=prepared.visible,
-        )
-    return evaluator.record()
+    evaluators: list[Evaluator] = []
+    for count in views or (samples.data.views,):
+        shown = samples.with_first_views(count)
+        facts: dict[str, CaptureFacts] = {}
+        for sample in shown.samples:
+            photos = "".join(digests.get(sample.id, ())[:count])
+            facts[sample.id] = CaptureFacts(sample.capture_kind, sample.condition, _short_digest(photos))
+        evaluator = Evaluator(Baselines(mean, aligned=samples.data.aligned), facts)
+        frames = predict_frames(generator, shown, device, batch_size=batch_size)
+        for prepared, prediction in track(frames, math.ceil(len(shown) / batch_size), "evaluating"):
+            evaluator.add(
+                prepared.ids,
+                prepared.materials,
+                prediction.maps,
+                prepared.targets,
+                valid=prepared.valid,
+                views=prepared.views,
+                visible=prepared.visible,
+            )
+        evaluators.append(evaluator)
+    first = evaluators[0]
+    record = first.record()
+    rows = list(record.per_sample)
+    counts = dict(first.rank_counts)
+    for evaluator in evaluators[1:]:
+        rows += evaluator.rows()
+        counts |= evaluator.rank_counts
+    # Tables are made again only when there is more to compare than the first evaluator has.
+    groups = record.groups
+    if len(evaluators) > 1:
+        groups = group_tables(rows, record.views, counts)
+    return replace(record, per_sample=tuple(rows), groups=groups)
+
+
+def _short_digest(content: str) -> str:
+    """Sixteen hexadecimal digits, enough to tell photos apart; empty for no content."""
+    if not content:
+        return ""
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def training_mean(train: MaterialDataset, device: torch.device, batch_size: int = 1) -> dict[str, tuple[float, ...]]:

@@ -10,8 +10,10 @@ components. Normals are also compared by angle.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -272,23 +274,50 @@ class RankStatistic:
             target: The truth; above one half is positive.
             valid: 1 where a pixel counts.
         """
+        negative, positive = self.image_counts(score, target, valid)
+        self._counts[0] += negative
+        self._counts[1] += positive
+
+    @staticmethod
+    def image_counts(
+        score: Float[Tensor, "B 1 H W"], target: Float[Tensor, "B 1 H W"], valid: Float[Tensor, "B 1 H W"]
+    ) -> tuple[Tensor, Tensor]:
+        """Histograms of the negative and of the positive pixels, for `auc_of_counts`; arguments as for `add`."""
         inside = (valid > 0.5) & ~score.isnan()
         # The logit of 0 and of 1 is infinite; eps keeps both within the limit.
         logit = torch.logit(score[inside].float(), eps=1e-7).clamp(-_RANK_LIMIT, _RANK_LIMIT)
         bins = ((logit / _RANK_LIMIT + 1) / 2 * (_RANK_BINS - 1)).round().long().cpu()
         positive = (target[inside] > 0.5).cpu()
-        self._counts[0] += torch.bincount(bins[~positive], minlength=_RANK_BINS)
-        self._counts[1] += torch.bincount(bins[positive], minlength=_RANK_BINS)
+        return torch.bincount(bins[~positive], minlength=_RANK_BINS), torch.bincount(
+            bins[positive], minlength=_RANK_BINS
+        )
 
     def auc(self) -> float | None:
         """Return the area, in [0, 1] and 0.5 for a constant; None until pixels of both classes were added."""
-        negative, positive = self._counts
-        pairs = negative.sum() * positive.sum()
-        if pairs == 0:
+        area = float(auc_of_counts(self._counts.numpy()))
+        if math.isnan(area):
             return None
-        # Negatives below each bin, and half of those within it, which are the ties.
-        below = negative.cumsum(dim=0) - negative / 2
-        return float((positive * below).sum() / pairs)
+        return area
+
+
+def auc_of_counts(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Compute areas under ROC curves from histograms of scores.
+
+    Args:
+        counts: Negatives and positives by growing score, `(..., 2, bins)`.
+
+    Returns:
+        Areas `(...)`, in [0, 1]; NaN without pixels of both classes.
+    """
+    negative = counts[..., 0, :]
+    positive = counts[..., 1, :]
+    # Negatives below each bin, and half of those within it, which are the ties.
+    below = negative.cumsum(axis=-1) - negative / 2
+    pairs = negative.sum(axis=-1) * positive.sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        areas = (positive * below).sum(axis=-1) / pairs
+    # NumPy's sums over the only axis are scalars.
+    return np.asarray(areas)
 
 
 STEP_METRICS = ("mae", "ssim", "angle")
@@ -376,11 +405,23 @@ class Row:
         sample: The sample's id.
         material: Its material.
         values: Metrics by name.
+        baselines: The same metrics of each baseline, by its name.
+        capture_kind: How the photos were taken (`materials.capture_kinds`).
+        condition: How carefully they were taken: `clean` or `dirty`.
+        views: Number of views that were shown.
+        classes: What the material is (`material_classes.CLASSES`).
+        photos: Digest of the views' content, which tells whether two evaluations are of the same photos; or empty.
     """
 
     sample: str
     material: str
     values: dict[str, float]
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    capture_kind: str = ""
+    condition: str = ""
+    views: int = 0
+    classes: tuple[str, ...] = ()
+    photos: str = ""
 
 
 class RunningMeans:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import msgspec
 
 from neuropbr_core.data.images import write_png
 from neuropbr_core.errors import DataError, RunError
+from neuropbr_core.evaluation.group_text import format_comparison, format_groups
+from neuropbr_core.evaluation.groups import Group, GroupTables, Score
 from neuropbr_core.evaluation.metrics import METRICS, RERENDER, Metric, Row
 from neuropbr_core.evaluation.pictures import Picture
 from neuropbr_core.files import file_name, replacing, write_json, write_text
@@ -38,6 +40,23 @@ _ANGLES = ("angle", "angle_median", "within_11", "within_22", "within_30", "mae"
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A sample whose photos could not be registered.
+
+    Attributes:
+        sample: Its id.
+        material: Its material.
+        capture_kind: How its photos were taken.
+        reason: Why registration refused them.
+    """
+
+    sample: str
+    material: str
+    capture_kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class EvaluationRecord:
     """The result of an evaluation.
 
@@ -50,8 +69,14 @@ class EvaluationRecord:
         bumpier_samples: How many samples are in the bumpier half (`heldout.bumpier_half`).
         bumpier: Normal metrics over the bumpier half, of `model` and of the flat normal; empty without normals.
         per_material: The model's mean metrics of each material, as `<map>/<metric>`.
-        per_sample: The model's metrics of each sample.
+        per_sample: Metrics of model and baselines of each sample; with several numbers of views, for each number.
         weights: SHA-256 of the weights that were scored, in hexadecimal; empty when they are not on disk.
+        views: Number of views that everything except `groups.BY_VIEWS` is about.
+        cameras: Where the cameras come from: `recorded`, `registered` (estimated from the photos), or `none`.
+        refused: Samples that are not scored because their photos could not be registered.
+        groups: Errors of groups of samples beside the best baseline's.
+        other: File of an evaluation that this one was compared with; empty without.
+        comparison: This evaluation's errors beside those of `other`, over the samples that both scored.
     """
 
     samples: int
@@ -63,6 +88,12 @@ class EvaluationRecord:
     per_material: dict[str, dict[str, float]]
     per_sample: tuple[Row, ...]
     weights: str = ""
+    views: int = 0
+    cameras: str = ""
+    refused: tuple[Refusal, ...] = ()
+    groups: GroupTables = field(default_factory=dict)
+    other: str = ""
+    comparison: GroupTables = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; values that are not finite become None."""
@@ -96,7 +127,21 @@ def load_record(path: Path) -> EvaluationRecord:
         DataError: The file is missing or is no such record.
     """
     document = read_json(path, _Document, DataError, "it is no evaluation record; evaluate the run again")
-    rows = tuple(Row(row.sample, row.material, _numbers(row.values)) for row in document.per_sample)
+    rows: list[Row] = []
+    for row in document.per_sample:
+        rows.append(
+            Row(
+                row.sample,
+                row.material,
+                _numbers(row.values),
+                _nested(row.baselines),
+                row.capture_kind,
+                row.condition,
+                row.views,
+                row.classes,
+                row.photos,
+            )
+        )
     scores: Scores = {}
     for name, by_model in document.scores.items():
         scores[name] = _nested(by_model)
@@ -108,8 +153,14 @@ def load_record(path: Path) -> EvaluationRecord:
         bumpier_samples=document.bumpier_samples,
         bumpier=_nested(document.bumpier),
         per_material=_nested(document.per_material),
-        per_sample=rows,
+        per_sample=tuple(rows),
         weights=document.weights,
+        views=document.views,
+        cameras=document.cameras,
+        refused=document.refused,
+        groups=_group_tables(document.groups),
+        other=document.other,
+        comparison=_group_tables(document.comparison),
     )
 
 
@@ -121,6 +172,30 @@ class _Row(msgspec.Struct):
     sample: str
     material: str
     values: _Values
+    baselines: dict[str, _Values] = {}
+    capture_kind: str = ""
+    condition: str = ""
+    views: int = 0
+    classes: tuple[str, ...] = ()
+    photos: str = ""
+
+
+class _Score(msgspec.Struct):
+    model: float | None
+    reference: float | None
+    reference_name: str
+    gain: float | None
+    low: float | None
+    high: float | None
+
+
+class _Group(msgspec.Struct):
+    samples: int
+    materials: int
+    scores: dict[str, _Score]
+
+
+_Tables = dict[str, dict[str, _Group]]
 
 
 class _Document(msgspec.Struct):
@@ -135,6 +210,13 @@ class _Document(msgspec.Struct):
     per_material: dict[str, _Values]
     per_sample: tuple[_Row, ...]
     weights: str
+    # Records from before there were groups lack what follows; their other numbers are still good.
+    views: int = 0
+    cameras: str = ""
+    refused: tuple[Refusal, ...] = ()
+    groups: _Tables = {}
+    other: str = ""
+    comparison: _Tables = {}
 
 
 def format_summary(record: EvaluationRecord) -> str:
@@ -201,7 +283,7 @@ def _material_table(record: EvaluationRecord) -> str:
             columns.append((f"{map_name}/{metric_name}", metric))
             map_names.append(map_name)
             labels.append(metric.label)
-    counts = Counter(row.material for row in record.per_sample)
+    counts = Counter(row.material for row in record.per_sample if row.views == record.views)
     # Two lines of headings, because map and metric do not fit side by side into a cell.
     lines = [
         _line("", map_names, width=_MATERIAL_CELL_WIDTH),
@@ -279,21 +361,52 @@ def _nested(tables: dict[str, dict[str, float | None]]) -> dict[str, dict[str, f
     return {name: _numbers(values) for name, values in tables.items()}
 
 
+def _group_tables(tables: _Tables) -> GroupTables:
+    read: GroupTables = {}
+    for table, groups in tables.items():
+        read[table] = {}
+        for label, group in groups.items():
+            scores: dict[str, Score] = {}
+            for metric, score in group.scores.items():
+                numbers = msgspec.structs.asdict(score)
+                name = numbers.pop("reference_name")
+                scores[metric] = Score(reference_name=name, **_numbers(numbers))
+            read[table][label] = Group(group.samples, group.materials, scores)
+    return read
+
+
 RECORD, TABLE, WORST = "evaluation.json", "evaluation.txt", "worst"
 
 
 def describe(record: EvaluationRecord, trained_on: Sequence[str]) -> str:
-    """The table for a terminal, with a warning when it is not about unknown materials.
+    """The tables for a terminal, with a warning when they are not about unknown materials.
 
     Args:
         record: The metrics.
         trained_on: Materials among them that the model was trained on.
     """
-    table = format_summary(record)
-    if not trained_on:
-        return table
-    share = f"{len(trained_on)} of {len(record.materials)} materials"
-    return f"{table}\n\nwarning: the run trained on {share}, whose numbers measure memory: {', '.join(trained_on)}"
+    parts = [format_summary(record)]
+    if record.refused:
+        parts.append(_refusals(record))
+    views = _count(record.views, "view")
+    if groups := format_groups(record.groups, f"Photos: {views}, {record.cameras or 'recorded'} cameras."):
+        parts.append(groups)
+    if record.comparison:
+        parts.append(format_comparison(record.comparison, record.other))
+    if trained_on:
+        share = f"{len(trained_on)} of {len(record.materials)} materials"
+        parts.append(f"warning: the run trained on {share}, whose numbers measure memory: {', '.join(trained_on)}")
+    return "\n\n".join(parts)
+
+
+def _refusals(record: EvaluationRecord) -> str:
+    count = len(record.refused)
+    lines = [f"Not scored: {count} of {count + record.samples} samples, whose photos could not be registered:"]
+    for refusal in record.refused:
+        # The first photo's reason is enough; the record has all.
+        reason = refusal.reason.splitlines()[0]
+        lines.append(f"  {refusal.sample} ({refusal.material}, {refusal.capture_kind}): {reason}")
+    return "\n".join(lines)
 
 
 def worst_samples(record: EvaluationRecord, count: int) -> list[str]:
@@ -302,7 +415,9 @@ def worst_samples(record: EvaluationRecord, count: int) -> list[str]:
     def badness(error: float) -> float:
         return error if math.isfinite(error) else math.inf
 
-    errors = {row.sample: badness(row.values[f"{RERENDER}/rmse"]) for row in record.per_sample}
+    # A sample has a row for each number of views that was scored.
+    rows = [row for row in record.per_sample if row.views == record.views]
+    errors = {row.sample: badness(row.values[f"{RERENDER}/rmse"]) for row in rows}
     return sorted(errors, key=errors.__getitem__, reverse=True)[:count]
 
 

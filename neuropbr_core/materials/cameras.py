@@ -9,16 +9,51 @@ from torch import Tensor
 
 from neuropbr_core.materials.sampling import uniform
 
-# Ranges of the angle between the optical axis and the plane's normal, for the first and for the other photos.
-_OVERHEAD_TILT = (0.0, math.radians(5))
-_SIDE_TILT = (math.radians(20), math.radians(40))
-# Largest turn of a photo about its optical axis, to either side: hands do not hold phones exactly upright.
-_ROLL = math.radians(3)
-# Focal lengths in sides of the photo: 49° to 31° across, which a square crop leaves of a phone's main lens.
-_FOCAL = (1.1, 1.8)
-# Share of the photo's side that the tile takes. Overhead photos show the whole tile; tilted ones may cut its corners.
-_OVERHEAD_FILL = (0.92, 0.99)
-_SIDE_FILL = (0.95, 1.08)
+
+class Placement(NamedTuple):
+    """Ranges from which the cameras of a capture are drawn.
+
+    Attributes:
+        focal: Focal length in sides of the photo, which is also about the distance in sides of the tile.
+        overhead_tilt: Angle between the optical axis and the plane's normal of the first photo, in radians.
+        side_tilt: The same of the other photos.
+        overhead_fill: Share of the first photo's side that the tile takes.
+        side_fill: The same of the other photos.
+        roll: Largest turn of a photo about its optical axis, to either side, in radians.
+    """
+
+    focal: tuple[float, float]
+    overhead_tilt: tuple[float, float]
+    side_tilt: tuple[float, float]
+    overhead_fill: tuple[float, float]
+    side_fill: tuple[float, float]
+    roll: float
+
+
+HAND_HELD = Placement(
+    # 49° to 31° across, which a square crop leaves of a phone's main lens.
+    focal=(1.1, 1.8),
+    overhead_tilt=(0.0, math.radians(5)),
+    side_tilt=(math.radians(20), math.radians(40)),
+    # Overhead photos show the whole tile; tilted ones may cut its corners.
+    overhead_fill=(0.92, 0.99),
+    side_fill=(0.95, 1.08),
+    # Hands do not hold phones exactly upright.
+    roll=math.radians(3),
+)
+"""A person who holds a phone over a tile of the size of a hand or two."""
+
+FAR = Placement(
+    # A tile cut out of a photo of a larger surface: published captures have cameras about 2.4 patch sides away.
+    focal=(1.8, 2.8),
+    overhead_tilt=(0.0, math.radians(10)),
+    side_tilt=(math.radians(10), math.radians(50)),
+    overhead_fill=(0.93, 1.0),
+    side_fill=(0.9, 1.05),
+    roll=math.radians(5),
+)
+"""Cameras of somebody else: further away, some nearly upright and some steeply tilted."""
+
 # The framing is a fixed-point iteration; after ten steps homographies are within 1e-4 of its limit.
 _FRAMING_STEPS = 10
 _CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
@@ -87,35 +122,38 @@ def project(homography: Float[Tensor, "3 3"], points: Float[Tensor, "N 2"]) -> F
     return moved[:, :2] / moved[:, 2:]
 
 
-def sample_cameras(generator: torch.Generator, views: int) -> list[Camera]:
+def sample_cameras(generator: torch.Generator, views: int, placement: Placement = HAND_HELD) -> list[Camera]:
     """Draw the cameras of one hand-held capture.
 
-    All photos share one lens. The first is taken from nearly straight above (tilt up to 5°) and shows the whole tile.
-    Each of the others is tilted by 20 to 40° towards its own side, from a distance at which the tile about fills the
-    photo. Sides are a third of a circle apart for up to four views and evenly spaced for more, so that the first two
-    tilted views never oppose each other: two opposite flashes would show slopes along one axis only. Photos are upright
-    within 3°.
+    All photos share one lens. The first is taken from nearly straight above (by default, tilt up to 5°) and shows the
+    whole tile. Each of the others is tilted (by 20 to 40°) towards its own side, from where the tile about fills the
+    photo. Sides are a third of a circle apart for up to four views and evenly spaced for more, so that the
+    first two tilted views never oppose each other: two opposite flashes would show slopes along one axis only. Photos
+    are upright within 3°.
 
     Args:
         generator: Source of all randomness, on the CPU.
         views: Number of cameras, at least 1.
+        placement: The ranges to draw from.
 
     Returns:
         The cameras, float32 on the CPU.
     """
-    focal = uniform(generator, *_FOCAL)
+    focal = uniform(generator, *placement.focal)
     around = uniform(generator, 0.0, 2 * math.pi)
     step = _side_step(views)
-    cameras = [_hand_held(generator, focal, around, _OVERHEAD_TILT, _OVERHEAD_FILL)]
+    overhead = (placement.overhead_tilt, placement.overhead_fill, placement.roll)
+    tilted = (placement.side_tilt, placement.side_fill, placement.roll)
+    cameras = [_hand_held(generator, focal, around, *overhead)]
     for side in range(views - 1):
         # A person walks around the tile about evenly: a quarter of a step to either side.
         azimuth = around + step * (side + uniform(generator, -0.25, 0.25))
-        cameras.append(_hand_held(generator, focal, azimuth, _SIDE_TILT, _SIDE_FILL))
+        cameras.append(_hand_held(generator, focal, azimuth, *tilted))
     return cameras
 
 
 def nominal_cameras(views: int) -> list[Camera]:
-    """Return the cameras of a usual capture, each parameter in the middle of the range of `sample_cameras`.
+    """Return the cameras of a usual capture, each parameter in the middle of its range in `HAND_HELD`.
 
     The first is taken from straight above. The second is tilted by 30° towards +x, and the others by as much
     towards evenly spaced sides, counter-clockwise.
@@ -126,11 +164,11 @@ def nominal_cameras(views: int) -> list[Camera]:
     Returns:
         The cameras, float32 on the CPU.
     """
-    focal = _middle(_FOCAL)
-    tilt = _middle(_SIDE_TILT)
-    fill = _middle(_SIDE_FILL)
+    focal = _middle(HAND_HELD.focal)
+    tilt = _middle(HAND_HELD.side_tilt)
+    fill = _middle(HAND_HELD.side_fill)
     step = _side_step(views)
-    overhead = _towards(0.0, 0.0, focal, _middle(_OVERHEAD_FILL), 0.0)
+    overhead = _towards(0.0, 0.0, focal, _middle(HAND_HELD.overhead_fill), 0.0)
     return [overhead, *(_towards(tilt, side * step, focal, fill, 0.0) for side in range(views - 1))]
 
 
@@ -150,10 +188,11 @@ def _hand_held(
     azimuth: float,
     tilts: tuple[float, float],
     fills: tuple[float, float],
+    largest_roll: float,
 ) -> Camera:
     tilt = uniform(generator, *tilts)
     fill = uniform(generator, *fills)
-    roll = uniform(generator, -_ROLL, _ROLL)
+    roll = uniform(generator, -largest_roll, largest_roll)
     return _towards(tilt, azimuth, focal, fill, roll)
 
 

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neuropbr_core.materials.cameras import Camera, sample_cameras
+from neuropbr_core.materials.cameras import FAR, HAND_HELD, Camera, sample_cameras
+from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.materials.color import luminance
 from neuropbr_core.materials.environments import (
     TURNS,
@@ -22,12 +23,17 @@ from neuropbr_core.materials.sampling import uniform
 from neuropbr_core.materials.sensor import add_noise, encode_photos, expose, meter, sample_noise
 from neuropbr_core.materials.surface import Surface, build_surface
 
+Exposure = Literal["grey_card", "auto"]
+"""How photos are exposed: all alike, by a grey card in the first one, or each on its own."""
 PROCEDURAL = "procedural"
 """Name of surroundings that are drawn instead of photographed."""
 EXPOSURE_STOPS = 0.15
 """Largest error of a clean photo's exposure, in stops."""
 # Range of the environment's share of the light at the tile's centre when a flash gives the rest: a dim room.
 _AMBIENT = (0.13, 0.23)
+# Range of the distance between lens and flash of the kind `offset`, in sides of the tile: one to a few centimetres on a
+# phone, over tiles of 20 to 40 centimetres.
+_OFFSET = (0.03, 0.12)
 
 
 class Scene(NamedTuple):
@@ -40,6 +46,7 @@ class Scene(NamedTuple):
         surroundings: Name of the radiance map behind the environment, or `PROCEDURAL`.
         step: Turn of that map in units of 1 / `TURNS` of a circle.
         ambient: The environment's share of the light at the tile's centre in the first photo; the flash gives the rest.
+        flash_offset: `(3,)`, from each lens to its flash in world units, on the CPU; None with the flash at the lens.
     """
 
     cameras: list[Camera]
@@ -47,6 +54,7 @@ class Scene(NamedTuple):
     surroundings: str
     step: int
     ambient: float
+    flash_offset: Tensor | None = None
 
 
 class Capture(NamedTuple):
@@ -66,7 +74,7 @@ def render_capture(
     views: int,
     size: int,
     generator: torch.Generator,
-    exposure: Literal["grey_card", "auto"] = "grey_card",
+    exposure: Exposure = "grey_card",
 ) -> Capture:
     """Photograph a material with the flash on, the first photo from above, the others tilted.
 
@@ -111,7 +119,7 @@ def draw_scene(
     generator: torch.Generator,
     views: int,
     *,
-    flash: bool = True,
+    kind: CaptureKind = "flash",
     environments: Mapping[str, Environment] | None = None,
 ) -> Scene:
     """Draw cameras and light.
@@ -119,14 +127,18 @@ def draw_scene(
     Args:
         generator: Source of all randomness, on the CPU.
         views: Number of cameras, at least 1.
-        flash: Whether the flash gives 77 to 87 % of the light. Without it, the environment gives all of it.
+        kind: The kind of capture. A flash gives 77 to 87 % of the light; without it, the environment gives all of it.
+            Exposure is no part of a scene, so `auto` gives the scenes of `flash`.
         environments: Environments by name, on the CPU, of which one is chosen and turned at random. Without any, the
             environment is procedural.
 
     Returns:
         The scene, on the CPU.
     """
-    cameras = sample_cameras(generator, views)
+    placement = HAND_HELD
+    if kind == "far":
+        placement = FAR
+    cameras = sample_cameras(generator, views, placement)
     name = PROCEDURAL
     step = 0
     if environments:
@@ -137,16 +149,24 @@ def draw_scene(
         environment = sample_environment(generator)
     received = float(luminance(irradiance(environment.radiance).view(3, 1, 1)))
     share = 1.0
-    if flash:
+    if kind != "no_flash":
         share = uniform(generator, *_AMBIENT)
+    offset = None
+    # Drawn last, so that `flash` and `offset` share cameras and surroundings, draw for draw.
+    if kind == "offset":
+        length = uniform(generator, *_OFFSET)
+        heading = uniform(generator, 0, 2 * math.pi)
+        # A phone is held alike in all photos, so its flash is on the same side in all of them.
+        offset = torch.tensor([length * math.cos(heading), length * math.sin(heading), 0.0])
     # A white Lambertian card has radiance E / π, which irradiance π makes 1.
-    return Scene(cameras, scale_environment(environment, math.pi / received), name, step, share)
+    return Scene(cameras, scale_environment(environment, math.pi / received), name, step, share, offset)
 
 
 def light(scene: Scene) -> Lighting:
     """Return the light of a scene, in units in which a white Lambertian card has radiance 1 in the first photo.
 
-    The card is at the tile's centre and receives irradiance π from flash and environment together.
+    The card is at the tile's centre and receives irradiance π from flash and environment together. A flash beside the
+    lens has the intensity of one at the lens, which changes the card's radiance by less than 5 %.
 
     Args:
         scene: Cameras, environment and its share.
@@ -159,7 +179,7 @@ def light(scene: Scene) -> Lighting:
     first = scene.cameras[0].position
     # E = flash · cos θ / d² with cos θ = z / d, solved for the flash: d³ / z.
     flash = math.pi * (1 - scene.ambient) * float(first.norm()) ** 3 / float(first[2])
-    return Lighting(flash, scale_environment(scene.environment, scene.ambient))
+    return Lighting(flash, scale_environment(scene.environment, scene.ambient), flash_offset=scene.flash_offset)
 
 
 def take_clean(
@@ -167,7 +187,7 @@ def take_clean(
     scene: Scene,
     size: int,
     generator: torch.Generator,
-    exposure: Literal["grey_card", "auto"] = "grey_card",
+    exposure: Exposure = "grey_card",
 ) -> Tensor:
     """Photograph a surface as a careful person does: without shadows, with a clean lens, at low sensitivity.
 

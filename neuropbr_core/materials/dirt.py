@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuropbr_core.materials.capture import Scene, light
+from neuropbr_core.materials.capture import Exposure, Scene, light
 from neuropbr_core.materials.defects import Dirt
 from neuropbr_core.materials.lens import defocus, haze, shake, streak, vignette
 from neuropbr_core.materials.occlusion import draw_occlusions
 from neuropbr_core.materials.render import render_view
 from neuropbr_core.materials.sampling import uniform
-from neuropbr_core.materials.sensor import add_noise, balance, encode_photos, expose, sample_noise
+from neuropbr_core.materials.sensor import add_noise, balance, encode_photos, expose, meter, sample_noise
 from neuropbr_core.materials.surface import Surface
 
 # Range of the environment's share of the light beside a flash, in a lit room: higher than that of a clean capture.
@@ -65,7 +65,14 @@ def draw_dirt(generator: torch.Generator, scene: Scene) -> Dirt:
     )
 
 
-def take_dirty(surface: Surface, scene: Scene, dirt: Dirt, size: int, generator: torch.Generator) -> Tensor:
+def take_dirty(
+    surface: Surface,
+    scene: Scene,
+    dirt: Dirt,
+    size: int,
+    generator: torch.Generator,
+    exposure: Exposure = "grey_card",
+) -> Tensor:
     """Photograph a surface with all defects except JPEG compression.
 
     Args:
@@ -74,6 +81,7 @@ def take_dirty(surface: Surface, scene: Scene, dirt: Dirt, size: int, generator:
         dirt: The defects.
         size: Side of the photos in pixels.
         generator: Source of obstacles and noise, on the CPU.
+        exposure: As in `capture.render_capture`; the defects' errors of exposure come on top.
 
     Returns:
         Photos `(V, 3, size, size)`, uint8, sRGB-encoded.
@@ -89,6 +97,8 @@ def take_dirty(surface: Surface, scene: Scene, dirt: Dirt, size: int, generator:
         photos.append(render_view(surface, camera, shadowed, size))
     # The lens comes before the sensor's gains, and noise after them: it belongs to the exposed photo.
     smeared = smear(torch.stack(photos), dirt)
+    if exposure == "auto":
+        smeared = meter(smeared)
     balanced = balance(expose(smeared, dirt.exposure), dirt.warmth, dirt.tint)
     return encode_photos(add_noise(balanced, dirt.noise, generator))
 

@@ -27,14 +27,16 @@ class Lighting(NamedTuple):
     """The light of one photo.
 
     Attributes:
-        flash: Irradiance that the flash, a point at the lens, gives a perpendicular surface at distance 1.
+        flash: Irradiance that the flash, a point, gives a perpendicular surface at distance 1.
         environment: Light from all around.
         occlusion: What hides the environment; None when nothing does.
+        flash_offset: `(3,)`, from the lens to the flash in world units; None with the flash at the lens.
     """
 
     flash: float
     environment: Environment
     occlusion: Occlusion | None = None
+    flash_offset: Tensor | None = None
 
     def to(self, device: torch.device) -> "Lighting":
         """Copy the light to a device.
@@ -49,7 +51,10 @@ class Lighting(NamedTuple):
         occlusion = self.occlusion
         if occlusion is not None:
             occlusion = Occlusion(*(part.to(device) for part in occlusion))
-        return Lighting(self.flash, environment, occlusion)
+        flash_offset = self.flash_offset
+        if flash_offset is not None:
+            flash_offset = flash_offset.to(device)
+        return Lighting(self.flash, environment, occlusion, flash_offset)
 
 
 Shader = Callable[[Point, Float[Tensor, "3 H W"]], Float[Tensor, "3 H W"]]
@@ -107,11 +112,11 @@ def rasterize(
 
 
 def shade(point: Point, to_lens: Float[Tensor, "3 H W"], lighting: Lighting) -> Float[Tensor, "3 H W"]:
-    """Compute the radiance towards the lens, from the flash beside it and from the environment.
+    """Compute the radiance towards the lens, from the flash and from the environment.
 
     Args:
         point: Reflectance and normals of the samples.
-        to_lens: Vectors to the lens and flash, in world units.
+        to_lens: Vectors to the lens, in world units.
         lighting: The light.
 
     Returns:
@@ -124,8 +129,15 @@ def shade(point: Point, to_lens: Float[Tensor, "3 H W"], lighting: Lighting) -> 
     material = point.reflectance
     environment = lighting.environment
     n_dot_v = dot(point.normal, view)
-    # The flash is at the lens, so the light's direction is the view's.
-    flash = brdf(material, point.normal, view, view) * (lighting.flash * n_dot_v / squared_distance)
+    if lighting.flash_offset is None:
+        # The flash is at the lens, so the light's direction is the view's.
+        flash = brdf(material, point.normal, view, view) * (lighting.flash * n_dot_v / squared_distance)
+    else:
+        to_flash = to_lens + lighting.flash_offset.view(3, 1, 1)
+        squared_to_flash = dot(to_flash, to_flash)
+        towards = to_flash * torch.rsqrt(squared_to_flash)
+        n_dot_l = dot(point.normal, towards)
+        flash = brdf(material, point.normal, view, towards) * (lighting.flash * n_dot_l / squared_to_flash)
     n_dot_v = n_dot_v.clamp(0, 1)
     # Clamping bends the mirrored vector of normals that face away, hence the normalization.
     reflected = unit(2 * n_dot_v * point.normal - view)

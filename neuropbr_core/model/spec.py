@@ -69,10 +69,12 @@ class ModelSpec:
         facts = {}
         for name in SIZES:
             facts[name] = getattr(data, name)
-        # Captures that were not rendered by the recipe may have any light.
+        # Captures that were not rendered by the recipe may have any light, and a recipe may render several lights.
         flash = None
         if data.synthesize is not None:
-            flash = data.synthesize.flash
+            flashless = [kind == "no_flash" for kind in data.synthesize.kinds]
+            if all(flashless) or not any(flashless):
+                flash = not flashless[0]
         return cls(recipe.encoder, recipe.fusion, recipe.model, **facts, flash=flash)
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.registry.catalog import Chosen
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -39,10 +40,15 @@ class Synthesize:
         str | None,
         Meta(description="Folder of equirectangular Radiance maps (.hdr) to light with; default: procedural light."),
     ] = None
-    flash: Annotated[
-        bool,
-        Meta(description="Whether the phone's flash gives most of the light; otherwise the environment gives all."),
-    ] = True
+    kinds: Annotated[
+        tuple[CaptureKind, ...],
+        Meta(
+            min_length=1,
+            description="Kinds of capture, one after the other, each for as many samples as there are materials: "
+            "`flash` at the lens, `auto` (each photo exposed alone), `offset` (flash beside the lens), `no_flash`, "
+            "`far` (from 1.8 to 3 tile sides away).",
+        ),
+    ] = ("flash",)
     dirty_fraction: Annotated[
         Fraction,
         Meta(description="Share of the samples that get a dirty rendering too, beside the clean one in `input/clean`."),

@@ -12,6 +12,7 @@ import msgspec
 import torch
 
 from neuropbr_core import __version__
+from neuropbr_core.data.splits import Split
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
 from neuropbr_core.reading import read_json
@@ -73,17 +74,6 @@ def recorded_teacher(provenance: Path) -> dict[str, str] | None:
     return record
 
 
-class _Split(msgspec.Struct):
-    """`data.splits.Split` as a run records it."""
-
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    seed: int = 0
-    val_ratio: float | None = None
-    groups: dict[str, tuple[str, ...]] = {}
-    notes: tuple[str, ...] = ()
-
-
 class _Start(msgspec.Struct):
     """The weights that a run started from."""
 
@@ -108,7 +98,7 @@ class _Document(msgspec.Struct):
     seed: int = 0
     components: tuple[dict[str, str], ...] = ()
     data: Any = None
-    split: _Split | None = None
+    split: Split | None = None
     teacher: _TeacherRecord | None = None
     init_from: _Start | None = None
 

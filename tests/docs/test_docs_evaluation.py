@@ -37,7 +37,7 @@ def test_every_baseline_is_explained_and_no_other(page: str) -> None:
 
 def test_the_options_are_those_of_the_command(page: str) -> None:
     help_text = CliRunner().invoke(root, ["evaluate", "--help"]).output
-    commands = re.findall(r"^\$ (neuropbr evaluate .*)$", page, re.MULTILINE)
-    assert len(commands) == 2
+    commands = re.findall(r"^\$ (neuropbr evaluate .*)$", page.replace("\\\n", ""), re.MULTILINE)
+    assert len(commands) == 5
     for option in [word for command in commands for word in shlex.split(command) if word.startswith("--")]:
         assert option in help_text

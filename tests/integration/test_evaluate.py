@@ -17,6 +17,7 @@ from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.evaluation.metrics import Row
 from neuropbr_core.evaluation.summary import load_record, worst_samples
 from neuropbr_core.recipe.sections import Recipe, Synthesize
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.evaluate import evaluate_run
 from neuropbr_core.runs.run import run
 
@@ -39,6 +40,9 @@ def test_the_held_back_set_gives_the_numbers_of_the_runs_summary(copy: Path) -> 
     folder = copy / "evaluations/held-back"
     found, summary = load_record(folder / "evaluation.json"), load_record(copy / "summary.json")
     assert found == summary
+    assert {row.capture_kind for row in found.per_sample} == {"flash"}
+    assert all(row.photos for row in found.per_sample)
+    assert list(found.groups["material class"]) == ["rough metal", "non-metal", "flat"]
     assert set(found.materials) == {"acg_Bricks102", "t3_Sci-Fi_Wall_014"}
     assert found.scores["rerender"]["model"]["rmse"] > 0
     assert (folder / "evaluation.txt").read_text().strip() in done.output
@@ -60,6 +64,93 @@ def test_another_dataset_is_scored_whole_and_what_was_trained_on_is_named(copy: 
     assert "the run trained on 6 of 8 materials" in (tmp_path / "result/evaluation.txt").read_text()
     assert found.record.training_mean == load_record(copy / "summary.json").training_mean
     assert not (tmp_path / "result/worst").exists()
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Captures of two materials in two kinds, with three views large enough to be registered; one sample is black."""
+    folder = tmp_path_factory.mktemp("kinds")
+    for name in ("t3_Pebbles_025", "acg_Bricks102"):
+        shutil.copytree(Path(__file__).parents[2] / "examples/materials" / name, folder / "materials" / name)
+    plan = Synthesize(str(folder / "materials"), samples=4, size=160, seed=3, kinds=("flash", "no_flash"))
+    synthesize(plan, folder / "data")
+    Image.new("RGB", (160, 160)).save(folder / "data/input/clean/sample_0003/1.png")
+    return folder / "data"
+
+
+def test_views_are_counted_from_the_first_and_kinds_compared(copy: Path, kinds: Path, tmp_path: Path) -> None:
+    options = ["--data", str(kinds), "--views", "1,3", "--worst", "1", "--output", str(tmp_path / "result")]
+    done = CliRunner().invoke(root, ["evaluate", "--run", str(copy), "--device", "cpu", *options])
+    assert done.exit_code == 0, done.output
+    record = load_record(tmp_path / "result/evaluation.json")
+    assert (record.samples, record.views, record.cameras, record.refused) == (4, 3, "recorded", ())
+    assert sorted((row.sample, row.views) for row in record.per_sample) == [
+        (f"clean/sample_{i:04d}", views) for i in range(4) for views in (1, 3)
+    ]
+    assert list(record.groups["capture kind"]) == ["flash", "no_flash"]
+    assert {label: group.samples for label, group in record.groups["number of views"].items()} == {"1": 4, "3": 4}
+    for text in ("by capture kind", "by material class", "by number of views"):
+        assert text in done.stdout
+    # With one view the median of the views is that view.
+    single = next(row for row in record.per_sample if row.views == 1)
+    assert single.baselines["median of the aligned views"]["albedo/psnr"] > 0
+    alone = evaluate_run(copy, data=kinds, views=(3,), worst=0, output=tmp_path / "three").record
+    assert alone.scores == record.scores
+
+
+def test_registered_cameras_leave_out_and_name_what_cannot_be_registered(
+    copy: Path, kinds: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "result"
+    record = evaluate_run(copy, data=kinds, cameras="registered", worst=0, output=output).record
+    assert (record.samples, record.cameras) == (3, "registered")
+    (refusal,) = record.refused
+    assert (refusal.sample, refusal.material, refusal.capture_kind) == (
+        "clean/sample_0003",
+        "t3_Pebbles_025",
+        "no_flash",
+    )
+    assert "1.png: cannot be registered" in refusal.reason
+    assert "Not scored: 1 of 4 samples" in (output / "evaluation.txt").read_text()
+    recorded = evaluate_run(copy, data=kinds, cameras="recorded", worst=0, output=tmp_path / "recorded").record
+    for row, twin in zip(record.per_sample, recorded.per_sample[:3], strict=True):
+        assert row.sample == twin.sample
+        assert row.values["normal/angle"] == pytest.approx(twin.values["normal/angle"], rel=0.1)
+        assert row.values != twin.values
+
+
+def test_evaluations_are_compared_and_their_files_remember_it(copy: Path, kinds: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    evaluate_run(copy, data=kinds, worst=0, output=first)
+    options = ["--data", str(kinds), "--worst", "0", "--output", str(tmp_path / "second")]
+    options += ["--compare", str(first / "evaluation.json"), "--checkpoint", "latest"]
+    done = CliRunner().invoke(root, ["evaluate", "--run", str(copy), "--device", "cpu", *options])
+    assert done.exit_code == 0, done.output
+    record = load_record(tmp_path / "second/evaluation.json")
+    (group,) = record.comparison["all"].values()
+    assert group.scores["albedo/psnr"].gain == 0
+    assert f"Against {first / 'evaluation.json'}" in done.stdout
+    with pytest.raises(DataError, match="has no sample in common"):
+        evaluate_run(
+            copy, data=kinds, views=(1,), worst=0, compare=first / "evaluation.json", output=tmp_path / "third"
+        )
+    with pytest.raises(DataError, match=r"nothing\.json: there is no such file; it is no evaluation record"):
+        evaluate_run(copy, data=kinds, compare=tmp_path / "nothing.json", output=tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--views", "1,x"), "found 'x'; give numbers from 1 to 64 such as 1,2,3,5"),
+        (("--views", "0"), "found '0'"),
+        (("--cameras", "guessed"), "'recorded', 'registered'"),
+    ],
+)
+def test_wrong_options_are_refused(copy: Path, options: tuple[str, str], message: str) -> None:
+    done = CliRunner().invoke(root, ["evaluate", "--run", str(copy), *options])
+    assert done.exit_code == 2
+    assert message in done.output
 
 
 def test_json_is_the_record(copy: Path) -> None:
@@ -84,15 +175,17 @@ def test_what_cannot_be_scored_is_said(copy: Path, tmp_path: Path) -> None:
         evaluate_run(copy, curriculum="dirty")
     provenance = json.loads((copy / "provenance.json").read_text())
     (copy / "provenance.json").write_text(json.dumps({**provenance, "split": None}))
-    with pytest.raises(DataError, match="does not say which materials"):
-        evaluate_run(copy)
     assert not (copy / "evaluations").exists()
+    recorder = RecordingReporter()
+    with reporting_to(recorder):
+        evaluate_run(copy, worst=0)
+    assert any("does not say which materials" in line and "drawn again" in line for line in recorder.lines)
 
 
 def test_the_worst_are_those_with_the_largest_re_rendering_error(trained: Path) -> None:
     record = load_record(trained / "summary.json")
     errors = {"a": 0.1, "b": float("nan"), "c": 0.3, "d": 0.2}
-    rows = tuple(Row(name, "m", {"rerender/rmse": error}) for name, error in errors.items())
+    rows = tuple(Row(name, "m", {"rerender/rmse": error}, views=3) for name, error in errors.items())
     assert worst_samples(replace(record, per_sample=rows), 3) == ["b", "c", "d"]
 
 

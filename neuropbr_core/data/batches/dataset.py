@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -201,6 +202,20 @@ class MaterialDataset(Dataset[Item]):
     def frames_of(self, samples: Iterable[Sample[Any]]) -> "MaterialDataset":
         """Return samples that have the same source, whole and unturned."""
         return MaterialDataset(list(samples), self.data, self.images, buffers=self.buffers)
+
+    def with_first_views(self, count: int) -> "MaterialDataset":
+        """Return the same samples, whole and unturned, with the first views of each alone.
+
+        Args:
+            count: Number of views, at most `data.views`.
+        """
+        fewer = []
+        for sample in self.samples:
+            cameras = sample.cameras
+            if cameras is not None:
+                cameras = cameras[:count]
+            fewer.append(replace(sample, views=sample.views[:count], cameras=cameras))
+        return MaterialDataset(fewer, replace(self.data, views=count), self.images, buffers=self.buffers)
 
     def with_teacher(self, teacher: TeacherLogits) -> "MaterialDataset":
         """Return the same visits, each with its window of a teacher's predictions.

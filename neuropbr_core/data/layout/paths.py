@@ -4,6 +4,7 @@ ROOT/input/clean/sample_0000/{0,1,2}.png       views, as rendered or photographe
 ROOT/input/dirty/sample_0000/{0,1,2}.png       the same with artefacts; optional
 ROOT/input/render_metadata.json                {"sample_0000": "wood_oak", …}
 ROOT/input/cameras.json                        optional; needed for recorded alignment
+ROOT/input/captures.json                       optional; the kind of each sample's capture
 ROOT/input/cameras.estimated.json              written for estimated alignment; see `registration.stored`
 ROOT/output/wood_oak/{albedo,roughness,metallic,normal}.png
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuropbr_core.data.decoding import is_cut_off
+from neuropbr_core.data.layout.captures_file import CAPTURES_NAME, DEFAULT_KIND, read_capture_kinds
 from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
 from neuropbr_core.data.layout.paths import (
     CONDITIONS,
@@ -96,6 +97,12 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
             for line in str(error).splitlines():
                 findings.append(_about_file(paths.cameras, "cameras", line))
 
+    kinds: Mapping[str, str] = {}
+    try:
+        kinds = read_capture_kinds(paths.input / CAPTURES_NAME)
+    except DataError as error:
+        findings.append(_about_file(paths.input / CAPTURES_NAME, "captures", str(error)))
+
     samples = []
     for condition, folder in folders:
         problems_of_sample = _sample_problems(folder, data.views, metadata, paths, ends)
@@ -113,7 +120,8 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
         cameras_of_sample = None
         if cameras is not None:
             cameras_of_sample = cameras[folder.name][: data.views]
-        samples.append(Sample(identity, condition, material, views, maps[material], cameras_of_sample))
+        kind = kinds.get(folder.name, DEFAULT_KIND)
+        samples.append(Sample(identity, condition, material, views, maps[material], cameras_of_sample, kind))
     return Scan(samples, findings)
 
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -49,6 +50,18 @@ class _File(msgspec.Struct):
     samples: dict[str, Estimate]
 
 
+class Estimated(NamedTuple):
+    """The outcome of registering the photos of several samples.
+
+    Attributes:
+        aligned: The samples that could be registered, with cameras, in their order.
+        refused: Why others could not, by the sample's id, with a line for each photo.
+    """
+
+    aligned: list[Sample]
+    refused: dict[str, str]
+
+
 def estimate_cameras(samples: Sequence[Sample], file: Path) -> list[Sample]:
     """Give samples the cameras that their photos show.
 
@@ -61,6 +74,21 @@ def estimate_cameras(samples: Sequence[Sample], file: Path) -> list[Sample]:
 
     Raises:
         DataError: Samples cannot be registered. The message lists all of them.
+    """
+    estimated = try_cameras(samples, file)
+    problems = []
+    for reason in estimated.refused.values():
+        problems += reason.splitlines()
+    raise_problems(problems)
+    return estimated.aligned
+
+
+def try_cameras(samples: Sequence[Sample], file: Path) -> Estimated:
+    """Give samples the cameras that their photos show, as far as their photos can be registered.
+
+    Args:
+        samples: As for `estimate_cameras`.
+        file: As for `estimate_cameras`.
     """
     known = read_estimates(file)
     fingerprints = {}
@@ -88,25 +116,24 @@ def estimate_cameras(samples: Sequence[Sample], file: Path) -> list[Sample]:
         # After Ctrl-C too, because registering photos takes long.
         if stale:
             _keep(file, known)
-    problems = []
+    refused = {}
     unregistered = []
     aligned = []
     for sample in samples:
         estimate = known[sample.id]
         if estimate.problem:
-            problems += estimate.problem.splitlines()
+            refused[sample.id] = estimate.problem
             continue
         if not estimate.confidence[0]:
             unregistered.append(sample.id)
         aligned.append(replace(sample, cameras=estimate.cameras))
-    raise_problems(problems)
     if unregistered:
         _log.warning(
             "the first photo of %s could not be registered to the true albedo; its centred square is taken for the "
             "texture",
             unregistered,
         )
-    return aligned
+    return Estimated(aligned, refused)
 
 
 def read_estimates(file: Path) -> dict[str, Estimate]:

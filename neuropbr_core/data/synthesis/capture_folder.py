@@ -10,7 +10,7 @@ These records come in addition to the files of every dataset (`layout`).
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from neuropbr_core.data.decoding import is_cut_off
 from neuropbr_core.data.images import Stored, write_png
+from neuropbr_core.data.layout.captures_file import CAPTURES_NAME
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.layout.paths import (
     CAMERAS_NAME,
@@ -34,11 +35,11 @@ from neuropbr_core.data.layout.paths import (
 from neuropbr_core.data.seeding import DIRT, numpy_generator
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import replacing, write_json
+from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.materials.defects import Dirt
 from neuropbr_core.reading import read_json
 
 RECORD_NAME = "synthesis.json"
-CAPTURES_NAME = "captures.json"
 REVISION = 2
 """Revision of the renderer. It grows when the same settings give other pixels."""
 T = TypeVar("T")
@@ -56,10 +57,12 @@ class Settings:
         materials: Fingerprint of each material's files, or the revision of a procedural one's generator, in the order
             in which samples take them.
         view_size: Side of views, in pixels; 0 in records of the first revision.
-        flash: Whether the flash is on.
+        kinds: Kinds of capture, in the order in which samples take them; records from before there were kinds have none
+            and mean `flash`.
         dirty_fraction: Share of the samples that have a dirty rendering too.
         environments: Fingerprint of each radiance map.
         revision: Revision of the renderer.
+        flash: False in records from before there were kinds, of captures that are `no_flash` now.
     """
 
     views: int
@@ -67,10 +70,11 @@ class Settings:
     seed: int
     materials: dict[str, str]
     view_size: int = 0
-    flash: bool = True
+    kinds: tuple[CaptureKind, ...] = ("flash",)
     dirty_fraction: float = 0.0
     environments: dict[str, str] = field(default_factory=dict)
     revision: int = 1
+    flash: bool = True
 
     def dirty(self, index: int) -> bool:
         """Whether a sample has a dirty rendering too.
@@ -82,6 +86,10 @@ class Settings:
         start = float(numpy_generator(self.seed, DIRT).random())
         # Two different irrational steps, so that the order of materials does not repeat in the order of samples.
         return (start + material * _GOLDEN + turn * math.sqrt(2)) % 1.0 < self.dirty_fraction
+
+    def kind(self, index: int) -> CaptureKind:
+        """The kind of a sample's capture: one kind for as many samples as there are materials, then the next one."""
+        return self.kinds[index // len(self.materials) % len(self.kinds)]
 
     def conditions(self, index: int) -> list[Condition]:
         """List the conditions in which a sample is rendered."""
@@ -98,8 +106,10 @@ class CaptureRecord:
         environment: File name of the radiance map, or `procedural`.
         turned: Angle by which the environment is turned about the vertical, in degrees, counter-clockwise from above.
         flash: Whether the flash was on.
+        kind: The kind of capture.
         ambient: The environment's share of the light in the clean rendering.
         dirt: Faults of the dirty rendering; None when there is none.
+        flash_offset: From each lens to its flash (x, y, z), in sides of the tile; None without a flash beside the lens.
     """
 
     environment: str
@@ -107,6 +117,8 @@ class CaptureRecord:
     flash: bool
     ambient: float
     dirt: Dirt | None
+    kind: CaptureKind = "flash"
+    flash_offset: tuple[float, float, float] | None = None
 
 
 class CaptureFolder:
@@ -144,9 +156,13 @@ class CaptureFolder:
     def settings(self) -> Settings | None:
         """Read the settings of the folder's captures; None when nothing was rendered."""
         path = self.input / RECORD_NAME
-        if path.exists():
-            return _decode(path, Settings)
-        return None
+        if not path.exists():
+            return None
+        settings = _decode(path, Settings)
+        # Folders from before there were kinds must not be continued with another light than theirs.
+        if not settings.flash:
+            settings = replace(settings, kinds=("no_flash",), flash=True)
+        return settings
 
     def foreign(self) -> bool:
         """Whether the folder holds views, or anything else, without a record of how they were rendered."""
@@ -235,7 +251,7 @@ def setting_changes(recorded: Settings, wanted: Settings) -> list[str]:
         # Another renderer gives other pixels for any settings, so the other differences do not matter.
         return [f"revision {recorded.revision} of the renderer there, {wanted.revision} is installed"]
     changes = []
-    for name in ("views", "size", "view_size", "seed", "flash", "dirty_fraction"):
+    for name in ("views", "size", "view_size", "seed", "kinds", "dirty_fraction"):
         there = getattr(recorded, name)
         here = getattr(wanted, name)
         if there != here:
@@ -256,9 +272,9 @@ def _are_whole(files: Iterable[Path]) -> bool:
 
 
 def _setting_text(value: object) -> str:
-    """Format a setting for people, who write `on` and `off` in recipes."""
-    if isinstance(value, bool):
-        return {True: "on", False: "off"}[value]
+    """Format a setting for people, who write lists in recipes."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
     return f"{value}"
 
 

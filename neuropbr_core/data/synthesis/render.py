@@ -1,8 +1,9 @@
 """Renders captures of materials into the dataset layout.
 
 Every sample shows one whole tile of a material, the one that `output/<material>` holds. Variety comes from cameras,
-light and, in training, from crops and turns. Sample i shows material i mod n and draws from (seed, i) alone. A folder
-that is continued after an interruption, or grown, therefore equals one that was rendered in a single call.
+light and, in training, from crops and turns. With n materials, sample i shows material i mod n and draws from (seed, i)
+alone; the kind of capture changes after every n samples. A folder that is continued after an interruption, or grown,
+therefore equals one that was rendered in a single call.
 """
 
 import itertools
@@ -33,7 +34,7 @@ from neuropbr_core.data.synthesis.procedural import ProceduralMaterial, procedur
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import ALBEDO, MAPS
-from neuropbr_core.materials.capture import draw_scene, surface_for, take_clean
+from neuropbr_core.materials.capture import Exposure, draw_scene, surface_for, take_clean
 from neuropbr_core.materials.dirt import draw_dirt, take_dirty
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.materials.environments import TURNS, Environment
@@ -181,7 +182,7 @@ def plan_settings(plan: Synthesize, views: int) -> Settings:
         seed=plan.seed,
         materials=materials,
         view_size=plan.view_size or plan.size,
-        flash=plan.flash,
+        kinds=plan.kinds,
         dirty_fraction=plan.dirty_fraction,
         environments=environments,
         revision=REVISION,
@@ -305,19 +306,27 @@ def _take_capture(
     settings = studio.settings
     # Scene and noise are drawn one after the other from one generator, so their order decides the pixels.
     generator = torch_generator(settings.seed, CAPTURE, index)
-    scene = draw_scene(generator, settings.views, flash=settings.flash, environments=studio.environments)
-    clean = take_clean(surface, scene, settings.view_size, generator)
+    kind = settings.kind(index)
+    scene = draw_scene(generator, settings.views, kind=kind, environments=studio.environments)
+    exposure: Exposure = "grey_card"
+    if kind == "auto":
+        exposure = "auto"
+    clean = take_clean(surface, scene, settings.view_size, generator, exposure)
     views: dict[Condition, Sequence[Stored]] = {"clean": list(clean.cpu().numpy())}
     dirt = None
     if settings.dirty(index):
         # A generator of its own: the clean photos are the same whether or not there are dirty ones.
         generator = torch_generator(settings.seed, DIRT, index)
         dirt = draw_dirt(generator, scene)
-        photos = take_dirty(surface, scene, dirt, settings.view_size, generator).cpu().numpy()
+        photos = take_dirty(surface, scene, dirt, settings.view_size, generator, exposure).cpu().numpy()
         compressed = []
         for photo, quality in zip(photos, dirt.jpeg, strict=True):
             compressed.append(compress_jpeg(photo, quality))
         views["dirty"] = compressed
     turned = 360 * scene.step / TURNS
-    record = CaptureRecord(scene.surroundings, turned, settings.flash, scene.ambient, dirt)
+    flash_offset = None
+    if scene.flash_offset is not None:
+        x, y, z = scene.flash_offset.tolist()
+        flash_offset = (x, y, z)
+    record = CaptureRecord(scene.surroundings, turned, kind != "no_flash", scene.ambient, dirt, kind, flash_offset)
     return views, [record_camera(*camera) for camera in scene.cameras], record

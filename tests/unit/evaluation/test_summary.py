@@ -73,6 +73,41 @@ def test_the_truth_is_perfect_and_beats_every_baseline() -> None:
     assert record.bumpier["model"]["angle"] == 0
 
 
+def test_each_sample_has_the_metrics_of_the_baselines_too() -> None:
+    record = evaluate(0.05)
+    assert record.views == 3
+    for row in record.per_sample:
+        assert row.views == 3
+        assert row.classes[0] in ("non-metal", "rough metal")
+    for name in ("flat normal", "metallic always 0", "median of the aligned views", "best constant"):
+        for key, mean in ((f"{m}/{k}", v) for m, rows in record.scores.items() for k, v in rows.get(name, {}).items()):
+            own = [row.baselines[name][key] for row in record.per_sample]
+            assert sum(own) / len(own) == pytest.approx(mean, abs=1e-6), (name, key)
+
+
+def test_groups_repeat_what_the_scores_say_of_all() -> None:
+    record = evaluate(0.05)
+    (group,) = record.groups["number of views"].values()
+    assert (group.samples, group.materials) == (4, 2)
+    normal = group.scores["normal/angle"]
+    assert normal.model == pytest.approx(record.scores["normal"]["model"]["angle"])
+    assert normal.reference == pytest.approx(record.scores["normal"]["flat normal"]["angle"])
+    assert group.scores["metallic/auc"].model == pytest.approx(record.scores["metallic"]["model"]["auc"])
+    assert group.scores["roughness/mae"].reference_name == "best constant"
+
+
+def test_a_record_from_before_there_were_groups_is_read(tmp_path: Path) -> None:
+    record = evaluate(0.05)
+    plain = record.to_dict()
+    for key in ("views", "cameras", "refused", "groups", "other", "comparison"):
+        del plain[key]
+    plain["per_sample"] = [{key: row[key] for key in ("sample", "material", "values")} for row in plain["per_sample"]]
+    (tmp_path / "summary.json").write_text(json.dumps(plain))
+    old = load_record(tmp_path / "summary.json")
+    assert old.scores == record.scores
+    assert [row.values for row in old.per_sample] == [row.values for row in record.per_sample]
+
+
 def test_the_bumpier_half_is_that_of_the_bumpiest_samples() -> None:
     record = evaluate(0.05)
     assert record.bumpier_samples == 2

@@ -12,6 +12,7 @@ from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.exporting.subject import PhotoSet, Signature, prepare_inputs
 from neuropbr_core.inference import ViewSet, find_doubts, read_views
 from neuropbr_core.inference.doubts import flash_share
+from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import resolve
 
@@ -30,7 +31,8 @@ def captures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     shutil.copytree(resolve("neuropbr:examples/materials") / request.param, root / "materials" / request.param)
     folders = {}
     for flash in (True, False):
-        plan = Synthesize(str(root / "materials"), samples=1, size=96, seed=5, flash=flash)
+        kinds: tuple[CaptureKind, ...] = ("flash" if flash else "no_flash",)
+        plan = Synthesize(str(root / "materials"), samples=1, size=96, seed=5, kinds=kinds)
         synthesize(plan, root / str(flash))
         folders[flash] = root / str(flash) / "input/clean/sample_0000"
     return folders

@@ -75,8 +75,43 @@ def test_light_is_mostly_flash_and_adds_up_to_a_white_card(seed):
 
 
 def test_without_flash_the_environment_gives_all_light():
-    flash, ambient = shares(draw_scene(torch.Generator().manual_seed(0), 1, flash=False))
+    flash, ambient = shares(draw_scene(torch.Generator().manual_seed(0), 1, kind="no_flash"))
     assert (flash, ambient) == (0.0, pytest.approx(math.pi, rel=1e-4))
+
+
+def test_a_flash_beside_the_lens_leaves_the_rest_of_the_scene():
+    scenes = {kind: draw_scene(torch.Generator().manual_seed(7), 3, kind=kind) for kind in ("flash", "auto", "offset")}
+    assert scenes["flash"].flash_offset is None
+    assert 0.03 <= float(scenes["offset"].flash_offset.norm()) <= 0.12
+    assert scenes["offset"].flash_offset[2] == 0
+    for kind in ("auto", "offset"):
+        assert scenes[kind].ambient == scenes["flash"].ambient
+        for own, other in zip(scenes[kind].cameras, scenes["flash"].cameras, strict=True):
+            assert torch.equal(own.homography, other.homography)
+
+
+def test_a_flash_beside_the_lens_moves_the_highlight_half_way():
+    generator = torch.Generator().manual_seed(0)
+    scene = draw_scene(generator, 1)._replace(flash_offset=torch.tensor([0.12, 0.0, 0.0]))
+    photos = []
+    for each in (scene._replace(flash_offset=None), scene):
+        photos.append(take_clean(surface_for(plain(0.9, 0.3, 1.0), 96), each, 96, torch.Generator())[0].float().mean(0))
+    columns = torch.arange(96.0)
+    centres = [float((photo.sum(0) * columns).sum() / photo.sum()) for photo in photos]
+    # On a mirror, the highlight would be half-way between lens and flash: 0.06 of a side, about 5.5 of 96 pixels.
+    assert 1 < centres[1] - centres[0] < 6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_far_cameras_are_further_away_and_show_the_tile(seed):
+    near, far = (draw_scene(torch.Generator().manual_seed(seed), 5, kind=kind).cameras for kind in ("flash", "far"))
+    distances = torch.stack([camera.position.norm() for camera in far])
+    assert 1.75 <= float(distances[0]) <= 3.05
+    assert 1.5 < float(distances.min()) <= float(distances.max()) < 3.3
+    assert float(near[0].position.norm()) < 2
+    tilts = torch.stack([torch.acos(camera.position[2] / camera.position.norm()) for camera in far])
+    assert float(tilts[0]) <= math.radians(10.01)
+    assert float(tilts[1:].max()) <= math.radians(50.01)
 
 
 def test_given_environments_are_drawn_and_turned():

@@ -43,8 +43,8 @@ def surface(size=24):
     )
 
 
-def taken(flash=True, seed=3, **changes):
-    scene = draw_scene(generator(seed), 2, flash=flash)
+def taken(kind="flash", seed=3, **changes):
+    scene = draw_scene(generator(seed), 2, kind=kind)
     photos = take_dirty(surface(), scene, replace(CLEAN, **changes), 24, generator(1))
     return srgb_to_linear(photos.float() / 255)
 
@@ -86,7 +86,7 @@ def test_draws_follow_their_generator():
 
 
 def test_without_flash_the_environment_still_gives_all_light():
-    assert draw_dirt(generator(), draw_scene(generator(), 1, flash=False)).ambient == 1.0
+    assert draw_dirt(generator(), draw_scene(generator(), 1, kind="no_flash")).ambient == 1.0
 
 
 def test_the_same_generator_gives_the_same_photos():
@@ -127,7 +127,7 @@ def test_each_effect_is_visible(change, shows):
 
 
 def test_shadows_darken_only_the_ambient_light():
-    lit, shaded = taken(flash=False, ambient=1.0), taken(flash=False, ambient=1.0, photographer=True)
+    lit, shaded = taken("no_flash", ambient=1.0), taken("no_flash", ambient=1.0, photographer=True)
     flashed, flash_shaded = taken(ambient=0.25), taken(ambient=0.25, photographer=True)
     assert 1 - shaded.mean() / lit.mean() > 2 * (1 - flash_shaded.mean() / flashed.mean())
 

@@ -50,7 +50,7 @@ def environments(tmp_path_factory):
 @pytest.fixture
 def rich(plan, environments):
     """A plan with every option."""
-    return replace(plan, environments=str(environments), dirty_fraction=0.5, view_size=48, flash=False)
+    return replace(plan, environments=str(environments), dirty_fraction=0.5, view_size=48, kinds=("no_flash",))
 
 
 @pytest.fixture
@@ -170,7 +170,16 @@ def test_a_killed_render_is_finished_by_resuming(rich, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     samples = 10
     options = [
-        *("--materials", rich.materials, "--environments", rich.environments, "--dirty-fraction", "0.5", "--no-flash"),
+        *(
+            "--materials",
+            rich.materials,
+            "--environments",
+            rich.environments,
+            "--dirty-fraction",
+            "0.5",
+            "--kind",
+            "no_flash",
+        ),
         *("--samples", str(samples), "--size", "32", "--view-size", "48", "--seed", "4", "--device", "cpu"),
     ]
     command = [Path(sys.executable).with_name("neuropbr"), "data", "synthesize", "--output", str(parts), *options]
@@ -229,7 +238,7 @@ def test_materials_are_not_replaced_by_their_small_copies(plan, materials, tmp_p
     [
         ({"dirty_fraction": 0.25}, r"dirty_fraction 0\.5 there, 0\.25 wanted"),
         ({"view_size": 32}, "view_size 48 there, 32 wanted"),
-        ({"flash": True}, "flash off there, on wanted"),
+        ({"kinds": ("flash", "far")}, r"kinds \[no_flash\] there, \[flash, far\] wanted"),
         ({"environments": None}, r"other environments \(hall\.hdr, yard\.hdr\)"),
     ],
 )
@@ -307,13 +316,80 @@ def test_captures_say_how_they_were_lit(rich, plan, tmp_path):
     assert sorted(records) == [f"sample_{index:04d}" for index in range(6)]
     assert {record["environment"] for record in records.values()} == {"hall.hdr", "yard.hdr"}
     assert all(0 <= record["turned"] < 360 for record in records.values())
-    assert {(record["flash"], record["ambient"]) for record in records.values()} == {(False, 1.0)}
+    assert {(record["kind"], record["ambient"]) for record in records.values()} == {("no_flash", 1.0)}
     dirty = {name for name, record in records.items() if record["dirt"] is not None}
     assert dirty == {path.name for path in (tmp_path / "maps/input/dirty").iterdir()}
     assert all(set(records[name]["dirt"]) >= {"photographer", "haze", "noise", "jpeg"} for name in dirty)
     synthesize(plan, tmp_path / "drawn", views=1)
     records = json.loads((tmp_path / "drawn/input/captures.json").read_text())
-    assert {(record["environment"], record["flash"]) for record in records.values()} == {("procedural", True)}
+    assert {(record["environment"], record["kind"]) for record in records.values()} == {("procedural", "flash")}
+
+
+def test_kinds_take_turns_after_all_materials(plan, tmp_path):
+    kinds = ("flash", "auto", "offset", "no_flash", "far")
+    plan = replace(plan, samples=12, kinds=kinds)
+    synthesize(plan, tmp_path, views=2)
+    records = json.loads((tmp_path / "input/captures.json").read_text())
+    assert [record["kind"] for record in records.values()][::2] == [*kinds, "flash"]
+    assert [record["kind"] for record in records.values()][1::2] == [*kinds, "flash"]
+    offsets = [record["flash_offset"] for record in records.values()]
+    assert [offset is not None for offset in offsets] == [index in (4, 5) for index in range(12)]
+    assert 0.03 <= np.hypot(*offsets[4][:2]) <= 0.12
+    samples = find_samples(Data(root=str(tmp_path), views=2, alignment="recorded"))
+    assert [sample.capture_kind for sample in samples[::2]] == [*kinds, "flash"]
+
+
+def test_a_kind_changes_what_it_is_about_and_nothing_else(plan, tmp_path):
+    plan = replace(plan, samples=2, dirty_fraction=1.0)
+    for kind in ("flash", "auto", "offset", "no_flash", "far"):
+        synthesize(replace(plan, kinds=(kind,)), tmp_path / kind, views=2)
+    cameras = {}
+    luminance = {}
+    for kind in ("flash", "auto", "offset", "no_flash", "far"):
+        cameras[kind] = (tmp_path / kind / "input/cameras.json").read_text()
+        for condition in ("clean", "dirty"):
+            photos = [read_view(path) for path in sorted((tmp_path / kind / "input" / condition).rglob("*.png"))]
+            luminance[kind, condition] = np.stack(photos)
+    assert cameras["flash"] == cameras["auto"] == cameras["offset"] == cameras["no_flash"] != cameras["far"]
+    for (kind, condition), photos in luminance.items():
+        if kind != "flash":
+            assert (photos != luminance["flash", condition]).mean() > 0.2, (kind, condition)
+    # Automatic exposure brings the means of all photos together.
+    spread = {kind: luminance[kind, "clean"].mean(axis=(1, 2, 3)).std() for kind in ("flash", "auto")}
+    assert spread["auto"] < spread["flash"]
+
+
+@pytest.mark.parametrize(("flash", "kind"), [(True, "flash"), (False, "no_flash")])
+def test_a_folder_from_before_there_were_kinds_is_read_as_it_was(plan, tmp_path, flash, kind):
+    plan = replace(plan, kinds=(kind,))
+    synthesize(replace(plan, samples=1), tmp_path)
+    for name in ("synthesis", "captures"):
+        path = tmp_path / f"input/{name}.json"
+        record = json.loads(path.read_text())
+        old = record if name == "synthesis" else record["sample_0000"]
+        old["flash"] = flash
+        for key in ("kinds", "kind", "flash_offset"):
+            old.pop(key, None)
+        path.write_text(json.dumps(record))
+    assert find_samples(Data(root=str(tmp_path)))[0].capture_kind == kind
+    other = replace(plan, kinds=("far",))
+    with pytest.raises(DataError, match=rf"kinds \[{kind}\] there, \[far\] wanted"):
+        synthesize(other, tmp_path, resume=True)
+    assert synthesize(plan, tmp_path, resume=True).kept == 1
+
+
+def test_kinds_of_captures_may_be_anybodys_or_unknown(plan, tmp_path):
+    synthesize(replace(plan, samples=2), tmp_path)
+    path = tmp_path / "input/captures.json"
+    path.write_text('{"sample_0000": {"kind": "phone"}}')
+    kinds = [sample.capture_kind for sample in find_samples(Data(root=str(tmp_path)))]
+    assert kinds == ["phone", "flash"]
+    path.write_text('{"sample_0000": {"kind": 3}}')
+    with pytest.raises(DataError, match=r"captures\.json: sample_0000: the kind 3 is no text"):
+        find_samples(Data(root=str(tmp_path)))
+    path.write_text("[]")
+    with pytest.raises(DataError, match=r'captures\.json: .*it must be a JSON object such as \{"sample_0000"'):
+        find_samples(Data(root=str(tmp_path)))
 
 
 def test_the_device_must_be_there(plan, tmp_path):

@@ -10,6 +10,7 @@ from neuropbr_core.data.images import read_map
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.alignment import warp_views
 from neuropbr_core.materials.capture import Scene, draw_scene, light, surface_for
+from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.materials.color import srgb_to_linear
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.materials.environments import TURNS
@@ -127,7 +128,8 @@ def test_an_overview_is_that_of_a_photo(name: str) -> None:
     assert float(difference) < 0.025, float(difference)
 
 
-def test_shading_is_that_of_the_renderer() -> None:
+@pytest.mark.parametrize("kind", ["flash", "offset"])
+def test_shading_is_that_of_the_renderer(kind: CaptureKind) -> None:
     rng = np.random.default_rng(1)
     count = 200
     slopes = rng.normal(0, 0.6, (2, count)).astype(np.float32)
@@ -139,8 +141,12 @@ def test_shading_is_that_of_the_renderer() -> None:
         spread=np.zeros(count, np.float32),
     )
     points = rng.random((count, 2))
-    scene = draw_scene(torch.Generator().manual_seed(5), 2)
-    shaded = radiance(values, points, viewpoints(scene).positions, LiveLight(scene.environment, 0.0, scene.ambient))
+    scene = draw_scene(torch.Generator().manual_seed(5), 2, kind=kind)
+    offset = None
+    if scene.flash_offset is not None:
+        offset = scene.flash_offset.repeat(2, 1)
+    live = LiveLight(scene.environment, 0.0, scene.ambient, offset)
+    shaded = radiance(values, points, viewpoints(scene).positions, live)
     base = srgb_to_linear(torch.from_numpy(values.albedo))[..., None]
     material = reflectance(
         base, torch.from_numpy(values.roughness)[None, :, None], torch.from_numpy(values.metallic)[None, :, None]

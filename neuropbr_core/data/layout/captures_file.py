@@ -1,0 +1,38 @@
+"""`input/captures.json`: how each sample was captured.
+
+    {"sample_0000": {"kind": "flash", …}}
+
+Rendering writes further fields (`synthesis.capture_folder.CaptureRecord`). Only the kind matters to readers of a
+dataset. The file is optional: somebody who photographs may write it, with kinds of their own.
+"""
+
+from pathlib import Path
+
+from neuropbr_core.errors import DataError
+from neuropbr_core.reading import read_json, shortened
+
+CAPTURES_NAME = "captures.json"
+DEFAULT_KIND = "flash"
+"""The kind of samples whose capture is not recorded."""
+
+
+def read_capture_kinds(path: Path) -> dict[str, str]:
+    """Read the kind of each sample's capture, by sample name.
+
+    Args:
+        path: The JSON file; without it no sample is named.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    if not path.exists():
+        return {}
+    advice = 'it must be a JSON object such as {"sample_0000": {"kind": "flash"}}'
+    kinds = {}
+    for name, record in read_json(path, dict[str, dict[str, object]], DataError, advice).items():
+        # Records from before there were kinds say whether the flash was on.
+        kind = record.get("kind", DEFAULT_KIND if record.get("flash", True) else "no_flash")
+        if not isinstance(kind, str):
+            raise DataError(f"{path}: {shortened(name)}: the kind {shortened(str(kind))} is no text; {advice}")
+        kinds[name] = kind
+    return kinds
