@@ -1,4 +1,4 @@
-"""`neuropbr plugin show`: where a component comes from and what it can be told."""
+"""`neuropbr plugin`: describe and check components; `plugin show` is here."""
 
 import inspect
 import json
@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 import click
 
 from neuropbr_core.cli.completing import ComponentName
-from neuropbr_core.cli.lazy import Group
+from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
 from neuropbr_core.cli.option_rows import OptionRow, option_rows
-from neuropbr_core.cli.output import Command, aligned, result
+from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.errors import PluginNotFound
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import Registry, default_registry
@@ -45,12 +45,18 @@ class Description:
     entry_keys: list[OptionRow]
 
 
-@click.group(cls=Group, short_help="Describe single components.")
+COMMANDS = {
+    "show": LazyCommand("neuropbr_core.cli.plugin:show", "Show a component's origin, docstring and options."),
+    "check": LazyCommand("neuropbr_core.cli.plugin_check:check", "Run the conformance suites of components."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, short_help="Describe and check components.")
 def plugin() -> None:
-    """Describe single components."""
+    """Describe and check components."""
 
 
-@plugin.command(short_help="Show a component's origin, docstring and options.", cls=Command)
+@command("show", short_help="Show a component's origin, docstring and options.")
 @click.argument("component", metavar="KIND/NAME", type=ComponentName())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -61,7 +67,7 @@ def show(context: click.Context, component: str, as_json: bool) -> None:
     The kind may be left out where only one has the name. Loads this component alone; exits with 1 when it is broken.
     """
     registry = default_registry()
-    entry = _resolve(registry, component)
+    entry = resolve_component(registry, component)
     # A component that does not load has no options to show, but the rest helps to find out why.
     defect = registry.defect(entry)
     options: list[OptionRow] = []
@@ -87,7 +93,13 @@ def show(context: click.Context, component: str, as_json: bool) -> None:
         context.exit(1)
 
 
-def _resolve(registry: Registry, component: str) -> Entry:
+def resolve_component(registry: Registry, component: str) -> Entry:
+    """Find the component that `KIND/NAME`, or a name that only one kind has, means.
+
+    Raises:
+        PluginNotFound: There is none, or several kinds have the name.
+        PluginError: It is blocked, or several distributions offer it.
+    """
     kind, slash, use = component.rpartition("/")
     if slash:
         return registry.find(kind, use)

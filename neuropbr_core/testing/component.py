@@ -13,7 +13,8 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -28,6 +29,9 @@ _LIST_HEAVY_IMPORTS = (
     "import importlib, sys; importlib.import_module(sys.argv[1]); print(*set(sys.argv[2:]) & set(sys.modules))"
 )
 """Program that imports the module named first and prints which of the packages named after it were imported."""
+
+FULL_VARIABLE = "NEUROPBR_FULL_SUITE"
+"""Environment variable that, when it is 1, runs the long checks of the suites too, as `plugin check --full` does."""
 
 
 class ComponentSuite:
@@ -78,6 +82,27 @@ class ComponentSuite:
         """
         return default_registry().create(cls.kind, cls.use, options, **context)
 
+    @classmethod
+    def attributes_for(cls, use: str, option_sets: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:  # noqa: ARG003
+        """Return the attributes with which this suite suits a component; `plugin check` sets them.
+
+        Args:
+            use: The component's name.
+            option_sets: Options to test it with.
+
+        Returns:
+            Attributes beside `use` and `option_sets`; none unless overridden.
+        """
+        return {}
+
+    def create_from_defaults(self, folder: Path) -> None:  # noqa: ARG002 - for kinds that write
+        """Build the component from default options, as cheaply as its kind allows.
+
+        Args:
+            folder: An empty folder.
+        """
+        self.create(self.options_type()())
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test that takes `options` once for every option set."""
         if "options" in metafunc.fixturenames:
@@ -87,6 +112,12 @@ class ComponentSuite:
     def options(self, request: pytest.FixtureRequest) -> Any:
         """One option set as the component's options dataclass."""
         return self.make_options(request.param)
+
+    @pytest.fixture
+    def full(self) -> None:
+        """Skip a long check unless long checks are asked for."""
+        if os.environ.get(FULL_VARIABLE) != "1":
+            pytest.skip(f"a long check: `neuropbr plugin check --full`, or {FULL_VARIABLE}=1 for pytest")
 
     def test_options_are_a_frozen_dataclass(self) -> None:
         """Options are a frozen dataclass."""
@@ -120,6 +151,31 @@ class ComponentSuite:
             f"{read_back!r}"
         )
 
+    def test_options_out_of_range_are_refused(self, options: Any) -> None:
+        """A value of a wrong type, or just beyond a declared range, is refused before anything is built."""
+        options_type = type(options)
+        written = msgspec.to_builtins(options)
+        definitions = msgspec.json.schema(options_type)["$defs"]
+        for name, schema in definitions[options_type.__name__]["properties"].items():
+            for value in _refused_values(schema):
+                try:
+                    msgspec.convert({**written, name: value}, options_type)
+                except msgspec.ValidationError:
+                    continue
+                pytest.fail(
+                    f"options must refuse values outside their declared type and range, but option {name!r} takes "
+                    f"{value!r}: declare it as Annotated[TYPE, Meta(...)]",
+                    pytrace=False,
+                )
+
+    def test_defaults_build(self, tmp_path: Path) -> None:
+        """A recipe that names the component and no option gets a component."""
+        for field in dataclasses.fields(self.options_type()):
+            has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            if field.init and not has_default:
+                pytest.skip(f"option {field.name!r} has no default, so that recipes must set it")
+        self.create_from_defaults(tmp_path)
+
     def test_thin_module_imports_nothing_heavy(self) -> None:
         """Importing the entry point's module imports no torch; the create hook imports the implementation."""
         # The part before the colon is the module; what follows, if anything, is an object in it.
@@ -141,6 +197,27 @@ class ComponentSuite:
             f"the entry point's module must import nothing heavy, so that listing components stays fast, but importing "
             f"{module} imported {heavy}: move the import into the create hook"
         )
+
+
+def _refused_values(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """Values that an option with this JSON Schema must not take."""
+    # An option of type `Any` has an empty schema, and takes everything.
+    if "type" in schema or "enum" in schema:
+        wrong: Any = {"not": ["an", "option"]}
+        if schema.get("type") == "object":
+            wrong = "not a mapping"
+        yield wrong
+    if "enum" in schema:
+        yield "no such choice"
+    if "minimum" in schema:
+        yield schema["minimum"] - 1
+    if "maximum" in schema:
+        yield schema["maximum"] + 1
+    # The bound itself is outside an open range.
+    if "exclusiveMinimum" in schema:
+        yield schema["exclusiveMinimum"]
+    if "exclusiveMaximum" in schema:
+        yield schema["exclusiveMaximum"]
 
 
 def _describe(values: Mapping[str, Any]) -> str:

@@ -76,7 +76,15 @@ class DatasetSuite(ComponentSuite):
         Returns:
             The keys of section `data` that the dataset needs, such as `root` and `views`; the suite sets the sizes.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            "a suite of datasets must override write_dataset; `neuropbr plugin check` finds it in `suite.py` beside "
+            "the dataset's thin module"
+        )
+
+    def create_from_defaults(self, folder: Path) -> None:
+        """Build the source from default options, with the written dataset."""
+        data = msgspec.convert({"pack": "off", **self.write_dataset(folder)}, Data)
+        self.create(self.make_options(self.dataset_options(folder)), data=data)
 
     def dataset_options(self, folder: Path) -> Mapping[str, Any]:  # noqa: ARG002 (for authors to use)
         """Return the options of `data.source` that depend on the folder.

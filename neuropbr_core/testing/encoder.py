@@ -7,6 +7,7 @@ class TestConvNeXt(EncoderSuite):
     option_sets = ({"variant": "tiny"}, {"variant": "small"})
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -84,6 +85,11 @@ class EncoderSuite(ComponentSuite):
                 return f"{rule}: feature {number}: {text}"
 
             torch.testing.assert_close(feature, other, rtol=0, atol=allowed, msg=message)
+
+    def create_from_defaults(self, folder: Path) -> None:  # noqa: ARG002 - writes nothing
+        """Build the encoder from default options on the meta device, where even a large one costs nothing."""
+        with torch.device("meta"):
+            self.create(self.options_type()(), in_channels=3)
 
     def test_declaration_is_well_formed(self, options: Any) -> None:
         """`channels` and `strides` are tuples of one length; strides are growing powers of two."""
@@ -235,3 +241,40 @@ class EncoderSuite(ComponentSuite):
             self.assert_close(
                 exported(images), encoder(images), "the program of torch.export must give the encoder's features"
             )
+
+    def test_moves_to_another_device(self, options: Any) -> None:
+        """`.to(device)` takes every tensor along."""
+        encoder = self.make_encoder(options).eval()
+        tensors.assert_moves(encoder, (self.make_images(encoder, count=1),))
+
+    def test_can_be_frozen(self, options: Any) -> None:
+        """A frozen encoder in eval mode needs no gradient and keeps its state."""
+        encoder = self.make_encoder(options)
+        tensors.assert_can_be_frozen(encoder, (self.make_images(encoder, count=1),), "Encoder")
+
+    @pytest.mark.usefixtures("full")
+    def test_compiles(self, options: Any) -> None:
+        """`torch.compile` takes it, and its features stay the same."""
+        encoder = self.make_encoder(options).eval()
+        tensors.assert_compiles(encoder, (self.make_images(encoder),), "an encoder", self.tolerance)
+
+    @pytest.mark.usefixtures("full")
+    def test_gradient_is_the_derivative(self, options: Any) -> None:
+        """The gradient in the images is what differences of the features say."""
+        encoder = self.make_encoder(options).eval()
+        images = self.make_images(encoder, count=1)
+        if not encoder(images.clone().requires_grad_())[0].requires_grad:
+            pytest.skip("it passes no gradient on")
+        # gradcheck takes tuples of outputs, and no lists.
+        tensors.assert_gradient_is_true(_AsTuple(encoder), (images,), "an encoder")
+
+
+class _AsTuple(torch.nn.Module):
+    """An encoder that returns a tuple."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.encoder(images))

@@ -7,6 +7,7 @@ class TestMeanPool(FusionSuite):
     option_sets = ({}, {"out_channels": 8})
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -76,6 +77,12 @@ class FusionSuite(ComponentSuite):
         # Results that are small everywhere are compared absolutely, because rounding does not shrink with them.
         allowed = self.tolerance * max(1.0, float(expected.abs().max()))
         assert worst <= allowed, f"{rule}: the results differ by {worst:.3g}, and {allowed:.3g} is allowed"
+
+    def create_from_defaults(self, folder: Path) -> None:  # noqa: ARG002 - writes nothing
+        """Build the block from default options on the meta device, where even a large one costs nothing."""
+        # Channels as networks have them: a default number of heads or groups may not divide fewer.
+        with torch.device("meta"):
+            self.create(self.options_type()(), in_channels=64)
 
     @pytest.mark.parametrize("views", [1, 2, 3, 5])
     def test_fuses_any_number_of_views(self, options: Any, views: int) -> None:
@@ -260,3 +267,22 @@ class FusionSuite(ComponentSuite):
                 fusion(latents, visible),
                 "the program of torch.export must give the block's result for any visibility",
             )
+
+    def test_moves_to_another_device(self, options: Any) -> None:
+        """`.to(device)` takes every tensor along."""
+        tensors.assert_moves(self.make_fusion(options).eval(), self.make_latents())
+
+    def test_can_be_frozen(self, options: Any) -> None:
+        """A frozen block in eval mode needs no gradient and keeps its state."""
+        tensors.assert_can_be_frozen(self.make_fusion(options), self.make_latents(), "Fusion")
+
+    @pytest.mark.usefixtures("full")
+    def test_compiles(self, options: Any) -> None:
+        """`torch.compile` takes it, and its result stays the same."""
+        fusion = self.make_fusion(options).eval()
+        tensors.assert_compiles(fusion, self.make_latents(), "a fusion block", self.tolerance)
+
+    @pytest.mark.usefixtures("full")
+    def test_gradient_is_the_derivative(self, options: Any) -> None:
+        """The gradient in the latents is what differences of the result say."""
+        tensors.assert_gradient_is_true(self.make_fusion(options).eval(), self.make_latents(), "a fusion block")

@@ -11,8 +11,10 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -130,6 +132,22 @@ class LossSuite(ComponentSuite):
     features: ClassVar[Mapping[str, int]] = {}
     teacher_features: ClassVar[Mapping[str, int]] = {}
     truth_tolerance: ClassVar[float] = 1e-5
+
+    @classmethod
+    def attributes_for(cls, use: str, option_sets: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
+        """Give a teacher and features to a loss whose hook `loss_needs` asks for them."""
+        options_type = default_registry().options("loss", use)
+        needs = default_registry().needs("loss", use, msgspec.convert(dict(option_sets[0]), options_type))
+        attributes: dict[str, Any] = {"teacher": needs.teacher}
+        if needs.features:
+            attributes["features"] = {"latent": 6, "decoder0": 4, "decoder1": 3}
+        if needs.features and needs.teacher:
+            attributes["teacher_features"] = {"latent": 8, "decoder0": 5}
+        return attributes
+
+    def create_from_defaults(self, folder: Path) -> None:  # noqa: ARG002 - writes nothing
+        """Build the loss from default options, for maps of a usual size."""
+        self.create(self.options_type()(), setup=LossSetup(self.maps, 256, self.features, self.teacher_features))
 
     def example(self, **changes: Any) -> LossInput:
         """Make an input for this suite's maps and size.
@@ -316,6 +334,55 @@ class LossSuite(ComponentSuite):
         total = _evaluate(loss, self.example(batch=batch, size=size), critic).total
         assert total.isfinite(), (
             f"a loss must be finite for any batch and size, but is {total.item()} for {batch} samples of {size}"
+        )
+
+    def test_order_of_views_does_not_matter(self, loss: Loss, critic: nn.Module | None) -> None:
+        """Views have no order: permuting those that a loss sees leaves its value as it is."""
+        x = self.example()
+        order = [2, 0, 1]
+        permuted = replace(x, views=x.views[:, order], visible=x.visible[:, order])
+        torch.testing.assert_close(
+            _evaluate(loss, permuted, critic).total,
+            _evaluate(loss, x, critic).total,
+            rtol=1e-4,
+            atol=1e-6,
+            msg=lambda text: f"a loss must not depend on the order of LossInput.views: {text}",
+        )
+
+    @pytest.mark.usefixtures("full")
+    def test_gradient_is_the_derivative(self, loss: Loss, critic: nn.Module | None) -> None:
+        """A small step along the gradient changes the loss by as much as the gradient says."""
+        # Losses compute in float32, in which gradcheck cannot decide; along the gradient the change is largest.
+        x = self.example(valid="all")
+        gradients = _gradients(loss, x, critic)
+        step = 1e-3
+        ahead = _evaluate(loss, _descend(x, gradients, -step), critic).total
+        behind = _evaluate(loss, _descend(x, gradients, step), critic).total
+        expected = 0.0
+        for gradient in gradients.values():
+            expected += float(gradient.square().sum() / gradient.abs().max().clamp(min=1e-12))
+        measured = float(ahead - behind) / (2 * step)
+        assert abs(measured - expected) <= 0.05 * abs(expected) + 1e-3, (
+            f"the gradient of a loss must be its derivative, but along it the loss changes by {measured:.4g} per unit, "
+            f"and the gradient says {expected:.4g}"
+        )
+
+    @pytest.mark.usefixtures("full")
+    def test_compiles(self, loss: Loss, critic: nn.Module | None) -> None:
+        """`torch.compile` takes it, and its value stays the same."""
+        x = self.example()
+        expected = _evaluate(loss, x, critic).total
+        torch._dynamo.reset()  # noqa: SLF001 - torch has no public name for it
+        compiled = torch.compile(loss, backend="aot_eager")
+        with _seeded():
+            total = compiled(x, critic).total
+        torch._dynamo.reset()  # noqa: SLF001
+        torch.testing.assert_close(
+            total,
+            expected,
+            rtol=1e-4,
+            atol=1e-5,
+            msg=lambda text: f"torch.compile must not change what a loss computes: {text}",
         )
 
     def test_descent_reduces_it(self, loss: Loss, critic: nn.Module | None) -> None:

@@ -137,6 +137,10 @@ class ObserverSuite(ComponentSuite):
         monkeypatch.chdir(elsewhere)
         return folder
 
+    def create_from_defaults(self, folder: Path) -> None:
+        """Build the observer from default options."""
+        self.create(self.options_type()(), run_dir=folder / "runs" / "example")
+
     def test_building_it_writes_nothing(self, options: Any, tmp_path: Path) -> None:
         """Observers are built before the run's folder exists, and before it is known that the run can start."""
         self.create(options, run_dir=tmp_path / "runs" / "example")

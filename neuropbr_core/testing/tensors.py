@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError
 
 
 def state_shapes(module: nn.Module) -> dict[str, torch.Size]:
@@ -56,3 +58,96 @@ def assert_is_meta(module: nn.Module) -> None:
             f"__init__: under `torch.device('meta')` every tensor must be on the meta device, but {name} is on "
             f"{value.device}; leave the device of new tensors open"
         )
+
+
+def assert_moves(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Fail when a module that was moved to another device keeps a tensor behind.
+
+    The meta device stands in for a GPU: it is on every machine, and it refuses tensors of the CPU too.
+    """
+    moved = module.to("meta")
+    try:
+        with torch.no_grad():
+            moved(*(value.to("meta") for value in inputs))
+    except (RuntimeError, NotImplementedError) as error:
+        text = str(error)
+        # Code that looks at values cannot run without values, which is no fault of where its tensors are.
+        if "device" not in text or "item" in text:
+            pytest.skip(f"it cannot run without values: {text.splitlines()[0]}")
+        raise AssertionError(
+            f"a component must follow `.to(device)` with all its tensors, but one stays behind: "
+            f"{text.splitlines()[0]}; keep constants with `register_buffer(..., persistent=False)`"
+        ) from error
+
+
+def assert_can_be_frozen(module: nn.Module, inputs: tuple[Tensor, ...], what: str) -> None:
+    """Fail when a frozen module in eval mode trains anyway, or changes its state.
+
+    Args:
+        module: The module.
+        inputs: What it takes; none requires a gradient.
+        what: The class of the contract, for messages.
+    """
+    module.eval().requires_grad_(False)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    outputs = module(*inputs)
+    if isinstance(outputs, Tensor):
+        outputs = [outputs]
+    for output in outputs:
+        assert not output.requires_grad, (
+            f"a frozen {what} must need no gradient, but its output requires one: `forward` thaws a parameter or "
+            f"creates one"
+        )
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), (
+            f"a frozen {what} in eval mode must leave its state as it is, but its forward pass changes {name}"
+        )
+
+
+def assert_compiles(module: nn.Module, inputs: tuple[Tensor, ...], what: str, tolerance: float) -> None:
+    """Fail when `torch.compile` does not take a module, or changes what it computes.
+
+    Args:
+        module: The module, in eval mode.
+        inputs: What it takes.
+        what: The class of the contract, for messages.
+        tolerance: Largest difference, relative to the largest value.
+    """
+    expected = module(*inputs)
+    torch._dynamo.reset()  # noqa: SLF001 - torch has no public name for it
+    # This backend captures forward and backward as the default one does, and needs no C++ compiler.
+    compiled = torch.compile(module, backend="aot_eager")(*inputs)
+    torch._dynamo.reset()  # noqa: SLF001
+    if isinstance(expected, Tensor):
+        expected = [expected]
+        compiled = [compiled]
+    for result, other in zip(compiled, expected, strict=True):
+        worst = float((result - other).detach().abs().max())
+        allowed = tolerance * max(1.0, float(other.detach().abs().max()))
+        assert worst <= allowed, (
+            f"torch.compile must not change what {what} computes, but the results differ by {worst:.3g}, and "
+            f"{allowed:.3g} is allowed"
+        )
+
+
+def assert_gradient_is_true(module: nn.Module, inputs: tuple[Tensor, ...], what: str) -> None:
+    """Fail when the gradient in the first input is not the derivative of the module, in float64.
+
+    Args:
+        module: The module, in eval mode.
+        inputs: What it takes; gradients are checked in the first.
+        what: The class of the contract, for messages.
+    """
+    module = module.double()
+    first, *others = (value.double() for value in inputs)
+    try:
+        # The fast mode compares along a random direction, instead of one pass for each number of the input.
+        true = torch.autograd.gradcheck(
+            lambda value: module(value, *others), first.requires_grad_(), fast_mode=True, raise_exception=True
+        )
+    except GradcheckError as error:
+        raise AssertionError(
+            f"the gradient of {what} must be its derivative, but torch.autograd.gradcheck finds another: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    assert true, f"the gradient of {what} must be its derivative, but torch.autograd.gradcheck finds another"

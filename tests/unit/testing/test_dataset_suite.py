@@ -1,7 +1,6 @@
 """The layout passes the suite for datasets, and the suite finds the faults that it is there for."""
 
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,34 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neuropbr_core.contracts import CameraRecord
-from neuropbr_core.data.images import write_map, write_png
-from neuropbr_core.data.layout.paths import write_cameras
 from neuropbr_core.data.pack.choose import list_images
 from neuropbr_core.datasets.layout import Options
 from neuropbr_core.datasets.layout.source import LayoutSource
+from neuropbr_core.datasets.layout.suite import SIZE, write_layout
 from neuropbr_core.errors import DataError
-from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.registry import default_registry
 from neuropbr_core.testing.dataset import DatasetSuite, Opened
-
-SIZE = 32
-
-
-def write_layout(folder: Path) -> Mapping[str, Any]:
-    rng = np.random.default_rng(0)
-    names = {f"sample_000{index}": f"m{index % 2}" for index in range(3)}
-    for name, view in itertools.product(names, range(2)):
-        pixels = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        write_png(folder / "input/clean" / name / f"{view}.png", pixels)
-    for material, spec in itertools.product(("m0", "m1"), MAPS.values()):
-        stored = rng.integers(0, 256, (spec.channels, SIZE, SIZE), dtype=np.uint8)
-        write_map(folder / "output" / material, spec, stored)
-    (folder / "input/render_metadata.json").write_text(json.dumps(names))
-    camera = CameraRecord(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 2.0))
-    write_cameras(folder / "input/cameras.json", dict.fromkeys(names, (camera,) * 2))
-    return {"root": str(folder), "views": 2}
 
 
 class TestLayout(DatasetSuite):

@@ -1,0 +1,137 @@
+"""`neuropbr plugin check`: every first-party component passes, and a faulty one is told what the contract asks."""
+
+import json
+import os
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from neuropbr_core.cli import root
+from neuropbr_core.kinds import KINDS
+from neuropbr_core.registry import Entry, Registry, default_registry, set_default_registry
+from neuropbr_core.testing.check import check_component
+
+SMALL: dict[str, dict[str, Any]] = {
+    "encoder/mobilenetv3": {"variant": "small"},
+    "encoder/resnet": {"variant": "resnet18", "stem_stride": 2},
+    "encoder/unet": {"channels": [8, 16]},
+    "fusion/vit": {"dim": 32, "heads": 4, "depth": 1},
+    "fusion/convattn": {"channels": 12, "kernel_size": 5},
+    "loss/gan": {"layers": 1, "width": 8},
+    "observer/wandb": {"mode": "disabled"},
+}
+"""Options with which a component is small enough to be checked in seconds."""
+
+CHEAP = ("encoder/unet", "fusion/concat", "loss/l1", "loss/distillation", "observer/journal", "dataset/layout")
+
+FIRST_PARTY = [entry for entry in Registry().entries() if entry.distribution == "neuropbr"]
+
+LOSS = '''
+    """A loss with two faults."""
+    from dataclasses import dataclass
+    from neuropbr_core.plugin import hookimpl
+
+    NEUROPBR_API = 1
+
+    @dataclass(frozen=True)
+    class Options:
+        power: float = 1.0
+
+    @hookimpl
+    def loss_options():
+        return Options
+
+    @hookimpl
+    def create_loss(options):
+        from neuropbr_core.contracts import Loss, LossResult
+
+        class Faulty(Loss):
+            def forward(self, x, critic=None):
+                error = (x.prediction.maps["albedo"] - x.target["albedo"]).abs() + 0.1
+                if x.valid.shape[-1] % 2:
+                    raise IndexError("no odd sizes")
+                return LossResult(error.mean(), {})
+
+        return Faulty()
+'''
+
+
+def call(*args: str) -> Result:
+    set_default_registry(None)
+    return CliRunner().invoke(root, args)
+
+
+@pytest.mark.parametrize("entry", FIRST_PARTY, ids=lambda entry: f"{entry.kind}/{entry.name}")
+def test_first_party_components_pass(entry: Entry) -> None:
+    name = f"{entry.kind}/{entry.name}"
+    if name not in CHEAP:
+        pytest.skip("takes long; test_first_party_components_pass_all_checks checks it")
+    conformance = check_component(entry, default_registry(), options=SMALL.get(name))
+    assert [check for check in conformance.checks if check.outcome == "failed"] == []
+    assert sum(check.outcome == "passed" for check in conformance.checks) >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", FIRST_PARTY, ids=lambda entry: f"{entry.kind}/{entry.name}")
+def test_first_party_components_pass_all_checks(entry: Entry) -> None:
+    conformance = check_component(entry, default_registry(), options=SMALL.get(f"{entry.kind}/{entry.name}"), full=True)
+    assert [check for check in conformance.checks if check.outcome == "failed"] == []
+    # The reason of a skip may be that the check does not apply, but not that long checks are left out.
+    assert not [check for check in conformance.checks if check.message and check.message.startswith("a long check")]
+
+
+def test_every_kind_has_a_suite_and_a_first_party_component() -> None:
+    assert {entry.kind for entry in FIRST_PARTY} == set(KINDS)
+
+
+class TestCommand:
+    def test_failures_say_what_was_tried_found_and_where(self, declare: Any) -> None:
+        site = declare("acme", "neuropbr.losses", "faulty = nbr_faulty", LOSS)
+        done = call("plugin", "check", "loss/faulty")
+        assert done.exit_code == 1, done.output
+        failures = done.output.split("  FAILED   ")[1:]
+        zero = next(text for text in failures if "test_zero_at_the_truth" in text)
+        assert zero.startswith("A reconstruction loss is zero when the prediction is the target")
+        assert "found  a reconstruction loss must be 0 (at most 1e-05) at the truth, but is 0.1" in zero
+        odd = next(text for text in failures if "test_any_batch_and_odd_sizes" in text)
+        assert "found  IndexError: no odd sizes" in odd
+        line = dedent(LOSS).splitlines().index('                raise IndexError("no odd sizes")') + 1
+        assert f"where  {site}/nbr_faulty.py:{line}\n" in odd
+        assert "Traceback" not in done.output
+
+    def test_json_of_a_package(self, declare: Any) -> None:
+        declare("acme", "neuropbr.losses", "faulty = nbr_faulty", LOSS)
+        done = call("plugin", "check", "acme", "--json")
+        assert done.exit_code == 1, done.output
+        rows = {row["name"]: row for row in json.loads(done.stdout)}
+        assert not rows["faulty"]["passed"]
+        assert rows["faulty"]["broken"] is None
+        assert {"name", "tried", "outcome", "message", "where", "seconds"} == set(rows["faulty"]["checks"][0])
+
+    def test_a_component_that_does_not_load(self, declare: Any) -> None:
+        declare("acme", "neuropbr.observers", "gone = nbr_gone", "raise OSError('no disk')")
+        done = call("plugin", "check", "acme", "--json")
+        assert done.exit_code == 1, done.output
+        (row,) = json.loads(done.stdout)
+        assert "its module does not import: OSError: no disk" in row["broken"]
+
+    def test_options_of_the_command_line(self, declare: Any) -> None:
+        done = call("plugin", "check", "observer/journal", "--set", "level=3")
+        assert done.exit_code == 1, done.output
+        assert "has no option 'level'. Options: none" in str(done.exception)
+
+    def test_an_unknown_name_lists_packages(self) -> None:
+        done = call("plugin", "check", "nothing")
+        assert done.exit_code == 1, done.output
+        assert "nothing has that name" in str(done.exception)
+        assert "Packages with components: neuropbr" in str(done.exception)
+
+
+def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEUROPBR_FULL_SUITE", raising=False)
+    registry = default_registry()
+    check_component(registry.find("observer", "journal"), registry, full=True)
+    assert "NEUROPBR_FULL_SUITE" not in os.environ
+    assert default_registry() is registry
