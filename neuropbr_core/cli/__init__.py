@@ -40,16 +40,27 @@ COMMANDS = {
     multiple=True,
     help="Keep a component out: NAME, KIND/NAME or DISTRIBUTION:NAME; may be repeated. Adds to NEUROPBR_BLOCK_PLUGINS.",
 )
+@click.option(
+    "--plugin",
+    "plugins",
+    metavar="FILE",
+    multiple=True,
+    help="Load the component of a Python FILE, without installing it; may be repeated.",
+)
 @click.pass_context
-def root(context: click.Context, debug: bool, block: tuple[str, ...]) -> None:
+def root(context: click.Context, debug: bool, block: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """Turn a few photos of a flat material into PBR texture maps, and train the networks that do it."""
     context.ensure_object(Session).debug = debug
-    if not block:
+    if not block and not plugins:
         return
-    # Imported only for --block: importing the registry takes longer than showing a help text.
+    # Imported only for these options: importing the registry takes longer than showing a help text.
+    from pathlib import Path
+
     from neuropbr_core.registry import Registry, set_default_registry
 
     registry = Registry(block)
+    for plugin in plugins:
+        registry.add_file(Path(plugin))
     for idle in registry.idle_blocks():
         click.echo(f"warning: {idle} matches no installed component", err=True)
     # The registry of the process, because recipes and checkpoints look their components up in that one.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from neuropbr_core.errors import PluginError, Problem, RecipeError
 from neuropbr_core.kinds import Kind, recipe_kinds
 from neuropbr_core.recipe.check import Checked, check_entries, check_tree, plain
-from neuropbr_core.recipe.merge import OWN, USE, Override, merge_overrides, read_tree
+from neuropbr_core.recipe.merge import OWN, PLUGINS, USE, Override, merge_overrides, read_tree
 from neuropbr_core.recipe.schema import owned_options, section_order
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, dump, flow
@@ -79,13 +79,21 @@ class Resolved:
         return names
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "Registry | None" = None) -> Recipe:
+def load_recipe(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    registry: "Registry | None" = None,
+    *,
+    plugin_files: bool = True,
+) -> Recipe:
     """Load and check a recipe.
 
     Args:
         path: The recipe file, or a `neuropbr:` reference such as `neuropbr:teacher_default`.
         overrides: `key.path=value` texts, as after `--set`; the value is YAML, later ones win.
         registry: Where components come from; default: the installed ones.
+        plugin_files: Whether the files in `plugins`, which are programs, may be run. Without it, the recipe loads only
+            when the registry offers their components already.
 
     Returns:
         The recipe. Its `tree`, written with `dump_recipe`, loads as an equal recipe again.
@@ -93,10 +101,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "Regi
     Raises:
         RecipeError: The recipe is wrong; all problems at once.
     """
-    return resolve_recipe(path, overrides, registry).recipe
+    return resolve_recipe(path, overrides, registry, plugin_files=plugin_files).recipe
 
 
-def resolve_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "Registry | None" = None) -> Resolved:
+def resolve_recipe(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    registry: "Registry | None" = None,
+    *,
+    plugin_files: bool = True,
+) -> Resolved:
     """Like `load_recipe`, but keep where every value came from.
 
     Raises:
@@ -118,6 +132,13 @@ def resolve_recipe(path: str | Path, overrides: Sequence[str] = (), registry: "R
             return {}
 
     root, problems = read_tree(path, overrides, qualify, owners)
+    # Read again once its plugin files are known: merging asks whether two names mean one component.
+    unusable = None
+    if plugin_files:
+        unusable = _add_plugin_files(root, registry)
+    if unusable is not None:
+        root, problems = read_tree(path, overrides, qualify, owners)
+        problems += unusable
     # On the merged tree and before the check: both replace values, and keep their places for its messages.
     root = _with_teacher_beside(_with_curriculum(root))
     checked = check_tree(root, registry, problems)
@@ -259,6 +280,28 @@ def _with_teacher_beside(root: Node) -> Node:
     return replace(root, value={**root.value, "teacher": section})
 
 
+def _add_plugin_files(root: Node, registry: "Registry") -> list[Problem] | None:
+    """Offer the components of the files in `plugins`; returns what is wrong with them, None where none is named."""
+    node = root.at((PLUGINS,))
+    if node is None or not isinstance(node.value, list):
+        return None
+    problems = []
+    for item in node.value:
+        # Other types are the schema's to report.
+        if not isinstance(item.value, str):
+            continue
+        place = item.place or Place("", 1, 1)
+        # On the command line a path is relative to where the user is.
+        folder = Path()
+        if not place.words:
+            folder = Path(place.file).parent
+        try:
+            registry.add_file(folder / item.value)
+        except PluginError as error:
+            problems.append(place.problem((PLUGINS,), str(error)))
+    return problems
+
+
 def _recipe(stem: str, root: Node, checked: Checked) -> Recipe:
     """Assemble the recipe from its checked parts; `stem` is the name of its file."""
     # The name becomes a folder and a part of metric names, so a file's name is made to fit.
@@ -276,6 +319,11 @@ def _recipe(stem: str, root: Node, checked: Checked) -> Recipe:
     for own in OWN:
         if own in root.value:
             tree[own] = root.value[own].value
+    # Those that the recipe uses, also when `--plugin` named them: the run's own recipe must load without the option.
+    files = {component.declared.file for component in checked.components.values()}
+    files.discard("")
+    if files:
+        tree[PLUGINS] = sorted(files)
     # All names first, so that sections keep their order whichever of the loops below fills them.
     for section_name in section_order():
         tree[section_name] = {}

@@ -23,6 +23,8 @@ from neuropbr_core.shipped import SCHEME, recipe_names, resolve
 from neuropbr_core.suggestions import nearest
 
 EXTENDS = "extends"
+PLUGINS = "plugins"
+"""The key that lists plugin files, relative to the recipe."""
 USE = "use"
 """The key of an entry that names its component."""
 SET = "--set"

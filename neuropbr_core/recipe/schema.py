@@ -17,7 +17,7 @@ from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import KINDS, Kind, recipe_kinds
 from neuropbr_core.plugin import BELONGS_TO
 from neuropbr_core.recipe.english import REF, Schema
-from neuropbr_core.recipe.merge import EXTENDS, SECTION_DEFAULTS, USE, entry_keys
+from neuropbr_core.recipe.merge import EXTENDS, PLUGINS, SECTION_DEFAULTS, USE, entry_keys
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry.catalog import Chosen
 
@@ -91,6 +91,11 @@ def compose(choices: list[Choice], *, closed: bool = False) -> Schema:
         },
         "name": {**text, "pattern": NAME_PATTERN, "description": "Name of its runs; default: the file's name."},
         "description": {**text, "description": "One line for people."},
+        PLUGINS: {
+            "type": "array",
+            "items": text,
+            "description": "Python files, each with a component of its own; relative to this file.",
+        },
         **{name: sections[name] for name in section_order()},
     }
     return {

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import FrameType
 from typing import Any, get_type_hints
 
@@ -27,7 +27,16 @@ from neuropbr_core.errors import NeuroPBRError, PluginBlocked, PluginBroken, Plu
 from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.plugin import PROJECT, SUPPORTED_API, Needs
 from neuropbr_core.reading import shortened
-from neuropbr_core.registry.installed import BLOCK_VARIABLE, Block, Entry, normalized, requested_blocks, scan
+from neuropbr_core.registry.installed import (
+    BLOCK_VARIABLE,
+    FILE_DISTRIBUTION,
+    Block,
+    Entry,
+    file_entry,
+    normalized,
+    requested_blocks,
+    scan,
+)
 from neuropbr_core.suggestions import did_you_mean
 
 
@@ -112,7 +121,7 @@ def load(entry: Entry) -> Component:
     if thin is not None and thin.api is not None:
         _check_api(thin.api)
     with _contained("its module does not import:"):
-        plugin: object = EntryPoint(entry.name, entry.value, entry.group).load()
+        plugin = entry.load()
         api = getattr(plugin, "NEUROPBR_API", None)
     # What the module states when it runs counts: its source may compute the number, or not be there.
     _check_api(api)
@@ -403,10 +412,42 @@ class Registry:
         # Blocks are read once: a variable that changes later must not change what a checked recipe means.
         self._blocks = requested_blocks(block)
         self._loaded: dict[Entry, Component] = {}
+        self._files: list[Entry] = []
 
     @cached_property
-    def _all(self) -> tuple[Entry, ...]:
+    def _installed(self) -> tuple[Entry, ...]:
         return scan()
+
+    @property
+    def _all(self) -> tuple[Entry, ...]:
+        return tuple(sorted([*self._installed, *self._files]))
+
+    def add_file(self, path: Path) -> Entry:
+        """Offer the component of a single Python file beside the installed ones; the file is not run yet.
+
+        Args:
+            path: The file. Its stem is the component's name, and `plugin-file` stands for its distribution.
+
+        Returns:
+            The component. A file that changed since it was added takes the place of its earlier version.
+
+        Raises:
+            PluginNotFound: It cannot be read.
+            PluginBroken: It is no Python, or does not define the hooks of one kind.
+            PluginCollision: Another file offers a component of that kind and name.
+        """
+        entry = file_entry(path)
+        for other in self._files:
+            if (other.kind, other.name) != (entry.kind, entry.name):
+                continue
+            if other.file != entry.file:
+                raise PluginCollision(
+                    f"{entry.kind}/{entry.name} is offered by {other.file} and by {entry.file}; rename one of the files"
+                )
+            self._files.remove(other)
+            break
+        self._files.append(entry)
+        return entry
 
     def entries(self, kind: str | None = None) -> tuple[Entry, ...]:
         """All components that are declared, blocked and colliding ones too, sorted by kind and name.
@@ -492,6 +533,11 @@ class Registry:
                 # A qualified name is compared with qualified ones, even where a bare name would do.
                 candidates = [entry.qualified for entry in self.entries(kind)]
             message = f"no installed distribution offers {kind}/{use}.{did_you_mean(use, candidates)} "
+            if normalized(distribution) == FILE_DISTRIBUTION:
+                message = (
+                    f"{kind}/{use} is the component of a file {name}.py, which is not loaded; name it with `neuropbr "
+                    f"--plugin FILE …`, or in the recipe's `plugins:`. "
+                )
             # A right name under the wrong kind is a common slip, such as an encoder named as a fusion.
             elsewhere = []
             for entry in self._all:
@@ -619,6 +665,8 @@ def _blaming(entry: Entry) -> Iterator[None]:
     try:
         yield
     except DefectError as error:
+        if entry.file:
+            raise PluginBroken(f"{entry} is broken: {error}. It is the file {entry.file}") from error
         raise PluginBroken(
             f"{entry} is broken: {error}. It is the entry point `{entry.name} = {entry.value}` in group "
             f"{entry.group}. Upgrade or uninstall {entry.distribution}, or block the component with `--block "

@@ -5,6 +5,8 @@ their parent packages; the search of this file does not.
 """
 
 import ast
+import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -12,14 +14,18 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+from neuropbr_core.errors import PluginBroken, PluginNotFound
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.reading import shortened
 
 BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
 """Environment variable with names of components to block, separated by commas."""
 
+FILE_DISTRIBUTION = "plugin-file"
+"""Stands for the distribution of components that a single file offers: `plugin-file:NAME`."""
 
 _KIND_OF_GROUP = {kind.group: kind.name for kind in KINDS.values()}
 
@@ -50,6 +56,8 @@ class Entry:
         version: Version of the distribution.
         group: Entry-point group.
         value: Entry point's value: the thin module, as in `acme_convnext`.
+        file: Path of the file that is the component's module, for one that no distribution declares; else empty.
+            `version` is then the file's hash.
     """
 
     kind: str
@@ -58,6 +66,7 @@ class Entry:
     version: str
     group: str
     value: str
+    file: str = ""
 
     @property
     def qualified(self) -> str:
@@ -78,11 +87,33 @@ class Entry:
             "name": self.name,
             "distribution": self.distribution,
             "version": self.version,
-            "entry_point": self.value,
+            "entry_point": self.file or self.value,
         }
+
+    def load(self) -> object:
+        """Import the thin module, or what the entry point names in it; raises whatever the module raises."""
+        if not self.file:
+            return EntryPoint(self.name, self.value, self.group).load()
+        # The module's name has the file's hash, so that a file that changed is a module of its own.
+        if self.module in sys.modules:
+            return sys.modules[self.module]
+        spec = importlib.util.spec_from_file_location(self.module, self.file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{self.file} is no Python module")
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses and pickle look a class's module up by its name.
+        sys.modules[self.module] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[self.module]
+            raise
+        return module
 
     def thin_module(self) -> ThinModule | None:
         """What the thin module's source states; None when there is no source or it does not parse."""
+        if self.file:
+            return _parsed(Path(self.file))
         return read_thin_module(self.module)
 
     def docstring(self) -> str | None:
@@ -212,6 +243,44 @@ def read_thin_module(module: str) -> ThinModule | None:
     path = locate(module)
     if path is None:
         return None
+    return _parsed(path)
+
+
+def file_entry(path: Path) -> Entry:
+    """Read which component a single file offers; the file is not run.
+
+    Args:
+        path: A Python file with the hooks of one kind. Its stem is the component's name.
+
+    Raises:
+        PluginNotFound: It cannot be read.
+        PluginBroken: It is no Python, or has the hooks of no kind or of several.
+    """
+    path = path.absolute()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PluginNotFound(f"{path}: is no plugin file that can be read ({error.strerror})") from error
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise PluginBroken(f"{path}: is not Python: {error}") from error
+    functions = [statement.name for statement in tree.body if isinstance(statement, ast.FunctionDef)]
+    kinds = [kind for kind in KINDS.values() if kind.create_hook in functions]
+    if len(kinds) != 1:
+        offered = "none of these hooks"
+        if kinds:
+            offered = " and ".join(kind.create_hook for kind in kinds)
+        hooks = ", ".join(kind.create_hook for kind in KINDS.values())
+        raise PluginBroken(f"{path}: a plugin file defines one of {hooks}; this one defines {offered}")
+    digest = hashlib.sha256(content).hexdigest()
+    module = re.sub(r"\W", "_", f"neuropbr_plugin_file_{path.stem}_{digest[:16]}")
+    version = f"sha256-{digest[:32]}"
+    return Entry(kinds[0].name, path.stem, FILE_DISTRIBUTION, version, kinds[0].group, module, str(path))
+
+
+def _parsed(path: Path) -> ThinModule | None:
+    """What a source file states; None when it does not parse."""
     try:
         # Parsing warns about invalid escapes in a plugin's source, which is not the reader's business.
         with warnings.catch_warnings():

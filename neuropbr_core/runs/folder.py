@@ -104,7 +104,8 @@ class RunFolder:
         """
         if not self.is_run:
             raise RunError(f"{self.path}: is no run (it has no {RECIPE}); name a folder that `neuropbr run` made")
-        return load_recipe(self.recipe_file)
+        # A run may be somebody else's, so its recipe runs no file: `--plugin`, or the user's own recipe, names it.
+        return load_recipe(self.recipe_file, plugin_files=False)
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`, with which the folder becomes a run."""

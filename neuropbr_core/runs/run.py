@@ -12,7 +12,7 @@ from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
-from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, resume_changes
+from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, check_same_plugin_files, resume_changes
 from neuropbr_core.training.checkpoints.store import LATEST
 from neuropbr_core.training.distillation import follow
 from neuropbr_core.training.loop.budget import describe_batch, settle_batch
@@ -100,6 +100,7 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
     if resume:
         before = run.recipe()
         check_resumable(before, recipe)
+        check_same_plugin_files(run, recipe)
         changes = resume_changes(run, before, recipe)
     if checkpoint is not None:
         run.checkpoints.resolve(checkpoint)

@@ -304,7 +304,7 @@ def predict_logits_of_run(
     run_folder = RunFolder(run)
     run_folder.recipe()  # which explains a folder that is no run better than a missing file does
     # The run's own teacher, when it is a student itself, has no part in this.
-    recipe = replace(load_recipe(run_folder.recipe_file, overrides), teacher=None)
+    recipe = replace(load_recipe(run_folder.recipe_file, overrides, plugin_files=False), teacher=None)
     place = find_checkpoint(run, checkpoint)
     teacher = TeacherPlan(Teacher(run=str(run)), place, None)
     stage = PredictLogits(

@@ -11,6 +11,7 @@ from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry.installed import FILE_DISTRIBUTION
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Stage
@@ -22,7 +23,7 @@ from neuropbr_core.training.loop.initial import find_start
 from neuropbr_core.training.loop.networks import refuse_frozen
 from neuropbr_core.training.loop.schedule import learning_rate
 from neuropbr_core.training.loop.trainer import Observers, Trainer
-from neuropbr_core.training.provenance import recorded_teacher, write_provenance
+from neuropbr_core.training.provenance import recorded_components, recorded_teacher, write_provenance
 
 _MOST_CHANGES = 12
 """Differences of recipes that are listed when a run is resumed."""
@@ -277,6 +278,31 @@ def resume_changes(run: RunFolder, old: Recipe, new: Recipe) -> list[str]:
             f"{new.optimizer.scheduler} over {new.training.epochs} epochs; optimizer.lr and optimizer.scheduler decide"
         )
     return lines
+
+
+def check_same_plugin_files(run: RunFolder, recipe: Recipe) -> None:
+    """Refuse to continue a run with a plugin file that has changed since the run was started.
+
+    Raises:
+        RunError: The hash of a file differs from the recorded one.
+    """
+    try:
+        before = recorded_components(run.provenance)
+    except DataError:
+        return  # a run without its record goes on; `check_same_teacher` warns about it
+    now = {}
+    for part in (recipe.encoder, recipe.fusion, recipe.source, *recipe.losses.values()):
+        now[part.kind, part.declared.name] = part.declared
+    for record in before:
+        entry = now.get((record["kind"], record["name"]))
+        # A component that is left out now, or comes from a package now, is the recipe's change and not the file's.
+        if entry is None or not entry.file or record["distribution"] != FILE_DISTRIBUTION:
+            continue
+        if entry.version != record["version"]:
+            raise RunError(
+                f"cannot resume: {entry.file} has changed since the run was started (then {record['version']}, now "
+                f"{entry.version}); restore the file, or use --run-name for a new run"
+            )
 
 
 def check_same_teacher(run: RunFolder, teacher: TrainedTeacher | None) -> None:

@@ -200,6 +200,8 @@ def _own_suite(entry: Entry) -> type[ComponentSuite] | None:
 
 def _package_folder(entry: Entry) -> Path | None:
     """Folder of the package that has the thin module; its file where the module is in no package."""
+    if entry.file:
+        return Path(entry.file)
     path = locate(entry.module)
     if path is None:
         return None

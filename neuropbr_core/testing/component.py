@@ -178,6 +178,9 @@ class ComponentSuite:
 
     def test_thin_module_imports_nothing_heavy(self) -> None:
         """Importing the entry point's module imports no torch; the create hook imports the implementation."""
+        # A single file has no second module to keep its implementation in, and listings find only installed ones.
+        if default_registry().find(self.kind, self.use).file:
+            pytest.skip("a plugin file may import anything, because only commands that name it load it")
         # The part before the colon is the module; what follows, if anything, is an object in it.
         module = default_registry().find(self.kind, self.use).value.partition(":")[0]
         # A process of its own, because this one has imported torch already.

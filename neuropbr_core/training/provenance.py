@@ -74,6 +74,15 @@ def recorded_teacher(provenance: Path) -> dict[str, str] | None:
     return record
 
 
+def recorded_components(provenance: Path) -> tuple[dict[str, str], ...]:
+    """The components that a run was started with, as `Entry.provenance` describes them.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    return _read(provenance, "which components the run was started with").components
+
+
 class _Start(msgspec.Struct):
     """The weights that a run started from."""
 

@@ -85,6 +85,7 @@ OPTIONS: dict[tuple[str, str], type | Exception] = {
 @dataclass(frozen=True)
 class FakeEntry:
     qualified: str
+    file: str = ""
 
 
 class FakeRegistry:
@@ -237,8 +238,8 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
         "r.yaml:1:24 data.image_size: appears more than once, first in line 1; keep one",
         "r.yaml:1:51 data.crop_size: found 8; allowed: an integer from 16 to 8192 or null",
         (
-            "r.yaml:2:1 modle: unknown key; allowed: extends, name, description, data, model, teacher, losses, "
-            "optimizer, training, observers, export; did you mean `model`?"
+            "r.yaml:2:1 modle: unknown key; allowed: extends, name, description, plugins, data, model, teacher, "
+            "losses, optimizer, training, observers, export; did you mean `model`?"
         ),
         "r.yaml:4:18 model.encoder.use: no encoder `towre`",
         "r.yaml:5:3 model.fusion.dim: is missing",
