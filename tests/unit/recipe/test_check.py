@@ -259,7 +259,7 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
             "and below 1"
         ),
         "r.yaml:10:61 optimizer.scheduler: found null; allowed: cosine, none, plateau, step",
-        'r.yaml:11:20 training.epochs: found "yes"; allowed: an integer at least 1',
+        'r.yaml:11:20 training.epochs: found "yes"; allowed: an integer from 1 to 1000000',
         'r.yaml:11:41 training.save_best_only: found "yes"; allowed: true or false; write `true`',
         "r.yaml:11:52 training.seed: found .inf; a number must be finite",
     ]
