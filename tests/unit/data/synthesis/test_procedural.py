@@ -145,7 +145,8 @@ def test_the_command_writes_folders(tmp_path):
     result = invoke("procedural", "--output", tmp_path / "made", *options)
     assert result.exit_code == 0
     assert result.stdout == f"Wrote 2 materials into {tmp_path / 'made'}\n"
-    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["proc_knit_5", "proc_sand_5"]
+    names = sorted(path.name for path in (tmp_path / "made").iterdir())
+    assert names == [".neuropbr-written.json", "proc_knit_5", "proc_sand_5"]
 
 
 def test_the_command_draws_a_sheet(tmp_path):
