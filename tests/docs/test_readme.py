@@ -83,6 +83,7 @@ def test_recipe(project: Path) -> None:
 def test_the_run_folder_is_as_described(project: Path) -> None:
     run = project / "runs" / "quickstart"
     assert {path.name for path in run.iterdir()} - {"evaluations"} == {  # left by another command
+        ".neuropbr-run",
         "recipe.yaml",
         "provenance.json",
         "metrics.jsonl",

@@ -79,6 +79,7 @@ def test_a_dry_run_prints_the_plan(module_recipe: MakeRecipe, teacher: Path, tmp
     assert result.exit_code == 0, result.output
     assert [line.split()[0] for line in result.stdout.splitlines()] == [
         "data",
+        "data",
         "teacher",
         "logits",
         "train",

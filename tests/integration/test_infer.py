@@ -181,7 +181,7 @@ def test_a_truncated_view_is_named_and_nothing_is_written(trained: Path, pool: P
 def test_folders_that_are_none_are_named(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         neuropbr_core.read_views(tmp_path / "nothing")
-    with pytest.raises(DataError, match=r"holds no image; allowed: \.png"):
+    with pytest.raises(DataError, match=r"holds no image that is read; allowed: \.png"):
         neuropbr_core.read_views(tmp_path)
     with pytest.raises(CheckpointError, match="is no run with a checkpoint"):
         neuropbr_core.load_generator(tmp_path)

@@ -10,6 +10,8 @@ TEACHER = [
     "model.decoder={channels: [16, 16, 16, 16], head_channels: 8}",
     "data.repeats=2",
 ]
+# Encoders whose stem halves the image once have a doubling more.
+FINER = [*TEACHER, "model.decoder={channels: [16, 16, 16, 16, 16], head_channels: 8}"]
 GAN = ["losses.gan.layers=2", "losses.gan.width=8", "losses.gan.start_epoch=1"]
 QUICK = ["data.synthesize=null", "data.crop_size=32", "data.repeats=1"]
 
@@ -26,7 +28,7 @@ STUDENT = [
     taught(*TEACHER, *GAN),
 ]
 SMALL = {
-    "fast_iteration": [*TEACHER, *GAN],
+    "fast_iteration": [*FINER, *GAN],
     "flash_live": [
         "data.synthesize=null",
         "data.crop_size=16",
@@ -36,9 +38,9 @@ SMALL = {
         "data.source.visits=4",
         "data.source.light.drawn_environments=1",
     ],
-    "high_quality": [*TEACHER, *GAN],
+    "high_quality": [*FINER, *GAN],
     "lightweight": TEACHER,
-    "normal_focused": [*TEACHER, *GAN],
+    "normal_focused": [*FINER, *GAN],
     "quick_test": [*TEACHER, *GAN],
     "quickstart": QUICK,
     "quickstart_student": [*QUICK, taught(*QUICK)],
