@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_USUAL_HEIGHT = 20
 _USUAL_WIDTH = 100
 """Columns of a bar on a terminal that does not know its width: enough for a bar of an epoch with both losses."""
 
@@ -131,7 +132,12 @@ class ConsoleReporter:
         from tqdm import tqdm
 
         # A terminal that does not know its width reports 0, for which tqdm would leave the bar out.
-        width = None if _terminal_width() else _USUAL_WIDTH
+        # It reports a height of 0 with it, below which tqdm hides the bar.
+        width = None
+        height = None
+        if not _terminal_width():
+            width = _USUAL_WIDTH
+            height = _USUAL_HEIGHT
         return _TqdmBar(
             tqdm(
                 total=total,
@@ -140,6 +146,7 @@ class ConsoleReporter:
                 leave=keep,
                 file=sys.stderr,
                 ncols=width,
+                nrows=height,
                 dynamic_ncols=width is None,
             )
         )

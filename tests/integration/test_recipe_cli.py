@@ -54,7 +54,7 @@ def test_check_looks_at_the_recipe_that_makes_the_teacher(run: Run, tmp_path: Pa
     assert len(lines) == 2
     assert "model.fusion.deep: unknown key; " in lines[1]
     assert lines[0].endswith(
-        "training.epochs: found 0; allowed: an integer at least 1 (from `teacher.overrides training.epochs=0`)"
+        "training.epochs: found 0; allowed: an integer from 1 to 1000000 (from `teacher.overrides training.epochs=0`)"
     )
     gone = run("check", "student.yaml", "--set", "teacher.recipe=tniy.yaml")
     assert gone.exit_code == 1

@@ -2,6 +2,7 @@ import io
 import os
 import pty
 import re
+import select
 import sys
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -150,5 +151,9 @@ def test_a_terminal_of_unknown_width_gets_a_bar_too() -> None:
         for _ in range(4):
             bar.advance()
         bar.close()
+        terminal.flush()
+        # A read of an empty terminal would wait for ever.
+        readable, _, _ = select.select([master], [], [], 10)
+        assert readable, "nothing was written to the terminal"
         assert re.search(rb"Epoch 1: 100%\|.+\| 4/4", os.read(master, 10_000))
     os.close(master)

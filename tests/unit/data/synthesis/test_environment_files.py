@@ -89,7 +89,10 @@ def test_folders_without_maps_are_refused(tmp_path):
         (lambda content: b"\x89PNG\r\n\x1a\n" + content, "is no Radiance file"),
         (lambda content: content.replace(b"rle_rgbe", b"rle_xyze"), "cannot be decoded; .* or stored as XYZE"),
         (lambda content: content.replace(b"-Y 16 +X 32", b"-Y 32 +X 16"), "is 16×32 pixels; .* twice as wide as high"),
-        (lambda content: content.replace(b"-Y 16 +X 32", b"+X 32 -Y 16"), "states no size like .* rows from top to bottom"),
+        (
+            lambda content: content.replace(b"-Y 16 +X 32", b"+X 32 -Y 16"),
+            "states no size like .* rows from top to bottom",
+        ),
     ],
 )
 def test_unusable_files_are_refused_without_noise(tmp_path, capfd, spoil, message):
