@@ -144,7 +144,7 @@ def test_a_taken_name_is_refused_and_overwrite_replaces_only_runs(make_recipe: M
     other = folder.parent / "photos"
     other.mkdir()
     (other / "holiday.jpg").write_bytes(b"dear")
-    with pytest.raises(RunError, match="is no run .*, so --overwrite will not remove it"):
+    with pytest.raises(RunError, match=r"is no run .*, so --overwrite will not remove it"):
         run(recipe, run_name="photos", overwrite=True)
     assert (other / "holiday.jpg").read_bytes() == b"dear"
     with pytest.raises(RunError, match="resumed or overwritten, not both"):

@@ -147,7 +147,7 @@ def test_a_terminal_of_unknown_width_gets_a_bar_too() -> None:
     master, slave = pty.openpty()
     with os.fdopen(slave, "w", encoding="utf-8") as terminal, redirect_stderr(terminal):
         assert os.get_terminal_size(slave).columns == 0
-        bar = reporter().bar(4, "Epoch 1", shown=True)
+        bar = reporter().bar(4, "Epoch 1", keep=True, shown=True)
         for _ in range(4):
             bar.advance()
         bar.close()
