@@ -203,6 +203,20 @@ def take_clean(
     """
     lighting = light(scene).to(surface.texels.device)
     photos = torch.stack([render_view(surface, camera, lighting, size) for camera in scene.cameras])
+    return develop(photos, generator, exposure)
+
+
+def develop(photos: Tensor, generator: torch.Generator, exposure: Exposure = "grey_card") -> Tensor:
+    """Turn light on the sensor into photos: exposure with its error, noise of a low sensitivity, sRGB, 8 bits.
+
+    Args:
+        photos: Linear light `(V, 3, S, S)`, in units in which a white card has radiance 1 (`light`).
+        generator: Source of exposure errors and noise, on the CPU.
+        exposure: As in `render_capture`.
+
+    Returns:
+        Photos `(V, 3, S, S)`, uint8, sRGB-encoded.
+    """
     if exposure == "grey_card":
         # The renderer's units are those of the white card already, and a locked exposure has one error for all photos.
         stops = [uniform(generator, -EXPOSURE_STOPS, EXPOSURE_STOPS)] * len(photos)
