@@ -315,7 +315,7 @@ training: {epochs: yes, save_best_only: yes, seed: .inf}
                 "r.yaml:1:24 data.synthesize.materials: is missing",
                 (
                     "r.yaml:1:37 data.synthesize.material: unknown key; allowed: materials, samples, size, view_size, "
-                    "seed, environments, flash, dirty_fraction, procedural; did you mean `materials`?"
+                    "seed, environments, kinds, dirty_fraction, procedural; did you mean `materials`?"
                 ),
             ],
         ),
