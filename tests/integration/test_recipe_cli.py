@@ -40,7 +40,7 @@ def test_check_reports_good_files_and_all_problems_of_bad_ones(run: Run) -> None
     assert result.exit_code == 1
     assert result.stdout == "recipe ok: tiny.yaml\nrecipe ok: neuropbr:teacher_default\n"
     lines = result.stderr.splitlines()
-    assert lines[0] == "bad.yaml:2:20 training.epochs: found 0; allowed: an integer at least 1"
+    assert lines[0] == "bad.yaml:2:20 training.epochs: found 0; allowed: an integer from 1 to 1000000"
     assert lines[1].startswith("bad.yaml:2:23 training.sede: unknown key; allowed: epochs, batch_size, ")
     assert lines[1].endswith("did you mean `seed`?")
 
