@@ -56,7 +56,7 @@ def test_every_component_of_the_wheel_loads(site: Path, tmp_path: Path) -> None:
     rows = json.loads(neuropbr(site, tmp_path, "list-plugins", "--check", "--json"))
     ours = [row for row in rows if row["distribution"] == "neuropbr"]
     assert {row["status"] for row in ours} == {"ok"}
-    assert {"encoder", "fusion", "loss", "exporter", "observer", "dataset"} == {row["kind"] for row in ours}
+    assert {"encoder", "fusion", "loss", "exporter", "observer", "dataset", "packager"} == {row["kind"] for row in ours}
 
 
 def test_shipped_recipes_check(site: Path, tmp_path: Path) -> None:
