@@ -70,6 +70,7 @@ def test_a_run_from_outside_the_checkout(site: Path, tmp_path: Path) -> None:
     run, views = "runs/quickstart", "data/quickstart/input/clean/sample_0000"
     neuropbr(site, tmp_path, "infer", "--run", run, "--input", views, "--output", "maps", "--device", "cpu")
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        ".neuropbr-written.json",
         "albedo.png",
         "metallic.png",
         "normal.png",
