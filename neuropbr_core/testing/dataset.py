@@ -147,9 +147,13 @@ class DatasetSuite(ComponentSuite):
     def test_reads_the_same_again_also_from_several_threads(self, opened: Opened) -> None:
         """Reading has no side effect: order and threads change nothing, and a returned array stays as it is."""
         asked = list_images(opened.samples)
-        first = [self.read(opened, image) for image in asked]
-        # A source that reuses its memory would change what it returned before.
-        copies = [pixels.copy() for pixels in first]
+        first = []
+        copies = []
+        for image in asked:
+            pixels = self.read(opened, image)
+            first.append(pixels)
+            # Copied before the next read: a source that reuses its memory would change what it returned before.
+            copies.append(pixels.copy())
         # In reverse order and twice, so that threads read one image at the same time.
         with ThreadPoolExecutor(4) as pool:
             reversed_twice = list(pool.map(lambda image: self.read(opened, image), asked[::-1] * 2))
