@@ -49,6 +49,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     (folder / "examples").symlink_to(ROOT / "examples")
     neuropbr(folder, "run", "recipes/quickstart.yaml")
+    # A command of the README packages what an earlier one predicted; tests may run in any order.
+    neuropbr(folder, "infer", "examples/captures/bricks", "--output", "maps")
     return folder
 
 
