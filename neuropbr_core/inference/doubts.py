@@ -18,6 +18,11 @@ _MOST_CLIPPED = 0.25  # share of a photo; highlights of a polished surface cover
 _DIM = 40 / 255
 """sRGB value that a photo's brightest twentieth has to reach: charcoal under a right exposure reaches 60 of 255."""
 _MOST_STOPS = 1.5  # between photos of one set; automatic exposure of phones stays below one
+_EVEN = 1.0
+"""Deviation, in stops, of the ratio of two aligned photos, from which the surface made the difference.
+
+An exposure changes all pixels alike. Bricks have 0.3 to 0.5 from their relief, the highlights of metal plates 1.7 to 1.9.
+"""
 _EPS = 1e-4
 
 
@@ -54,7 +59,7 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
                 "of a flash's falloff), and the model was trained with one; expect wrong normals and roughness. "
                 "Photograph with the flash on, in a dim room"
             )
-    found += _exposure_doubts(views, pictures, visible)
+    found += _exposure_doubts(views, pictures, visible, aligned="visible" in inputs)
     return found
 
 
@@ -98,30 +103,47 @@ def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | No
     return float(covariance / variance)
 
 
-def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor) -> list[str]:
+def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor, *, aligned: bool) -> list[str]:
     found = []
+    dim = []
     stops = []
-    for path, picture, shown in zip(views.paths, pictures, visible, strict=False):
-        pixels = picture[:, shown[0] > 0]
+    shown: list[tuple[Tensor, Tensor]] = []
+    for path, picture, seen in zip(views.paths, pictures, visible[:, 0] > 0, strict=False):
+        pixels = picture[:, seen]
         if not pixels.numel():
             continue
         clipped = float((pixels.amin(dim=0) >= _CLIPPED).float().mean())
-        brightest = float(pixels.amax(dim=0).quantile(0.95))
-        stops.append((float((srgb_to_linear(pixels).mean(dim=0) + _EPS).median().log2()), path))
+        brightness = (srgb_to_linear(picture).mean(dim=0) + _EPS).log2()
+        stops.append((float(brightness[seen].median()), path, len(shown)))
+        shown.append((brightness, seen))
         if clipped > _MOST_CLIPPED:
             found.append(
                 f"{path}: is overexposed: {clipped:.0%} of it is white; expect a white albedo and wrong roughness. "
                 "Retake it darker"
             )
-        elif brightest < _DIM:
-            found.append(
-                f"{path}: is underexposed: hardly a pixel is above {round(_DIM * 255)} of 255; expect a dark, noisy "
-                "albedo. Retake it brighter"
-            )
-    if stops and max(stops)[0] - min(stops)[0] > _MOST_STOPS:
-        difference = max(stops)[0] - min(stops)[0]
+        if float(pixels.amax(dim=0).quantile(0.95)) < _DIM:
+            dim.append(path)
+    # With the exposure locked, a metal is dark in every photo but the one that shows its highlight.
+    if dim and len(dim) == len(stops):
         found.append(
-            f"{views.folder}: {max(stops)[1].name} is {difference:.1f} stops brighter than {min(stops)[1].name}; "
+            f"{views.folder}: its photos are underexposed: hardly a pixel is above {round(_DIM * 255)} of 255; expect "
+            "a dark, noisy albedo. Retake them brighter"
+        )
+    if not stops:
+        return found
+    darkest = min(stops)
+    brightest = max(stops)
+    difference = brightest[0] - darkest[0]
+    uneven = 0.0
+    if aligned and len(stops) > 1:
+        first, seen = shown[brightest[2]]
+        second, also = shown[darkest[2]]
+        ratios = (first - second)[seen & also]
+        if ratios.numel() > 1:
+            uneven = float(ratios.std())
+    if difference > _MOST_STOPS and uneven < _EVEN:
+        found.append(
+            f"{views.folder}: {brightest[1].name} is {difference:.1f} stops brighter than {darkest[1].name}; "
             "expect an albedo between both. Lock the exposure, and retake them"
         )
     return found
