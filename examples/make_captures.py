@@ -34,7 +34,7 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for view in sorted((root / "input" / "clean" / sample).glob("*.png")):
                 with Image.open(view) as image:
-                    # Quality 95 without chroma subsampling: about what a phone writes.
+                    # Phones write about this quality. Colours keep their resolution, so that small photos stay sharp.
                     image.save(folder / f"{view.stem}.jpg", quality=95, subsampling=0)
             write_cameras(folder / "cameras.json", {capture: cameras[sample]})
 

@@ -673,7 +673,8 @@ class PackageSettings:
     """What a package is made of, and how.
 
     Attributes:
-        name: Name of the material: letters, digits, `_` and `-`, so that it may be part of any file's name.
+        name: Name of the material: letters, digits and `_`, a letter first, so that it may be part of any file's name
+            and an identifier in any language.
         maps: Names of the maps: those of `neuropbr_core.maps`, and the derived ones `height`, `ao` (1 is open),
             `cavity` (1 is none) and `edge` (0 is none), each of one channel in [0, 1].
         size: Side of the textures in pixels.

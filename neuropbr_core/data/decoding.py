@@ -271,7 +271,8 @@ def is_cut_off(path: Path) -> bool:
         if start.startswith(b"RIFF") and start.endswith(b"WEBP"):
             return length < 8 + int.from_bytes(start[4:8], "little")
         if start.startswith(b"\xff\xd8\xff"):
-            # The end of image; thumbnails have ends of their own, but come first. Phones append motion photos.
+            # An end of image anywhere, since phones append motion photos. A thumbnail has one too: a cut file with a
+            # thumbnail passes here, and decoding finds it.
             return not _holds_backwards(file, length, b"\xff\xd9")
         return length == 0
 

@@ -21,7 +21,7 @@ _MOST_STOPS = 1.5  # between photos of one set; automatic exposure of phones sta
 _EVEN = 1.0
 """Deviation, in stops, of the ratio of two aligned photos, from which the surface made the difference.
 
-An exposure changes all pixels alike. Bricks have 0.3 to 0.5 from their relief, the highlights of metal plates 1.7 to 1.9.
+An exposure changes all pixels alike. Bricks have 0.3 to 0.5 from their relief, highlights of metal plates 1.7 to 1.9.
 """
 _EPS = 1e-4
 

@@ -43,7 +43,7 @@ class VisitRecord:
         homographies: Texture to view, float32; None unless the device is to warp.
         positions: Camera centres in tile sides, float32; None unless alignment is recorded.
         gains: Factors of linear light for `crops.apply_gains`, float32; None when colours stay.
-        overview_pixels: The whole frame in few pixels (`overviews.Overviews.get`), uint8; None unless asked for.
+        overview_pixels: The whole frame in few pixels (`dataset.Overviews.get`), uint8; None unless asked for.
         teacher_logits: A teacher's logits of the crop, float16 by name; None without stored predictions.
         visible_pixels: 255 where an aligned view sees the crop, else 0; None for views that are not aligned yet.
     """
@@ -80,7 +80,7 @@ class Item(VisitRecord):
 class Batch(VisitRecord):
     """Several visits, stacked; pixels are still uint8.
 
-    With recorded alignment a loader's batch has only the part of each photo that the crop can show (`boxes`), and
+    With recorded alignment a loader's batch has only the part of each photo that the crop can show (`crops`), and
     homographies from the texture to that part.
 
     A batch is yours for as long as you hold it or any of its tensors. When you let go of it, a loader uses its memory
@@ -108,7 +108,7 @@ class Batch(VisitRecord):
 
     def with_views(self, chosen: Sequence[int]) -> "Batch":
         """Return the batch with these views of each sample only."""
-        # `view_choice` gives indices in ascending order, so all of them are the batch as it is.
+        # `feed.draw_views` gives indices in ascending order, so all of them are the batch as it is.
         if len(chosen) == self.views.shape[1]:
             return self
         index = torch.tensor(chosen, device=self.views.device)

@@ -81,6 +81,7 @@ class Conversion:
     used: dict[str, str] = field(default_factory=dict)
     _paths: dict[SourceFile, Path] = field(default_factory=dict)
     _facts: dict[str, ImageFacts] = field(default_factory=dict)
+    _inverted: bool = False  # whether roughness is made from glossiness or smoothness
 
     def maps(self) -> dict[str, Stored]:
         """Make all four maps.
@@ -92,12 +93,19 @@ class Conversion:
             DataError: Files are missing, unusable, or of a workflow that cannot be converted.
         """
         self.notes += self.material.notes
-        pixels = {
-            "albedo": self._albedo(),
-            "roughness": self._roughness(),
-            "metallic": self._metallic(),
-            "normal": self._normal(),
-        }
+        try:
+            pixels = {
+                "albedo": self._albedo(),
+                "roughness": self._roughness(),
+                "metallic": self._metallic(),
+                "normal": self._normal(),
+            }
+        except DataError as error:
+            # The error may name the unpacked file, which a person has never seen; it must name the archive's.
+            text = str(error)
+            for source, path in self._paths.items():
+                text = text.replace(str(path), str(source))
+            raise DataError(text) from error
         size = self.size or pixels["albedo"].shape[0]
         self._note_storage(size)
         stored = {}
@@ -147,6 +155,7 @@ class Conversion:
             if letter == "s":
                 inverse_of = "smoothness"
         self.used["roughness"] += " (inverted)"
+        self._inverted = True
         self.notes.append(f"roughness: 1 - {inverse_of}")
         inverted: Pixels = np.iinfo(pixels.dtype).max - pixels
         return inverted
@@ -191,7 +200,7 @@ class Conversion:
         brightest = float(np.quantile(colours.max(axis=2), _FEW))
         # Beside glossiness it is the reflectance of the specular workflow, in which whatever is bright is metal.
         limit = _DIELECTRIC
-        if not self.used["roughness"].endswith("(inverted)"):
+        if not self._inverted:
             limit = _BRIGHT_DIELECTRIC
         what = ""
         if spread > _GREY:
@@ -301,11 +310,7 @@ class Conversion:
 
     def _pixels(self, name: str, source: SourceFile, mode: Literal["RGB", "L"]) -> Pixels:
         path = self._path(source)
-        try:
-            return read_image(path, mode, colours=name == "albedo", least=map_side(path, self.size))
-        except DataError as error:
-            # The error names the unpacked file, which a person has never seen; it must name the archive's.
-            raise DataError(str(error).replace(str(path), str(source))) from error
+        return read_image(path, mode, colours=name == "albedo", least=map_side(path, self.size))
 
     def _path(self, source: SourceFile) -> Path:
         """Path of a file. One of an archive is unpacked once, though a packed map is read twice."""

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -59,15 +60,17 @@ def import_matsynth(
     """
     outcomes: list[Imported] = []
     record = _read_licences(out / LICENCES)
-    for row in _rows(source or DATASET):
-        if limit is not None and len(outcomes) >= limit:
-            break
+    # Each row is a download of several large pictures, so none is fetched beyond the last.
+    for row in islice(_rows(source or DATASET), limit):
         name = re.sub(r"[^\w.-]+", "_", str(row["name"])).strip("._") or "unnamed"
+        # Before the material, so that an interruption leaves none without its licence.
+        credited = name in record
+        record[name] = {"category": row.get("category"), **_credits(row.get("metadata"))}
+        write_json(out / LICENCES, dict(sorted(record.items())))
         outcome = _import_row(row, name, out, size=size, overwrite=overwrite)
         outcomes.append(outcome)
-        if outcome.status == "imported":
-            record[name] = {"category": row.get("category"), **_credits(row.get("metadata"))}
-            # After each material, so that an interruption leaves none without its licence.
+        if outcome.status == "refused" and not credited:
+            del record[name]
             write_json(out / LICENCES, dict(sorted(record.items())))
         reporter().line(f"{name}: {outcome.status}")
     return ImportReport(sorted(outcomes, key=lambda outcome: outcome.name), [])
@@ -87,7 +90,8 @@ def _import_row(row: Mapping[str, Any], name: str, out: Path, *, size: int | Non
             # A material without a picture of a kind is judged by the import, which knows what may be left out.
             if content:
                 suffix = next((end for start, end in _SUFFIXES.items() if content.startswith(start)), ".png")
-                (folder / f"{name}_{word}{suffix}").write_bytes(content)
+                # The column tells what it shows. With the material's name in front, `old_base` would become `old`.
+                (folder / f"{word}{suffix}").write_bytes(content)
         try:
             report = import_materials(Path(scratch), out, size=size, name_template="{folder}", overwrite=overwrite)
         except DataError:

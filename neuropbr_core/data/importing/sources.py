@@ -240,6 +240,9 @@ def _copies(files: list[NamedFile]) -> list[list[NamedFile]]:
             complete.append(numbered)
         else:
             spare += numbered
+    # Most sets are there once, and comparing contents reads every file.
+    if len(complete) < 2:
+        return [files]
     copies: list[list[NamedFile]] = []
     contents = []
     for numbered in complete:
@@ -248,8 +251,6 @@ def _copies(files: list[NamedFile]) -> list[list[NamedFile]]:
         if content not in contents:
             copies.append(numbered)
             contents.append(content)
-    if not copies:
-        return [files]
     # What is left over, such as a roughness map that was fetched later, completes the first set.
     copies[0] += spare
     return copies

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from neuropbr_core.data.images import read_map, read_view
+from neuropbr_core.data.images import read_map, read_photo
 from neuropbr_core.data.layout.paths import (
     CONDITIONS,
     METADATA_NAME,
@@ -64,7 +64,8 @@ def register_files(photo_set: PhotosOfSample) -> Registration:
     texture = None
     if photo_set.albedo is not None:
         texture = read_map(photo_set.albedo, ALBEDO)
-    photos = [read_view(path) for path in photo_set.photos]
+    # As inference reads them: shrunk while they are read, and with nothing to match under transparent pixels.
+    photos = [read_photo(path).pixels for path in photo_set.photos]
     return register_photos(photos, list(map(str, photo_set.photos)), texture)
 
 

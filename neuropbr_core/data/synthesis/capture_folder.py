@@ -150,7 +150,8 @@ class CaptureFolder:
             self.materials = metadata or {}
         if (self.input / CAMERAS_NAME).exists():
             self.cameras = read_cameras(self.input / CAMERAS_NAME)
-        if (self.input / CAPTURES_NAME).exists():
+        # Without settings nothing was rendered, and the file is a photographer's own, which only names kinds.
+        if (self.input / RECORD_NAME).exists() and (self.input / CAPTURES_NAME).exists():
             self.captures = _decode(self.input / CAPTURES_NAME, dict[str, CaptureRecord])
 
     def settings(self) -> Settings | None:
@@ -280,4 +281,4 @@ def _setting_text(value: object) -> str:
 
 def _decode(path: Path, kind: type[T]) -> T:
     # Records of earlier versions lack newer fields, which then get their defaults.
-    return read_json(path, kind, DataError, "remove the folder and render again")
+    return read_json(path, kind, DataError, "restore the file, or render into another folder")

@@ -349,6 +349,21 @@ def test_a_damaged_archive_is_refused_by_name(tmp_path, member, compression):
     assert material.notes[0].startswith(f"{path}/{name}: cannot be unpacked (")
 
 
+def test_errors_name_the_file_in_the_archive(tmp_path):
+    """The file that was unpacked is gone when a person reads the message."""
+    ambientcg(tmp_path / "source", stored())
+    path = tmp_path / "source/Metal053C_1K-JPG.zip"
+    with zipfile.ZipFile(path) as archive:
+        files = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, content in files.items():
+            archive.writestr(file, b"no picture" if "Roughness" in file else content)
+    material = outcome(import_materials(tmp_path / "source", tmp_path / "data"))
+    assert material.status == "refused"
+    assert material.notes[0].startswith(f"{path}/Metal053C_1K-JPG_Roughness.jpg: cannot be decoded")
+    assert "/neuropbr-import-" not in material.notes[0]
+
+
 def test_a_material_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     from neuropbr_core.data.importing import import_sets as importing
 

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from neuropbr_core.cli import root
+from neuropbr_core.data.importing import matsynth
+from neuropbr_core.data.importing.import_sets import import_materials
 from neuropbr_core.data.importing.matsynth import import_matsynth
 from neuropbr_core.errors import DataError
 
@@ -23,12 +25,13 @@ def picture(mode: str, value: Any, side: int = 32) -> dict[str, Any]:
     return {"bytes": file.getvalue(), "path": None}
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three materials: two whole ones, and one without any picture of its surface."""
-    folder = tmp_path_factory.mktemp("matsynth")
+COLUMNS = ("basecolor", "normal", "roughness", "metallic", "displacement")
+
+
+def write_rows(folder: Path, names: tuple[str, ...]) -> Path:
+    """Write materials of these names; one called `broken` has no picture of its surface."""
     rows: dict[str, list[Any]] = {key: [] for key in ("name", "category", "metadata", *COLUMNS)}
-    for index, name in enumerate(("acg/bricks 001", "plaster_02", "broken")):
+    for index, name in enumerate(names):
         rows["name"].append(name)
         rows["category"].append(index)
         rows["metadata"].append({"license": "CC0" if index else "CC-BY 4.0", "authors": "Ada", "link": None})
@@ -50,7 +53,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-COLUMNS = ("basecolor", "normal", "roughness", "metallic", "displacement")
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three materials: two whole ones, and one without any picture of its surface."""
+    return write_rows(tmp_path_factory.mktemp("matsynth"), ("acg/bricks 001", "plaster_02", "broken"))
 
 
 def test_materials_are_imported_with_their_licences_and_the_rest_is_refused(source: Path, tmp_path: Path) -> None:
@@ -91,3 +97,30 @@ def test_other_data_sets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"cannot be read .* damaged or of another form"):
         import_matsynth(str(tmp_path), tmp_path / "out")
+
+
+def test_names_that_look_like_roles_are_names(tmp_path: Path) -> None:
+    """The column tells what a picture shows, whatever the material is called."""
+    (tmp_path / "rows").mkdir()
+    source = write_rows(tmp_path / "rows", ("old_base", "brushed_metallic", "normal"))
+    report = import_matsynth(str(source), tmp_path / "data", size=16)
+    assert {material.name: material.status for material in report.materials} == {
+        "old_base": "imported",
+        "brushed_metallic": "imported",
+        "normal": "imported",
+    }
+
+
+def test_an_interruption_leaves_no_material_without_its_licence(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*sources: Any, **options: Any) -> None:
+        import_materials(*sources, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(matsynth, "import_materials", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        import_matsynth(str(source), tmp_path, size=16)
+    written = {path.name for path in (tmp_path / "output").iterdir() if path.is_dir()}
+    assert written == {"acg_bricks_001"}
+    assert written <= set(json.loads((tmp_path / "matsynth.json").read_text()))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from neuropbr_core.cli.data import data
 from neuropbr_core.data.images import read_view, write_png
@@ -195,6 +196,24 @@ def test_photos_are_listed_by_number(tmp_path):
 
 def invoke(*arguments):
     return CliRunner().invoke(data, ["align", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_nothing_is_matched_under_transparent_pixels(pool, tmp_path):
+    """Colours under transparency are arbitrary: the photo with noise there gives the cameras of the one without."""
+    files = list_photos(pool / "input/clean/sample_0000")
+    noise = np.random.default_rng(1)
+    registered = []
+    for folder, spoil in (("plain", False), ("spoilt", True)):
+        (tmp_path / folder).mkdir()
+        for file in files:
+            pixels = np.moveaxis(read_view(file), 0, -1).copy()
+            alpha = np.full(pixels.shape[:2], 255, np.uint8)
+            alpha[:, :30] = 0
+            if spoil:
+                pixels[:, :30] = noise.integers(0, 256, pixels[:, :30].shape)
+            Image.fromarray(np.dstack((pixels, alpha))).save(tmp_path / folder / file.name)
+        registered.append(align_folder(tmp_path / folder).cameras[folder])
+    assert registered[0] == registered[1]
 
 
 def test_the_same_photos_always_give_the_same_cameras(pool):

@@ -222,6 +222,13 @@ def test_a_pool_is_not_overwritten_or_mixed(plan, tmp_path):
         synthesize(plan, tmp_path, resume=True)
 
 
+def test_a_photographers_record_of_kinds_is_no_damaged_rendering(plan, tmp_path):
+    (tmp_path / "input/clean/mine").mkdir(parents=True)
+    (tmp_path / "input/captures.json").write_text('{"mine": {"kind": "flash"}}')
+    with pytest.raises(DataError, match="holds a dataset that was not rendered here"):
+        synthesize(plan, tmp_path)
+
+
 def test_materials_are_not_replaced_by_their_small_copies(plan, materials, tmp_path):
     shutil.copytree(materials, tmp_path / "output")
     before = pixels(tmp_path)
