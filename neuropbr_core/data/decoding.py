@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from neuropbr_core.errors import DataError
+from neuropbr_core.memory import total_memory
 
 Pixels = npt.NDArray[Any]
 """uint8 or uint16, `(H, W, C)`."""
@@ -361,22 +362,12 @@ def _require_memory(path: Path, size: tuple[int, int], bands: int, *, large_valu
     if large_values:
         value = 4
     needed = width * height * bands * value * _COPIES
-    limit = int(_memory() * _MOST_OF_MEMORY)
-    if needed > limit:
+    total = total_memory()
+    if total is not None and needed > total * _MOST_OF_MEMORY:
         raise DataError(
             f"{path}: is {width}×{height} pixels, and decoding it takes {needed / 2**30:.1f} GiB; this machine has "
-            f"{_memory() / 2**30:.1f} GiB, of which one image may take half. Shrink it, or use a larger machine"
+            f"{total / 2**30:.1f} GiB, of which one image may take half. Shrink it, or use a larger machine"
         )
-
-
-def _memory() -> int:
-    """Memory that this process may use, in bytes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        # Containers have a limit of their own; `max` means none.
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return total
 
 
 @contextmanager

@@ -5,7 +5,6 @@ frame. Neighbouring tiles are mixed along ramps, and nothing but the maps grows 
 """
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -25,6 +24,7 @@ from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.materials.alignment import identity_frame, taps_needed, view_directions, warp_views
 from neuropbr_core.materials.color import LUMINANCE
+from neuropbr_core.memory import free_memory, used_memory
 from neuropbr_core.model.merge import visible_median
 from neuropbr_core.model.profile import overview_of
 from neuropbr_core.model.ratios import ratio_means
@@ -81,7 +81,8 @@ def predict_large(
 
     Raises:
         DataError: The model needs cameras and the views have none.
-        ModelError: The resolution does not suit the encoder, or the memory does not suffice for the smallest tile.
+        ModelError: The resolution does not suit the encoder, the memory does not suffice for the smallest tile, or
+            `tile` is smaller than what tiles share.
     """
     frame = _Frame(model, views, resolution)
     stride = model.generator.encoder.strides[-1]
@@ -94,12 +95,13 @@ def predict_large(
     if tile is None:
         tile = _tile_side(frame, max_memory)
     overlap = -(-OVERLAP // stride) * stride
+    if overlap >= tile < resolution:
+        raise ModelError(f"tile {tile}: tiles overlap by {overlap} pixels; choose larger ones")
     starts = tile_starts(resolution, tile, overlap)
     scale = model.spec.output_size // model.spec.image_size
     maps: Maps = {}
     for name, spec in MAPS.items():
-        if name in model.generator.heads:
-            maps[name] = torch.zeros(1, spec.channels, resolution * scale, resolution * scale)
+        maps[name] = torch.zeros(1, spec.channels, resolution * scale, resolution * scale)
     detail = _Detail()
     ramps = _ramps(starts, min(tile, resolution), resolution)
     bar = reporter().bar(len(starts) ** 2, "predicting tiles")
@@ -312,18 +314,23 @@ def _tile_side(frame: _Frame, max_memory: int | None) -> int:
     stride = model.generator.encoder.strides[-1]
     smallest = -(-2 * OVERLAP // stride) * stride
     pixel = _bytes_for_pixel(frame, stride)
-    if max_memory is None:
-        room = _DEFAULT_SHARE * _free_memory()
-    else:
-        scale = model.spec.output_size // model.spec.image_size
-        channels = sum(spec.channels for spec in MAPS.values())
-        maps = 4 * channels * (frame.resolution * scale) ** 2
-        room = max_memory - _used_memory() - maps
-    side = int(math.sqrt(max(0.0, room) / pixel)) // stride * stride
-    if side < min(smallest, frame.resolution):
-        needed = pixel * min(smallest, frame.resolution) ** 2 - room + (max_memory or 0)
+    scale = model.spec.output_size // model.spec.image_size
+    channels = sum(spec.channels for spec in MAPS.values())
+    least = min(smallest, frame.resolution)
+    limit = max_memory
+    if limit is None:
+        free = free_memory()
+        # Where nobody tells how much is free, the smallest tile is the safest.
+        if free is None:
+            return least
+        limit = used_memory() + int(_DEFAULT_SHARE * free)
+    # The maps are there from the first tile to the last, beside what the process has already.
+    used = used_memory() + 4 * channels * (frame.resolution * scale) ** 2
+    side = int(math.sqrt(max(0, limit - used) / pixel)) // stride * stride
+    if side < least:
+        needed = used + pixel * least**2
         raise ModelError(
-            f"maps from an input of {frame.resolution} pixels need at least {needed / 2**30:.1f} GiB; give "
+            f"maps from an input of {frame.resolution} pixels need at least {needed / 2**30:.2f} GiB; give "
             f"--max-memory at least this number, or a smaller --resolution"
         )
     return min(side, _LARGEST_TILE)
@@ -356,24 +363,6 @@ def _bytes_for_pixel(frame: _Frame, stride: int) -> float:
     return total / min(probe, frame.resolution) ** 2
 
 
-def _free_memory() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # macOS has no such number
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _used_memory() -> int:
-    """Memory of this process in bytes."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - a file of the system
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not on macOS: the peak so far is known there
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def _ramps(starts: list[int], tile: int, resolution: int) -> list[Tensor]:
     """Weights of each tile along one axis; at every pixel they add up to 1."""
     ramps = [torch.ones(tile) for _ in starts]
@@ -385,7 +374,11 @@ def _ramps(starts: list[int], tile: int, resolution: int) -> list[Tensor]:
         rise = ((places[following : start + tile] - following - margin) / (shared - 2 * margin)).clamp(0, 1)
         ramps[index][following - start :] *= 1 - rise
         ramps[index + 1][:shared] *= rise
-    return ramps
+    # The last tile may begin soon after the one before it. Then three tiles share pixels, and their ramps exceed 1.
+    total = torch.zeros(resolution)
+    for start, ramp in zip(starts, ramps, strict=True):
+        total[start : start + tile] += ramp
+    return [ramp / total[start : start + tile] for start, ramp in zip(starts, ramps, strict=True)]
 
 
 def _enlarged(ramp: Tensor, scale: int) -> Tensor:
@@ -404,10 +397,9 @@ class _Detail:
     """Sums up fine detail of albedo and photos over tiles."""
 
     def __init__(self) -> None:
-        # Squares of Laplacians, brightness and weights.
+        # Squares of Laplacians, and brightness.
         self._albedo = torch.zeros(2, dtype=torch.float64)
         self._photo = torch.zeros(2, dtype=torch.float64)
-        self._weight = 0.0
 
     def add(self, predicted: Maps, inputs: Inputs, rows: Tensor, columns: Tensor) -> None:
         """Add a tile."""
@@ -429,7 +421,6 @@ class _Detail:
                 brightness[:-2, 1:-1] + brightness[2:, 1:-1] + brightness[1:-1, :-2] + brightness[1:-1, 2:] - 4 * middle
             )
             sums.add_(torch.stack(((laplacian.square() * weight).sum(), (middle * weight).sum())))
-        self._weight += float(weight.sum())
 
     def share(self) -> float:
         """Detail of the albedo relative to that of the photos."""

@@ -1,12 +1,11 @@
 """What a training step needs of a device's memory, counted before the first step, and the batch that fits into it."""
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from neuropbr_core.errors import RunError
+from neuropbr_core.memory import free_memory
 from neuropbr_core.model.cost import saved_bytes
 from neuropbr_core.model.spec import ModelSpec, build_generator, parameter_count, unfilled
 from neuropbr_core.recipe.sections import Recipe, Training
@@ -61,10 +60,10 @@ def available_memory(device: torch.device, processes: int = 1) -> int | None:
         return int(free * _SLACK)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
-    limits = [limit for limit in (_free_memory(), _free_in_container()) if limit is not None]
-    if not limits:
+    free_here = free_memory()
+    if free_here is None:
         return None
-    return min(limits) // processes
+    return free_here // processes
 
 
 def need(recipe: Recipe, device: torch.device) -> Need:
@@ -163,35 +162,3 @@ def _complain(recipe: Recipe, device: torch.device, needed: int, room: int) -> N
         raise RunError(message)
     if recipe.training.memory_check == "warn":
         reporter().warning(message)
-
-
-def _free_memory() -> int | None:
-    """Bytes of this machine's memory that are free or can be freed; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    # macOS tells how much there is, and hands out what programs have not touched for long.
-    names = os.sysconf_names
-    if "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
-def _free_in_container() -> int | None:
-    """Bytes that the container of this process may still take; None without a limit. Source: the kernel's cgroup v2."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = int((folder / "memory.current").read_text(encoding="ascii"))
-        # The cache of files counts as used, and is given back when memory is short.
-        for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
-            if line.startswith("inactive_file "):
-                used -= int(line.split()[1])
-    except (OSError, ValueError):
-        return None
-    if limit == "max":
-        return None
-    return max(int(limit) - used, 0)

@@ -341,7 +341,7 @@ def test_blocks_are_averaged():
 
 def test_what_memory_cannot_hold_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (400, 300)).save(tmp_path / "x.png")
-    monkeypatch.setattr(decoding, "_memory", lambda: 1 << 20)
+    monkeypatch.setattr(decoding, "total_memory", lambda: 1 << 20)
     with pytest.raises(DataError, match=r"x\.png: is 400×300 pixels, and decoding it takes .* GiB; this machine has"):
         read_image(tmp_path / "x.png")
 

@@ -1,5 +1,6 @@
 """Maps that are predicted tile by tile equal those of one piece, and take no more memory than the maps."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,9 @@ import torch
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import DataError, ModelError
 from neuropbr_core.inference import LoadedGenerator, ViewSet, load_generator, predict_large, read_views
+from neuropbr_core.inference import tiled as tiles
 from neuropbr_core.inference.tiled import OVERLAP, sharpness, tile_starts
+from neuropbr_core.memory import used_memory
 from neuropbr_core.recipe.sections import Synthesize
 
 ROOT = Path(__file__).parents[3]
@@ -84,17 +87,45 @@ def test_a_resolution_that_does_not_suit_is_refused(model: LoadedGenerator, view
 
 
 def test_too_little_memory_is_named_with_what_is_needed(model: LoadedGenerator, views: ViewSet) -> None:
-    with pytest.raises(ModelError, match=r"need at least \d+\.\d GiB; give --max-memory at least this number"):
+    with pytest.raises(ModelError, match=r"need at least \d+\.\d\d GiB; give --max-memory at least this number"):
         predict_large(model, views, LARGE, max_memory=1)
 
 
-def test_less_memory_means_smaller_tiles(model: LoadedGenerator, views: ViewSet) -> None:
-    from neuropbr_core.inference import tiled
+def test_the_memory_that_is_asked_for_suffices(
+    model: LoadedGenerator, views: ViewSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With little free memory, the number in the message is one with which the same command works."""
+    monkeypatch.setattr(tiles, "free_memory", lambda: 2**20)
+    with pytest.raises(ModelError) as caught:
+        predict_large(model, views, LARGE)
+    needed = float(re.search(r"at least (\d+\.\d+) GiB", str(caught.value))[1])  # type: ignore[index]
+    # Rounded to two digits, and the process may have grown meanwhile.
+    assert predict_large(model, views, LARGE, max_memory=int((needed + 0.05) * 2**30)).maps
 
-    frame = tiled._Frame(model, views, LARGE)
-    enough = tiled._used_memory() + 2**30
-    large = tiled._tile_side(frame, enough)
-    small = tiled._tile_side(frame, tiled._used_memory() + 2**26)
+
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+def test_weights_of_tiles_add_up_wherever_the_last_tile_begins(stride: int) -> None:
+    tile = 192
+    overlap = -(-OVERLAP // stride) * stride
+    for resolution in range(tile + stride, 3 * tile, stride):
+        starts = tile_starts(resolution, tile, overlap)
+        total = torch.zeros(resolution)
+        for start, ramp in zip(starts, tiles._ramps(starts, tile, resolution), strict=True):
+            total[start : start + tile] += ramp
+        torch.testing.assert_close(total, torch.ones(resolution), atol=1e-5, rtol=0)
+
+
+def test_tiles_smaller_than_what_they_share_are_refused(model: LoadedGenerator, views: ViewSet) -> None:
+    with pytest.raises(ModelError, match=r"tile 96: tiles overlap by 96 pixels"):
+        predict_large(model, views, LARGE, tile=96)
+
+
+def test_less_memory_means_smaller_tiles(model: LoadedGenerator, views: ViewSet) -> None:
+
+    frame = tiles._Frame(model, views, LARGE)
+    enough = used_memory() + 2**30
+    large = tiles._tile_side(frame, enough)
+    small = tiles._tile_side(frame, used_memory() + 2**26)
     assert small < large
 
 
