@@ -154,6 +154,11 @@ _DICT = {"type": "builtins.dict", "context": _ENUM, "children_spec": []}
         expression("[x for x in (1,)]"),
         expression("Integer(9)**Integer(9)**Integer(9)"),
         expression("Pow(Integer(9), Integer(999999999))"),
+        expression("Pow(Integer(9), Pow(Integer(9), Integer(9)))"),
+        expression("Pow(Integer(9), Mul(Integer(16), Integer(16), Integer(16)))"),
+        expression("Pow(Pow(Integer(9), Integer(16)), Integer(16))"),
+        expression("Pow(Integer(9), Integer('99999999999'))"),
+        expression("PowByNatural(s0, s0)"),
         expression("Symbol('s0', positive=Integer(1))"),
         expression("exec('1')"),
         expression("s0.__class__"),
@@ -162,6 +167,8 @@ _DICT = {"type": "builtins.dict", "context": _ENUM, "children_spec": []}
         guard("__import__('pathlib').Path('MARK').touch()"),
         guard("L['views'].size()[0] == 1, 0); __import__('os'); ("),
         guard("L.__class__ == 1"),
+        guard("L['views'].size()[0] == 9**9**9"),
+        guard("L['views'].size()[0] == 1 << 9000000000"),
         guard("L['\"); x = 1; (\"'].size()[0] == 1"),
         tree(json.dumps([1, _DICT])),
         tree(json.dumps([1, {"type": "os.system", "context": None, "children_spec": []}])),
@@ -321,6 +328,30 @@ def test_a_file_with_a_changed_byte_is_refused_or_computes(
         exporter.load_untrusted(path)
 
 
+def _place_elsewhere(onnx: Any, tensor: Any) -> None:
+    """Make a tensor name another file as the place of its values."""
+    tensor.name = "stolen"
+    tensor.dims[:] = [4]
+    tensor.data_type = onnx.TensorProto.UINT8
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret.bin")
+
+
+def _in_a_sparse_tensor(onnx: Any, model: Any) -> None:
+    _place_elsewhere(onnx, model.graph.sparse_initializer.add().values)
+
+
+def _in_an_attribute(onnx: Any, model: Any) -> None:
+    attribute = model.graph.node[0].attribute.add(name="sparse", type=onnx.AttributeProto.SPARSE_TENSOR)
+    _place_elsewhere(onnx, attribute.sparse_tensor.values)
+
+
+def _in_a_functions_default(onnx: Any, model: Any) -> None:
+    function = model.functions.add(name="f", domain="")
+    default = function.attribute_proto.add(name="value", type=onnx.AttributeProto.TENSOR)
+    _place_elsewhere(onnx, default.t)
+
+
 def test_onnx_keeps_its_weights_in_one_file(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     from neuropbr_exporters.onnx import Options
@@ -338,6 +369,12 @@ def test_onnx_keeps_its_weights_in_one_file(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "evil.onnx")
     with pytest.raises(ExportError, match="in another file"):
         exporter.load_untrusted(tmp_path / "evil.onnx")
+    for hide in (_in_a_sparse_tensor, _in_an_attribute, _in_a_functions_default):
+        model = onnx.load(path)
+        hide(onnx, model)
+        onnx.save(model, tmp_path / "evil.onnx")
+        with pytest.raises(ExportError, match="in another file"):
+            exporter.load_untrusted(tmp_path / "evil.onnx")
     model = onnx.load(path)
     model.graph.node[0].domain = "com.evil"
     onnx.save(model, tmp_path / "evil.onnx")

@@ -5,9 +5,9 @@ hold `neuropbr.json`, the manifest.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -130,21 +130,31 @@ class OnnxExporter(Exporter):
 
 def _check_graph(path: Path) -> None:
     """Refuse weights that are kept in other files, and operators that are not part of ONNX."""
-    model = _read(path)
-    # Graphs may hold graphs, in the branches of conditions and the bodies of loops.
-    left = [model.graph, *model.functions]
+    import onnx
+
+    for message in _messages(_read(path)):
+        if isinstance(message, onnx.NodeProto) and message.domain not in _DOMAINS:
+            raise refusal(path, f"it calls {message.domain[:40]}:{message.op_type[:40]}, which is no operator of ONNX")
+        if isinstance(message, onnx.TensorProto) and (
+            message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
+        ):
+            raise refusal(path, f"it keeps the tensor {message.name[:80]!r} in another file")
+
+
+def _messages(model: "onnx.ModelProto") -> Iterator[Any]:
+    """Every message of a document: tensors and nodes are in branches, sparse tensors and functions' defaults, too."""
+    # By a list of what is left, because a document may be nested deeper than Python can call itself.
+    left: list[Any] = [model]
     while left:
-        graph = left.pop()
-        tensors = list(getattr(graph, "initializer", ()))
-        for node in graph.node:
-            if node.domain not in _DOMAINS:
-                raise refusal(path, f"it calls {node.domain[:40]}:{node.op_type[:40]}, which is no operator of ONNX")
-            for attribute in node.attribute:
-                tensors += [attribute.t, *attribute.tensors]
-                left += [inner for inner in (attribute.g, *attribute.graphs) if inner.node or inner.initializer]
-        for tensor in tensors:
-            if tensor.external_data:
-                raise refusal(path, f"it keeps the tensor {tensor.name[:80]!r} in another file")
+        message = left.pop()
+        yield message
+        for field, value in message.ListFields():
+            if field.message_type is None:  # a number or a text
+                continue
+            if hasattr(value, "ListFields"):
+                left.append(value)
+            else:
+                left.extend(value)
 
 
 def _read(path: Path) -> "onnx.ModelProto":

@@ -11,8 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -244,17 +243,15 @@ def _is_arithmetic(part: ast.AST) -> bool:
             return True
         case ast.Call(func=ast.Name(id=name), args=arguments):
             # 9**(9**9) is arithmetic too, and would never end.
-            if "Pow" in name and not all(map(_is_small, chain.from_iterable(map(ast.walk, arguments[1:])))):
-                return False
-            return name in _SYMPY
+            return name in _SYMPY and ("Pow" not in name or _is_small_power(arguments))
         case ast.keyword(arg=name, value=ast.Constant()):
             return name in _ASSUMPTIONS
         case ast.Name(id=name):
             # A symbol of a size, such as s39 or u0, or a function that is called.
             return name in _SYMPY or re.fullmatch(r"[a-z]{1,4}\d*|int_oo|oo", name) is not None
         case ast.Constant(value=str() as name):
-            # The name of a symbol. sympy evaluates text, so nothing else may be in it.
-            return re.fullmatch(r"\w{1,40}", name) is not None
+            # The name of a symbol. sympy evaluates text, so nothing else may be in it, and no number.
+            return re.fullmatch(r"[A-Za-z_]\w{0,39}", name) is not None
         case ast.Constant(value=bool() | None):
             return True
         case ast.Constant(value=int() | float() as number):
@@ -262,9 +259,23 @@ def _is_arithmetic(part: ast.AST) -> bool:
     return False
 
 
-def _is_small(part: ast.AST) -> bool:
-    """Whether a part of an exponent is no large number."""
-    return not isinstance(part, ast.Constant) or not isinstance(part.value, int) or abs(part.value) <= _LARGEST_EXPONENT
+def _is_small_power(arguments: Sequence[ast.expr]) -> bool:
+    """Whether the arguments of a power are a base without powers and a small whole number."""
+    if len(arguments) != 2:
+        return False
+    base, exponent = arguments
+    for part in ast.walk(base):
+        if isinstance(part, ast.Name) and "Pow" in part.id:
+            return False
+    if isinstance(exponent, ast.Call) and isinstance(exponent.func, ast.Name) and exponent.func.id == "Integer":
+        if len(exponent.args) != 1 or exponent.keywords:
+            return False
+        exponent = exponent.args[0]
+    if isinstance(exponent, ast.UnaryOp) and isinstance(exponent.op, ast.USub):
+        exponent = exponent.operand
+    if not isinstance(exponent, ast.Constant) or not isinstance(exponent.value, int):
+        return False
+    return abs(exponent.value) <= _LARGEST_EXPONENT
 
 
 def _is_guard(text: str) -> bool:
@@ -275,6 +286,8 @@ def _is_guard(text: str) -> bool:
 
 def _is_comparison(part: ast.AST) -> bool:
     match part:
+        case ast.BinOp(op=ast.Pow()) | ast.BinOp(op=ast.LShift()):
+            return False
         case ast.BinOp() | ast.UnaryOp() | ast.Compare() | ast.BoolOp() | ast.Subscript():
             return True
         case ast.Call(func=ast.Attribute(attr=name), keywords=[]) | ast.Attribute(attr=name):
