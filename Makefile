@@ -22,9 +22,12 @@ quickstart: install
 
 ## model: train the shipped model again, on the materials in the folder MATERIALS; hours (docs/models.md)
 MODEL = flash-3
+# The examples among the development and the sealed list of benchmarks/materials_lists.yaml: scores must not be memory.
+HELD_BACK = acg_Bricks102, acg_Metal053C, acg_MetalPlates006, acg_Tiles032, t3_Pebbles_025, t3_Sci-Fi_Wall_014, t3_Wood_027
 model: install
 	test -d "$(MATERIALS)" || { echo 'name a folder of material folders: make model MATERIALS=DIR'; exit 1; }
-	$(BIN)/neuropbr run recipes/flash_live.yaml --run-name $(MODEL) --set 'data.source.materials=[neuropbr:examples/materials, "$(MATERIALS)"]'
+	$(BIN)/neuropbr run recipes/flash_live.yaml --run-name $(MODEL) \
+		--set 'data.source.materials=[neuropbr:examples/materials, "$(MATERIALS)"]' --set 'data.val_materials=[$(HELD_BACK)]'
 	$(BIN)/python models/ship.py runs/$(MODEL) $(MODEL) --checkpoint latest
 
 install: $(STAMP)

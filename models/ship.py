@@ -50,13 +50,23 @@ def captured_scores(model: Path) -> dict[str, dict[str, float]]:
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
 @click.argument("name")
 @click.option("--checkpoint", default="best", show_default=True, help="best, latest or a checkpoint's name.")
-def main(run: Path, name: str, checkpoint: str) -> None:
+@click.option(
+    "--flash/--no-flash", default=None, help="Whether its photos had a flash; needed when its record does not tell."
+)
+def main(run: Path, name: str, checkpoint: str, flash: bool | None) -> None:
     """Put the model of RUN into models/NAME."""
     folder = shipped_root() / "models" / name
-    folder.mkdir(parents=True, exist_ok=True)
     loaded = load_generator(run, checkpoint)
-    # Every model so far learned from flash photos; the record of a resumed run may lack it. `infer` warns by it.
-    save_model(loaded.generator, replace(loaded.spec, flash=True), folder)
+    # Captures that were rendered before training leave no record in the recipe; `infer` warns by this fact.
+    if loaded.spec.flash is None and flash is None:
+        raise click.UsageError(
+            "the model's record does not tell whether its photos had a flash; give --flash or --no-flash"
+        )
+    spec = loaded.spec
+    if spec.flash is None:
+        spec = replace(spec, flash=flash)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(loaded.generator, spec, folder)
     scores = captured_scores(folder)
     write_json(folder / "scores.json", scores)
     size = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())

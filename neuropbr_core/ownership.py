@@ -34,6 +34,8 @@ def refuse_foreign(folder: Path, names: Iterable[str], *, overwrite: bool) -> No
         DataError: The folder has some of these files, they are not ours as we wrote them, and `overwrite` is not set;
             or one of them is no file, which is never replaced.
     """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file, and a folder belongs there; choose another --output")
     written = _read(folder)
     foreign = []
     for name in names:
@@ -60,6 +62,24 @@ def remember_written(folder: Path, paths: Iterable[Path]) -> None:
     for path in paths:
         files[path.relative_to(folder).as_posix()] = _digest(path)
     write_json(folder / RECORD, _Written(dict(sorted(files.items()))))
+
+
+def remove_earlier(folder: Path, names: Iterable[str]) -> None:
+    """Remove files that the project wrote before, if they are still as it wrote them.
+
+    Args:
+        folder: Where they are; it need not exist.
+        names: Their paths below it; those that were not written by the project stay.
+    """
+    files = _read(folder)
+    removed = False
+    for name in names:
+        if name in files and files[name] == _digest(folder / name):
+            (folder / name).unlink()
+            del files[name]
+            removed = True
+    if removed:
+        write_json(folder / RECORD, _Written(dict(sorted(files.items()))))
 
 
 def _read(folder: Path) -> dict[str, str]:

@@ -139,10 +139,8 @@ def _report(session: Session, error: Exception) -> None:
         summary = type(error).__name__
         if lines:
             summary = lines[0]
-        click.echo(
-            f"error: out of memory ({summary}); end other programs that use the device, or compute with --device cpu",
-            err=True,
-        )
+        advice = "end other programs that use the device, or compute with --device cpu"
+        click.echo(printable(f"error: out of memory ({summary}); {advice}"), err=True)
         return
     if expected:
         message = f"error: {error}"
@@ -152,8 +150,9 @@ def _report(session: Session, error: Exception) -> None:
             message = str(error)  # the user asked for it
         click.echo(printable(message), err=True)
         return
+    fault = printable(f"error: {type(error).__name__}: {error}")
     click.echo(
-        f"error: {type(error).__name__}: {error}\n"
+        f"{fault}\n"
         f"This is a fault in neuropbr {__version__} or in a plugin. Please report it to the authors together with the "
         f"traceback above.",
         err=True,

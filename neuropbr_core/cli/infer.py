@@ -10,7 +10,7 @@ from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.package import chosen_targets, target_options, write_targets
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.ownership import refuse_foreign, remember_written
+from neuropbr_core.ownership import refuse_foreign, remember_written, remove_earlier
 from neuropbr_core.reporting import reporter
 from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DOUBTFUL = 0.5
 """Confidence below which texels are counted as doubtful."""
+MOST_VIEWS = 64
+"""Most views that a recipe may ask for, and so an upper bound of those that an earlier call wrote."""
 
 
 @command()
@@ -48,7 +50,7 @@ DOUBTFUL = 0.5
 @click.option(
     "--ensemble",
     is_flag=True,
-    help="Average predictions from several sides, five to eight times as slow; also write confidence.png.",
+    help="Average predictions from several sides, four to nine times as slow; also write confidence.png.",
 )
 @click.option(
     "--resolution",
@@ -61,7 +63,7 @@ DOUBTFUL = 0.5
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
 @target_options(required=False)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
-def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after the other
+def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
     *,
     photos: str | None,
     run_folder: str | None,
@@ -101,51 +103,55 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     With --for, packages for other programs are written beside the maps, as by `neuropbr package`.
     """
     from neuropbr_core.inference import (
+        LoadedGenerator,
         find_doubts,
         missing_side,
+        resample_confidence,
         write_confidence,
         write_maps,
         write_views,
     )
-    from neuropbr_core.outputs import Material, material_name
+    from neuropbr_core.outputs import Material, check_places, material_name
 
-    if run_folder and model:
-        raise click.UsageError("give either --run DIR or --model NAME|FILE")
-    if photos and input_folder:
-        raise click.UsageError("give the folder of the photos once: PHOTOS, or --input DIR")
-    input_folder = photos or input_folder
-    if input_folder and sample_idx is not None:
-        raise click.UsageError("give either PHOTOS or --sample-idx N")
-    if not input_folder and not run_folder:
-        raise click.UsageError("name the folder of the photos; only a run knows a dataset to take a sample from")
-    if max_memory and not resolution:
-        raise click.UsageError("--max-memory limits the tiles of --resolution N; give both")
-    if ensemble and resolution:
-        raise click.UsageError("give either --ensemble or --resolution N: tiles are predicted from one side")
-    folder = Path(output or f"{Path(input_folder or 'sample').resolve().name}_maps")
-    # Before anything is computed. Maps beside the photos would be taken for photos by the next call.
-    if input_folder and folder.resolve() == Path(input_folder).resolve():
-        raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
-    names = [spec.file_name for spec in MAPS.values()]
-    if ensemble:
-        names.append("confidence.png")
-    refuse_foreign(folder, names, overwrite=overwrite)
-    # Mistakes in targets and options are known before anything is computed.
+    given = photos or input_folder
+    # Of options that exclude each other, or need each other.
+    mistakes = (
+        (run_folder and model, "give either --run DIR or --model NAME|FILE"),
+        (photos and input_folder, "give the folder of the photos once: PHOTOS, or --input DIR"),
+        (given and sample_idx is not None, "give either PHOTOS or --sample-idx N"),
+        (
+            not given and not run_folder,
+            "name the folder of the photos; only a run knows a dataset to take samples from",
+        ),
+        (max_memory and not resolution, "--max-memory limits the tiles of --resolution N; give both"),
+        (ensemble and resolution, "give either --ensemble or --resolution N: tiles are predicted from one side"),
+        (ensemble and tileable, "give either --ensemble or --tileable: the confidence map is not cut with the others"),
+    )
+    for is_made, message in mistakes:
+        if is_made:
+            raise click.UsageError(message)
+    folder = Path(output or f"{Path(given or 'sample').resolve().name}_maps")
+    _refuse_place(folder, given, ensemble=ensemble, overwrite=overwrite)
     packages = chosen_targets(targets, options)
+    check_places(packages, folder, overwrite=overwrite)
     # The model before the views: whether photos have to be registered depends on it.
     loaded = _load(run_folder, checkpoint, model, exporter, device, trust=trust)
+    if resolution and not isinstance(loaded, LoadedGenerator):
+        raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
     # Photos are shrunk while they are read, to no more than the network sees of them.
     photo_size = loaded.signature.photo_size
     if resolution:
         photo_size = photo_size * resolution // loaded.signature.image_size
     register = loaded.needs_cameras
-    views, material_of = _views(input_folder, cameras, run_folder, sample_idx or 0, register=register, size=photo_size)
+    views, material_of = _views(given, cameras, run_folder, sample_idx or 0, register=register, size=photo_size)
     result(f"model {loaded.origin}")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
+    views_shown = inputs["views"][0]
+    refuse_foreign(folder, [f"views/{index}.png" for index in range(len(views_shown))], overwrite=overwrite)
     _tell_doubts(views.refusals, find_doubts(views, inputs, loaded.signature), strict=strict)
     maps, confidence = _predict(loaded, views, inputs, resolution, max_memory, ensemble=ensemble)
-    # More than five photos tell little more.
+    # One photo lacks all sides alike, and more than five photos tell little more.
     if "directions" in inputs and 1 < inputs["views"].shape[1] < 5:
         result(f"another photo would tell most from the {missing_side(inputs['directions'])}")
     made_by = {"model": str(loaded.origin), **loaded.provenance, "views": str(views.folder)}
@@ -154,8 +160,13 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
         material = material.tileable()
     if size:
         material = material.resized(size)
-    views_shown = inputs["views"][0]
-    refuse_foreign(folder, [f"views/{index}.png" for index in range(len(views_shown))], overwrite=overwrite)
+        if confidence is not None:
+            confidence = resample_confidence(confidence, size)
+    # What an earlier call wrote beside other maps would look like a part of these.
+    stale = [f"views/{index}.png" for index in range(len(views_shown), MOST_VIEWS)]
+    if confidence is None:
+        stale.append("confidence.png")
+    remove_earlier(folder, stale)
     written = write_maps(material.maps, folder)
     if confidence is not None:
         written.append(write_confidence(confidence, folder))
@@ -165,7 +176,18 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     for path in written:
         result(f"wrote {path}")
     if packages or tileable:
-        write_targets(material, packages, folder)
+        write_targets(material, packages, folder, overwrite=overwrite)
+
+
+def _refuse_place(folder: Path, photos: str | None, *, ensemble: bool, overwrite: bool) -> None:
+    """Refuse to write among the photos, or over files of others, before anything is computed."""
+    # Maps beside the photos would be taken for photos by the next call.
+    if photos and folder.resolve() == Path(photos).resolve():
+        raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
+    names = [spec.file_name for spec in MAPS.values()]
+    if ensemble:
+        names.append("confidence.png")
+    refuse_foreign(folder, names, overwrite=overwrite)
 
 
 def _views(
@@ -245,7 +267,8 @@ def _predict(
     elif resolution is None:
         maps = model.apply(inputs)
         detail = sharpness_of(maps, inputs)
-    elif isinstance(model, LoadedGenerator):
+    else:
+        assert isinstance(model, LoadedGenerator)  # noqa: S101 - refused before
         limit = None
         if max_memory:
             limit = int(max_memory * 2**30)
@@ -253,8 +276,6 @@ def _predict(
         maps = large.maps
         detail = large.sharpness
         result(f"{large.tiles} tiles of {large.tile} pixels")
-    else:
-        raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
     result(f"sharpness {detail:.2f}: fine detail of the albedo as a share of the photos'")
     return maps, confidence
 

@@ -54,7 +54,7 @@ def chosen_targets(targets: str | None, options: Sequence[str]) -> "list[Target]
     return choose_targets(named_entries("packager", "--for", targets, spelled(options)))
 
 
-def write_targets(material: "Material", targets: "Sequence[Target]", folder: Path) -> None:
+def write_targets(material: "Material", targets: "Sequence[Target]", folder: Path, *, overwrite: bool) -> None:
     """Write packages, and print how visible the seams are and where the packages are."""
     from neuropbr_core.outputs import write_packages
 
@@ -64,7 +64,7 @@ def write_targets(material: "Material", targets: "Sequence[Target]", folder: Pat
     if material.tiling == "cut":
         verdict += ", after it was cut"
     result(f"seam score {material.seams.worst:.2f}: the material {verdict}")
-    for path in write_packages(material, targets, folder):
+    for path in write_packages(material, targets, folder, overwrite=overwrite):
         result(f"wrote {path}")
 
 
@@ -72,6 +72,7 @@ def write_targets(material: "Material", targets: "Sequence[Target]", folder: Pat
 @click.argument("maps", metavar="MAPS")
 @target_options(required=True)
 @click.option("--output", "output_folder", required=True, metavar="DIR", help="Folder for the packages.")
+@click.option("--overwrite", is_flag=True, help="Replace packages with all that was added to them.")
 def package(
     *,
     maps: str,
@@ -80,6 +81,7 @@ def package(
     tileable: bool,
     name: str | None,
     output_folder: str,
+    overwrite: bool,
 ) -> None:
     """Package maps for other programs.
 
@@ -90,11 +92,12 @@ def package(
     Every packager takes the options depth (8, 16 or exr), normals (opengl or directx), size (pixels) and metres (side
     of the texture); `neuropbr plugin show packager/NAME` lists its own.
     """
-    from neuropbr_core.outputs import read_material
+    from neuropbr_core.outputs import check_places, read_material
 
-    # Targets before maps, because reading and deriving maps takes time.
+    # Targets and places before maps, because reading and deriving maps takes time.
     chosen = chosen_targets(targets, options)
+    check_places(chosen, output_folder, overwrite=overwrite)
     material = read_material(maps, name)
     if tileable:
         material = material.tileable()
-    write_targets(material, chosen, Path(output_folder))
+    write_targets(material, chosen, Path(output_folder), overwrite=overwrite)

@@ -389,7 +389,10 @@ def describe(record: EvaluationRecord, trained_on: Sequence[str]) -> str:
     if record.refused:
         parts.append(_refusals(record))
     views = _count(record.views, "view")
-    if groups := format_groups(record.groups, f"Photos: {views}, {record.cameras or 'recorded'} cameras."):
+    cameras = f"{record.cameras or 'recorded'} cameras"
+    if record.cameras == "none":
+        cameras = "no cameras"
+    if groups := format_groups(record.groups, f"Photos: {views}, {cameras}."):
         parts.append(groups)
     if record.comparison:
         parts.append(format_comparison(record.comparison, record.other))

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
+from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.reporting import track
+from neuropbr_core.reporting import reporter
 
 CLIPPED = 253 / 255
 """Value from which a channel counts as clipped: JPEG moves white by up to two steps of 8 bits."""
@@ -52,6 +53,9 @@ def predict_ensemble(apply: Callable[[Inputs], Maps], inputs: Inputs, *, fewer: 
 
     Returns:
         The mean maps, and the confidence.
+
+    Raises:
+        ModelError: There is one prediction only, which nothing can be compared with.
     """
     turns = range(4)
     if "directions" not in inputs:
@@ -61,17 +65,24 @@ def predict_ensemble(apply: Callable[[Inputs], Maps], inputs: Inputs, *, fewer: 
     # A photo alone has nothing to be compared with, and of two the other alone says too little.
     if fewer and count >= 3:
         left_out = range(count)
+    if len(turns) + len(left_out) < 2:
+        raise ModelError(
+            "an ensemble needs predictions that can differ, and this model gives one from these photos: it is told no "
+            "directions, so that photos are not turned, and none can be left out; predict without the ensemble"
+        )
     passes: list[Maps] = []
-    tracked = iter(track(range(len(turns) + len(left_out)), len(turns) + len(left_out), "predicting"))
-    for quarters in turns:
-        next(tracked)
-        passes.append(turned_maps(apply(turned_inputs(inputs, quarters)), -quarters))
-    maps = _mean(passes)
-    for view in left_out:
-        next(tracked)
-        others = [index for index in range(count) if index != view]
-        passes.append(apply({name: value[:, others] for name, value in inputs.items()}))
-    next(tracked, None)  # ends the progress bar
+    bar = reporter().bar(len(turns) + len(left_out), "predicting")
+    try:
+        for quarters in turns:
+            passes.append(turned_maps(apply(turned_inputs(inputs, quarters)), -quarters))
+            bar.advance()
+        maps = _mean(passes)
+        for view in left_out:
+            others = [index for index in range(count) if index != view]
+            passes.append(apply({name: value[:, others] for name, value in inputs.items()}))
+            bar.advance()
+    finally:
+        bar.close()
     return Ensemble(maps, _confidence(passes, inputs, maps))
 
 
@@ -164,10 +175,10 @@ def _confidence(passes: list[Maps], inputs: Inputs, maps: Maps) -> Tensor:
     views = inputs["views"]
     visible = inputs.get("visible", torch.ones_like(views[:, :, :1]))
     size = confidence.shape[-2:]
-    seen = visible.sum(dim=1)
+    shown = visible.sum(dim=1)
     clipped = (views.amax(dim=2, keepdim=True) >= CLIPPED).float()
     unclipped = (visible * (1 - clipped)).sum(dim=1)
-    factor = torch.ones_like(seen)
+    factor = torch.ones_like(shown)
     factor[unclipped < 0.5] = 0.5
-    factor[seen < 0.5] = 0.0
+    factor[shown < 0.5] = 0.0
     return confidence * F.interpolate(factor.cpu(), size=size, mode="nearest")

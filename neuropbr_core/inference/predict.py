@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.images import write_map, write_png
@@ -256,6 +257,11 @@ def write_maps(maps: Maps, folder: str | Path) -> list[Path]:
     for name, value in maps.items():
         paths.append(write_map(Path(folder), MAPS[name], encode_map(MAPS[name], value[0]).numpy()))
     return paths
+
+
+def resample_confidence(confidence: Float[Tensor, "1 1 H W"], size: int) -> Float[Tensor, "1 1 size size"]:
+    """Resample a confidence map to the size of maps, by means of areas or linearly."""
+    return F.interpolate(confidence, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def write_confidence(confidence: Float[Tensor, "1 1 H W"], folder: str | Path) -> Path:

@@ -20,7 +20,7 @@
     relief        heights from normals, and what follows from heights: occlusion, cavities, edges
     seams         how visible the borders of a repeating texture are, and maps without them
     lint          plausibility checks of a material's maps
-    pose          focal length and pose of real cameras from their homographies
+    capture_kinds names of kinds of capture, such as flash and no_flash
     procedural    materials out of noise: bricks, metals, woods, cloths, …
     sampling      random numbers from one generator
     vectors       lengths and unit vectors
@@ -37,5 +37,5 @@ Conventions, the same in every module:
 - Vectors and colours have their three components in the dimension before the two of the image: `(..., 3, H, W)`.
 - Names of colours end in `_srgb` or `_linear` in signatures. Maps hold sRGB-encoded albedo; light is linear.
 
-This module imports nothing; `lint` and `pose` import NumPy, the others torch.
+This module imports nothing; `lint` imports NumPy, the others torch.
 """

@@ -23,8 +23,8 @@ from neuropbr_core.materials.relief import (
 TILES_BELOW = 1.5
 """Seam score up to which a material counts as tiling.
 
-Of 38 scanned materials that tile, 28 are below it, and of as many crops of them, which do not tile, 36 are above it.
-Those that tile and are above repeat at a joint that is one texel wide.
+Chosen with 38 scanned materials that tile, of which 28 are below it, and as many crops of them, which do not tile and
+of which 36 are above it. Those that tile and are above repeat at a joint that is one texel wide.
 """
 
 OVERLAP = 1 / 6

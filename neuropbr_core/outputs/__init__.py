@@ -8,7 +8,7 @@ package.py    targets -> folders, each written whole or not at all
 
 from neuropbr_core.outputs.manifest import MANIFEST, FileRecord, Manifest
 from neuropbr_core.outputs.material import Material, material_name, read_material
-from neuropbr_core.outputs.package import Target, choose_targets, write_packages
+from neuropbr_core.outputs.package import Target, check_places, choose_targets, write_packages
 
 __all__ = [
     "MANIFEST",
@@ -16,6 +16,7 @@ __all__ = [
     "Manifest",
     "Material",
     "Target",
+    "check_places",
     "choose_targets",
     "material_name",
     "read_material",

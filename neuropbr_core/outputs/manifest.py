@@ -100,6 +100,28 @@ def is_package(folder: Path) -> bool:
     return isinstance(plain, dict) and {"target", "material", "files"} <= set(plain)
 
 
+def foreign_file(folder: Path) -> str | None:
+    """The first file of a package that its manifest does not know, or that was edited since; None without any.
+
+    Args:
+        folder: A package (`is_package`).
+    """
+    known = {}
+    for record in json.loads((folder / MANIFEST).read_bytes())["files"]:
+        if isinstance(record, dict):
+            known[record.get("file")] = record.get("sha256")
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name != MANIFEST and known.get(name) != _digest(path):
+            return name
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def describe_package(
     folder: Path, package: Package, material: Material, provenance: dict[str, str], options: dict[str, object]
 ) -> Manifest:
@@ -120,7 +142,7 @@ def describe_package(
         if not path.is_file():
             continue
         name = path.relative_to(folder).as_posix()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = _digest(path)
         role = roles.get(name)
         if role is None:
             records.append(FileRecord(name, "document", digest, path.stat().st_size))

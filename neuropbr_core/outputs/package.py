@@ -9,7 +9,7 @@ from neuropbr_core.errors import NeuroPBRError, PackageError
 from neuropbr_core.files import replacing
 from neuropbr_core.kinds import PackagerEntryOptions
 from neuropbr_core.maps import MAP_NAMES
-from neuropbr_core.outputs.manifest import MANIFEST, describe_package, is_package
+from neuropbr_core.outputs.manifest import MANIFEST, describe_package, foreign_file, is_package
 from neuropbr_core.outputs.material import DERIVED, Material
 from neuropbr_core.outputs.textures import exr_is_missing, write_texture
 from neuropbr_core.recipe.check import plain
@@ -77,13 +77,45 @@ def choose_targets(entries: Mapping[str, Chosen]) -> list[Target]:
     return targets
 
 
-def write_packages(material: Material, targets: Iterable[Target], folder: str | Path) -> list[Path]:
+def check_places(targets: Iterable[Target], folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse places of packages that hold anything else than an earlier package as it was written.
+
+    Args:
+        targets: What `choose_targets` returned.
+        folder: Where their packages will be.
+        overwrite: Whether files that were added to an earlier package, or edited in it, may be removed with it.
+
+    Raises:
+        PackageError: A place is taken; the message names the first file that would be lost.
+    """
+    for target in targets:
+        place = Path(folder) / target.name
+        if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+            continue
+        if not (place.is_dir() and is_package(place)):
+            raise PackageError(
+                f"{place}: exists and has no {MANIFEST} of a package, so it is not replaced; move it away, or choose "
+                f"another --output"
+            )
+        # A package is worked on where it is: scenes are saved beside Blender's script, Unity adds files of its own.
+        foreign = foreign_file(place)
+        if foreign is not None and not overwrite:
+            raise PackageError(
+                f"{place / foreign}: was added to the package or edited in it, and would be removed; move it away, "
+                f"choose another --output, or replace the package with --overwrite"
+            )
+
+
+def write_packages(
+    material: Material, targets: Iterable[Target], folder: str | Path, *, overwrite: bool = False
+) -> list[Path]:
     """Write a material for each target. A package is complete or absent; an earlier one is replaced.
 
     Args:
         material: The maps.
         targets: What `choose_targets` returned.
         folder: Each target's package becomes a folder of the target's name in it.
+        overwrite: As for `check_places`.
 
     Returns:
         The folders.
@@ -95,8 +127,7 @@ def write_packages(material: Material, targets: Iterable[Target], folder: str | 
     targets = list(targets)
     folder = Path(folder)
     # Every place first: a package that is refused at the end would have cost the time of all others.
-    for target in targets:
-        _check_place(folder / target.name)
+    check_places(targets, folder, overwrite=overwrite)
     sizes = {material.size: material}
     written = []
     for target in targets:
@@ -110,15 +141,16 @@ def write_packages(material: Material, targets: Iterable[Target], folder: str | 
     return written
 
 
-def _check_place(place: Path) -> None:
-    """Refuse to replace anything that is no package."""
-    if place.is_dir() and (not any(place.iterdir()) or is_package(place)):
-        return
-    if place.exists():
-        raise PackageError(
-            f"{place}: exists and has no {MANIFEST} of a package, so it is not replaced; move it away, or choose "
-            f"another --output"
-        )
+def _by_role(target: Target, textures: Iterable[Texture]) -> dict[str, Texture]:
+    by_role: dict[str, Texture] = {}
+    for texture in textures:
+        if texture.role in by_role:
+            raise PackageError(
+                f"target {target.name}: the packager {target.chosen.use} declares two textures of the role "
+                f"{texture.role!r}; report this to its authors"
+            )
+        by_role[texture.role] = texture
+    return by_role
 
 
 def _write(material: Material, target: Target, place: Path) -> None:
@@ -132,7 +164,7 @@ def _write(material: Material, target: Target, place: Path) -> None:
         relief=material.relief,
     )
     try:
-        textures = {texture.role: texture for texture in target.packager.textures(settings)}
+        textures = _by_role(target, target.packager.textures(settings))
         package = Package(settings, textures)
         _check_textures(target, package)
         with replacing(place) as aside:

@@ -166,12 +166,15 @@ def check_start(folder: RunFolder, *, resume: bool, overwrite: bool) -> None:
         return
     if folder.is_free:
         return
+    # A folder that no run made is the user's, whatever the flags say.
+    if not folder.is_marked and not folder.can_resume:
+        raise RunError(_not_ours(folder))
     if not overwrite:
         raise RunError(
             f"{path}: there is a run of that name already; continue it with --resume, replace it with --overwrite, "
             f"or choose another name with --run-name"
         )
-    # A folder that no run made is the user's, whatever the flags say.
+    # Runs from before there were markers can be continued, but nothing tells them from a user's folder.
     if not folder.is_marked:
         raise RunError(_not_ours(folder))
 

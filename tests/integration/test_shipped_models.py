@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,20 @@ def test_an_ensemble_writes_its_confidence(tmp_path: Path) -> None:
         assert confidence.size == (256, 256)
         low, high = confidence.getextrema()
     assert 0 <= low < high <= 255
+
+
+def test_a_later_call_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    photos = tmp_path / "bricks"
+    shutil.copytree(CAPTURES / "bricks", photos)
+    out = tmp_path / "maps"
+    arguments = ["infer", str(photos), "--output", str(out)]
+    CliRunner().invoke(root, [*arguments, "--ensemble", "--size", "100"], catch_exceptions=False)
+    with Image.open(out / "confidence.png") as confidence:
+        assert confidence.size == (100, 100)
+    (photos / "2.jpg").unlink()
+    cameras = json.loads((photos / "cameras.json").read_text())
+    (photos / "cameras.json").write_text(json.dumps({"bricks": cameras["bricks"][:2]}))
+    result = CliRunner().invoke(root, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert not (out / "confidence.png").exists()
+    assert sorted(path.name for path in (out / "views").iterdir()) == ["0.png", "1.png"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neuropbr_core.errors import DataError
-from neuropbr_core.ownership import RECORD, refuse_foreign, remember_written
+from neuropbr_core.ownership import RECORD, refuse_foreign, remember_written, remove_earlier
 
 NAMES = ["albedo.png", "views/0.png"]
 
@@ -46,3 +46,18 @@ def test_a_damaged_note_makes_nothing_ours(content: bytes, tmp_path: Path) -> No
     (tmp_path / RECORD).write_bytes(content)
     with pytest.raises(DataError, match="there already"):
         refuse_foreign(tmp_path, NAMES, overwrite=False)
+
+
+def test_what_an_earlier_call_wrote_is_removed_and_what_was_edited_stays(tmp_path: Path) -> None:
+    for name in ("old.png", "edited.png", "foreign.png"):
+        (tmp_path / name).write_bytes(b"one")
+    remember_written(tmp_path, [tmp_path / "old.png", tmp_path / "edited.png"])
+    (tmp_path / "edited.png").write_bytes(b"two")
+    remove_earlier(tmp_path, ["old.png", "edited.png", "foreign.png", "missing.png"])
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["edited.png", "foreign.png"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "maps").write_bytes(b"")
+    with pytest.raises(DataError, match="is a file, and a folder belongs there"):
+        refuse_foreign(tmp_path / "maps", ["albedo.png"], overwrite=True)

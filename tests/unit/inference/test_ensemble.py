@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from neuropbr_core.errors import ModelError
 from neuropbr_core.inference.ensemble import missing_side, predict_ensemble, turned_inputs, turned_maps
 
 
@@ -76,6 +77,13 @@ def test_texels_that_no_photo_shows_have_no_confidence_and_clipped_ones_half() -
     confidence = predict_ensemble(from_directions, inputs).confidence
     assert confidence[0, 0, 0, 0] == 0
     assert confidence[0, 0, 7, 7] == pytest.approx(0.5, abs=0.01)
+
+
+def test_one_prediction_alone_has_no_confidence() -> None:
+    """Without directions nothing is turned, and of two photos none is left out."""
+    inputs = {"views": make_inputs(views=2)["views"]}
+    with pytest.raises(ModelError, match="gives one from these photos"):
+        predict_ensemble(lambda given: {"roughness": given["views"][:, 0, :1]}, inputs)
 
 
 @pytest.mark.parametrize(

@@ -78,14 +78,30 @@ def test_targets_of_another_size_are_resampled(tmp_path: Path) -> None:
 
 def test_an_earlier_package_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     (package,) = write_packages(example_material(), targets("plain"), tmp_path)
-    (package / "old.txt").touch()
-    write_packages(example_material(), targets("plain"), tmp_path)
-    assert not (package / "old.txt").exists()
+    before = (package / "manifest.json").read_text()
+    write_packages(example_material(), targets("plain", depth=16), tmp_path)
+    assert (package / "manifest.json").read_text() != before
     # A checkpoint has a file of that name too.
     (package / "manifest.json").write_text('{"files": []}')
     with pytest.raises(PackageError, match=r"exists and has no manifest\.json of a package"):
         write_packages(example_material(), targets("plain"), tmp_path)
     assert (package / "albedo.png").is_file()
+
+
+def test_what_was_added_to_a_package_or_edited_in_it_is_kept(tmp_path: Path) -> None:
+    (package,) = write_packages(example_material(), targets("blender"), tmp_path)
+    (package / "scenes").mkdir()
+    (package / "scenes" / "mine.blend").write_bytes(b"work of a day")
+    with pytest.raises(PackageError, match=r"scenes/mine\.blend: was added to the package or edited in it"):
+        write_packages(example_material(), targets("blender"), tmp_path)
+    assert (package / "scenes" / "mine.blend").read_bytes() == b"work of a day"
+    write_packages(example_material(), targets("blender"), tmp_path, overwrite=True)
+    assert not (package / "scenes").exists()
+    (script,) = package.glob("import_*.py")
+    script.write_text("# mine now")
+    with pytest.raises(PackageError, match="was added to the package or edited in it"):
+        write_packages(example_material(), targets("blender"), tmp_path)
+    assert script.read_text() == "# mine now"
 
 
 def test_all_places_are_looked_at_before_any_package_is_written(tmp_path: Path) -> None:
