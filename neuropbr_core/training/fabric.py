@@ -68,7 +68,8 @@ def make_fabric(training: Training) -> Fabric:
         from lightning_fabric.strategies.fsdp import FSDPStrategy
         from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
-        # The state is gathered whole on saving (`sharded_state`), so checkpoints look alike for any strategy.
+        # The state is gathered whole on saving (`checkpoints.saving.module_state`), so checkpoints look alike for any
+        # strategy.
         policy = partial(size_based_auto_wrap_policy, min_num_params=_SHARD)
         strategy = FSDPStrategy(auto_wrap_policy=policy, state_dict_type="full")
     elif processes * nodes > 1:
@@ -105,9 +106,15 @@ def tune_cuda(precision: str) -> None:
     # CUDA allocates first, also by the processes that this one starts; what the user set stays.
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
         os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
-    # TF32 keeps 10 bits of the mantissa, more than the bfloat16 around it; who asks for fp32 gets all 23.
-    if precision != "fp32":
+    # TF32 keeps 10 bits of the mantissa, more than the bfloat16 around it; who asks for fp32 gets all 23. PyTorch's own
+    # default lets convolutions use TF32. Both switches are set either way: an earlier Fabric of this process, such as
+    # that of a teacher's run, may have had another precision.
+    reduced = precision != "fp32"
+    torch.backends.cudnn.allow_tf32 = reduced
+    if reduced:
         torch.set_float32_matmul_precision("high")
+    else:
+        torch.set_float32_matmul_precision("highest")
 
 
 def is_sharded(fabric: Fabric) -> bool:

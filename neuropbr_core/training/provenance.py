@@ -97,7 +97,7 @@ class _TeacherRecord(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """What the file holds; only split and teacher are read back."""
+    """What the file holds; only split, teacher and components are read back."""
 
     neuropbr: str = ""
     python: str = ""

@@ -1,6 +1,7 @@
 """From a recipe's devices to Fabric, and batch norms over several processes."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -49,6 +50,30 @@ def test_the_gpu_that_the_recipe_numbers_is_the_one_that_fabric_gets(monkeypatch
         make_fabric(Training(device="cuda:1", devices=2))
 
 
+@pytest.fixture
+def float32_switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Puts PyTorch's switches for TF32 back afterwards."""
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "backend:native")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+    products = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(products)
+
+
+@pytest.mark.usefixtures("float32_switches")
+def test_fp32_has_no_tf32_in_products_or_convolutions_whatever_ran_before() -> None:
+    for precision, products, convolutions in (
+        ("fp32", "highest", False),
+        ("bf16", "high", True),
+        ("fp32", "highest", False),
+        ("fp16", "high", True),
+    ):
+        fabric.tune_cuda(precision)
+        assert torch.get_float32_matmul_precision() == products
+        assert torch.backends.cudnn.allow_tf32 is convolutions
+
+
+@pytest.mark.usefixtures("float32_switches")
 def test_cuda_is_tuned_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
     monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
@@ -59,4 +84,4 @@ def test_cuda_is_tuned_unless_the_user_said_otherwise(monkeypatch: pytest.Monkey
     monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
     fabric.tune_cuda("fp32")
     assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
-    assert chosen == ["high"]
+    assert chosen == ["high", "highest"]
