@@ -1,4 +1,4 @@
-"""How much memory the machine, its container and this process have."""
+"""How much memory the machine, its container and this process have, and what it sounds like when it runs out."""
 
 import os
 from pathlib import Path
@@ -69,3 +69,19 @@ def _used_in_container() -> int:
         if line.startswith("inactive_file "):
             used -= int(line.split()[1])
     return used
+
+
+_PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
+"""What errors of memory say, in lower case: CUDA's and MPS's; that of PyTorch's allocator on the CPU; and Windows'."""
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error's type or text says that memory ran out.
+
+    Args:
+        error: Any error: most libraries have no type of their own for it, so the text decides.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return any(phrase in text for phrase in _PHRASES)

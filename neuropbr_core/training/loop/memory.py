@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.memory import memory_ran_out
 from neuropbr_core.model.cost import saved_bytes
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
@@ -14,7 +15,6 @@ from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.loop.networks import check_networks
 
 _SHOWN = 3
-_PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
 _SMALLEST_CROP = 64
 _PARTS = ("encoder", "fusion", "decoder")
 
@@ -38,10 +38,11 @@ class Advice:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out; only CUDA's has a type of its own."""
-    # CPU allocators and MPS raise a plain RuntimeError, so its text decides.
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    # CPU allocators and MPS raise a plain RuntimeError, so its text decides. Other types with such a text are not
+    # PyTorch's: the loop must not advise a smaller batch for them.
+    if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _PHRASES)
+    return isinstance(error, RuntimeError | MemoryError) and memory_ran_out(error)
 
 
 def reason(error: BaseException) -> str:
