@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,9 +127,17 @@ def resolve_recipe(
 
     def owners(kind: Kind, use: str) -> Mapping[str, tuple[str, object]]:
         try:
-            return owned_options(registry.options(kind.name, use))
+            owned = owned_options(registry.options(kind.name, use))
         except PluginError:
             return {}
+        owners = {}
+        for option, (owner, default) in owned.items():
+            # As plain data, which a recipe's own value is: a tuple of the dataclass is a list there.
+            if default is MISSING:
+                owners[option] = (owner, default)
+            else:
+                owners[option] = (owner, plain(default))
+        return owners
 
     root, problems = read_tree(path, overrides, qualify, owners)
     # Read again once its plugin files are known: merging asks whether two names mean one component.

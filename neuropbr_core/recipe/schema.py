@@ -6,20 +6,19 @@ names, and editors, with all that are installed.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 from urllib.parse import quote
 
 import msgspec
 
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import KINDS, Kind, recipe_kinds
-from neuropbr_core.plugin import BELONGS_TO
 from neuropbr_core.recipe.english import REF, Schema
 from neuropbr_core.recipe.merge import EXTENDS, PLUGINS, SECTION_DEFAULTS, USE, entry_keys
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.catalog import Chosen, belongings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TITLE = "NeuroPBR recipe"
@@ -167,15 +166,20 @@ def owned_options(options: type) -> dict[str, tuple[str, object]]:
     """The options that belong to a choice: for each, the option that chooses, and the default of that option.
 
     Args:
-        options: Dataclass of a component's options.
+        options: Dataclass of a component's options, checked by the registry.
+
+    Returns:
+        Pairs by option; the default is `dataclasses.MISSING` where the option that chooses has none.
     """
-    defaults = {field.name: field.default for field in fields(options)}
+    defaults: dict[str, object] = {}
+    for field in fields(options):
+        defaults[field.name] = field.default
+        # A mutable default, such as a list, is made anew for each instance.
+        if field.default_factory is not MISSING:
+            defaults[field.name] = field.default_factory()
     owned = {}
-    for name, hint in get_type_hints(options, include_extras=True).items():
-        for note in getattr(hint, "__metadata__", ()):
-            if isinstance(note, msgspec.Meta) and BELONGS_TO in (note.extra or {}):
-                owner = (note.extra or {})[BELONGS_TO]
-                owned[name] = (owner, defaults[owner])
+    for name, owner in belongings(options).items():
+        owned[name] = (owner, defaults[owner])
     return owned
 
 

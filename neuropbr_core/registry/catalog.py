@@ -23,9 +23,16 @@ from typing import Any, get_type_hints
 import msgspec
 import pluggy
 
-from neuropbr_core.errors import NeuroPBRError, PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
+from neuropbr_core.errors import (
+    NeuroPBRError,
+    PluginBlocked,
+    PluginBroken,
+    PluginCollision,
+    PluginNotFound,
+)
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.plugin import PROJECT, SUPPORTED_API, Needs
+from neuropbr_core.memory import memory_ran_out
+from neuropbr_core.plugin import BELONGS_TO, PROJECT, SUPPORTED_API, Needs
 from neuropbr_core.reading import shortened
 from neuropbr_core.registry.installed import (
     BLOCK_VARIABLE,
@@ -245,6 +252,14 @@ def _checked_options(kind: Kind, options: object) -> type:
         raise DefectError(
             f"{name} has a field that JSON Schema cannot describe, {_undescribed(options)}: {describe(error)}"
         ) from error
+    known = [option.name for option in dataclasses.fields(options)]
+    for option_name, owner in belongings(options).items():
+        # Merging recipes looks the owner's value up; a misspelt one has none.
+        if owner not in known:
+            raise DefectError(
+                f"option {option_name!r} of {name} belongs to {owner!r}, which is no option of it."
+                f"{did_you_mean(str(owner), known)} Options: {', '.join(known)}"
+            )
     for option in dataclasses.fields(options):
         has_default = option.default is not dataclasses.MISSING or option.default_factory is not dataclasses.MISSING
         if option.init and not has_default:
@@ -255,6 +270,20 @@ def _checked_options(kind: Kind, options: object) -> type:
     except Exception as error:
         raise DefectError(f"the defaults of {name} break its own ranges: {error}") from error
     return options
+
+
+def belongings(options: type) -> dict[str, Any]:
+    """The options that belong to a choice (`plugin.BELONGS_TO`): for each, the name of the option that chooses.
+
+    Args:
+        options: Dataclass of a component's options.
+    """
+    owners = {}
+    for name, hint in get_type_hints(options, include_extras=True).items():
+        for note in getattr(hint, "__metadata__", ()):
+            if isinstance(note, msgspec.Meta) and BELONGS_TO in (note.extra or {}):
+                owners[name] = (note.extra or {})[BELONGS_TO]
+    return owners
 
 
 def _undescribed(options: Any) -> str:
@@ -386,9 +415,8 @@ def blaming_calls(part: Chosen | None, action: str) -> Iterator[None]:
         raise
     except Exception as error:
         # Memory that ran out is no fault of the component that asked for it last.
-        starved = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
         # A disk that is full is none either; the command line has its own words for it.
-        if part is None or starved or isinstance(error, OSError):
+        if part is None or memory_ran_out(error) or isinstance(error, OSError):
             raise
         entry = part.declared
         raise PluginBroken(

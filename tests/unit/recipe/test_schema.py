@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 import yaml
@@ -10,9 +12,10 @@ from jsonschema import Draft202012Validator
 
 from neuropbr_core.errors import RecipeError
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.plugin import BELONGS_TO, Meta
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.reference import editor_schema
-from neuropbr_core.recipe.schema import Schema, compose, section_order
+from neuropbr_core.recipe.schema import Schema, compose, owned_options, section_order
 from neuropbr_core.recipe.yaml_tree import parse
 from neuropbr_core.registry import Registry
 from neuropbr_core.shipped import recipe_names, resolve
@@ -118,3 +121,58 @@ def test_a_component_of_any_name_is_reported_as_unknown(use: str) -> None:
     with pytest.raises(RecipeError, match="no installed distribution offers encoder/") as caught:
         load_recipe("neuropbr:quickstart", [f"model.encoder.use={json.dumps(use)}"])
     assert use in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Options that belong to others: with a default, with a factory of defaults, and without a default."""
+
+    margin: str
+    plain: str = "wide"
+    scales: tuple[int, ...] = field(default_factory=lambda: (1, 2))
+    of_margin: Annotated[int, Meta(extra={BELONGS_TO: "margin"})] = 1
+    of_plain: Annotated[int, Meta(extra={BELONGS_TO: "plain"})] = 1
+    of_scales: Annotated[int, Meta(extra={BELONGS_TO: "scales"})] = 1
+
+
+def test_options_that_belong_to_a_choice_know_its_default() -> None:
+    assert owned_options(Owned) == {
+        "of_margin": ("margin", MISSING),
+        "of_plain": ("plain", "wide"),
+        "of_scales": ("scales", (1, 2)),
+    }
+
+
+PYRAMID = """
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from neuropbr_core.plugin import BELONGS_TO, Meta, hookimpl
+
+NEUROPBR_API = 1
+
+@dataclass(frozen=True)
+class Options:
+    scales: tuple[int, ...] = field(default_factory=lambda: (1, 2))
+    blur: Annotated[float, Meta(extra={BELONGS_TO: "scales"})] = 0.0
+
+@hookimpl
+def loss_options():
+    return Options
+
+@hookimpl
+def create_loss(options):
+    raise NotImplementedError
+"""
+
+
+@pytest.mark.parametrize(("scales", "blur"), [("[1, 2]", 0.5), ("[1, 4]", 0.0)])
+def test_the_default_choice_that_is_written_out_keeps_what_belongs_to_it(
+    scales: str, blur: float, tmp_path: Path
+) -> None:
+    (tmp_path / "pyramid.py").write_text(PYRAMID)
+    base = "extends: neuropbr:quickstart\nplugins: [pyramid.py]\nlosses: {pyramid: {blur: 0.5}}\n"
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "top.yaml").write_text(f"extends: base.yaml\nlosses: {{pyramid: {{scales: {scales}}}}}\n")
+    recipe = load_recipe(tmp_path / "top.yaml", registry=Registry())
+    assert recipe.losses["pyramid"].options.blur == blur

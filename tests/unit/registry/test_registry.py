@@ -300,6 +300,15 @@ class TestLoading:
         )
         assert reason in broken(Registry(), "loss", "tiny")
 
+    def test_an_option_belongs_to_another_option(self, declare):
+        field = 'size: Annotated[int, Meta(extra={BELONGS_TO: "crtic"})] = 1\n        critic: str = "plain"'
+        source = LOSS.replace("import hookimpl", "import BELONGS_TO, Meta, hookimpl\n    from typing import Annotated")
+        declare("acme", LOSSES, "tiny = nbr_tiny", source.format(field=field))
+        assert (
+            "option 'size' of Options belongs to 'crtic', which is no option of it. Did you mean 'critic'? Options: "
+            "size, critic"
+        ) in broken(Registry(), "loss", "tiny")
+
     def test_takes_options_without_defaults(self, declare):
         declare("acme", LOSSES, "tiny = nbr_tiny", LOSS.format(field="margin: float"))
         assert Registry().options("loss", "tiny")(margin=1.0).margin == 1.0
