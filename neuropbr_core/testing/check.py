@@ -150,17 +150,21 @@ def suite_for(kind: str, use: str, options: Mapping[str, Any] | None = None) -> 
 
     Raises:
         PluginBroken: There is no suite for the kind, or the component's `suite.py` cannot be used.
+        PluginError: The component does not take the options.
     """
     entry = default_registry().find(kind, use)
     base = _own_suite(entry)
     attributes: dict[str, Any] = {"use": entry.qualified}
+    typed: dict[str, Any] = {}
+    if options is not None:
+        # First of all: whoever uses the options from here on need not check them.
+        typed = _typed(entry, options)
+        attributes["option_sets"] = (typed,)
     if base is None:
         base = getattr(testing, f"{kind.capitalize()}Suite", None)
         if base is None:
             raise PluginBroken(f"{entry}: neuropbr_core.testing has no suite for the kind {kind}")
-        attributes |= base.attributes_for(entry.qualified, (options or {},))
-    if options is not None:
-        attributes["option_sets"] = (_typed(entry, options),)
+        attributes |= base.attributes_for(entry.qualified, (typed,))
     return type("TestComponent", (base,), attributes)
 
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from neuropbr_core.cli import root
+from neuropbr_core.errors import PluginError
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry import Entry, Registry, default_registry, set_default_registry
 from neuropbr_core.testing.check import check_component
@@ -121,6 +122,14 @@ class TestCommand:
         done = call("plugin", "check", "observer/journal", "--set", "level=3")
         assert done.exit_code == 1, done.output
         assert "has no option 'level'. Options: none" in str(done.exception)
+
+    @pytest.mark.parametrize("setting", ["albedo=foo", "albedo=[1, 2]"])
+    def test_a_value_that_an_option_does_not_take(self, setting: str) -> None:
+        done = call("plugin", "check", "loss/l1", "--set", setting)
+        assert done.exit_code == 1, done.output
+        assert isinstance(done.exception, PluginError)
+        assert "loss/l1" in str(done.exception)
+        assert "$.albedo" in str(done.exception)
 
     def test_an_unknown_name_lists_packages(self) -> None:
         done = call("plugin", "check", "nothing")
