@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps, Package, Packager, PackageSettings
-from neuropbr_core.data.images import read_image
+from neuropbr_core.data.images import read_alpha, read_image
 from neuropbr_core.kinds import PackagerEntryOptions
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.outputs.manifest import MANIFEST
@@ -28,6 +28,7 @@ from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.testing.component import ComponentSuite
 
 _SIZE = 16
+_ALPHA = 3  # the channel after red, green and blue
 
 
 def example_material(size: int = _SIZE, seed: int = 0) -> Material:
@@ -143,11 +144,18 @@ class PackagerSuite(ComponentSuite):
             for role, texture in package.textures.items():
                 if package.depth(role) == "exr":
                     continue
-                pixels = read_image(folder / package.file(role))
+                file = folder / package.file(role)
+                pixels = read_image(file)
                 levels = np.iinfo(pixels.dtype).max
-                for index, channel in enumerate(texture.channels[:3]):
+                for index, channel in enumerate(texture.channels):
+                    if index == _ALPHA:
+                        stored = read_alpha(file)  # which `read_image` leaves out
+                        assert stored is not None, f"{package.file(role)}: must hold {channel} as alpha, but has none"
+                        values = stored[..., 0]
+                    else:
+                        values = pixels[..., index]
                     expected = channel_values(channel, material, package.normals(role)).numpy()
-                    error = np.abs(pixels[..., index] / levels - expected).max()
+                    error = np.abs(values / levels - expected).max()
                     assert error <= 1 / levels, (
                         f"{package.file(role)}: channel {index} must hold {channel}, but differs by {error:.3f}"
                     )
