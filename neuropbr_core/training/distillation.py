@@ -29,7 +29,7 @@ from neuropbr_core.data.splits import Split, follow_split
 from neuropbr_core.errors import CheckpointError, DataError
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec
-from neuropbr_core.model.weights import SPEC, WEIGHTS, load_model, read_spec
+from neuropbr_core.model.weights import SPEC, load_model, read_spec, weights_digest
 from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Data, Jitter, Recipe
 from neuropbr_core.reporting import reporter, track
@@ -158,17 +158,21 @@ class TrainedTeacher:
 
     @property
     def mark(self) -> TeacherMark:
-        """What tells its predictions from another teacher's."""
+        """What tells its predictions from another teacher's.
+
+        Raises:
+            CheckpointError: A file of the checkpoint is missing or damaged.
+        """
         # The weights alone do not tell: with other options, the same weights predict something else.
         document = read_json(self.checkpoint / SPEC, dict[str, Any], CheckpointError, "use another checkpoint")
         model = hashlib.sha256(json.dumps(document.get("model"), sort_keys=True).encode()).hexdigest()
-        with (self.checkpoint / WEIGHTS).open("rb") as file:
-            return TeacherMark(hashlib.file_digest(file, "sha256").hexdigest(), model)
+        return TeacherMark(weights_digest(self.checkpoint), model)
 
     @property
     def record(self) -> dict[str, str]:
         """What a student's run keeps of its teacher."""
-        return {"checkpoint": str(self.checkpoint), "weights": self.mark.weights, "model": self.mark.model}
+        mark = self.mark  # hashes the weights, so once
+        return {"checkpoint": str(self.checkpoint), "weights": mark.weights, "model": mark.model}
 
     def logits_folder(self, size: int) -> Path:
         """Where its predictions of this size are stored when a recipe does not say."""

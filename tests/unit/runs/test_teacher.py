@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import small_run
 
-from neuropbr_core.errors import DataError, RunError
-from neuropbr_core.model import ModelSpec
+from neuropbr_core.errors import CheckpointError, DataError, RunError
+from neuropbr_core.model import ModelSpec, weights_digest
+from neuropbr_core.model.weights import WEIGHTS
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.runs.run import plan
 from neuropbr_core.runs.teacher import TeacherPlan, TrainTeacher, plan_teacher
+from neuropbr_core.training import distillation
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
+from neuropbr_core.training.distillation import TrainedTeacher
 
 TEACHER = ("training.epochs=1", "training.device=cpu")
 
@@ -52,6 +55,26 @@ def test_the_state_follows_the_folder(tmp_path: Path) -> None:
     store.point(LATEST, "epoch_0001")
     (teacher.place / "checkpoints" / BEST).unlink()
     assert teacher.state == "interrupted"
+
+
+def test_a_teachers_weights_are_hashed_once_and_missing_ones_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_run.small_recipe()
+    checkpoint = small_run.save_run(tmp_path / "run", recipe) / "checkpoints" / "epoch_0001"
+    teacher = TrainedTeacher(checkpoint, tmp_path, ModelSpec.from_recipe(recipe), (), ())
+    hashed: list[Path] = []
+
+    def digest(place: Path) -> str:
+        hashed.append(place)
+        return weights_digest(place)
+
+    monkeypatch.setattr(distillation, "weights_digest", digest)
+    assert teacher.record["weights"] == weights_digest(checkpoint)
+    assert hashed == [checkpoint]
+    (checkpoint / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        teacher.mark  # noqa: B018
 
 
 def test_a_teacher_of_another_recipe_is_used_with_a_note(tmp_path: Path) -> None:
