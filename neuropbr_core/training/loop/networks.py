@@ -14,6 +14,7 @@ from neuropbr_core.model.spec import ModelSpec, build_generator
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.loading import Resolved
 from neuropbr_core.recipe.sections import Data, Recipe, Training
+from neuropbr_core.reporting import reporter
 from neuropbr_core.training.loop.objective import Objective
 
 
@@ -134,7 +135,8 @@ def apply_switches(generator: Generator, training: Training, device: torch.devic
     """Let a generator recompute activations and run compiled, where the recipe says so.
 
     Returns:
-        Lines for people: a switch that cannot be had here, and why.
+        Lines for people: a switch that was left to this function and cannot be had here, and why. For one that the
+        recipe asks for, the reporter has a warning.
     """
     # Recomputed in the backward pass instead of kept: less memory for more time, and the same numbers.
     generator.recomputed = frozenset(training.activation_checkpointing)
@@ -149,7 +151,8 @@ def apply_switches(generator: Generator, training: Training, device: torch.devic
         # Who left the choice to us need not be warned.
         if training.compile == "auto":
             return [f"Not compiled, because no compiler works here ({fault})"]
-        return [f"warning: training.compile: nothing can be compiled here, so the run goes on without ({fault})"]
+        reporter().warning(f"training.compile: nothing can be compiled here, so the run goes on without ({fault})")
+        return []
     for name in _COMPILED:
         getattr(generator, name).compile()
     return []

@@ -124,7 +124,7 @@ class Trainer:
 
     Attributes:
         position: How far the run is.
-        notes: Lines for people: a switch of the recipe that cannot be had here, and why.
+        notes: Lines for people: a switch that the recipe leaves open and that cannot be had here, and why.
         start_notes: Lines for people on the weights that a new run starts from.
     """
 
