@@ -71,15 +71,21 @@ def listed(settings: Iterable[Advice]) -> list[str]:
     return [f"  {setting}" for setting in best]
 
 
-def advice(recipe: Recipe, device: torch.device) -> Iterator[Advice]:
-    """Settings that the recipe can take and with which a step needs less memory, in no order."""
+def advice(recipe: Recipe, device: torch.device, teacher: ModelSpec | None = None) -> Iterator[Advice]:
+    """Settings that the recipe can take and with which a step needs less memory, in no order.
+
+    Args:
+        recipe: The recipe.
+        device: Where memory is short.
+        teacher: What the recipe's teacher is built from, when it has one: an online teacher must take the crops too.
+    """
     training = recipe.training
     data = recipe.data
     kept = _kept(recipe)
     whole = sum(kept.values())
     if training.samples > 1:
         yield _smaller_batch(training.samples, training.accumulate)
-    crop = _smaller_crop(recipe)
+    crop = _smaller_crop(recipe, teacher)
     if crop is not None:
         left = sum(_kept(crop).values()) / whole
         now = data.crop_size or f"none, so {data.image_size}"
@@ -128,8 +134,8 @@ def _smaller_batch(batch: int, accumulate: int) -> Advice:
     )
 
 
-def _smaller_crop(recipe: Recipe) -> Recipe | None:
-    """The recipe with crops of about half the side, if encoder and critics take them."""
+def _smaller_crop(recipe: Recipe, teacher: ModelSpec | None) -> Recipe | None:
+    """The recipe with crops of about half the side, if encoder, critics and teacher take them."""
     stride = _generator(recipe).encoder.strides[-1]
     side = recipe.data.crop_side // (2 * stride) * stride
     if side < _SMALLEST_CROP:
@@ -137,7 +143,7 @@ def _smaller_crop(recipe: Recipe) -> Recipe | None:
     # A critic may need a larger crop than the encoder, which building it tells.
     smaller = replace(recipe, data=replace(recipe.data, crop_size=side))
     try:
-        check_networks(smaller)
+        check_networks(smaller, teacher)
     except NeuroPBRError:
         return None
     return smaller

@@ -1,5 +1,6 @@
 """A run's networks: checked before it starts, switched to save memory or time, and averaged while it trains."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ from neuropbr_core.errors import NeuroPBRError, RunError
 from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.model.generator import Generator, unsuitable
 from neuropbr_core.model.spec import ModelSpec, build_generator
+from neuropbr_core.model.weights import read_spec
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.loading import Resolved
-from neuropbr_core.recipe.sections import Data, Recipe, Training
+from neuropbr_core.recipe.sections import Data, Recipe, Teacher, Training
 from neuropbr_core.reporting import reporter
+from neuropbr_core.training.checkpoints.store import find_checkpoint
 from neuropbr_core.training.loop.objective import Objective
 
 
@@ -23,7 +26,7 @@ def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
 
     Args:
         resolved: The recipe, with places.
-        teacher: The recipe of its teacher, when it makes one.
+        teacher: The recipe of its teacher, when it makes one; a teacher that is trained already is looked up.
 
     Raises:
         NeuroPBRError: As `check_networks` and `check_entries`.
@@ -31,6 +34,8 @@ def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
     spec = None
     if teacher is not None:
         spec = ModelSpec.from_recipe(teacher)
+    elif resolved.recipe.teacher is not None:
+        spec = _trained_spec(resolved.recipe.teacher)
     try:
         training = resolved.recipe.training
         has_weights = training.init_from is not None or training.resume_from is not None
@@ -40,12 +45,21 @@ def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
         raise placed(error, resolved.root) from error
 
 
+def _trained_spec(section: Teacher) -> ModelSpec | None:
+    """What the teacher that a recipe names is built from; None where it is not there yet, or cannot be read."""
+    try:
+        return read_spec(find_checkpoint(Path(section.run or section.checkpoint or "")))
+    except NeuroPBRError:
+        # No fault of the recipe, which may be written before its teacher is trained; a run reports it.
+        return None
+
+
 def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weights: bool = False) -> None:
     """Build generator and critics without memory, and check the sizes that they will be given.
 
     Args:
         recipe: The recipe.
-        teacher: What the recipe's teacher is built from, when it has one.
+        teacher: What the recipe's teacher is built from, when it has one and that is known.
         has_weights: Whether training starts from the weights of a checkpoint.
 
     Raises:
@@ -58,6 +72,9 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
     with torch.device("meta"):  # tensors have shapes but no memory
         generator = build_generator(ModelSpec.from_recipe(recipe))
         teacher_features: dict[str, int] = {}
+        if recipe.has_online_teacher:
+            # A teacher that is not known yet is taken to be like its student.
+            teacher_features = generator.feature_channels
         if teacher is not None and recipe.has_online_teacher:
             teacher_generator = build_generator(teacher)
             teacher_features = teacher_generator.feature_channels

@@ -154,6 +154,9 @@ class Trainer:
         self.parameters = parameter_count(generator)
         if training.sync_batch_norm and fabric.world_size > 1:
             synchronise_batch_norm(generator)
+        self._teacher_spec = None
+        if teacher is not None:
+            self._teacher_spec = teacher.spec
         online = None
         teacher_features: dict[str, int] = {}
         if teacher is not None and recipe.has_online_teacher:
@@ -244,7 +247,7 @@ class Trainer:
             device = self.fabric.device
             # Validation keeps no activations but predicts whole frames, so other settings help there.
             where = f"in step {self.position.step + 1} of epoch {self.position.epoch + 1}"
-            settings = advice(self.recipe, device)
+            settings = advice(self.recipe, device, self._teacher_spec)
             if self._validating:
                 where = f"in the validation of epoch {self.position.epoch}, which predicts whole frames"
                 settings = validation_advice(self.recipe, device)

@@ -1,8 +1,11 @@
 """What is said when memory runs out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from neuropbr_core.model import ModelSpec
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.loop import memory
@@ -83,6 +86,16 @@ def test_only_crops_that_the_networks_take_are_advised(changes: list[str], crop:
     assert found == ([crop] if crop else [])
     for setting in found:
         check_networks(load_recipe("neuropbr:quickstart", [*small, decoder, *changes, setting]))
+
+
+def test_a_student_with_an_online_teacher_is_advised_crops_that_its_teacher_takes() -> None:
+    small = ("data.image_size=256", "data.output_size=256", "data.crop_size=208")
+    losses = "losses.distillation.feature_weight=0.1"
+    recipe = load_recipe("neuropbr:quickstart", [*small, losses, "teacher={run: t, mode: online}"])
+    # A teacher that is not known is taken to be like its student.
+    assert "data.crop_size=104" in " ".join(setting.text for setting in advice(recipe, CPU))
+    teacher = replace(ModelSpec.from_recipe(recipe), image_size=250)
+    assert "data.crop_size" not in " ".join(setting.text for setting in advice(recipe, CPU, teacher))
 
 
 def test_what_a_setting_leaves_is_counted_on_the_recipe() -> None:

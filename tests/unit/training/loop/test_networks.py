@@ -1,16 +1,21 @@
 """Switches and averages of the networks: the training that the plain path gives, and the formula of the average."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
+import small_run
 import torch
 from torch import nn
 
+from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.model import ModelSpec, build_generator, load_model, save_model
-from neuropbr_core.recipe import load_recipe
+from neuropbr_core.recipe import load_recipe, resolve_recipe
+from neuropbr_core.recipe.loading import Resolved
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.training.loop import networks
-from neuropbr_core.training.loop.networks import WeightAverage, apply_switches
+from neuropbr_core.training.loop.networks import WeightAverage, apply_switches, check_buildable
 
 CPU = torch.device("cpu")
 SETTINGS = [
@@ -37,6 +42,28 @@ def train(*extra: str, steps: int = 2) -> tuple[Any, list[float], torch.Tensor]:
         optimizer.step()
         losses.append(loss.item())
     return generator, losses, torch.get_rng_state()
+
+
+ONLINE = "teacher: {{run: {run}, mode: online}}\nlosses: {{distillation: {{feature_weight: 0.1}}}}\n"
+
+
+def online_student(folder: Path) -> Resolved:
+    path = folder / "student.yaml"
+    path.write_text("extends: neuropbr:quickstart\n" + ONLINE.format(run=folder / "teacher"))
+    return resolve_recipe(path, small_run.SMALL)
+
+
+def test_features_of_a_teacher_that_is_not_trained_yet_are_no_fault(tmp_path: Path) -> None:
+    check_buildable(online_student(tmp_path), None)
+
+
+def test_a_teacher_that_is_trained_is_looked_up(tmp_path: Path) -> None:
+    small_run.save_run(tmp_path / "teacher", small_run.small_recipe())
+    check_buildable(online_student(tmp_path), None)
+    shutil.rmtree(tmp_path / "teacher")
+    small_run.save_run(tmp_path / "teacher", small_run.small_recipe(*small_run.PLAIN))
+    with pytest.raises(NeuroPBRError, match=r"teacher: it was trained with data\.alignment: none, the student has"):
+        check_buildable(online_student(tmp_path), None)
 
 
 @pytest.mark.parametrize("parts", ["[encoder]", "[fusion]", "[encoder, fusion, decoder]"])
