@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from neuropbr_core.contracts import LossInput, LossSetup, Prediction
@@ -140,6 +143,81 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int, *, half: bool 
             for handle in handles:
                 handle.remove()
     return kept.bytes
+
+
+@dataclass(frozen=True)
+class PredictionCost:
+    """What a prediction without gradients takes, for one sample.
+
+    Attributes:
+        peak_bytes: Bytes of inputs and activations at the worst moment; most are given back as the pass goes on.
+        feature_values: Numbers in the intermediate features that it returns.
+    """
+
+    peak_bytes: int
+    feature_values: int
+
+
+def prediction_cost(
+    generator: Generator, spec: ModelSpec, size: int, *, half: bool = True, features: bool = False
+) -> PredictionCost:
+    """Count the memory of one forward pass of a sample that keeps nothing for a backward pass.
+
+    Args:
+        generator: Built on any device; only its shapes are used.
+        spec: Its spec.
+        size: Side of the views in pixels.
+        half: Whether the pass runs in bfloat16 autocast; otherwise in float32.
+        features: Whether it returns its intermediate features.
+    """
+    with FakeTensorMode():
+        state = {}
+        for name, value in generator.state_dict(keep_vars=True).items():
+            state[name] = torch.empty(value.shape, dtype=value.dtype)
+        live = _Live(state)
+        with live, torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            inputs = blank_inputs(spec, size)
+            prediction = torch.func.functional_call(generator.eval(), state, (), {**inputs, "features": features})
+    values = sum(feature.numel() for feature in prediction.features.values())
+    return PredictionCost(live.peak, values)
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of storages that operations make and that are still there.
+
+    Args:
+        state: Parameters and buffers, which do not count.
+    """
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._state = {_weak(tensor) for tensor in state.values()}
+        self._bytes: dict[Any, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and count what it returns."""
+        result = func(*args, **kwargs or {})
+        for value in tree_leaves(result):
+            if not isinstance(value, Tensor):
+                continue
+            # A view shares its storage, also with a parameter, and takes no memory of its own.
+            storage = _weak(value)
+            if storage not in self._state:
+                self._bytes[storage] = value.untyped_storage().nbytes()
+        # A reference tells whether its storage was given back; a dictionary must not change while it is read.
+        for storage in list(self._bytes):
+            if storage.expired():
+                del self._bytes[storage]
+        self.peak = max(self.peak, sum(self._bytes.values()))
+        return result
+
+
+def _weak(tensor: Tensor) -> Any:
+    """A reference to a tensor's storage that does not keep it."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 class _Kept:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neuropbr_core.contracts import LossSetup
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.model import ModelSpec, build_generator, parameter_count
-from neuropbr_core.model.cost import Cost, PartCost, cost
+from neuropbr_core.model.cost import Cost, PartCost, blank_inputs, cost, prediction_cost, saved_bytes
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry import default_registry
@@ -147,3 +147,19 @@ def test_no_parameter_is_left_out(tmp_path: Path) -> None:
     assert found.parts[-1] == PartCost(
         "other", parameter_count(generator.profile), found.parts[-1].flops, found.parts[-1].saved_bytes
     )
+
+
+def test_a_prediction_without_gradients_gives_its_activations_back(tmp_path: Path) -> None:
+    spec = ModelSpec.from_recipe(load(tmp_path))
+    generator = build_generator(spec)
+    counted = prediction_cost(generator, spec, 32, half=False, features=True)
+    inputs = sum(value.nbytes for value in blank_inputs(spec, 32).values())
+    kept = saved_bytes(generator, spec, 32, half=False).total()
+    assert inputs < counted.peak_bytes < inputs + kept
+    prediction = generator(**blank_inputs(spec, 32), features=True)
+    assert counted.feature_values == sum(value.numel() for value in prediction.features.values()) > 0
+    assert prediction_cost(generator, spec, 32, half=False).feature_values == 0
+    # Activations follow the number of pixels; weights, which do not, are not counted.
+    doubled = prediction_cost(generator, spec, 64, half=False, features=True)
+    assert doubled.peak_bytes == pytest.approx(4 * counted.peak_bytes, rel=0.01)
+    assert prediction_cost(generator, spec, 32, features=True).peak_bytes < counted.peak_bytes
