@@ -15,7 +15,6 @@ from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher,
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, check_same_plugin_files, resume_changes
 from neuropbr_core.training.checkpoints.store import LATEST
 from neuropbr_core.training.distillation import follow
-from neuropbr_core.training.loop.budget import describe_batch, settle_batch
 from neuropbr_core.training.loop.initial import find_start
 from neuropbr_core.training.loop.networks import check_networks
 
@@ -122,7 +121,7 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
         processes = Context(recipe.training).processes
         # Before the data are looked at: sizes and parts that do not fit are found without reading an image.
         teacher = plan_teacher(recipe)
-        train.batch_lines = _check_step(recipe, teacher, resume, processes)
+        train.batch_lines = _check_step(train, teacher, processes)
         choose_split = None
         if teacher is not None:
             train.teacher = teacher
@@ -148,7 +147,7 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
     return Plan(recipe, run, resume, overwrite, [*preparation, *stages])
 
 
-def _check_step(recipe: Recipe, teacher: TeacherPlan | None, resume: bool, processes: int) -> list[str]:
+def _check_step(train: Train, teacher: TeacherPlan | None, processes: int) -> list[str]:
     """Check that a step of the training can be computed: the networks, their sizes, start weights and memory.
 
     Returns:
@@ -157,14 +156,18 @@ def _check_step(recipe: Recipe, teacher: TeacherPlan | None, resume: bool, proce
     Raises:
         NeuroPBRError: It cannot.
     """
-    has_weights = resume
-    if recipe.training.init_from is not None and not resume:
+    recipe = train.recipe
+    has_weights = train.resume
+    if recipe.training.init_from is not None and not train.resume:
         find_start(recipe.training.init_from)
         has_weights = True
-    check_networks(recipe, None if teacher is None else teacher.spec(), has_weights=has_weights)
+    spec = None
+    if teacher is not None:
+        spec = teacher.spec()
+    check_networks(recipe, spec, has_weights=has_weights)
     # Counted now, so that no data are rendered and no teacher trained for a step that does not fit.
-    settled = settle_batch(recipe, choose_device(recipe.training.device), processes)
-    return describe_batch(recipe.training, settled.training)
+    _, lines = train.settle_batch(choose_device(recipe.training.device), processes, spec)
+    return lines
 
 
 def _plan_teacher_run(student: Recipe, teacher: TeacherPlan, recipe: Recipe) -> Plan:

@@ -5,17 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from neuropbr_core.data.opening import OpenedDataset, Survey, captures_missing, ensure_captures, survey_dataset
 from neuropbr_core.data.splits import Split
 from neuropbr_core.errors import DataError, RunError
+from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.compare import differences
-from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.recipe.sections import Recipe, Training
 from neuropbr_core.registry.installed import FILE_DISTRIBUTION
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.runs.teacher import TeacherPlan, attach_logits, open_data
+from neuropbr_core.training.checkpoints.saving import read_resume_counts
 from neuropbr_core.training.distillation import TrainedTeacher
 from neuropbr_core.training.fabric import blame
 from neuropbr_core.training.loop.budget import describe_batch, settle_batch
@@ -149,6 +153,36 @@ class Train(Stage):
             lines.append(f"starts from the weights of {find_start(self.recipe.training.init_from)}")
         return lines
 
+    def settle_batch(
+        self, device: torch.device, processes: int, teacher: ModelSpec | None
+    ) -> tuple[Training, list[str]]:
+        """Find the batch where the recipe leaves it open; a run that goes on keeps its checkpoint's if it still fits.
+
+        Args:
+            device: Where the run trains.
+            processes: Its processes.
+            teacher: What the recipe's teacher is built from, when it has one.
+
+        Returns:
+            Section `training` with numbers for the batch, and lines for people on it.
+
+        Raises:
+            RunError: A step does not fit, or the processes cannot share `effective_batch`.
+            CheckpointError: There is no sound checkpoint to go on from.
+        """
+        before = self.recipe.training
+        resumed = None
+        if before.batch_size == "auto" and self.continues:
+            resumed = read_resume_counts(self._resumed_checkpoint())
+        after = settle_batch(self.recipe, device, processes, teacher=teacher, resumed=resumed).training
+        return after, describe_batch(before, after, processes, resumed)
+
+    def _resumed_checkpoint(self) -> Path:
+        if self.checkpoint is not None:
+            return self.run.checkpoints.resolve(self.checkpoint)
+        folder, _ = self.run.checkpoints.newest_sound()
+        return folder
+
     def execute(self, context: Context) -> None:
         """Train, in all processes.
 
@@ -185,8 +219,10 @@ class Train(Stage):
             init_from = find_start(self.recipe.training.init_from)
 
         # The first process decides for all: free memory differs between them, and batches must not.
-        training = context.first(lambda: settle_batch(self.recipe, context.fabric.device, context.processes).training)
-        for line in describe_batch(self.recipe.training, training):
+        spec = teacher.spec if teacher is not None else None
+        settled = context.first(lambda: self.settle_batch(context.fabric.device, context.processes, spec))
+        training, batch_lines = settled
+        for line in batch_lines:
             reporter().line(line)
         trainer = Trainer(
             replace(self.recipe, training=training),

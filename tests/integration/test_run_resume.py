@@ -18,6 +18,9 @@ from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.run import run
+from neuropbr_core.training.loop import budget
+from neuropbr_core.training.loop.budget import Need
+from neuropbr_core.training.loop.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]
 LONG = ("export.torchscript=null", "training.log_images_every_n_epochs=99", "training.epochs=3")
@@ -94,11 +97,42 @@ def test_a_killed_run_continues_with_the_losses_of_one_that_was_not(
     assert_same(whole, resumed, "epoch_0003")
 
 
+def test_an_automatic_batch_is_the_checkpoints_whatever_is_free_now(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "need", lambda *_: Need(fixed=0, sample=1000))
+    monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 2500)
+    recipe = make_recipe(*LONG, "training.batch_size=auto", "training.save_every_n_steps=1", "training.epochs=2")
+    whole = run(recipe, run_name="whole")
+    train = Trainer._train_epoch
+
+    def interrupted(self: Trainer, epoch: int) -> Any:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return train(self, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, run_name="resumed")
+    # Other programs have ended since: three samples would fit, and the checkpoint's two are taken.
+    monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 3500)
+    with reporting_to(RecordingReporter()) as told:
+        resumed = run(recipe, run_name="resumed", resume=True)
+    assert "training.batch_size: auto is 2 here, accumulated 1 times: 2 a step" in told.lines
+    assert_same(whole, resumed, "epoch_0002")
+    # And others have started: one sample fits, which the run says.
+    monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 1500)
+    longer = make_recipe(*LONG, "training.batch_size=auto", "training.save_every_n_steps=1", "training.epochs=3")
+    with reporting_to(RecordingReporter()) as told:
+        run(longer, run_name="resumed", resume=True)
+    assert "training.batch_size: auto is 1 here, accumulated 1 times: 1 a step" in told.lines
+    assert any("the checkpoint's batch of 2, accumulated 1 times, is not kept" in line for line in told.lines)
+
+
 def test_a_smaller_batch_starts_the_epoch_over_and_says_so(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from neuropbr_core.training.loop.trainer import Trainer
-
     recipe = make_recipe(*LONG, "training.save_every_n_steps=1", "training.epochs=1")
     finish = Trainer._validate
 

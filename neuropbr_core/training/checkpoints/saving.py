@@ -127,6 +127,21 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
+def read_resume_counts(folder: Path) -> dict[str, int]:
+    """What the order of samples depended on when a checkpoint was saved (`Feed.resume_counts`).
+
+    Raises:
+        CheckpointError: The checkpoint's state is missing or damaged.
+    """
+    try:
+        # Mapped and not read: the numbers are few, and the optimiser's tensors beside them are large.
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise CheckpointError(f"{folder / STATE}: cannot be read ({error}); use another checkpoint") from error
+    counts: dict[str, int] = state["layout"]
+    return counts
+
+
 _WHOLE_EPOCH = re.compile(r"epoch_(\d+)")
 
 

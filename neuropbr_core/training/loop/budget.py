@@ -1,25 +1,31 @@
 """What a training step needs of a device's memory, counted before the first step, and the batch that fits into it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from neuropbr_core.errors import RunError
 from neuropbr_core.memory import free_memory
-from neuropbr_core.model.cost import saved_bytes
+from neuropbr_core.model.cost import prediction_cost, saved_bytes
+from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, parameter_count, unfilled
 from neuropbr_core.recipe.sections import Recipe, Training
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.fabric import chosen_precision
 from neuropbr_core.training.loop.memory import advice, listed, peak
-from neuropbr_core.training.loop.objective import Objective
+from neuropbr_core.training.loop.objective import Objective, features_needed
 
 _PIXEL_BOUND = 16_384
 """Bytes for each pixel of each view that no network here exceeds: a ResNet50 at full resolution keeps about 6,000 in
-bfloat16. A run that is far below this bound is not counted, which takes seconds."""
+bfloat16. A run whose weights and pixels are far below the memory is not counted further, which takes seconds."""
 
 _STATE = 16
 """Bytes for each parameter in float32: the weight, its gradient, and the two moments of Adam."""
+
+_FROZEN = 4
+"""Bytes for each parameter of a network that is not trained: its weight in float32."""
 
 _MAPS = 8
 """Channels of all maps together."""
@@ -36,7 +42,7 @@ class Need:
     """What a step needs, in bytes.
 
     Attributes:
-        fixed: Weights, gradients and the optimiser's state, whatever the batch.
+        fixed: Weights, gradients and the optimiser's state, and the weights of an online teacher, whatever the batch.
         sample: For each sample of a batch: activations, maps and losses.
     """
 
@@ -66,32 +72,111 @@ def available_memory(device: torch.device, processes: int = 1) -> int | None:
     return free_here // processes
 
 
-def need(recipe: Recipe, device: torch.device) -> Need:
-    """Count what a step of a recipe needs.
+@dataclass(frozen=True)
+class _Networks:
+    """The networks of a run, with shapes and without values.
+
+    Attributes:
+        generator: The generator.
+        critics: The critics.
+        teacher: The generator of an online teacher; None without one, or where it is not known.
+    """
+
+    generator: Generator
+    critics: list[nn.Module]
+    teacher: Generator | None
+
+    @classmethod
+    def build(cls, recipe: Recipe, teacher: ModelSpec | None) -> "_Networks":
+        with unfilled():
+            generator = build_generator(ModelSpec.from_recipe(recipe))
+            online = None
+            teacher_features = generator.feature_channels
+            if teacher is not None and recipe.has_online_teacher:
+                online = build_generator(teacher)
+                teacher_features = online.feature_channels
+            objective = Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
+            critics = [term.critic for term in objective.terms if term.critic is not None]
+        return cls(generator, critics, online)
+
+
+def fixed_need(
+    recipe: Recipe, processes: int = 1, teacher: ModelSpec | None = None, networks: _Networks | None = None
+) -> int:
+    """Count the bytes that a process of a run needs whatever its batch is.
 
     Args:
         recipe: The recipe.
-        device: Decides the precision.
+        processes: Processes of the run; with FSDP they share weights, gradients and the optimiser's state.
+        teacher: What the recipe's teacher is built from, when it has one.
+        networks: The networks, where they are built already.
 
     Raises:
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
     """
-    with unfilled():
-        generator = build_generator(ModelSpec.from_recipe(recipe))
-        objective = Objective.from_recipe(recipe, generator.feature_channels, generator.feature_channels)
-        critics = [term.critic for term in objective.terms if term.critic is not None]
-    parameters = parameter_count(generator) + sum(parameter_count(critic) for critic in critics)
-    fixed = parameters * _STATE
+    if networks is None:
+        networks = _Networks.build(recipe, teacher)
+    parameters = parameter_count(networks.generator) + sum(map(parameter_count, networks.critics))
+    trained = parameters * _STATE
     if recipe.training.ema is not None:
-        fixed += 4 * parameter_count(generator)
+        trained += _FROZEN * parameter_count(networks.generator)
+    if recipe.training.strategy == "fsdp":
+        trained = -(-trained // processes)
+    if networks.teacher is None:
+        return trained
+    # A teacher is not sharded: each process has the whole of it.
+    return trained + _FROZEN * parameter_count(networks.teacher)
+
+
+def need(recipe: Recipe, device: torch.device, processes: int = 1, teacher: ModelSpec | None = None) -> Need:
+    """Count what a step of a recipe needs in one process.
+
+    Args:
+        recipe: The recipe.
+        device: Decides the precision.
+        processes: Processes of the run; with FSDP they share weights, gradients and the optimiser's state.
+        teacher: What the recipe's teacher is built from, when it has one; an online teacher takes memory too.
+
+    Raises:
+        PluginError: A component is missing or breaks its contract.
+        ModelError: The parts do not fit together.
+    """
+    networks = _Networks.build(recipe, teacher)
+    fixed = fixed_need(recipe, processes, teacher, networks)
     half = chosen_precision(recipe.training, device) != "fp32"
-    kept = saved_bytes(generator, ModelSpec.from_recipe(recipe), recipe.data.crop_side, half=half)
-    losses = _LOSS_COPIES * _MAPS * 4 * recipe.data.crop_output_size**2
-    return Need(fixed, peak(kept, recipe.training.activation_checkpointing) + losses)
+    kept = saved_bytes(networks.generator, ModelSpec.from_recipe(recipe), recipe.data.crop_side, half=half)
+    maps = _MAPS * 4 * recipe.data.crop_output_size**2
+    sample = peak(kept, recipe.training.activation_checkpointing) + _LOSS_COPIES * maps
+    if teacher is None or networks.teacher is None:
+        return Need(fixed, sample)
+    # The teacher sees as many views as its student, at its own scale.
+    predicted = prediction_cost(
+        networks.teacher,
+        replace(teacher, views=recipe.data.views),
+        _teachers_side(recipe, teacher),
+        half=half,
+        features=features_needed(recipe),
+    )
+    # It predicts a batch before the student sees it: of all that it computes, logits, maps and features in float32 stay
+    # beside the student's activations.
+    outputs = 2 * maps + 4 * predicted.feature_values
+    return Need(fixed, max(sample + outputs, predicted.peak_bytes + outputs))
 
 
-def settle_batch(recipe: Recipe, device: torch.device, processes: int = 1) -> Recipe:
+def _teachers_side(recipe: Recipe, teacher: ModelSpec) -> int:
+    """Side of what an online teacher sees of the student's crops, in pixels."""
+    return recipe.data.crop_side * teacher.image_size // recipe.data.image_size
+
+
+def settle_batch(
+    recipe: Recipe,
+    device: torch.device,
+    processes: int = 1,
+    *,
+    teacher: ModelSpec | None = None,
+    resumed: Mapping[str, int] | None = None,
+) -> Recipe:
     """Find the batch for a device where the recipe leaves it open, and refuse a step that needs more than there is.
 
     The tree of the recipe, which the run records, stays as it is: another device settles it anew.
@@ -100,64 +185,131 @@ def settle_batch(recipe: Recipe, device: torch.device, processes: int = 1) -> Re
         recipe: The recipe.
         device: Where it trains.
         processes: Processes of the run.
+        teacher: What the recipe's teacher is built from, when it has one.
+        resumed: What the checkpoint was trained with that the run goes on from (`Feed.resume_counts`). Its batch is
+            kept where it still fits, so that the run goes on as if it had never stopped.
 
     Returns:
         The recipe with numbers for `batch_size` and `accumulate`.
 
     Raises:
-        RunError: Not even one sample fits, or the recipe's batch does not, and `memory_check` refuses that.
+        RunError: Not even one sample fits, or the recipe's batch does not, and `memory_check` refuses that; or the
+            processes cannot share `effective_batch`.
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
     """
     training = recipe.training
     automatic = training.batch_size == "auto"
-    wanted = training.effective_batch or 1
-    if not automatic and training.memory_check == "off":
+    if automatic:
+        _require_equal_shares(training, processes)
+    elif training.memory_check == "off":
         return recipe
     room = available_memory(device, processes)
-    pixels = recipe.data.views * recipe.data.crop_side**2
-    if not automatic and (room is None or training.samples * pixels * _PIXEL_BOUND < room / 2):
+    if not automatic and (room is None or _bound(recipe, processes, teacher) < room / 2):
         return recipe
-    if room is None:
-        fitting = 1  # where nothing is known about the memory, one sample is what most surely fits
-    else:
-        counted = need(recipe, device)
+    fitting: int | None = None
+    if room is not None:
+        counted = need(recipe, device, processes, teacher)
         fitting = (room - counted.fixed) // max(counted.sample, 1)
         if not automatic and fitting < training.samples:
-            _complain(recipe, device, counted.of(training.samples), room)
+            _complain(recipe, device, counted.of(training.samples), room, teacher)
         if automatic and fitting < 1:
             smallest = replace(recipe, training=replace(training, batch_size=1))
-            _complain(smallest, device, counted.of(1), room)
+            _complain(smallest, device, counted.of(1), room, teacher)
     if not automatic:
         return recipe
-    settled = _settled(training, max(fitting, 1), -(-wanted // processes))
-    return replace(recipe, training=settled)
+    if resumed is not None and not _changed(training, processes, resumed):
+        size = resumed["batch_size"]
+        # Where nothing is known about the memory, what fitted once is what most surely fits again.
+        if fitting is None or size <= fitting:
+            return replace(recipe, training=replace(training, batch_size=size, accumulate=resumed["accumulate"]))
+    # And without a checkpoint, one sample is.
+    return replace(recipe, training=_settled(training, max(fitting or 1, 1), processes))
 
 
-def describe_batch(before: Training, after: Training) -> list[str]:
-    """A line for people on a batch that was left open; none where the recipe has a number."""
+def describe_batch(
+    before: Training, after: Training, processes: int = 1, resumed: Mapping[str, int] | None = None
+) -> list[str]:
+    """Lines for people on a batch that was left open; none where the recipe has a number.
+
+    Args:
+        before: The recipe's section.
+        after: The same with the batch that was settled.
+        processes: Processes of the run.
+        resumed: As for `settle_batch`: a batch other than the checkpoint's is explained.
+    """
     if before.batch_size != "auto":
         return []
-    step = after.samples * after.accumulate
-    return [f"training.batch_size: auto is {after.samples} here, accumulated {after.accumulate} times: {step} a step"]
+    where = "here"
+    if processes > 1:
+        where = f"on each of {processes} processes"
+    step = after.samples * after.accumulate * processes
+    batch = f"auto is {after.samples} {where}, accumulated {after.accumulate} times"
+    lines = [f"training.batch_size: {batch}: {step} a step"]
+    if resumed is None:
+        return lines
+    size = resumed["batch_size"]
+    accumulate = resumed["accumulate"]
+    if (size, accumulate) != (after.samples, after.accumulate):
+        change = _changed(before, processes, resumed) or "it does not fit into the memory that is free now"
+        lines.append(
+            f"the checkpoint's batch of {size}, accumulated {accumulate} times, is not kept, because {change}; the run "
+            f"goes on, but not as if it had never stopped"
+        )
+    return lines
 
 
-def _settled(training: Training, fitting: int, wanted: int) -> Training:
-    """The batch for a device on which so many samples fit, when each process shall see `wanted` samples in a step."""
+def _require_equal_shares(training: Training, processes: int) -> None:
+    """Refuse samples of a step that the processes cannot share: each has batches of one size."""
+    wanted = training.effective_batch
+    if wanted is None or wanted % processes == 0:
+        return
+    larger = -(-wanted // processes) * processes
+    allowed = [str(number) for number in (larger - processes, larger) if number > 0]
+    raise RunError(
+        f"training.effective_batch: found {wanted}, which {processes} processes cannot share equally; write a multiple "
+        f"of {processes}, such as {' or '.join(allowed)}, or change training.devices"
+    )
+
+
+def _bound(recipe: Recipe, processes: int, teacher: ModelSpec | None) -> int:
+    """Bytes that a step needs at most, from the size of the networks and of their input alone."""
+    pixels = recipe.data.crop_side**2
+    if teacher is not None and recipe.has_online_teacher:
+        pixels += _teachers_side(recipe, teacher) ** 2
+    activations = recipe.training.samples * recipe.data.views * pixels * _PIXEL_BOUND
+    return fixed_need(recipe, processes, teacher) + activations
+
+
+def _changed(training: Training, processes: int, resumed: Mapping[str, int]) -> str:
+    """Why a checkpoint's batch is not what a recipe asks for now, whatever the memory is; empty where it is."""
+    if resumed["processes"] != processes:
+        return f"it was trained on {resumed['processes']} processes, and {processes} run now"
+    if training.effective_batch is None and resumed["accumulate"] != training.accumulate:
+        return f"training.accumulate is {training.accumulate} now"
+    step = resumed["batch_size"] * resumed["accumulate"] * processes
+    if training.effective_batch not in (None, step):
+        return f"training.effective_batch is {training.effective_batch} now"
+    return ""
+
+
+def _settled(training: Training, fitting: int, processes: int) -> Training:
+    """The batch for a device on which so many samples fit."""
     if training.effective_batch is None:
         return replace(training, batch_size=fitting)
+    wanted = training.effective_batch // processes
     # The largest divisor that fits, so that a step has exactly the samples that the recipe states.
     size = max(size for size in range(1, wanted + 1) if wanted % size == 0 and size <= fitting)
     return replace(training, batch_size=size, accumulate=wanted // size)
 
 
-def _complain(recipe: Recipe, device: torch.device, needed: int, room: int) -> None:
+def _complain(recipe: Recipe, device: torch.device, needed: int, room: int, teacher: ModelSpec | None) -> None:
     first = (
         f"out of memory on {device}, as counted before the first step: a batch of {recipe.training.samples} needs "
         f"about {needed / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free"
     )
     remedy = "What helps most here (training.memory_check=warn tries all the same):"
-    message = "\n".join([first, remedy, *listed(advice(recipe, device))])
+    message = "\n".join([first, remedy, *listed(advice(recipe, device, teacher))])
     if recipe.training.memory_check == "refuse":
         raise RunError(message)
     if recipe.training.memory_check == "warn":

@@ -10,12 +10,13 @@ import small_run
 import torch
 from lightning_fabric import Fabric
 
-from neuropbr_core.errors import RunStopped
+from neuropbr_core.errors import CheckpointError, RunStopped
 from neuropbr_core.model import ModelSpec, build_generator
 from neuropbr_core.training.checkpoints.saving import (
     Position,
     Saver,
     random_state,
+    read_resume_counts,
     refuse_nonfinite,
     restore_random_state,
 )
@@ -63,6 +64,7 @@ def test_what_was_saved_comes_back(tmp_path: Path, ema: str) -> None:
     resumed = other.load()
     assert resumed.position == position
     assert resumed.resume_counts == {"seed": 1}
+    assert read_resume_counts(tmp_path / position.name) == {"seed": 1}
     assert resumed.log == {"recent": {}}
     assert resumed.problems == []
     assert torch.equal(weight(other), weight(saver))
@@ -72,6 +74,11 @@ def test_what_was_saved_comes_back(tmp_path: Path, ema: str) -> None:
         assert saver.average is not None
         saved = saver.average.module.state_dict()
         assert all(torch.equal(value, saved[name]) for name, value in other.average.module.state_dict().items())
+
+
+def test_resume_counts_of_a_damaged_state_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"training_state.pt: cannot be read .* use another checkpoint"):
+        read_resume_counts(tmp_path)
 
 
 def test_latest_is_written_after_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,20 @@ import small_run
 import torch
 
 from neuropbr_core.errors import RunError
+from neuropbr_core.model import ModelSpec, build_generator, parameter_count
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.recipe.sections import Recipe, Training
+from neuropbr_core.recipe.sections import Recipe, Teacher, Training
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.run import plan
 from neuropbr_core.training.loop import budget
-from neuropbr_core.training.loop.budget import Need, available_memory, describe_batch, need, settle_batch
+from neuropbr_core.training.loop.budget import (
+    Need,
+    available_memory,
+    describe_batch,
+    fixed_need,
+    need,
+    settle_batch,
+)
 
 CPU = torch.device("cpu")
 
@@ -26,7 +34,8 @@ def recipe() -> Recipe:
 @pytest.fixture
 def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device on which the fixed part and three and a half samples fit, of a network that needs 1,000 bytes each."""
-    monkeypatch.setattr(budget, "need", lambda recipe, device: Need(fixed=500, sample=1000))
+    monkeypatch.setattr(budget, "need", lambda *_: Need(fixed=500, sample=1000))
+    monkeypatch.setattr(budget, "fixed_need", lambda *_: 500)
     monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 4000)
 
 
@@ -83,9 +92,70 @@ def test_the_largest_batch_that_fits_divides_the_samples_of_a_step(
     training = replace(recipe.training, batch_size="auto", effective_batch=effective)
     settled = settle_batch(replace(recipe, training=training), CPU, processes).training
     assert (settled.samples, settled.accumulate) == (batch, accumulate)
-    (line,) = describe_batch(training, settled)
-    assert line.startswith(f"training.batch_size: auto is {batch} here")
+    (line,) = describe_batch(training, settled, processes)
+    where = "here" if processes == 1 else f"on each of {processes} processes"
+    step = batch * accumulate * processes
+    assert line == f"training.batch_size: auto is {batch} {where}, accumulated {accumulate} times: {step} a step"
+    assert effective in (None, step)
     assert describe_batch(settled, settled) == []
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize(
+    ("effective", "processes", "said"),
+    [(4, 3, "found 4, which 3 processes .* multiple of 3, such as 3 or 6,"), (1, 2, "multiple of 2, such as 2, or")],
+)
+def test_samples_that_the_processes_cannot_share_equally_are_refused(
+    recipe: Recipe, effective: int, processes: int, said: str
+) -> None:
+    training = replace(recipe.training, batch_size="auto", effective_batch=effective)
+    with pytest.raises(RunError, match=f"training.effective_batch: .*{said}"):
+        settle_batch(replace(recipe, training=training), CPU, processes)
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize(
+    ("settings", "processes", "counts", "expected", "reason"),
+    [
+        ({}, 1, (2, 1, 1), (2, 1), ""),
+        ({"accumulate": 4}, 1, (2, 4, 1), (2, 4), ""),
+        ({"effective_batch": 6}, 1, (2, 3, 1), (2, 3), ""),
+        ({"effective_batch": 8}, 2, (1, 4, 2), (1, 4), ""),
+        ({}, 1, (4, 1, 1), (3, 1), "it does not fit into the memory that is free now"),
+        ({"effective_batch": 8}, 1, (4, 2, 1), (2, 4), "it does not fit into the memory that is free now"),
+        ({}, 2, (2, 1, 1), (3, 1), "it was trained on 1 processes, and 2 run now"),
+        ({"accumulate": 2}, 1, (2, 1, 1), (3, 2), "training.accumulate is 2 now"),
+        ({"effective_batch": 12}, 1, (2, 3, 1), (3, 4), "training.effective_batch is 12 now"),
+    ],
+)
+def test_a_run_that_goes_on_keeps_its_batch_where_it_can(
+    recipe: Recipe,
+    settings: dict[str, int],
+    processes: int,
+    counts: tuple[int, int, int],
+    expected: tuple[int, int],
+    reason: str,
+) -> None:
+    training = replace(recipe.training, batch_size="auto", **settings)  # type: ignore[arg-type]
+    resumed = dict(zip(("batch_size", "accumulate", "processes"), counts, strict=True))
+    settled = settle_batch(replace(recipe, training=training), CPU, processes, resumed=resumed).training
+    assert (settled.samples, settled.accumulate) == expected
+    _, *lines = describe_batch(training, settled, processes, resumed)
+    assert bool(lines) == bool(reason)
+    for line in lines:
+        assert line.startswith(
+            f"the checkpoint's batch of {counts[0]}, accumulated {counts[1]} times, is not kept, because"
+        )
+        assert reason in line
+
+
+def test_a_batch_that_fitted_once_is_kept_where_the_memory_is_not_known(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: None)
+    automatic = replace(recipe, training=replace(recipe.training, batch_size="auto"))
+    resumed = {"batch_size": 5, "accumulate": 1, "processes": 1}
+    assert settle_batch(automatic, CPU, resumed=resumed).training.samples == 5
 
 
 def test_one_sample_that_does_not_fit_is_refused(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +177,50 @@ def test_a_small_run_is_not_counted(recipe: Recipe, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 10**12)
     monkeypatch.setattr(budget, "need", None)
     assert settle_batch(recipe, CPU) is recipe
+
+
+def test_large_networks_are_counted_however_small_their_input_is(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of this network need 4 GB with their gradients and the optimiser's state, and 2 GB are free."""
+    monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 2 * 10**9)
+    monkeypatch.setattr(budget, "fixed_need", lambda *_: 4 * 10**9)
+    monkeypatch.setattr(budget, "need", lambda *_: Need(fixed=4 * 10**9, sample=10**6))
+    with pytest.raises(RunError, match=r"a batch of 4 needs about 4.0 GB, and 2.0 GB are free"):
+        settle_batch(recipe, CPU)
+
+
+def test_an_online_teacher_takes_memory_too() -> None:
+    student = small_run.small_recipe("training.precision=fp32", "model.decoder.head_channels=4")
+    wide = small_run.small_recipe("model.encoder.channels=[64, 64]")
+    spec = ModelSpec.from_recipe(wide)
+    alone = need(student, CPU)
+    assert need(student, CPU, teacher=spec) == alone, "predictions that are stored need no teacher beside the student"
+    online = replace(student, teacher=Teacher(run="t", mode="online"))
+    counted = need(online, CPU, teacher=spec)
+    assert counted.fixed == alone.fixed + 4 * parameter_count(build_generator(spec))
+    assert counted.sample > alone.sample
+    larger = need(online, CPU, teacher=replace(spec, image_size=64))
+    assert larger.sample > 2 * counted.sample, "its own input has four times the pixels"
+
+
+def test_fsdp_shards_what_is_trained_and_no_teacher(recipe: Recipe) -> None:
+    ddp = replace(recipe, training=replace(recipe.training, ema=None), teacher=Teacher(run="t", mode="online"))
+    fsdp = replace(ddp, training=replace(ddp.training, strategy="fsdp"))
+    assert fixed_need(ddp, 4) == fixed_need(ddp) == need(ddp, CPU, 4).fixed
+    assert fixed_need(fsdp, 4) == fixed_need(ddp) // 4 == need(fsdp, CPU, 4).fixed
+    spec = ModelSpec.from_recipe(recipe)
+    teachers = 4 * parameter_count(build_generator(spec))
+    assert fixed_need(fsdp, 4, spec) == fixed_need(ddp) // 4 + teachers
+
+
+@pytest.mark.slow
+def test_the_default_preset_does_not_fit_into_two_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 2 * 10**9)
+    sizes = ["data.image_size=64", "data.output_size=64", "data.crop_size=null", "training.batch_size=1"]
+    preset = load_recipe("neuropbr:teacher_default", [*sizes, "training.precision=fp32"])
+    with pytest.raises(RunError, match="a batch of 1 needs about"):
+        settle_batch(preset, CPU)
 
 
 def test_an_open_batch_has_no_number_yet() -> None:
