@@ -8,6 +8,7 @@ from neuropbr_core.cli.overrides import collect_overrides, override_options
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.recipe.yaml_tree import scalar
 
+# The name that a run's folder gives its newest checkpoint; the module that defines it brings in PyTorch.
 LATEST = "latest"
 
 

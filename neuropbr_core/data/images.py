@@ -262,14 +262,20 @@ def read_view(path: Path, size: int | None = None) -> Stored:
 
 
 def map_side(path: Path, size: int | None) -> int | None:
-    """Side that a map keeps while it is read; None to keep every pixel, unless the map would fill the memory.
+    """Choose the least side to which a map may be shrunk while it is read.
 
     Args:
         path: Image file.
-        size: Side to which the map will be resized.
+        size: Side to which the map will be resized afterwards; None when it will not be.
+
+    Returns:
+        Twice `size` for a map of more than 64 megapixels, which would fill the memory; None, which reads every pixel,
+        for any other map.
     """
+    if size is None:
+        return None
     facts = describe_image(path)
-    if size is None or facts.width * facts.height <= _LARGE_MAP:
+    if facts.width * facts.height <= _LARGE_MAP:
         return None
     return 2 * size
 

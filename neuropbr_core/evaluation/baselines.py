@@ -4,6 +4,8 @@
 the scored set itself reveals.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -120,23 +122,21 @@ class Baselines:
             named[FLAT_NORMAL] = {NORMAL.name: _constant((0.0, 0.0, 1.0), target[NORMAL.name])}
         return named
 
-    def naive(self, views: Float[Tensor, "B V 3 h w"], visible: Float[Tensor, "B V 1 h w"], target: Maps) -> Maps:
-        """Predict a whole material: median albedo, mean roughness, no metal, flat.
+    def naive(self, predictions: Mapping[str, Maps], like: Float[Tensor, "B 1 H W"]) -> Maps:
+        """Combine baselines to a whole material: median albedo, mean roughness, no metal, flat.
 
         Args:
-            views: Aligned views, sRGB-encoded in [0, 1].
-            visible: Where each view sees the texture, in [0, 1].
-            target: The true maps, all four; only their shapes and device are used.
+            predictions: What `predictions` returned for a target of all four maps.
+            like: Any roughness; only its shape and device are used.
         """
-        named = self.predictions(views, visible, target)
         # Half-way when the training mean is not known: a re-rendering needs some roughness.
-        roughness = torch.full_like(target[ROUGHNESS.name], 0.5)
-        roughness = named.get(TRAINING_MEAN, {}).get(ROUGHNESS.name, roughness)
+        roughness = torch.full_like(like, 0.5)
+        roughness = predictions.get(TRAINING_MEAN, {}).get(ROUGHNESS.name, roughness)
         return {
             ROUGHNESS.name: roughness,
-            **named[self._median_name],
-            **named[ALWAYS_DIELECTRIC],
-            **named[FLAT_NORMAL],
+            **predictions[self._median_name],
+            **predictions[ALWAYS_DIELECTRIC],
+            **predictions[FLAT_NORMAL],
         }
 
 

@@ -39,7 +39,7 @@ from neuropbr_core.evaluation.metrics import (
 )
 from neuropbr_core.evaluation.pictures import comparison_grid
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, Scores
-from neuropbr_core.maps import MAPS, METALLIC, NORMAL
+from neuropbr_core.maps import MAPS, METALLIC, NORMAL, ROUGHNESS
 from neuropbr_core.reporting import track
 
 
@@ -114,25 +114,27 @@ class Evaluator:
         values = measure(prediction, target, valid)
         # Beside the errors, because a map may be right everywhere and still show its border when it repeats.
         values |= measure_seams(prediction)
+        predictions = self._baselines.predictions(views, visible, target)
         # A rendering needs all four maps.
         if set(MAPS) <= set(target):
             values |= measure_rerendering(prediction, target, valid)
-            naive = measure_rerendering(self._baselines.naive(views, visible, target), target, valid)
-            self._baseline_means.setdefault(NAIVE, RunningMeans()).add(ids, materials, naive, valid)
+            naive = self._baselines.naive(predictions, target[ROUGHNESS.name])
+            naive_values = measure_rerendering(naive, target, valid)
+            self._baseline_means.setdefault(NAIVE, RunningMeans()).add(ids, materials, naive_values, valid)
         self.model.add(ids, materials, values, valid)
-        for name, maps in self._baselines.predictions(views, visible, target).items():
+        for name, maps in predictions.items():
             means = self._baseline_means.setdefault(name, RunningMeans())
             means.add(ids, materials, measure(maps, target, valid), valid)
         for name, constant in self._constants.items():
             if name in target:
                 constant.add(target, valid)
         if METALLIC.name in target:
-            self._ranking.add(prediction[METALLIC.name], target[METALLIC.name], valid)
             for index, name in enumerate(ids):
                 own = slice(index, index + 1)
                 negative, positive = RankStatistic.image_counts(
                     prediction[METALLIC.name][own], target[METALLIC.name][own], valid[own]
                 )
+                self._ranking.add_counts(negative, positive)
                 # Small integers: there is one histogram for every sample.
                 self.rank_counts[name, self._views] = torch.stack([negative, positive]).numpy().astype(np.uint32)
         return values

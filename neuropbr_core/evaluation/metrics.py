@@ -274,7 +274,10 @@ class RankStatistic:
             target: The truth; above one half is positive.
             valid: 1 where a pixel counts.
         """
-        negative, positive = self.image_counts(score, target, valid)
+        self.add_counts(*self.image_counts(score, target, valid))
+
+    def add_counts(self, negative: Tensor, positive: Tensor) -> None:
+        """Add the histograms that `image_counts` returned."""
         self._counts[0] += negative
         self._counts[1] += positive
 

@@ -37,13 +37,13 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
     Returns:
         One sentence for each doubt.
     """
-    found = []
+    doubts = []
     given = len(views.paths)
     if given < signature.views:
         expectation = "expect weaker relief, and highlights that stay in the albedo"
         if given == 1:
             expectation = "expect guesses: one photo tells neither relief nor metal from colour"
-        found.append(
+        doubts.append(
             f"{views.folder}: has {_photos(given)}, and the model was trained with {signature.views} of each material; "
             f"{expectation}. Add photos from other sides"
         )
@@ -54,13 +54,13 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
     if signature.flash and views.positions is not None and "visible" in inputs:
         share = flash_share(pictures, visible, views.positions[: len(pictures)])
         if share is not None and share < _LEAST_FLASH:
-            found.append(
+            doubts.append(
                 f"{views.folder}: the photos seem to be taken without a flash (their light shows {max(0.0, share):.0%} "
                 "of a flash's falloff), and the model was trained with one; expect wrong normals and roughness. "
                 "Photograph with the flash on, in a dim room"
             )
-    found += _exposure_doubts(views, pictures, visible, aligned="visible" in inputs)
-    return found
+    doubts += _exposure_doubts(views, pictures, visible, aligned="visible" in inputs)
+    return doubts
 
 
 def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | None:
@@ -104,7 +104,7 @@ def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | No
 
 
 def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor, *, aligned: bool) -> list[str]:
-    found = []
+    doubts = []
     dim = []
     stops = []
     shown: list[tuple[Tensor, Tensor]] = []
@@ -117,7 +117,7 @@ def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor, *, align
         stops.append((float(brightness[seen].median()), path, len(shown)))
         shown.append((brightness, seen))
         if clipped > _MOST_CLIPPED:
-            found.append(
+            doubts.append(
                 f"{path}: is overexposed: {clipped:.0%} of it is white; expect a white albedo and wrong roughness. "
                 "Retake it darker"
             )
@@ -125,12 +125,12 @@ def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor, *, align
             dim.append(path)
     # With the exposure locked, a metal is dark in every photo but the one that shows its highlight.
     if dim and len(dim) == len(stops):
-        found.append(
+        doubts.append(
             f"{views.folder}: its photos are underexposed: hardly a pixel is above {round(_DIM * 255)} of 255; expect "
             "a dark, noisy albedo. Retake them brighter"
         )
     if not stops:
-        return found
+        return doubts
     darkest = min(stops)
     brightest = max(stops)
     difference = brightest[0] - darkest[0]
@@ -142,11 +142,11 @@ def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor, *, align
         if ratios.numel() > 1:
             uneven = float(ratios.std())
     if difference > _MOST_STOPS and uneven < _EVEN:
-        found.append(
+        doubts.append(
             f"{views.folder}: {brightest[1].name} is {difference:.1f} stops brighter than {darkest[1].name}; "
             "expect an albedo between both. Lock the exposure, and retake them"
         )
-    return found
+    return doubts
 
 
 def _photos(count: int) -> str:

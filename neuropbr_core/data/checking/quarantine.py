@@ -2,7 +2,8 @@
 
     DIR/quarantine.json                            the log: what was moved, from where, when and why
     DIR/input/…  DIR/output/…                      the folders, in the layout they had
-    DIR/input/{render_metadata,cameras}.json       their entries, taken out of the dataset's own files
+    DIR/input/{render_metadata,cameras,captures}.json
+                                                   their entries, taken out of the dataset's own files
 
 `restore` reads the log. It is written before a folder moves, and the dataset's files after all folders have moved.
 After an interruption, every folder that is in its new place is in the log.
@@ -20,6 +21,7 @@ from typing import Any
 from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
 from neuropbr_core.data.layout.paths import (
     CAMERAS_NAME,
+    CAPTURES_NAME,
     CONDITIONS,
     METADATA_NAME,
     Paths,
@@ -122,7 +124,7 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
         # Both conditions of a sample share one entry, which stays as long as one of them remains.
         for sample in sample_folders(paths.input / condition):
             gone.discard(sample.name)
-    for path in (paths.metadata, paths.cameras):
+    for path in (paths.metadata, paths.cameras, paths.captures):
         records = _read_records(path)
         if gone & records.keys():
             for name in gone:
@@ -159,7 +161,9 @@ def restore(folder: Path) -> list[Move]:
     for move in reversed(waiting):
         _move(move.target, move.source)
     _return_entries(folder / "input" / METADATA_NAME, Path(log.metadata))
-    _return_entries(folder / "input" / CAMERAS_NAME, Path(log.cameras))
+    cameras = Path(log.cameras)
+    _return_entries(folder / "input" / CAMERAS_NAME, cameras)
+    _return_entries(folder / "input" / CAPTURES_NAME, cameras.with_name(CAPTURES_NAME))
     write_json(folder / LOG_NAME, Log(log.metadata, log.cameras, []))
     return waiting
 
@@ -273,7 +277,11 @@ def _read_log(path: Path) -> Log:
 def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
     """Copy the entries of samples that leave into the quarantine's own files."""
     names = {Path(move.source).name for move in moves}
-    for path, name in ((paths.metadata, METADATA_NAME), (paths.cameras, CAMERAS_NAME)):
+    for path, name in (
+        (paths.metadata, METADATA_NAME),
+        (paths.cameras, CAMERAS_NAME),
+        (paths.captures, CAPTURES_NAME),
+    ):
         leaving = {}
         for sample, entry in _read_records(path).items():
             if sample in names:

@@ -11,7 +11,6 @@ from pathlib import Path
 from neuropbr_core.errors import DataError
 from neuropbr_core.reading import read_json, shortened
 
-CAPTURES_NAME = "captures.json"
 DEFAULT_KIND = "flash"
 """The kind of samples whose capture is not recorded."""
 
@@ -31,7 +30,10 @@ def read_capture_kinds(path: Path) -> dict[str, str]:
     kinds = {}
     for name, record in read_json(path, dict[str, dict[str, object]], DataError, advice).items():
         # Records from before there were kinds say whether the flash was on.
-        kind = record.get("kind", DEFAULT_KIND if record.get("flash", True) else "no_flash")
+        old_kind = DEFAULT_KIND
+        if not record.get("flash", True):
+            old_kind = "no_flash"
+        kind = record.get("kind", old_kind)
         if not isinstance(kind, str):
             raise DataError(f"{path}: {shortened(name)}: the kind {shortened(str(kind))} is no text; {advice}")
         kinds[name] = kind

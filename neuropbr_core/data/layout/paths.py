@@ -42,6 +42,7 @@ CONDITIONS: tuple[Condition, ...] = ("clean", "dirty")
 
 METADATA_NAME = "render_metadata.json"
 CAMERAS_NAME = "cameras.json"
+CAPTURES_NAME = "captures.json"
 
 AUTO = "auto"
 """The curriculum that reads dirty samples where there are any, and clean ones otherwise."""
@@ -66,12 +67,14 @@ class Paths:
         output: Folder of the materials.
         metadata: `render_metadata.json`.
         cameras: `cameras.json`, which need not exist.
+        captures: `captures.json`, which need not exist.
     """
 
     input: Path
     output: Path
     metadata: Path
     cameras: Path
+    captures: Path
 
 
 def locate(data: Data) -> Paths:
@@ -87,7 +90,13 @@ def locate(data: Data) -> Paths:
     input_folder = Path(data.input_dir or root / "input")
     output_folder = Path(data.output_dir or root / "output")
     metadata = Path(data.metadata or input_folder / METADATA_NAME)
-    return Paths(input_folder, output_folder, metadata, input_folder / CAMERAS_NAME)
+    return Paths(
+        input=input_folder,
+        output=output_folder,
+        metadata=metadata,
+        cameras=input_folder / CAMERAS_NAME,
+        captures=input_folder / CAPTURES_NAME,
+    )
 
 
 def conditions(data: Data) -> tuple[Condition, ...]:

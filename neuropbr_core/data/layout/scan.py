@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuropbr_core.data.decoding import is_cut_off
-from neuropbr_core.data.layout.captures_file import CAPTURES_NAME, DEFAULT_KIND, read_capture_kinds
+from neuropbr_core.data.layout.captures_file import DEFAULT_KIND, read_capture_kinds
 from neuropbr_core.data.layout.findings import Finding, of_level, raise_problems
 from neuropbr_core.data.layout.paths import (
     CONDITIONS,
@@ -99,9 +99,9 @@ def scan_dataset(data: Data, *, ends: bool = True) -> Scan:
 
     kinds: Mapping[str, str] = {}
     try:
-        kinds = read_capture_kinds(paths.input / CAPTURES_NAME)
+        kinds = read_capture_kinds(paths.captures)
     except DataError as error:
-        findings.append(_about_file(paths.input / CAPTURES_NAME, "captures", str(error)))
+        findings.append(_about_file(paths.captures, "captures", str(error)))
 
     samples = []
     for condition, folder in folders:

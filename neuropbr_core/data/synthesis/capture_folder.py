@@ -18,10 +18,10 @@ import numpy as np
 
 from neuropbr_core.data.decoding import is_cut_off
 from neuropbr_core.data.images import Stored, write_png
-from neuropbr_core.data.layout.captures_file import CAPTURES_NAME
 from neuropbr_core.data.layout.findings import raise_problems
 from neuropbr_core.data.layout.paths import (
     CAMERAS_NAME,
+    CAPTURES_NAME,
     METADATA_NAME,
     CameraRecord,
     Condition,

@@ -274,6 +274,8 @@ def test_quarantine_moves_and_restore_undoes(root, tmp_path):
     spoil(root)
     cameras = {f"sample_{index:04d}": [index] for index in range(4)}
     (root / "input/cameras.json").write_text(json.dumps(cameras))
+    captures = {name: {"kind": "flash"} for name in cameras}
+    (root / "input/captures.json").write_text(json.dumps(captures))
     before = tree(root)
     moved = quarantine(section(root), check(root).findings, tmp_path / "aside")
     assert [move.target.removeprefix(f"{tmp_path}/aside/") for move in moved] == [
@@ -288,12 +290,13 @@ def test_quarantine_moves_and_restore_undoes(root, tmp_path):
     metadata = json.loads((root / "input/render_metadata.json").read_text())
     assert sorted(metadata) == ["sample_0000", "sample_0002", "sample_0003"]  # 3 is still there, dirty
     assert sorted(json.loads((root / "input/cameras.json").read_text())) == sorted(metadata)
+    assert sorted(json.loads((root / "input/captures.json").read_text())) == sorted(metadata)
     log = json.loads((tmp_path / "aside/quarantine.json").read_text())
     assert [entry["source"] for entry in log["moved"]] == [move.source for move in moved]
     assert json.loads((tmp_path / "aside/input/render_metadata.json").read_text())["sample_0001"] == "acg_Rock053"
     assert restore(tmp_path / "aside") == moved
     after = tree(root)
-    for name in ("input/render_metadata.json", "input/cameras.json"):
+    for name in ("input/render_metadata.json", "input/cameras.json", "input/captures.json"):
         assert json.loads(after.pop(name)) == json.loads(before.pop(name))
     assert after == before
     assert restore(tmp_path / "aside") == []
