@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neuropbr_core.cli.output import aligned, command, result
+from neuropbr_core.cli.output import OUTPUT, aligned, command, result
 
 if TYPE_CHECKING:
     from neuropbr_core.data.importing.import_sets import ImportReport
@@ -23,7 +23,7 @@ REPORT_VERSION = 2
 @command("import")
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--output", "out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder."
+    *OUTPUT, "output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder."
 )
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of the maps; default: that of each albedo.")
 @click.option(
@@ -50,7 +50,7 @@ def import_(  # noqa: PLR0913
     ctx: click.Context,
     *,
     source: Path | None,
-    out: Path,
+    output: Path,
     size: int | None,
     name_template: str,
     matsynth: bool,
@@ -80,13 +80,13 @@ def import_(  # noqa: PLR0913
         if dry_run or assume_nonmetal:
             raise click.UsageError("--dry-run and --assume-nonmetal are for files; --matsynth takes neither")
         named = None if source is None else str(source)
-        report = import_matsynth(named, out, size=size, limit=limit, overwrite=overwrite)
+        report = import_matsynth(named, output, size=size, limit=limit, overwrite=overwrite)
     elif source is None:
         raise click.UsageError("Missing argument 'SOURCE'.")
     else:
         report = import_materials(
             source,
-            out,
+            output,
             size=size,
             name_template=name_template,
             crop=crop,
@@ -99,12 +99,12 @@ def import_(  # noqa: PLR0913
     if as_json:
         result(json.dumps({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)}, indent=2))
     else:
-        for line in _lines(report, out, dry_run=dry_run):
+        for line in _lines(report, output, dry_run=dry_run):
             result(line)
     ctx.exit(int(not ok))
 
 
-def _lines(report: "ImportReport", out: Path, *, dry_run: bool) -> Iterator[str]:
+def _lines(report: "ImportReport", output: Path, *, dry_run: bool) -> Iterator[str]:
     """A row a material, its notes below it, and a summary."""
     rows = []
     for material in report.materials:
@@ -130,9 +130,9 @@ def _lines(report: "ImportReport", out: Path, *, dry_run: bool) -> Iterator[str]
         kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(unneeded.items()))
         yield f"not needed: {kinds}"
     if dry_run:
-        line = f"Would import {report.count('planned')} of {len(report.materials)} materials into {out / 'output'}"
+        line = f"Would import {report.count('planned')} of {len(report.materials)} materials into {output / 'output'}"
     else:
-        line = f"Imported {report.count('imported')} of {len(report.materials)} materials into {out / 'output'}"
+        line = f"Imported {report.count('imported')} of {len(report.materials)} materials into {output / 'output'}"
     if report.count("exists"):
         line += f", {report.count('exists')} there already"
     if report.count("refused"):

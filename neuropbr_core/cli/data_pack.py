@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import OUTPUT, command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 
@@ -17,7 +17,7 @@ from neuropbr_core.cli.overrides import collect_overrides, set_option
 @set_option
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of views and maps in pixels.  [default: 2048]")
 @click.option("--views", type=click.IntRange(1, 64), help="Views of each sample.  [default: 3]")
-@click.option("--output", "out", metavar="DIR", help="Folder of the pack.  [default: DATASET/.pack]")
+@click.option(*OUTPUT, "output", metavar="DIR", help="Folder of the pack.  [default: DATASET/.pack]")
 @click.option("--prune", is_flag=True, help="Remove packed images of which the dataset uses none any more.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def pack(
@@ -26,7 +26,7 @@ def pack(
     recipe: str | None,
     size: int | None,
     views: int | None,
-    out: str | None,
+    output: str | None,
     prune: bool,
     as_json: bool,
     **overrides: Any,
@@ -52,8 +52,8 @@ def pack(
         changes |= {"image_size": size, "output_size": size}
     if views is not None:
         changes["views"] = views
-    if out is not None:
-        changes["pack"] = out
+    if output is not None:
+        changes["pack"] = output
     if recipe is not None:
         # As texts behind `--set`, so that the flags win and are checked like the recipe's own values.
         texts = [f"data.{key}={scalar(value)}" for key, value in changes.items()]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import OUTPUT, command, result
 
 
 @command()
 @click.option(
-    "--output", "out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the material folders."
+    *OUTPUT, "output", type=click.Path(path_type=Path, file_okay=False), help="Folder for the material folders."
 )
 @click.option("--count", default=25, show_default=True, type=click.IntRange(1), help="Materials to write.")
 @click.option(
@@ -20,7 +20,7 @@ from neuropbr_core.cli.output import command, result
 @click.option("--overwrite", is_flag=True, help="Replace files that neuropbr did not write.")
 @click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Draw a picture of the kinds (PNG).")
 def procedural(
-    *, out: Path | None, count: int, size: int, seed: int, kinds: str | None, overwrite: bool, sheet: Path | None
+    *, output: Path | None, count: int, size: int, seed: int, kinds: str | None, overwrite: bool, sheet: Path | None
 ) -> None:
     """Make materials from noise: bricks, metals, woods, cloths, ….
 
@@ -28,7 +28,7 @@ def procedural(
     Kinds take turns; when each has had one, the seed grows by one. The same kind and seed always give the same
     material. With --sheet alone, nothing else is written.
     """
-    if out is None and sheet is None:
+    if output is None and sheet is None:
         raise click.UsageError("give --output DIR for materials, --sheet FILE for a picture of them, or both")
     # Imported after the check of the usage, because drawing needs PyTorch, which takes seconds to import.
     from neuropbr_core.data.synthesis.procedural import contact_sheet, procedural_materials, write_materials
@@ -44,14 +44,14 @@ def procedural(
     materials = procedural_materials(count, seed, chosen)
     if sheet is not None:
         refuse_foreign(sheet.parent, [sheet.name], overwrite=overwrite)
-    if out is not None:
+    if output is not None:
         names = []
         for material in materials:
             names += [f"{material.name}/{spec.file_name}" for spec in MAPS.values()]
-        refuse_foreign(out, names, overwrite=overwrite)
-        write_materials(materials, out, size)
-        remember_written(out, [out / name for name in names])
-        result(f"Wrote {len(materials)} materials into {out}")
+        refuse_foreign(output, names, overwrite=overwrite)
+        write_materials(materials, output, size)
+        remember_written(output, [output / name for name in names])
+        result(f"Wrote {len(materials)} materials into {output}")
     if sheet is not None:
         with replacing(sheet) as aside:
             contact_sheet(chosen, seed).save(aside, "PNG", optimize=True)

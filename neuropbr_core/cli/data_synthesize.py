@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import OUTPUT, command, result
 from neuropbr_core.cli.overrides import key_option
 from neuropbr_core.materials.capture_kinds import CAPTURE_KINDS, CaptureKind
 from neuropbr_core.recipe.sections import Data, Synthesize
@@ -13,7 +13,7 @@ from neuropbr_core.recipe.sections import Data, Synthesize
 @command()
 @key_option(Synthesize, "materials", required=True, metavar="DIR", show_default=False)
 @click.option(
-    "--output", "out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder to write."
+    *OUTPUT, "output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Dataset folder to write."
 )
 @key_option(Synthesize, "samples")
 @key_option(Data, "views")
@@ -31,7 +31,7 @@ from neuropbr_core.recipe.sections import Data, Synthesize
 def synthesize(  # noqa: PLR0913
     *,
     materials: str,
-    out: Path,
+    output: Path,
     samples: int,
     views: int,
     size: int,
@@ -63,8 +63,8 @@ def synthesize(  # noqa: PLR0913
         kinds=kinds,
         dirty_fraction=dirty_fraction,
     )
-    report = render(plan, out, views=views, resume=resume, device=device)
-    line = f"Rendered {report.rendered} samples into {out}"
+    report = render(plan, output, views=views, resume=resume, device=device)
+    line = f"Rendered {report.rendered} samples into {output}"
     if report.dirty:
         line += f", {report.dirty} of them dirty too"
     if report.kept:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from neuropbr_core.cli.lazy import Group
-from neuropbr_core.cli.output import Command, result
+from neuropbr_core.cli.output import OUTPUT, Command, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 
@@ -17,7 +17,7 @@ def distill() -> None:
 @distill.command(cls=Command)
 @click.option("--teacher", required=True, metavar="RUN", type=click.Path(path_type=Path), help="The teacher's run.")
 @click.option(
-    "--output", "out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder."
+    *OUTPUT, "output", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Folder."
 )
 @click.option("--size", type=click.IntRange(16, 8192), help="Side of the maps in pixels.  [default: the teacher's]")
 @click.option("--shard-size", default=8, show_default=True, type=click.IntRange(1), help="Samples in a shard.")
@@ -29,7 +29,7 @@ def distill() -> None:
 def shards(  # noqa: PLR0913 - options of a command
     *,
     teacher: Path,
-    out: Path,
+    output: Path,
     size: int | None,
     shard_size: int,
     checkpoint: str,
@@ -49,7 +49,7 @@ def shards(  # noqa: PLR0913 - options of a command
     overrides = collect_overrides(set_values=set_values, data=data, device=device)
     report = predict_logits_of_run(
         teacher,
-        out,
+        output,
         checkpoint=checkpoint,
         overrides=overrides,
         size=size,

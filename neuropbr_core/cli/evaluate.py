@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import OUTPUT, command, result
 
 
 def _view_counts(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ def _view_counts(_: click.Context, parameter: click.Parameter, text: str | None)
     help="Cameras of input/cameras.json, or found in the photos; default: as the run was trained.",
 )
 @click.option("--compare", metavar="FILE", help="evaluation.json of the same samples to compare with, pair by pair.")
-@click.option("--output", metavar="DIR", help="Folder for the results; default: RUN/evaluations/NAME.")
+@click.option(*OUTPUT, metavar="DIR", help="Folder for the results; default: RUN/evaluations/NAME.")
 @click.option("--worst", default=4, show_default=True, type=click.IntRange(0), help="Worst samples to draw.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")

@@ -6,7 +6,7 @@ import click
 
 from neuropbr_core.cli.completing import ExporterNames
 from neuropbr_core.cli.entries import named_entries, option_option, spelled
-from neuropbr_core.cli.output import command
+from neuropbr_core.cli.output import OUTPUT, command
 from neuropbr_core.shipped import shipped_model
 
 
@@ -26,7 +26,7 @@ from neuropbr_core.shipped import shipped_model
 @click.option("--resolution", metavar="N", help="Side of the input in pixels; short for --option resolution=N.")
 @click.option("--input", "input_folder", metavar="DIR", help="Views to verify on; default: a rendered capture.")
 @click.option("--cameras", metavar="FILE", help="Cameras of these views, as for `neuropbr infer`.")
-@click.option("--output", "out", metavar="DIR", help="Folder for the files; default: exports/ in the run's folder.")
+@click.option(*OUTPUT, "output", metavar="DIR", help="Folder for the files; default: exports/ in the run's folder.")
 def export(  # noqa: PLR0913 - one parameter an option
     *,
     run_folder: str | None,
@@ -37,7 +37,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     resolution: str | None,
     input_folder: str | None,
     cameras: str | None,
-    out: str | None,
+    output: str | None,
 ) -> None:
     """Export a model for deployment targets.
 
@@ -61,9 +61,9 @@ def export(  # noqa: PLR0913 - one parameter an option
     else:
         source = shipped_model(str(model)).folder
     run = RunFolder.around(source)
-    if out is None and run is None:
+    if output is None and run is None:
         raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --output DIR")
-    folder = Path(out) if out else run.exports  # type: ignore[union-attr]
+    folder = Path(output) if output else run.exports  # type: ignore[union-attr]
     words = spelled(options)
     if resolution is not None:
         words.append((f"resolution={resolution}", f"--resolution {resolution}"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import OUTPUT, command, result
 from neuropbr_core.cli.package import chosen_targets, target_options, write_targets
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
@@ -44,7 +44,7 @@ MOST_VIEWS = 64
     metavar="N",
     help="Instead: sample N of the dataset of the run's recipe; 0 where neither is given.",
 )
-@click.option("--output", metavar="DIR", help="Folder for the maps and views/.  [default: PHOTOS_maps, here]")
+@click.option(*OUTPUT, metavar="DIR", help="Folder for the maps and views/.  [default: PHOTOS_maps, here]")
 @click.option("--overwrite", is_flag=True, help="Replace files in that folder that neuropbr did not write.")
 @click.option("--cameras", metavar="FILE", help="Cameras of the views; default: cameras.json, else from the photos.")
 @click.option(

@@ -19,6 +19,9 @@ from neuropbr_core.reading.shown import printable, shortened
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+OUTPUT = ("-o", "--output", "--out")
+"""How every command spells the option that says where its files go."""
+
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 

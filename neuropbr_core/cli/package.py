@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from neuropbr_core.cli.entries import named_entries, option_option, spelled
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import OUTPUT, command, result
 
 if TYPE_CHECKING:
     from neuropbr_core.outputs import Material, Target
@@ -71,7 +71,7 @@ def write_targets(material: "Material", targets: "Sequence[Target]", folder: Pat
 @command()
 @click.argument("maps", metavar="MAPS")
 @target_options(required=True)
-@click.option("--output", "output_folder", required=True, metavar="DIR", help="Folder for the packages.")
+@click.option(*OUTPUT, "output_folder", required=True, metavar="DIR", help="Folder for the packages.")
 @click.option("--overwrite", is_flag=True, help="Replace packages with all that was added to them.")
 def package(
     *,

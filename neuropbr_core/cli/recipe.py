@@ -7,7 +7,7 @@ import click
 
 from neuropbr_core.cli.completing import RecipeName
 from neuropbr_core.cli.lazy import Group
-from neuropbr_core.cli.output import Command, numbers, result
+from neuropbr_core.cli.output import OUTPUT, Command, numbers, result
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.files import write_text
@@ -97,7 +97,7 @@ def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
 
 
 @recipe.command(cls=Command)
-@click.option("--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@click.option(*OUTPUT, metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is no such schema.")
 def schema(output: Path | None, overwrite: bool) -> None:
     """Print the JSON Schema of recipes, with all installed components, for editors.

@@ -81,6 +81,23 @@ class TestHelp:
             assert isinstance(getattr(import_module(module), attribute), click.Command)
 
 
+    def test_places_of_files_are_spelled_alike(self):
+        spellings = []
+
+        def walk(command):
+            for parameter in command.params:
+                if {"--output", "--out", "-o"} & set(parameter.opts):
+                    spellings.append(parameter.opts)
+            if isinstance(command, click.Group):
+                context = click.Context(command)
+                for name in command.list_commands(context):
+                    walk(command.get_command(context, name))
+
+        walk(root)
+        assert len(spellings) >= 10
+        assert all(spelling == ["-o", "--output", "--out"] for spelling in spellings)
+
+
 class TestBlock:
     def test_reaches_the_command(self, declare):
         declare("acme", "neuropbr.encoders", "tiny = nbr_tiny")
