@@ -11,7 +11,7 @@ than a millisecond.
 import dataclasses
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,7 +44,11 @@ from neuropbr_core.registry.installed import (
     requested_blocks,
     scan,
 )
+from neuropbr_core.reporting import reporter
 from neuropbr_core.suggestions import did_you_mean
+
+OWN_DISTRIBUTION = "neuropbr"
+"""The distribution of NeuroPBR itself."""
 
 
 class DefectError(Exception):
@@ -441,6 +445,7 @@ class Registry:
         self._blocks = requested_blocks(block)
         self._loaded: dict[Entry, Component] = {}
         self._files: list[Entry] = []
+        self._told: set[Entry] = set()
 
     @cached_property
     def _installed(self) -> tuple[Entry, ...]:
@@ -524,8 +529,13 @@ class Registry:
         return tuple(idle)
 
     def rivals(self, entry: Entry) -> tuple[Entry, ...]:
-        """Components of other distributions with the same kind and name that are not blocked."""
-        rivals = []
+        """Components of other distributions that make a component's bare name ambiguous.
+
+        Blocked ones do not count, and NeuroPBR's own components keep their bare names whatever else is installed.
+        """
+        rivals: list[Entry] = []
+        if entry.distribution == OWN_DISTRIBUTION:
+            return ()
         for other in self._all:
             same_name = (other.kind, other.name) == (entry.kind, entry.name)
             if same_name and other.distribution != entry.distribution and not self.blocked_by(other):
@@ -541,7 +551,7 @@ class Registry:
 
         Raises:
             PluginNotFound: No distribution offers it; the message has the nearest name.
-            PluginCollision: Several distributions offer it.
+            PluginCollision: Several distributions offer it, and NeuroPBR is none of them.
             PluginBlocked: It is blocked.
         """
         distribution, _, name = use.rpartition(":")
@@ -579,6 +589,11 @@ class Registry:
             reasons = "; ".join(f"{entry} is blocked by {self.blocked_by(entry)}" for entry in offers)
             raise PluginBlocked(f"{reasons}. Remove the block, or use another component")
         if len(usable) > 1:
+            for entry in usable:
+                # Otherwise an installed package would break the shipped recipes, or change what they mean.
+                if entry.distribution == OWN_DISTRIBUTION:
+                    self._tell_of_namesakes(entry, usable)
+                    return entry
             # Taking either would let an installation change what a recipe means, so the user decides.
             authors = []
             qualified = []
@@ -590,6 +605,14 @@ class Registry:
                 f"recipe, or block one, as with `--block {usable[0].qualified}` or in {BLOCK_VARIABLE}"
             )
         return usable[0]
+
+    def _tell_of_namesakes(self, own: Entry, offers: Sequence[Entry]) -> None:
+        """Warn once that a bare name means NeuroPBR's component although other distributions offer the name too."""
+        if own in self._told:
+            return
+        self._told.add(own)
+        others = " or ".join(f"`{entry.qualified}`" for entry in offers if entry != own)
+        reporter().warning(f"{own.kind}/{own.name}: NeuroPBR's own is used; write {others} for the other one")
 
     def options(self, kind: str, use: str) -> type:
         """Load one component and return the dataclass of its options.

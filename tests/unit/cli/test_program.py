@@ -80,7 +80,6 @@ class TestHelp:
             module, _, attribute = command.target.partition(":")
             assert isinstance(getattr(import_module(module), attribute), click.Command)
 
-
     def test_places_of_files_are_spelled_alike(self):
         spellings = []
 

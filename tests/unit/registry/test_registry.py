@@ -9,6 +9,7 @@ import pytest
 
 from neuropbr_core.errors import ModelError, PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.plugin import Needs
+from neuropbr_core.recipe import resolve_recipe
 from neuropbr_core.registry import Entry, Registry, default_registry, set_default_registry
 
 ENCODERS = "neuropbr.encoders"
@@ -157,6 +158,22 @@ class TestFind:
         assert registry.find("encoder", "beta:tiny").distribution == "beta"
         assert {"acme:tiny", "beta:tiny"} <= set(registry.names("encoder"))
         assert "tiny" not in registry.names("encoder")
+
+    def test_neuropbr_keeps_its_own_names(self, declare, capsys):
+        declare("acme", ENCODERS, "resnet = nbr_acme", version="1.2")
+        registry = Registry()
+        for _ in range(2):
+            assert registry.find("encoder", "resnet").distribution == "neuropbr"
+        assert registry.find("encoder", "acme:resnet").distribution == "acme"
+        warning = "encoder/resnet: NeuroPBR's own is used; write `acme:resnet` for the other one"
+        assert capsys.readouterr().err.count(warning) == 1
+        assert {"acme:resnet", "resnet"} <= set(registry.names("encoder"))
+        set_default_registry(registry)
+        try:
+            encoder = resolve_recipe("neuropbr:teacher_default").recipe.encoder
+        finally:
+            set_default_registry(None)
+        assert encoder.use == "neuropbr:resnet"
 
 
 class TestBlocking:
