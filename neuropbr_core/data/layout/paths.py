@@ -141,7 +141,7 @@ def sample_folders(folder: Path) -> list[Path]:
 def list_photos(folder: Path) -> tuple[Path, ...]:
     """List the photos in a folder by name; numbers in names count as numbers, so that 10.png comes after 9.png.
 
-    Images of formats that are not read are reported, each in a line.
+    Images that are not read are reported, each in a line: their format, or pipes and broken links with such a name.
 
     Raises:
         DataError: There is no such folder, or it holds no photo.
@@ -152,11 +152,13 @@ def list_photos(folder: Path) -> tuple[Path, ...]:
     for path in sorted(folder.iterdir()):
         hidden = path.name.startswith(".")  # such as the ._0.png that macOS leaves on foreign disks
         suffix = suffix_of(path.name)
-        if hidden or suffix not in IMAGE_SUFFIXES or not path.is_file():
+        if hidden or suffix not in IMAGE_SUFFIXES or path.is_dir():
             continue
         unread = why_unread(path.name)
+        if not path.is_file():
+            unread = "is no regular file, or a link to nothing"
         # HEIC files are photos, and maps predicted without them would be worse: reading them is an error with advice.
-        if unread is None or suffix in HEIF_SUFFIXES:
+        if unread is None or (suffix in HEIF_SUFFIXES and path.is_file()):
             photos.append(path)
         else:
             reporter().line(f"{path}: not read: {unread}")

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -192,6 +193,17 @@ def test_photos_are_listed_by_number(tmp_path):
     for name in ("10.png", "9.png", "b.jpeg", "a.JPG", ".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in list_photos(tmp_path)] == ["9.png", "10.png", "a.JPG", "b.jpeg"]
+
+
+def test_pipes_and_broken_links_are_named_and_not_waited_for(tmp_path, capsys):
+    (tmp_path / "0.png").touch()
+    (tmp_path / "1.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "2.heic")
+    assert [path.name for path in list_photos(tmp_path)] == ["0.png"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path}/1.png: not read: is no regular file, or a link to nothing",
+        f"{tmp_path}/2.heic: not read: is no regular file, or a link to nothing",
+    ]
 
 
 def invoke(*arguments):
