@@ -151,6 +151,9 @@ T = TypeVar("T")
 
 _PATIENCE = 10.0  # seconds in which a process that failed has ended, too
 
+_LOST_CONNECTION = ("connection closed by peer", "connection reset by peer", "broken pipe", "nccl", "timed out waiting")
+"""What errors of Gloo and NCCL say of a process that is gone, in lower case."""
+
 
 def first(fabric: Fabric, work: Callable[[], T]) -> T:
     """Do something in the first process while the others wait.
@@ -199,19 +202,33 @@ def first_then_others(fabric: Fabric, work: Callable[[], T]) -> T:
 
 def blame(fabric: Fabric, error: BaseException) -> BaseException:
     """The error to report: another process's failure, when that is why talking to it failed here."""
-    # A lost connection is a bare RuntimeError; an error of our own classes, or of CUDA's, is this process's.
-    if fabric.world_size == 1 or not fabric.is_global_zero or type(error) is not RuntimeError:
+    if fabric.world_size == 1 or not _may_be_connection(error):
         return error
-    for rank, child in enumerate(_children(fabric), 1):
-        try:
-            # It may still be writing its message, or waiting for this process.
-            code = child.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            continue
-        if code:
-            message = f"process {rank + 1} of {fabric.world_size} failed with exit code {code}; its message is above"
-            return RunError(f"{message}. Checkpoints saved before this point are intact")
+    if fabric.is_global_zero:
+        for rank, child in enumerate(_children(fabric), 1):
+            try:
+                # It may still be writing its message, or waiting for this process.
+                code = child.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                continue
+            if code:
+                message = f"process {rank + 1} of {fabric.world_size} failed with exit code {code}"
+                return RunError(f"{message}; its message is above. Checkpoints saved before this point are intact")
+    text = str(error).lower()
+    # Under torchrun there are no children to ask, and the process may have run on another machine.
+    if any(phrase in text for phrase in _LOST_CONNECTION):
+        return RunError(
+            f"process {fabric.global_rank + 1} of {fabric.world_size} lost the connection to another one, which has "
+            "ended, or whose machine or network has failed; look for its message on its machine. Checkpoints saved "
+            "before this point are intact, and `--resume` goes on from the newest"
+        )
     return error
+
+
+def _may_be_connection(error: BaseException) -> bool:
+    """Whether an error may come from talking to other processes: errors of our own classes, or of CUDA's, do not."""
+    # Gloo raises a bare RuntimeError, and NCCL a class of its own.
+    return type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
 
 
 def end_others(fabric: Fabric) -> None:
