@@ -12,17 +12,17 @@ import torch
 from torch import nn
 
 from neuropbr_core.errors import ExportError, ModelError
-from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
+from neuropbr_core.testing.exporter import TinyGenerator, example_export_spec
 from neuropbr_exporters.coreml import Options, exporter
 from neuropbr_exporters.coreml.exporter import CoreMLExporter
 from neuropbr_exporters.coreml.interface import METADATA_KEY
 from neuropbr_exporters.coreml.package import EvaluatedPackage, NativePackage, Package
+from neuropbr_exporters.coreml.suite import CoreMLSuite
 from neuropbr_exporters.coreml.toolkit import coremltools, quiet
 
 
-class TestCoreML(ExporterSuite):
+class TestCoreML(CoreMLSuite):
     use = "coreml"
-    tolerance = 0.01  # the suite's views have more than 8 bits, an image has not
 
 
 def export(path: Path, **options: Any) -> Path:

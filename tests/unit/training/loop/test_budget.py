@@ -217,7 +217,8 @@ def test_fsdp_shards_what_is_trained_and_no_teacher(recipe: Recipe) -> None:
 @pytest.mark.slow
 def test_the_default_preset_does_not_fit_into_two_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "available_memory", lambda device, processes=1: 2 * 10**9)
-    sizes = ["data.image_size=64", "data.output_size=64", "data.crop_size=null", "training.batch_size=1"]
+    # The preset's critic needs 192 pixels.
+    sizes = ["data.image_size=192", "data.output_size=192", "data.crop_size=null", "training.batch_size=1"]
     preset = load_recipe("neuropbr:teacher_default", [*sizes, "training.precision=fp32"])
     with pytest.raises(RunError, match="a batch of 1 needs about"):
         settle_batch(preset, CPU)
