@@ -17,13 +17,13 @@ from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 
 UTILISATIONS = (0.25, 0.35, 0.5)
-"""Shares of the peak. 0.35 to 0.5 is what large transformers reach; convolutions at full resolution reach less."""
+"""Shares of the peak that a run may reach; none was measured for these networks."""
 
 _FORWARD_AND_BACKWARD = 3
 """A backward pass computes two products, for inputs and for weights, where the forward pass computes one."""
 
 _STATE_BYTES = 12
-"""Bytes for each parameter in a checkpoint: the weight and two moments of Adam in float32."""
+"""Bytes for each parameter in a checkpoint without a weight average: the weight and Adam's two moments in float32."""
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,12 @@ def export(  # noqa: PLR0913 - one parameter an option
     else:
         source = shipped_model(str(model)).folder
     run = RunFolder.around(source)
-    if output is None and run is None:
+    if output:
+        folder = Path(output)
+    elif run is not None:
+        folder = run.exports
+    else:
         raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --output DIR")
-    folder = Path(output) if output else run.exports  # type: ignore[union-attr]
     words = spelled(options)
     if resolution is not None:
         words.append((f"resolution={resolution}", f"--resolution {resolution}"))

@@ -20,7 +20,10 @@ from neuropbr_core.reading.shown import printable, shortened
 F = TypeVar("F", bound=Callable[..., Any])
 
 OUTPUT = ("-o", "--output", "--out")
-"""How every command spells the option that says where its files go."""
+"""The option that says where a command's files go: a short form, the form in texts, and the form of many other tools.
+
+All commands take all three, so that nobody has to remember which command takes which.
+"""
 
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 

@@ -269,7 +269,7 @@ def map_side(path: Path, size: int | None) -> int | None:
         size: Side to which the map will be resized afterwards; None when it will not be.
 
     Returns:
-        Twice `size` for a map of more than 64 megapixels, which would fill the memory; None, which reads every pixel,
+        Twice `size` for a map of more than 8192² pixels, which would fill the memory; None, which reads every pixel,
         for any other map.
     """
     if size is None:

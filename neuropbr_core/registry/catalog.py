@@ -445,6 +445,7 @@ class Registry:
         self._blocks = requested_blocks(block)
         self._loaded: dict[Entry, Component] = {}
         self._files: list[Entry] = []
+        # Own components of which a warning said that others offer their names too.
         self._told: set[Entry] = set()
 
     @cached_property
@@ -533,9 +534,9 @@ class Registry:
 
         Blocked ones do not count, and NeuroPBR's own components keep their bare names whatever else is installed.
         """
-        rivals: list[Entry] = []
         if entry.distribution == OWN_DISTRIBUTION:
             return ()
+        rivals = []
         for other in self._all:
             same_name = (other.kind, other.name) == (entry.kind, entry.name)
             if same_name and other.distribution != entry.distribution and not self.blocked_by(other):
@@ -612,7 +613,7 @@ class Registry:
             return
         self._told.add(own)
         others = " or ".join(f"`{entry.qualified}`" for entry in offers if entry != own)
-        reporter().warning(f"{own.kind}/{own.name}: NeuroPBR's own is used; write {others} for the other one")
+        reporter().warning(f"{own.kind}/{own.name}: NeuroPBR's own is used; write {others} for another one")
 
     def options(self, kind: str, use: str) -> type:
         """Load one component and return the dataclass of its options.

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DeviceError, RunError, RunStopped
+from neuropbr_core.reading import shortened
 from neuropbr_core.recipe.sections import Training
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -219,14 +220,15 @@ def blame(fabric: Fabric, error: BaseException) -> BaseException:
     if any(phrase in text for phrase in _LOST_CONNECTION):
         return RunError(
             f"process {fabric.global_rank + 1} of {fabric.world_size} lost the connection to another one, which has "
-            "ended, or whose machine or network has failed; look for its message on its machine. Checkpoints saved "
-            "before this point are intact, and `--resume` goes on from the newest"
+            "ended, or whose machine or network has failed; look for its message on its machine "
+            f"({shortened(str(error))}). Checkpoints saved before this point are intact, and `--resume` goes on from "
+            "the newest"
         )
     return error
 
 
 def _may_be_connection(error: BaseException) -> bool:
-    """Whether an error may come from talking to other processes: errors of our own classes, or of CUDA's, do not."""
+    """Whether an error may come from talking to other processes; errors of our own classes and of CUDA's do not."""
     # Gloo raises a bare RuntimeError, and NCCL a class of its own.
     return type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
 

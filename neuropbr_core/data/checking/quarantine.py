@@ -163,6 +163,7 @@ def restore(folder: Path) -> list[Move]:
     _return_entries(folder / "input" / METADATA_NAME, Path(log.metadata))
     cameras = Path(log.cameras)
     _return_entries(folder / "input" / CAMERAS_NAME, cameras)
+    # The log names no such file: it is always beside the cameras.
     _return_entries(folder / "input" / CAPTURES_NAME, cameras.with_name(CAPTURES_NAME))
     write_json(folder / LOG_NAME, Log(log.metadata, log.cameras, []))
     return waiting

@@ -165,7 +165,7 @@ class TestFind:
         for _ in range(2):
             assert registry.find("encoder", "resnet").distribution == "neuropbr"
         assert registry.find("encoder", "acme:resnet").distribution == "acme"
-        warning = "encoder/resnet: NeuroPBR's own is used; write `acme:resnet` for the other one"
+        warning = "encoder/resnet: NeuroPBR's own is used; write `acme:resnet` for another one"
         assert capsys.readouterr().err.count(warning) == 1
         assert {"acme:resnet", "resnet"} <= set(registry.names("encoder"))
         set_default_registry(registry)
