@@ -7,6 +7,7 @@
     │   ├── PluginCollision     several distributions offer it
     │   ├── PluginBlocked       it was blocked by name
     │   └── PluginBroken        it is there, but does not load, or breaks its contract
+    ├── ScaffoldError           a plugin's package cannot be written or changed
     ├── DataError               a dataset, image or camera file is missing or unusable
     ├── ModelError              the parts of a model do not fit together
     ├── CheckpointError         weights or resume state are missing, damaged or of another model
@@ -81,6 +82,10 @@ class PluginBlocked(PluginError):
 
 class PluginBroken(PluginError):
     """The component does not import, misses a hook, states another API version or breaks its contract."""
+
+
+class ScaffoldError(NeuroPBRError):
+    """The package of a plugin cannot be written, extended or updated."""
 
 
 class DataError(NeuroPBRError):

@@ -27,7 +27,8 @@ COMMANDS = {
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),
     "list-models": LazyCommand("neuropbr_core.cli.list_models:list_models", "List the models that ship with neuropbr."),
     "list-plugins": LazyCommand("neuropbr_core.cli.list_plugins:list_plugins", "List the installed components."),
-    "plugin": LazyCommand("neuropbr_core.cli.plugin:plugin", "Describe and check components."),
+    "doctor": LazyCommand("neuropbr_core.cli.doctor:doctor", "Look for what is wrong with this environment."),
+    "plugin": LazyCommand("neuropbr_core.cli.plugin:plugin", "Describe, check and begin components."),
 }
 
 

@@ -50,13 +50,7 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     Shows kind, name, distribution, status and summary. Without --check nothing is imported. Blocked components and
     those whose name several distributions offer are listed too, and never fail the command.
     """
-    registry = default_registry()
-    listing = []
-    for entry in registry.entries(kind):
-        status, reason = _status(registry, entry, check)
-        # The summary is read from the source, so a component that does not import has one too.
-        facts = (entry.kind, entry.name, entry.distribution, entry.version)
-        listing.append(Listed(*facts, status, reason, entry.summary()))
+    listing = list_components(default_registry(), kind, check=check)
     if as_json:
         result(json.dumps(list(map(asdict, listing)), indent=2))
     elif not listing:
@@ -76,6 +70,23 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     # A blocked or colliding component is no fault of the environment, since recipes can still be written.
     if any(listed.status == "broken" for listed in listing):
         context.exit(1)
+
+
+def list_components(registry: Registry, kind: str | None = None, *, check: bool = False) -> list[Listed]:
+    """List components with their status.
+
+    Args:
+        registry: The registry.
+        kind: Only those of this kind.
+        check: Whether each component is loaded.
+    """
+    listing = []
+    for entry in registry.entries(kind):
+        status, reason = _status(registry, entry, check)
+        # The summary is read from the source, so a component that does not import has one too.
+        facts = (entry.kind, entry.name, entry.distribution, entry.version)
+        listing.append(Listed(*facts, status, reason, entry.summary()))
+    return listing
 
 
 def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str | None]:

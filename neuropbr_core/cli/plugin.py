@@ -1,4 +1,4 @@
-"""`neuropbr plugin`: describe and check components; `plugin show` is here."""
+"""`neuropbr plugin`: describe, check and begin components; `plugin show` is here."""
 
 import inspect
 import json
@@ -47,13 +47,17 @@ class Description:
 
 COMMANDS = {
     "show": LazyCommand("neuropbr_core.cli.plugin:show", "Show a component's origin, docstring and options."),
+    "new": LazyCommand(
+        "neuropbr_core.cli.plugin_new:new", "Write a package with a component, or add one to a package."
+    ),
+    "update": LazyCommand("neuropbr_core.cli.plugin_new:update", "Bring a package up to the current template."),
     "check": LazyCommand("neuropbr_core.cli.plugin_check:check", "Run the conformance suites of components."),
 }
 
 
-@click.group(cls=LazyGroup, table=COMMANDS, short_help="Describe and check components.")
+@click.group(cls=LazyGroup, table=COMMANDS, short_help="Describe, check and begin components.")
 def plugin() -> None:
-    """Describe and check components."""
+    """Describe, check and begin components."""
 
 
 @command("show", short_help="Show a component's origin, docstring and options.")

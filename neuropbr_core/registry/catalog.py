@@ -44,6 +44,7 @@ from neuropbr_core.registry.installed import (
     requested_blocks,
     scan,
 )
+from neuropbr_core.registry.known import who_offers
 from neuropbr_core.reporting import reporter
 from neuropbr_core.suggestions import did_you_mean
 
@@ -577,6 +578,8 @@ class Registry:
                     f"{kind}/{use} is the component of a file {name}.py, which is not loaded; name it with `neuropbr "
                     f"--plugin FILE …`, or in the recipe's `plugins:`. "
                 )
+            # Only for packages that are not installed: the list may be older than what is.
+            message += who_offers(kind, use)
             # A right name under the wrong kind is a common slip, such as an encoder named as a fusion.
             elsewhere = []
             for entry in self._all:

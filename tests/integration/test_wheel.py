@@ -52,6 +52,14 @@ def test_the_wheel_is_what_is_tested(site: Path, tmp_path: Path) -> None:
     assert not list(site.rglob("tests"))
 
 
+def test_the_wheel_has_the_templates_of_packages(site: Path, tmp_path: Path) -> None:
+    neuropbr(site, tmp_path, "plugin", "new", "dataset", "tape")
+    # Files that begin with a dot are among the templates too.
+    assert (tmp_path / "neuropbr-tape" / ".github/workflows/test.yml").is_file()
+    assert (tmp_path / "neuropbr-tape" / ".gitignore").is_file()
+    assert (tmp_path / "neuropbr-tape" / "tests/test_tape.py").is_file()
+
+
 def test_every_component_of_the_wheel_loads(site: Path, tmp_path: Path) -> None:
     rows = json.loads(neuropbr(site, tmp_path, "list-plugins", "--check", "--json"))
     ours = [row for row in rows if row["distribution"] == "neuropbr"]

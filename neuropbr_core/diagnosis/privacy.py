@@ -1,0 +1,66 @@
+"""Takes out of a text what a bug report should not show: user names, host names, and where folders are."""
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_PATH = re.compile(r"(?<![\w.~…/:])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\"`:;,()<>|*?]+){2,}")
+"""An absolute path of two parts or more; what follows `://` is an address."""
+
+_KEPT_PARTS = 2
+"""Parts at the end of a path that stay: they tell which file it is, and not whose."""
+
+_SHORTEST_NAME = 3
+"""Shorter names of users and hosts are parts of ordinary words."""
+
+_ORDINARY_NAMES = {"root", "user", "admin", "runner", "ubuntu", "localhost", "docker"}
+"""Names that tell nothing about a person, and that are words of messages."""
+
+
+def anonymous(text: str, names: Iterable[str] | None = None, homes: Iterable[str] | None = None) -> str:
+    """Replace home folders by `~`, user and host names by `…`, and shorten other paths to their last two parts.
+
+    Args:
+        text: Any text.
+        names: Names to take out; default: those of the user and of this machine.
+        homes: Home folders; default: that of the user.
+    """
+    if names is None:
+        names = _own_names()
+    if homes is None:
+        homes = _own_homes()
+    # The longest first, because one may be a part of another.
+    for home in sorted(set(homes), key=len, reverse=True):
+        if len(home) > 1:
+            text = re.sub(rf"{re.escape(home)}(?![\w-])", "~", text)
+    text = _PATH.sub(_shortened, text)
+    for name in sorted(set(names), key=len, reverse=True):
+        if len(name) >= _SHORTEST_NAME and name.lower() not in _ORDINARY_NAMES:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", text, flags=re.IGNORECASE)
+    return text
+
+
+def _shortened(match: re.Match[str]) -> str:
+    parts = re.split(r"[/\\]", match[0])
+    kept = [part for part in parts[-_KEPT_PARTS:] if part not in ("", "~")]
+    return "…/" + "/".join(kept)
+
+
+def _own_names() -> list[str]:
+    names = [socket.gethostname(), socket.gethostname().partition(".")[0]]
+    for variable in ("USER", "LOGNAME", "USERNAME", "SUDO_USER"):
+        names.append(os.environ.get(variable, ""))
+    with suppress(OSError, KeyError):  # a container may run as a user that has no name
+        names.append(getpass.getuser())
+    return names
+
+
+def _own_homes() -> list[str]:
+    homes = [os.environ.get("HOME", "")]
+    with suppress(RuntimeError):  # there is no home
+        homes += [str(Path.home()), str(Path.home().resolve())]
+    return homes
