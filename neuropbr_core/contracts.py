@@ -373,7 +373,14 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class StepInfo:
-    """A generator step that finished; no tensors, so that nothing waits for the device."""
+    """A generator step that finished; no tensors, so that nothing waits for the device.
+
+    Attributes:
+        epoch: The epoch, from 0.
+        step: The step within the epoch, from 0.
+        steps_per_epoch: Generator steps in an epoch.
+        global_step: Generator steps so far, this one included.
+    """
 
     epoch: int
     step: int
@@ -383,7 +390,13 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """An epoch that finished: the means of all logged metrics except learning rates, and the `seconds` that it took."""
+    """An epoch that finished.
+
+    Attributes:
+        epoch: The epoch, from 0.
+        global_step: Generator steps so far.
+        metrics: Means of all logged metrics except learning rates, and the `seconds` that the epoch took.
+    """
 
     epoch: int
     global_step: int

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker(PROJECT)
 
 
+# A component without options leaves its options hook out.
 # Every hook is `firstresult`: a component's module is registered alone, so exactly one implementation answers.
 # Options are `Any`: each component has a class of its own for them, and the core only hands the instance on.
 
@@ -33,7 +34,7 @@ class EncoderSpec:
 
     @hookspec(firstresult=True)
     def encoder_options(self) -> type:
-        """The frozen dataclass of the encoder's recipe options."""
+        """The frozen dataclass of the encoder's recipe options; left out by a component without options."""
 
     @hookspec(firstresult=True)
     def create_encoder(self, options: Any, in_channels: int) -> "Encoder":
@@ -45,7 +46,7 @@ class FusionSpec:
 
     @hookspec(firstresult=True)
     def fusion_options(self) -> type:
-        """The frozen dataclass of the fusion block's recipe options."""
+        """The frozen dataclass of the fusion block's recipe options; left out by a component without options."""
 
     @hookspec(firstresult=True)
     def create_fusion(self, options: Any, in_channels: int) -> "Fusion":
@@ -57,7 +58,7 @@ class LossSpec:
 
     @hookspec(firstresult=True)
     def loss_options(self) -> type:
-        """The frozen dataclass of the loss's recipe options."""
+        """The frozen dataclass of the loss's recipe options; left out by a component without options."""
 
     @hookspec(firstresult=True)
     def loss_needs(self, options: Any) -> "Needs":
@@ -73,7 +74,7 @@ class ExporterSpec:
 
     @hookspec(firstresult=True)
     def exporter_options(self) -> type:
-        """The frozen dataclass of the exporter's recipe options."""
+        """The frozen dataclass of the exporter's recipe options; left out by a component without options."""
 
     @hookspec(firstresult=True)
     def create_exporter(self, options: Any) -> "Exporter":
@@ -85,7 +86,7 @@ class ObserverSpec:
 
     @hookspec(firstresult=True)
     def observer_options(self) -> type:
-        """The frozen dataclass of the observer's recipe options."""
+        """The frozen dataclass of the observer's recipe options; left out by a component without options."""
 
     @hookspec(firstresult=True)
     def create_observer(self, options: Any, run_dir: "Path") -> "Observer":
@@ -97,7 +98,7 @@ class DatasetSpec:
 
     @hookspec(firstresult=True)
     def dataset_options(self) -> type:
-        """The frozen dataclass of the dataset's recipe options."""
+        """The frozen dataclass of the dataset's recipe options; left out by a component without options."""
 
     @hookspec(firstresult=True)
     def create_dataset(self, options: Any, data: "Data") -> "SampleSource":
@@ -109,7 +110,7 @@ class PackagerSpec:
 
     @hookspec(firstresult=True)
     def packager_options(self) -> type:
-        """The frozen dataclass of the packager's options."""
+        """The frozen dataclass of the packager's options; left out by a component without options."""
 
     @hookspec(firstresult=True)
     def create_packager(self, options: Any) -> "Packager":

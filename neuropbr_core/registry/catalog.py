@@ -57,18 +57,25 @@ class DefectError(Exception):
 
 
 @dataclass(frozen=True)
+class NoOptions:
+    """Options of a component whose module has no options hook: none."""
+
+
+@dataclass(frozen=True)
 class Component:
     """A component whose thin module is loaded and keeps to its kind's hooks.
 
     Attributes:
         kind: Its kind.
         manager: The plugin manager that holds it alone.
-        options: Dataclass of its recipe options.
+        options: Dataclass of its recipe options; `NoOptions` for a component without options.
+        api: Version of the plugin API that it is loaded with.
     """
 
     kind: Kind
     manager: pluggy.PluginManager
     options: type
+    api: int
 
     def create(self, options: Any, context: dict[str, Any]) -> Any:
         """Build an instance and check it against the contract.
@@ -131,16 +138,19 @@ def load(entry: Entry) -> Component:
     # The version is read from the source first: a module that was written for another API may not import at all.
     thin = entry.thin_module()
     if thin is not None and thin.api is not None:
-        _check_api(thin.api)
+        _common_api(thin.api)
     with _contained("its module does not import:"):
         plugin = entry.load()
         api = getattr(plugin, "NEUROPBR_API", None)
     # What the module states when it runs counts: its source may compute the number, or not be there.
-    _check_api(api)
+    common = _common_api(api)
     manager = _register(kind, entry.qualified, plugin)
-    with _contained(f"{kind.options_hook} raised"):
-        options = getattr(manager.hook, kind.options_hook)()
-    return Component(kind, manager, _checked_options(kind, options))
+    hook = getattr(manager.hook, kind.options_hook)
+    options: object = NoOptions
+    if hook.get_hookimpls():
+        with _contained(f"{kind.options_hook} raised"):
+            options = hook()
+    return Component(kind, manager, _checked_options(kind, options), common)
 
 
 @contextmanager
@@ -182,16 +192,29 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def _check_api(api: object) -> None:
+def _common_api(api: object) -> int:
+    """The newest version of the plugin API that a module and this core both know.
+
+    Args:
+        api: What the module states: a version, or a tuple of those that it was written for.
+
+    Raises:
+        DefectError: There is none, or the module states something else.
+    """
     supported = ", ".join(map(str, SUPPORTED_API))
     if api is None:
         raise DefectError(f"its module does not state NEUROPBR_API; this neuropbr supports {supported}")
+    versions = (api,)
+    if isinstance(api, tuple):
+        versions = api
     # `True in (1,)` holds, so the type is compared too.
-    if type(api) is not int or api not in SUPPORTED_API:
+    common = [version for version in versions if type(version) is int and version in SUPPORTED_API]
+    if not common:
         raise DefectError(
             f"it is written for plugin API {api!r}, but this neuropbr supports {supported}; upgrade whichever of the "
             f"two is older"
         )
+    return max(common)
 
 
 def _register(kind: Kind, name: str, plugin: object) -> pluggy.PluginManager:
@@ -208,6 +231,9 @@ def _register(kind: Kind, name: str, plugin: object) -> pluggy.PluginManager:
         raise DefectError(f"{describe(error)}; hooks of this kind: {signatures}") from error
     # pluggy takes a missing decorator for a function that is no hook, and a wrapper alone for an implementation.
     for hook in hooks:
+        # A component may have no options; a function of that name without decorator is a mistake all the same.
+        if hook == kind.options_hook and not hasattr(plugin, hook):
+            continue
         if all(impl.wrapper or impl.hookwrapper for impl in getattr(manager.hook, hook).get_hookimpls()):
             if callable(getattr(plugin, hook, None)):
                 raise DefectError(f"its {hook} is not a hook: put @hookimpl from neuropbr_core.plugin on it")

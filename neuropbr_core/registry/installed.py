@@ -288,7 +288,7 @@ def _parsed(path: Path) -> ThinModule | None:
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
-    api = None
+    api: object = None
     # Only a literal at the top level counts: anything else would need the module to run.
     for statement in tree.body:
         match statement:
@@ -297,6 +297,12 @@ def _parsed(path: Path) -> ThinModule | None:
                 | ast.AnnAssign(target=ast.Name(id="NEUROPBR_API"), value=ast.Constant(value=value))
             ):
                 api = value
+                break
+            case (
+                ast.Assign(targets=[ast.Name(id="NEUROPBR_API")], value=ast.Tuple(elts=elements))
+                | ast.AnnAssign(target=ast.Name(id="NEUROPBR_API"), value=ast.Tuple(elts=elements))
+            ) if all(isinstance(element, ast.Constant) for element in elements):
+                api = tuple(element.value for element in elements if isinstance(element, ast.Constant))
                 break
             case _:
                 pass

@@ -30,7 +30,7 @@ data:
 training:
   epochs: 1
   batch_size: 4"""
-"""What makes a recipe on top of the quickstart train within a minute."""
+"""What makes a recipe on top of the quickstart train in about a minute."""
 
 
 @dataclass(frozen=True, order=True)
@@ -132,7 +132,7 @@ class Scaffold:
         name = component.name
         if not KINDS[component.kind].in_recipes:
             return f"Package maps with `{name}`:\n\n    neuropbr package MAPS --for {name} --output packages"
-        lines = [f"Train for a minute with `{name}`:", ""]
+        lines = [f"Train for about a minute with `{name}`:", ""]
         if component.kind == "dataset":
             lines.append(f"    python -m {self.module}.{name}.example data/{name}")
         lines.append(f"    neuropbr run recipes/{name}.yaml")

@@ -21,7 +21,7 @@ def expand(text: str) -> str:
     return INCLUDE.sub(block, text)
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
 def test_included_files_are_up_to_date(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text == expand(text), f"{page}: run `python tests/docs/test_docs_includes.py`"
@@ -34,5 +34,5 @@ def test_an_outdated_include_is_noticed() -> None:
 
 
 if __name__ == "__main__":
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in (ROOT / "docs").rglob("*.md"):
         page.write_text(expand(page.read_text(encoding="utf-8")), encoding="utf-8")

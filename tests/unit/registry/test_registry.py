@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from neuropbr_core.contracts import Loss
 from neuropbr_core.errors import ModelError, PluginBlocked, PluginBroken, PluginCollision, PluginNotFound
 from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe import resolve_recipe
 from neuropbr_core.registry import Entry, Registry, default_registry, set_default_registry
+from neuropbr_core.registry.catalog import NoOptions, load
 
 ENCODERS = "neuropbr.encoders"
 FUSION = "neuropbr.fusion"
@@ -242,7 +244,16 @@ class TestLoading:
             ("NEUROPBR_API = True", "it is written for plugin API True, but this neuropbr supports 1"),
             ("NEUROPBR_API = int('7')", "it is written for plugin API 7, but this neuropbr supports 1"),
             ("NEUROPBR_API = 2\nfrom neuropbr_core.plugin import of_tomorrow", "it is written for plugin API 2"),
-            ("NEUROPBR_API = 1", "it has no hook encoder_options; hooks of this kind: encoder_options(), create_enc"),
+            (
+                "NEUROPBR_API = (2, 3)\nfrom neuropbr_core.plugin import of_tomorrow",
+                "it is written for plugin API (2, 3)",
+            ),
+            ("NEUROPBR_API = ()", "it is written for plugin API (), but this neuropbr supports 1"),
+            ("NEUROPBR_API = 1", "it has no hook create_encoder; hooks of this kind: encoder_options(), create_enc"),
+            (
+                "NEUROPBR_API = 1\ndef encoder_options(): pass",
+                "its encoder_options is not a hook: put @hookimpl from neuropbr_core.plugin on it",
+            ),
         ],
     )
     def test_says_why_a_module_is_refused(self, declare, source, cause):
@@ -281,6 +292,33 @@ class TestLoading:
         assert old in ENCODER
         declare("acme", ENCODERS, "tiny = nbr_tiny", ENCODER.replace(old, new))
         assert cause in broken(Registry(), "encoder", "tiny")
+
+    def test_a_component_without_options_needs_no_hook_for_them(self, declare):
+        source = """
+            from neuropbr_core.plugin import hookimpl
+            NEUROPBR_API = 1
+            @hookimpl
+            def create_loss(setup):
+                from neuropbr_core.contracts import Loss
+                return Loss()
+        """
+        declare("acme", LOSSES, "plain = nbr_plain", source)
+        chosen = Registry().choose("loss", "plain")
+        assert isinstance(chosen.options, NoOptions)
+        assert isinstance(chosen.create(setup=None), Loss)
+
+    @pytest.mark.parametrize(
+        ("stated", "supported", "expected"),
+        [("1", (1, 2), 1), ("2", (1, 2), 2), ("(1, 2)", (1, 2), 2), ("(1, 2)", (1,), 1), ("(2, 3)", (1, 2), 2)],
+    )
+    def test_module_and_core_agree_on_the_newest_api_that_both_know(
+        self, declare, monkeypatch, stated, supported, expected
+    ):
+        monkeypatch.setattr("neuropbr_core.registry.catalog.SUPPORTED_API", supported)
+        declare("acme", ENCODERS, "tiny = nbr_tiny", ENCODER.replace("NEUROPBR_API = 1", f"NEUROPBR_API = {stated}"))
+        registry = Registry()
+        (entry,) = (entry for entry in registry.entries("encoder") if entry.distribution == "acme")
+        assert load(entry).api == expected
 
     def test_needs_are_what_the_hook_says_or_nothing(self, declare):
         said = LOSS.format(field="deep: bool = False") + NEEDS.format(
