@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from neuropbr_core.cli.output import command, counted, result
+from neuropbr_core.cli.output import OUTPUT, command, counted, result
 from neuropbr_core.kinds import KINDS
 
 
@@ -12,7 +12,7 @@ from neuropbr_core.kinds import KINDS
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
 @click.argument("name", metavar="NAME")
 @click.option("--package", metavar="NAME", help="Name of the package; default: neuropbr-NAME.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Its folder; default: ./PACKAGE.")
+@click.option(*OUTPUT, type=click.Path(path_type=Path), metavar="DIR", help="Its folder; default: ./PACKAGE.")
 @click.option(
     "--into", type=click.Path(path_type=Path), metavar="DIR", help="Add to the package in this folder instead."
 )
