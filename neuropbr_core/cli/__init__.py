@@ -22,6 +22,7 @@ COMMANDS = {
     "export": LazyCommand("neuropbr_core.cli.export:export", "Export a model for deployment targets."),
     "verify": LazyCommand("neuropbr_core.cli.verify:verify", "Compare an exported FILE with its model, map by map."),
     "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a run's maps beside the baselines."),
+    "compare": LazyCommand("neuropbr_core.cli.compare:compare", "Compare the errors of runs, beside the baselines."),
     "distill": LazyCommand("neuropbr_core.cli.distill:distill", "Prepare what students learn from."),
     "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes."),
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),

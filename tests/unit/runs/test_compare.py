@@ -1,0 +1,81 @@
+"""`neuropbr compare`: runs side by side."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from neuropbr_core import __version__
+from neuropbr_core.cli import root
+from neuropbr_core.errors import RunError
+from neuropbr_core.runs.compare import compare_runs
+
+ROOT = Path(__file__).parents[3]
+
+
+def write_run(folder: Path, *, seed: int, mae: float, lr: float = 1e-3, sample: str = "a") -> Path:
+    """A run's folder as far as comparisons read it."""
+    folder.mkdir(parents=True)
+    recipe = {"name": folder.name, "optimizer": {"lr": lr}, "training": {"seed": seed, "device": "cpu"}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    scores = {"roughness": {"model": {"mae": mae}, "best constant": {"mae": 0.3}}}
+    row = {"sample": sample, "material": "m", "values": {"roughness/mae": mae}}
+    record: dict[str, Any] = {
+        "samples": 1,
+        "materials": ["m"],
+        "scores": scores,
+        "training_mean": {},
+        "bumpier_samples": 0,
+        "bumpier": {},
+        "per_material": {},
+        "per_sample": [row],
+        "weights": "",
+    }
+    (folder / "summary.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a1", seed=1, mae=0.1)
+    second = write_run(tmp_path / "a2", seed=2, mae=0.2)
+    other = write_run(tmp_path / "b", seed=1, mae=0.4, lr=2e-3)
+    comparison = compare_runs([first, other, second, first])
+    joined, alone = comparison.rows
+    assert (joined.name, joined.seeds) == ("a1, a2", (1, 2))
+    assert joined.means == {"roughness/mae": pytest.approx(0.15)}
+    assert joined.spreads == {"roughness/mae": pytest.approx(0.0707107)}
+    assert (alone.name, alone.spreads) == ("b", {})
+    assert [row.name for row in comparison.baselines] == ["best constant"]
+    assert comparison.notes == []
+
+
+def test_the_table_and_its_notes(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "a1", seed=1, mae=0.1),
+        write_run(tmp_path / "a2", seed=2, mae=0.2, sample="b"),
+    ]
+    result = CliRunner().invoke(root, ["compare", *map(str, runs)])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert "0.1500 ± 0.0707" in lines[1]
+    assert lines[2].startswith("best constant")
+    assert lines[3].startswith("note: the runs were scored on different samples (a1, a2)")
+    rows = json.loads(CliRunner().invoke(root, ["compare", "--json", *map(str, runs)]).stdout)["rows"]
+    assert rows[0]["seeds"] == [1, 2]
+
+
+def test_what_is_no_run_or_has_no_scores_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no run"):
+        compare_runs([tmp_path])
+    run = write_run(tmp_path / "a", seed=1, mae=0.1)
+    (run / "summary.json").unlink()
+    with pytest.raises(RunError, match="has no scores yet"):
+        compare_runs([run])
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
