@@ -46,7 +46,11 @@ def anonymous(text: str, names: Iterable[str] | None = None, homes: Iterable[str
 
 def _shortened(match: re.Match[str]) -> str:
     parts = re.split(r"[/\\]", match[0])
-    kept = [part for part in parts[-_KEPT_PARTS:] if part not in ("", "~")]
+    kept = []
+    for part in parts[-_KEPT_PARTS:]:
+        # `~/x` has a home in front of it, which is shortened like any folder.
+        if part not in ("", "~"):
+            kept.append(part)
     return "…/" + "/".join(kept)
 
 

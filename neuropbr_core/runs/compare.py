@@ -77,10 +77,13 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         # Each `use` is kept as text: scores can be compared where the components are not installed.
         root, _ = read_tree(folder.recipe_file, (), lambda _, use: use)
         recipe: Any = root.plain()
-        seed = int(recipe["training"].pop("seed", 0))
+        training = recipe.get("training")
+        if not isinstance(training, dict) or not isinstance(training.get("seed"), int):
+            raise RunError(f"{folder.recipe_file}: has no training.seed, which every run writes; name another run")
+        seed = training.pop("seed")
         # What names a run and how it started changes nothing about what was trained.
         for key in ("resume_from", "device"):
-            recipe["training"].pop(key, None)
+            training.pop(key, None)
         recipe.pop("name", None)
         recipe.pop("description", None)
         record = load_record(folder.summary)
@@ -96,9 +99,12 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         notes.append(f"the runs were scored on different samples ({', '.join(samples.values())}); compare with care")
     # Baselines depend on the samples alone, so those of the first run are those of all that can be compared.
     first = next(iter(groups.values()))[0][2]
-    names = dict.fromkeys(name for by_name in first.scores.values() for name in by_name if name != MODEL)
-    baselines = [_row(name, (), [_scores(first, name)]) for name in names]
-    return RunComparison(rows, baselines, notes)
+    baselines: dict[str, ComparedRow] = {}
+    for by_name in first.scores.values():
+        for name in by_name:
+            if name != MODEL:
+                baselines[name] = _row(name, (), [_scores(first, name)])
+    return RunComparison(rows, list(baselines.values()), notes)
 
 
 def _scores(record: EvaluationRecord, name: str) -> dict[str, float]:

@@ -55,7 +55,9 @@ def create(folder: Path, scaffold: Scaffold, templates: Path = TEMPLATES) -> lis
     """
     _refuse_existing(folder)
     files = scaffold.files(templates)
-    record = Record(components=[(component.kind, component.name) for component in scaffold.components])
+    record = Record()
+    for component in scaffold.components:
+        record.components.append((component.kind, component.name))
     with replacing(folder) as aside:
         for path, text in files.items():
             (aside / path).parent.mkdir(parents=True, exist_ok=True)

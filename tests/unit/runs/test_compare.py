@@ -71,6 +71,9 @@ def test_what_is_no_run_or_has_no_scores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no run"):
         compare_runs([tmp_path])
     run = write_run(tmp_path / "a", seed=1, mae=0.1)
+    (run / "recipe.yaml").write_text("training: 3\n")
+    with pytest.raises(RunError, match=r"has no training\.seed"):
+        compare_runs([run])
     (run / "summary.json").unlink()
     with pytest.raises(RunError, match="has no scores yet"):
         compare_runs([run])
