@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": LazyCommand("neuropbr_core.cli.verify:verify", "Compare an exported FILE with its model, map by map."),
     "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a run's maps beside the baselines."),
     "compare": LazyCommand("neuropbr_core.cli.compare:compare", "Compare the errors of runs, beside the baselines."),
+    "sweep": LazyCommand("neuropbr_core.cli.sweep:sweep", "Run RECIPE with every combination of values."),
     "distill": LazyCommand("neuropbr_core.cli.distill:distill", "Prepare what students learn from."),
     "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes."),
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),

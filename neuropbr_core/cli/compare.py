@@ -3,10 +3,14 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core.cli.output import command, numbers, result
+
+if TYPE_CHECKING:
+    from neuropbr_core.runs.compare import RunComparison
 
 
 @command("compare", short_help="Compare the errors of runs, beside the baselines.")
@@ -18,9 +22,15 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     RUN is a run's folder. Runs whose recipes differ in the seed alone become one row, with the mean and, behind ±, the
     standard deviation over the runs.
     """
-    from neuropbr_core.runs.compare import COLUMNS, compare_runs
+    from neuropbr_core.runs.compare import compare_runs
 
-    comparison = compare_runs(runs)
+    show_comparison(compare_runs(runs), as_json=as_json)
+
+
+def show_comparison(comparison: "RunComparison", *, as_json: bool) -> None:
+    """Print a comparison of runs as a table, or as JSON."""
+    from neuropbr_core.runs.compare import COLUMNS
+
     if as_json:
         result(json.dumps(asdict(comparison), indent=2))
         return

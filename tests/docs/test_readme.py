@@ -67,7 +67,7 @@ def test_command(command: str, project: Path) -> None:
 
 
 def test_there_are_commands_and_snippets() -> None:
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 13
     assert len(SNIPPETS) == 2
 
 
