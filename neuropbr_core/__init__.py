@@ -5,6 +5,7 @@ The Python API; each name is imported on first use, so that `import neuropbr_cor
     load_recipe(path, overrides)   a checked recipe
     run(recipe)                    train, evaluate and export what it says
     open_dataset(recipe)           its training and held-back samples
+    infer(photos, model)           the maps of a folder of photos; a notebook shows them as pictures
     load_generator(run)            a trained generator
     load_exported(file)            an exported one, used the same way
     read_views(folder)             photos of one material, with their cameras
@@ -17,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuropbr_core.data.opening import open_dataset
-    from neuropbr_core.inference import load_exported, load_generator, read_views, register_views, write_maps
+    from neuropbr_core.inference import (
+        Prediction,
+        infer,
+        load_exported,
+        load_generator,
+        read_views,
+        register_views,
+        write_maps,
+    )
     from neuropbr_core.recipe import load_recipe
     from neuropbr_core.runs.run import run
 
@@ -27,6 +36,8 @@ _EXPORTS = {
     "load_recipe": "neuropbr_core.recipe",
     "run": "neuropbr_core.runs.run",
     "open_dataset": "neuropbr_core.data.opening",
+    "Prediction": "neuropbr_core.inference",
+    "infer": "neuropbr_core.inference",
     "load_exported": "neuropbr_core.inference",
     "load_generator": "neuropbr_core.inference",
     "read_views": "neuropbr_core.inference",
@@ -35,7 +46,9 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Prediction",
     "__version__",
+    "infer",
     "load_exported",
     "load_generator",
     "load_recipe",

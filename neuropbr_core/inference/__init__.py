@@ -4,6 +4,7 @@ views.py          a folder of photos with their cameras, or a sample of a run's 
 doubts.py         photos that differ from those of training -> what to expect
 predict.py        a run or an exported file -> a model that turns a ViewSet into maps -> PNG files
 ensemble.py       predictions from several sides -> their mean, and how sure the model is
+prediction.py     a folder of photos -> maps in one call, which notebooks show as pictures
 tiled.py          maps larger than a network can predict at once, tile by tile
 verification.py   views to verify an export on, and the model that it was exported from
 """
@@ -20,6 +21,7 @@ from neuropbr_core.inference.predict import (
     write_maps,
     write_views,
 )
+from neuropbr_core.inference.prediction import Prediction, infer
 from neuropbr_core.inference.tiled import LargeMaps, predict_large, sharpness_of
 from neuropbr_core.inference.views import DatasetSample, ViewSet, read_capture, read_sample, read_views, register_views
 
@@ -29,8 +31,10 @@ __all__ = [
     "ExportedGenerator",
     "LargeMaps",
     "LoadedGenerator",
+    "Prediction",
     "ViewSet",
     "find_doubts",
+    "infer",
     "load_exported",
     "load_generator",
     "missing_side",

@@ -1,0 +1,105 @@
+"""The maps of a folder of photos in one call, for programs and notebooks."""
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from neuropbr_core.contracts import Maps
+from neuropbr_core.devices import choose_device
+from neuropbr_core.inference.doubts import find_doubts
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator, write_maps
+from neuropbr_core.inference.views import read_capture
+from neuropbr_core.maps import MAPS
+from neuropbr_core.materials.encoding import encode_map
+from neuropbr_core.shipped import DEFAULT_MODEL
+
+_SHOWN_SIZE = 256
+"""Side of the pictures in a notebook, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The maps of one material; a notebook shows them as pictures.
+
+    Attributes:
+        name: Name of the folder of photos.
+        maps: Maps `(1, channels, H, W)` in the ranges of `neuropbr_core.maps`, on the CPU.
+        warnings: Why the maps may be wrong, such as missing photos; empty for photos like those of training.
+    """
+
+    name: str
+    maps: Maps
+    warnings: tuple[str, ...]
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write the maps as PNG files.
+
+        Args:
+            folder: See `write_maps`.
+
+        Returns:
+            The files.
+
+        Raises:
+            OSError: A file could not be written.
+        """
+        return write_maps(self.maps, folder)
+
+    def __repr__(self) -> str:
+        """Name the material, its maps and their size."""
+        sizes = {f"{value.shape[-1]}x{value.shape[-2]}" for value in self.maps.values()}
+        return f"Prediction({self.name!r}, {', '.join(self.maps)}, {', '.join(sorted(sizes))})"
+
+    def _repr_html_(self) -> str:
+        """Show the maps beside each other, and the warnings below."""
+        figures = []
+        for name, value in self.maps.items():
+            pixels = encode_map(MAPS[name], value[0]).numpy().transpose(1, 2, 0)
+            # Pillow takes pictures of one channel without the axis.
+            picture = Image.fromarray(pixels.squeeze())
+            picture.thumbnail((_SHOWN_SIZE, _SHOWN_SIZE))
+            file = io.BytesIO()
+            picture.save(file, "PNG")
+            data = base64.b64encode(file.getvalue()).decode()
+            image = f'<img alt="{name}" src="data:image/png;base64,{data}">'
+            figures.append(f'<figure style="display:inline-block">{image}<figcaption>{name}</figcaption></figure>')
+        for warning in self.warnings:
+            figures.append(f"<p>{html.escape(warning)}</p>")
+        return "".join(figures)
+
+
+def infer(
+    photos: str | Path,
+    model: str | Path | LoadedGenerator | ExportedGenerator = f"neuropbr:{DEFAULT_MODEL}",
+    *,
+    cameras: str | Path | None = None,
+    device: str = "auto",
+) -> Prediction:
+    """Predict the maps of a folder of photos, as `neuropbr infer` does.
+
+    Args:
+        photos: Folder with photos of one flat material; see `read_views`.
+        model: What `load_generator` takes, or a model that is loaded already.
+        cameras: See `read_views`. Without cameras, photos are registered where the model needs cameras.
+        device: `auto`, `cpu`, `cuda` or `mps`; for a model that is not loaded yet.
+
+    Returns:
+        The maps, and why they may be wrong.
+
+    Raises:
+        DataError: The photos cannot be read or registered.
+        CheckpointError: There is no such checkpoint, or it is damaged.
+        DeviceError: The device is not there.
+    """
+    if isinstance(model, str | Path):
+        model = load_generator(model).to(choose_device(device))
+    # Photos are shrunk while they are read, to no more than the network sees of them.
+    views = read_capture(photos, cameras, register=model.needs_cameras, size=model.signature.photo_size)
+    inputs = model.prepare(views)
+    maps = {name: value.cpu() for name, value in model.apply(inputs).items()}
+    warnings = (*views.refusals, *find_doubts(views, inputs, model.signature))
+    return Prediction(Path(photos).resolve().name, maps, warnings)
