@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,21 @@ DOUBTFUL = 0.5
 """Confidence below which texels are counted as doubtful."""
 MOST_VIEWS = 64
 """Most views that a recipe may ask for, and so an upper bound of those that an earlier call wrote."""
+REFINED_SIDE = 4096
+"""Largest side of maps that are refined, which takes about 2.5 GiB."""
+
+
+class _Steps(click.IntRange):
+    """The optional number behind `--refine`, which takes the folder of the photos when it comes before it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise click.BadParameter(
+                f"{error.message} Write PHOTOS before --refine, or give the steps: --refine=120.", ctx, param
+            ) from None
 
 
 @command()
@@ -59,6 +74,15 @@ MOST_VIEWS = 64
     help="Side of the network's input in pixels, tile by tile where needed. [default: the model's]",
 )
 @click.option("--max-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="For --resolution.")
+@click.option(
+    "--refine",
+    "refine_steps",
+    type=_Steps(1, 10000),
+    is_flag=False,
+    flag_value=120,
+    metavar="[STEPS]",
+    help="Fit the maps to the photos afterwards; 120 steps where no number is given.",
+)
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
 @target_options(required=False)
@@ -79,6 +103,7 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
     ensemble: bool,
     resolution: int | None,
     max_memory: float | None,
+    refine_steps: int | None,
     size: int | None,
     strict: bool,
     targets: str | None,
@@ -98,6 +123,9 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
 
     A warning tells when there are fewer photos than the model was trained with, no flash where it was trained with one,
     photos that were left out, or exposures that are far off.
+
+    With --refine, the maps are then fitted to the photos: exposure, light, albedo, and roughness, metallic and relief
+    as a whole. Ctrl-C ends the fit and keeps the best so far.
 
     With --resolution, maps have the detail of large photos: the network sees them tile by tile, within --max-memory.
     With --for, packages for other programs are written beside the maps, as by `neuropbr package`.
@@ -125,6 +153,10 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
         ),
         (max_memory and not resolution, "--max-memory limits the tiles of --resolution N; give both"),
         (ensemble and resolution, "give either --ensemble or --resolution N: tiles are predicted from one side"),
+        (
+            refine_steps and resolution and resolution > REFINED_SIDE,
+            f"--refine holds all maps at once; give --resolution up to {REFINED_SIDE} with it",
+        ),
         (ensemble and tileable, "give either --ensemble or --tileable: the confidence map is not cut with the others"),
     )
     for is_made, message in mistakes:
@@ -138,6 +170,11 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
     loaded = _load(run_folder, checkpoint, model, exporter, device, trust=trust)
     if resolution and not isinstance(loaded, LoadedGenerator):
         raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
+    if refine_steps and not loaded.needs_cameras:
+        raise DataError(
+            f"{loaded.origin}: was trained on views as they are, so that it is not known which texel a pixel shows; "
+            f"--refine needs a model that was trained on aligned views, such as --model {DEFAULT_MODEL}"
+        )
     # Photos are shrunk while they are read, to no more than the network sees of them.
     photo_size = loaded.signature.photo_size
     if resolution:
@@ -151,6 +188,7 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
     refuse_foreign(folder, [f"views/{index}.png" for index in range(len(views_shown))], overwrite=overwrite)
     _tell_doubts(views.refusals, find_doubts(views, inputs, loaded.signature), strict=strict)
     maps, confidence = _predict(loaded, views, inputs, resolution, max_memory, ensemble=ensemble)
+    maps = _refine(loaded, views, inputs, maps, refine_steps)
     # One photo lacks all sides alike, and more than five photos tell little more.
     if "directions" in inputs and 1 < inputs["views"].shape[1] < 5:
         result(f"another photo would tell most from the {missing_side(inputs['directions'])}")
@@ -278,6 +316,26 @@ def _predict(
         result(f"{large.tiles} tiles of {large.tile} pixels")
     result(f"sharpness {detail:.2f}: fine detail of the albedo as a share of the photos'")
     return maps, confidence
+
+
+def _refine(
+    model: "LoadedGenerator | ExportedGenerator",
+    views: "ViewSet",
+    inputs: "dict[str, Tensor]",
+    maps: "Maps",
+    steps: int | None,
+) -> "Maps":
+    """Fit the maps to the photos where steps are given; print how far both were apart."""
+    from neuropbr_core.inference import refine_prediction
+
+    if steps is None:
+        return maps
+    refinement = refine_prediction(model, views, inputs, maps, steps)
+    result(
+        f"refined in {refinement.steps} steps: error of the photos {refinement.error_before:.3f}, "
+        f"now {refinement.error_after:.3f}"
+    )
+    return refinement.maps
 
 
 def _is_file_name(model: str) -> bool:

@@ -3,6 +3,7 @@
 views.py          a folder of photos with their cameras, or a sample of a run's dataset -> ViewSet
 doubts.py         photos that differ from those of training -> what to expect
 predict.py        a run or an exported file -> a model that turns a ViewSet into maps -> PNG files
+refine.py         predicted maps -> maps that are fitted to the photos
 ensemble.py       predictions from several sides -> their mean, and how sure the model is
 prediction.py     a folder of photos -> maps in one call, which notebooks show as pictures
 tiled.py          maps larger than a network can predict at once, tile by tile
@@ -16,22 +17,27 @@ from neuropbr_core.inference.predict import (
     LoadedGenerator,
     load_exported,
     load_generator,
+    refine_prediction,
     resample_confidence,
     write_confidence,
     write_maps,
     write_views,
 )
 from neuropbr_core.inference.prediction import Prediction, infer
+from neuropbr_core.inference.refine import CaptureLight, Priors, Refinement
 from neuropbr_core.inference.tiled import LargeMaps, predict_large, sharpness_of
 from neuropbr_core.inference.views import DatasetSample, ViewSet, read_capture, read_sample, read_views, register_views
 
 __all__ = [
+    "CaptureLight",
     "DatasetSample",
     "Ensemble",
     "ExportedGenerator",
     "LargeMaps",
     "LoadedGenerator",
     "Prediction",
+    "Priors",
+    "Refinement",
     "ViewSet",
     "find_doubts",
     "infer",
@@ -43,6 +49,7 @@ __all__ = [
     "read_capture",
     "read_sample",
     "read_views",
+    "refine_prediction",
     "register_views",
     "resample_confidence",
     "sharpness_of",

@@ -16,6 +16,7 @@ from neuropbr_core.data.images import write_map, write_png
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting.record import OpenedExport, open_export
 from neuropbr_core.exporting.subject import Signature, prepare_inputs
+from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, refine
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
@@ -238,6 +239,42 @@ def load_exported(path: str | Path, exporter: str | None = None, *, trust: bool 
     # Read once now, so that a damaged file is an error here and not at the first prediction.
     loaded.opened.program  # noqa: B018
     return loaded
+
+
+def refine_prediction(
+    model: LoadedGenerator | ExportedGenerator,
+    views: ViewSet,
+    inputs: dict[str, Tensor],
+    maps: Maps,
+    steps: int = REFINE_STEPS,
+) -> Refinement:
+    """Fit predicted maps to the views that they were predicted from.
+
+    Args:
+        model: The model that predicted them.
+        views: The views, taken with the flash at the lens.
+        inputs: What `model.prepare` made of them.
+        maps: What `model.apply` predicted.
+        steps: Steps of the fit.
+
+    Returns:
+        The refined maps and the light.
+
+    Raises:
+        DataError: The model takes views as they are, so that it is not known which texel a pixel shows.
+    """
+    if not model.needs_cameras or views.positions is None:
+        raise DataError(
+            f"{views.folder}: refinement needs to know where each view was taken from, and a model that was trained on "
+            f"aligned views; this model takes views as they are"
+        )
+    photos = inputs["views"][0]
+    # An exported file takes the first views only.
+    positions = views.positions[: len(photos)]
+    visible = inputs.get("visible")
+    if visible is not None:
+        visible = visible[0]
+    return refine(maps, photos, positions, visible, steps=steps)
 
 
 def write_maps(maps: Maps, folder: str | Path) -> list[Path]:

@@ -73,6 +73,17 @@ def test_one_file_is_a_model_without_its_run(trained: Path, pool: Path, tmp_path
         neuropbr_core.load_generator(tmp_path / "broken.safetensors")
 
 
+def test_infer_refines(trained: Path, pool: Path, tmp_path: Path) -> None:
+    views = pool / "input/clean/sample_0000"
+    done = infer("--run", trained, views, "--output", tmp_path / "maps", "--refine", "6")
+    assert done.returncode == 0, done.stderr
+    assert "refined in 6 steps: error of the photos 0." in done.stdout
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 4
+    swallowed = infer("--run", trained, "--refine", views, "--output", tmp_path / "others")
+    assert swallowed.returncode == 2
+    assert "Write PHOTOS before --refine" in swallowed.stderr
+
+
 def test_the_api_equals_the_loaders_path(trained: Path, pool: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """What `infer` predicts for a dataset's sample is what validation predicts for it."""
     from neuropbr_core.data.batches.batch import collate
@@ -251,6 +262,18 @@ def maps_of(run: Path, folder: Path, out: Path) -> dict[str, bytes]:
     )
     assert done.exit_code == 0, done.output
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.png")}
+
+
+def test_refinement_is_refused_before_photos_are_read(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    arguments = ["infer", str(tmp_path / "photos"), "--output", str(tmp_path / "maps"), "--device", "cpu", "--refine=2"]
+    unaligned = CliRunner().invoke(root, [*arguments, "--run", str(plain)])
+    assert isinstance(unaligned.exception, DataError)
+    assert "--refine needs a model that was trained on aligned views" in str(unaligned.exception)
+    large = CliRunner().invoke(root, [*arguments, "--resolution", "8192"])
+    assert large.exit_code == 2
+    assert "give --resolution up to 4096 with it" in large.output
+    assert not (tmp_path / "maps").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -135,7 +135,7 @@ def radiance(
             length = falloff.sqrt()
             n_dot_l = (nx * lx + ny * ly + nz * lz) * length
             l_dot_v = (vx * lx + vy * ly + vz * lz) * length
-        tinted, white, scattered = _flash(n_dot_v, n_dot_l, l_dot_v, alpha_squared, flash * falloff)
+        tinted, white, scattered = flash_factors(n_dot_v, n_dot_l, l_dot_v, alpha_squared, flash * falloff)
 
     around = _surroundings(light, (nx, ny, nz), (vx, vy, vz), n_dot_v, roughness)
     channels = []
@@ -146,10 +146,21 @@ def radiance(
     return torch.stack(channels, dim=1)
 
 
-def _flash(
+def flash_factors(
     n_dot_v: Tensor, n_dot_l: Tensor, l_dot_v: Tensor, alpha_squared: Tensor, irradiance: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors of F0, of white and of the diffuse colour in what a point light gives: `ggx.brdf` by cosines alone."""
+    """Split what a point light gives into factors of the material's colours: `ggx.brdf` by cosines alone.
+
+    Args:
+        n_dot_v: Cosine between normal and view, any shape; all arguments broadcast.
+        n_dot_l: Cosine between normal and light.
+        l_dot_v: Cosine between light and view; 1 with the flash at the lens.
+        alpha_squared: Roughness to the fourth, in (0, 1].
+        irradiance: Of a surface that faces the light.
+
+    Returns:
+        Factors of F0, of white and of the diffuse colour in the linear radiance.
+    """
     lit = irradiance * torch.where((n_dot_v > 0) & (n_dot_l > 0), n_dot_l, 0.0)
     v = n_dot_v.clamp(_MIN_COSINE, 1)
     l = n_dot_l.clamp(_MIN_COSINE, 1)  # noqa: E741

@@ -1,0 +1,561 @@
+"""Refinement: predicted maps are fitted to the photos by differentiating the shading.
+
+Under a flash at the lens and even light from all around, a texel's radiance is linear in its base colour. Each step
+therefore solves the albedo of every texel exactly, by weighted least squares, and takes the gradient of what remains
+with respect to a few numbers that the whole capture shares: the exposure of each photo, the light from around, one
+offset of roughness, one of metallic, and one scale of the relief. Noise cannot enter roughness, metallic and normals,
+because no texel has a freedom of its own in them. The fit of these numbers needs few texels, so it is fast.
+
+Sources: Gao et al. 2019, "Deep Inverse Rendering for High-Resolution SVBRDF Estimation from an Arbitrary Number of
+Images" (refinement of a network's prediction by differentiating a renderer); Golub and Pereyra 1973, "The
+Differentiation of Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables Separate" (linear unknowns
+solved within each step); Barron 2019, "A General and Adaptive Robust Loss Function" (the Cauchy loss).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuropbr_core.contracts import Maps
+from neuropbr_core.errors import DataError
+from neuropbr_core.maps import MAPS
+from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
+from neuropbr_core.materials.ggx import DIELECTRIC_F0, MIN_ROUGHNESS, schlick
+from neuropbr_core.materials.live.shading import flash_factors
+from neuropbr_core.materials.split_sum import specular_scale_bias
+from neuropbr_core.reporting import reporter
+
+REFINE_STEPS = 120
+"""Steps that suffice; more change little."""
+
+# The fit of the few shared numbers looks at a grid of at most this many texels a side.
+_GRID = 40
+# Texels that the last solve handles at once, which bounds its memory.
+_CHUNK = 1 << 16
+# Share of the light that comes from around in a usual flash photo, the middle of what captures are rendered with.
+_USUAL_AMBIENT = 0.18
+# Encoded values between which a photo loses its say: phones bend their highlights from here on, then clip.
+_BENT = 0.85
+_CLIPPED = 0.98
+# Error of encoded values that is normal for a good fit. It weighs the photos against the priors.
+_USUAL_ERROR = 0.02
+_RATE = 0.08
+# Each start gets this share of the steps, before the best of them goes on alone.
+_TRIAL_SHARE = 0.5
+# Far enough that a metal becomes a non-metal: its logit rarely exceeds 4.
+_NO_METAL = -7.0
+_START_ROUGHNESS = (0.3, 0.55)
+# Mean metallic above which the fit also tries a non-metal.
+_SOME_METAL = 0.03
+# Light from around beyond which the flash was off: photos with a flash gave 0.09 to 0.32, most of those without more.
+_NO_FLASH = 0.4
+_METAL_HANDICAP = 1.15
+
+
+@dataclass(frozen=True)
+class Priors:
+    """How far the photos may move each unknown from where it starts.
+
+    Attributes:
+        albedo: Weight of the predicted albedo beside a photo, at least 0.
+        exposure: Usual deviation of the capture's exposure, in natural logarithms. Larger ones cost little more.
+        photo_exposure: Usual deviation of a photo's exposure from the capture's, in the same unit.
+        ambient: Standard deviation of the logarithm of the light from around.
+        relief: Standard deviation of the logarithm of the relief's scale.
+        roughness: Standard deviation of the offset of roughness, in logits.
+        metallic: Standard deviation of the offset of metallic, in logits.
+        robust: Error of encoded values beyond which a texel of a photo counts less and less.
+        strength: Weight of all priors but the albedo's.
+    """
+
+    albedo: float = 0.01
+    exposure: float = 0.1
+    photo_exposure: float = 0.05
+    ambient: float = 0.7
+    relief: float = 0.1
+    roughness: float = 1.0
+    metallic: float = 2.0
+    robust: float = 0.2
+    strength: float = 0.05
+
+
+class CaptureLight(NamedTuple):
+    """The light of a capture, as its photos show it.
+
+    Attributes:
+        gains: Exposure of each photo, `(V,)`; 1 where a white card at the tile's centre is recorded as 1.
+        flash: Intensity of the flash: radiance of a white card that faces it at a distance of 1, times π.
+        ambient: Radiance from all around, linear red, green and blue, `(3,)`.
+    """
+
+    gains: Tensor
+    flash: float
+    ambient: Tensor
+
+
+class Refinement(NamedTuple):
+    """What a refinement gives.
+
+    Attributes:
+        maps: The refined maps, in the sizes and ranges of the given ones.
+        light: The light that goes with them.
+        error_before: RMSE of encoded values between the photos and the given maps under the fitted light, over texels
+            that are visible and not clipped.
+        error_after: The same of the refined maps.
+        steps: Steps that were taken.
+    """
+
+    maps: Maps
+    light: CaptureLight
+    error_before: float
+    error_after: float
+    steps: int
+
+
+class _Shared(NamedTuple):
+    """The numbers that all texels share. Each is a tensor, so that gradients flow to it."""
+
+    exposure: Tensor
+    photo_exposure: Tensor
+    ambient: Tensor
+    relief: Tensor
+    roughness: Tensor
+    metallic: Tensor
+
+    @classmethod
+    def start(cls, photos: int, device: torch.device) -> "_Shared":
+        sizes = (1, photos, 3, 1, 1, 1)
+        return cls(*(torch.zeros(size, device=device) for size in sizes))
+
+    def copied(self) -> "_Shared":
+        return _Shared(*(value.detach().clone() for value in self))
+
+
+class _Texels(NamedTuple):
+    """Photos and predicted values at N texels."""
+
+    encoded: Float[Tensor, "V 3 N"]
+    linear: Float[Tensor, "V 3 N"]
+    visible: Float[Tensor, "V 1 N"]
+    weight: Float[Tensor, "V 1 N"]
+    view: Float[Tensor, "V 3 N"]
+    squared_distance: Float[Tensor, "V N"]
+    base: Float[Tensor, "3 N"]
+    roughness_logit: Float[Tensor, " N"]
+    metallic_logit: Float[Tensor, " N"]
+    slopes: Float[Tensor, "2 N"]
+
+    def at(self, texels: Tensor | slice) -> "_Texels":
+        return _Texels(*(value[..., texels] for value in self))
+
+
+class _Fit(NamedTuple):
+    """The solved base colour, and how far the photos are from it."""
+
+    base: Float[Tensor, "3 N"]
+    error: Float[Tensor, "V 3 N"]
+
+
+def refine(
+    maps: Maps,
+    photos: Float[Tensor, "V 3 S S"],
+    positions: Float[Tensor, "V 3"],
+    visible: Float[Tensor, "V 1 S S"] | None = None,
+    *,
+    steps: int = REFINE_STEPS,
+    priors: Priors | None = None,
+) -> Refinement:
+    """Fit predicted maps to the photos that they were predicted from.
+
+    Ctrl-C ends the fit early and keeps the best so far. The result is the same in every call. Where the light turns out
+    to come from around, not from a flash, a warning says so and the maps are returned as they are.
+
+    Args:
+        maps: All four maps of one material, `(1, channels, H, H)`, in the ranges of `neuropbr_core.maps`.
+        photos: One or more photos in the texture frame, sRGB-encoded in [0, 1], taken with the flash at the lens.
+        positions: Cameras in tile sides, z > 0.
+        visible: Weight of each texel of a photo in [0, 1]; 0 where it does not show. Default: all show.
+        steps: Steps of the fit; 0 only solves the albedo, under the usual light.
+        priors: How far each unknown may move.
+
+    Returns:
+        The refined maps, on the CPU, and the light.
+
+    Raises:
+        DataError: A map is missing, or photos, cameras and visibility do not fit each other.
+
+    Source: see the module.
+    """
+    _check(maps, photos, positions, visible)
+    priors = priors or Priors()
+    size = photos.shape[-1]
+    device = photos.device
+    if visible is None:
+        visible = torch.ones_like(photos[:, :1])
+    fitted = {name: _resized(name, value.to(device).float(), size) for name, value in maps.items()}
+    texels = _texels(fitted, photos.float(), positions.to(device).float(), visible.float())
+    flash = _flash(positions)
+    problem = _Problem(texels.at(_grid(size).to(device)), flash, priors)
+    shared, taken = _search(problem, steps)
+    with torch.no_grad():
+        chunks = []
+        before = torch.zeros(2, device=device)
+        after = torch.zeros(2, device=device)
+        for start in range(0, size * size, _CHUNK):
+            part = _Problem(texels.at(slice(start, start + _CHUNK)), flash, priors)
+            fit = part.solve(shared)
+            chunks.append(fit.base)
+            after += part.squared_error(fit.error)
+            before += part.squared_error(part.unrefined_error(shared))
+    refined = _refined_maps(maps, fitted["albedo"], torch.cat(chunks, dim=-1).view(1, 3, size, size), shared)
+    light = CaptureLight(
+        torch.exp(shared.exposure + shared.photo_exposure).cpu(),
+        flash,
+        (_USUAL_AMBIENT * torch.exp(shared.ambient)).cpu(),
+    )
+    if float(light.ambient.mean()) > _NO_FLASH:
+        reporter().warning(
+            "the photos look as if they were taken without the flash, which refinement needs; "
+            "the maps stay as predicted"
+        )
+        refined = {name: value.cpu() for name, value in maps.items()}
+        after = before
+    return Refinement(
+        refined,
+        light,
+        float((before[0] / before[1].clamp_min(1e-6)).sqrt()),
+        float((after[0] / after[1].clamp_min(1e-6)).sqrt()),
+        taken,
+    )
+
+
+def linear_photos(
+    maps: Maps, positions: Float[Tensor, "V 3"], ambient: Float[Tensor, "3"] | None = None
+) -> Float[Tensor, "V 3 H H"]:
+    """Render maps from above their texels, as refinement models photos: with the flash at the lens.
+
+    Args:
+        maps: All four maps of one material, `(1, channels, H, H)`, in the ranges of `neuropbr_core.maps`.
+        positions: Cameras in tile sides, z > 0.
+        ambient: Radiance from all around, linear red, green and blue; default: none.
+
+    Returns:
+        Linear radiance in the texture frame, in which the flash makes a white card at the tile's centre look like 0.82
+        in the first photo.
+    """
+    size = maps["albedo"].shape[-1]
+    unknown = torch.zeros(len(positions), 3, size, size)
+    texels = _texels(maps, unknown, positions.float(), unknown[:, :1])
+    problem = _Problem(texels, _flash(positions), Priors())
+    if ambient is None:
+        ambient = torch.zeros(3)
+    # The logarithm of no light is -∞, whose exponential is 0 again.
+    factor, offset = problem.linear_in_base(problem.start._replace(ambient=torch.log(ambient / _USUAL_AMBIENT)))
+    return (factor * texels.base + offset).view(-1, 3, size, size)
+
+
+def _flash(positions: Tensor) -> float:
+    """The lamp that makes a white card at the centre look like 1 in the first photo, beside the usual ambient light."""
+    first = positions[0].float()
+    return math.pi * (1 - _USUAL_AMBIENT) * float(first.norm()) ** 3 / float(first[2])
+
+
+class _Problem:
+    """The objective at some texels, as a function of the shared numbers."""
+
+    def __init__(self, texels: _Texels, flash: float, priors: Priors) -> None:
+        self._texels = texels
+        self._flash = flash
+        self._priors = priors
+        # Residuals of linear light times the slope of the sRGB curve are residuals of encoded values, to first order.
+        self._photo_weight = texels.weight * _encoding_slope(texels.linear) ** 2
+        mean = float(torch.sigmoid(texels.metallic_logit).mean())
+        self._room_for_metal = min(1.0, max(0.05, (mean - 0.05) / 0.25))
+        self._albedo_weight = priors.albedo * _encoding_slope(texels.base) ** 2
+
+    @property
+    def photos(self) -> int:
+        """Number of photos."""
+        return len(self._texels.encoded)
+
+    @property
+    def start(self) -> _Shared:
+        """The shared numbers as predicted."""
+        return _Shared.start(self.photos, self._texels.encoded.device)
+
+    @property
+    def mean_roughness(self) -> float:
+        """Mean of the predicted roughness."""
+        return float(torch.sigmoid(self._texels.roughness_logit).mean())
+
+    @property
+    def mean_metallic(self) -> float:
+        """Mean of the predicted metallic."""
+        return float(torch.sigmoid(self._texels.metallic_logit).mean())
+
+    def solve(self, shared: _Shared) -> _Fit:
+        """Solve the base colour of every texel under the given light, roughness, metallic and relief.
+
+        Source: iteratively reweighted least squares, Holland and Welsch 1977, "Robust Regression Using Iteratively
+        Reweighted Least-Squares", with Cauchy's weights.
+        """
+        texels = self._texels
+        factor, offset = self.linear_in_base(shared)
+        weight = self._photo_weight
+        base = texels.base
+        for _ in range(3):
+            normal = (weight * factor * factor).sum(dim=0) + self._albedo_weight
+            right = (weight * factor * (texels.linear - offset)).sum(dim=0) + self._albedo_weight * texels.base
+            base = (right / normal).clamp(1e-4, 1)
+            error = linear_to_srgb((factor * base + offset).clamp(0, 1)) - texels.encoded
+            # Constants of the derivative: a step may move the base colour, not buy a smaller weight.
+            outlying = error.detach().square().mean(dim=1, keepdim=True) / self._priors.robust**2
+            weight = self._photo_weight / (1 + outlying)
+        return _Fit(base, error)
+
+    def unrefined_error(self, shared: _Shared) -> Float[Tensor, "V 3 N"]:
+        """Error of the maps as predicted, under the fitted light."""
+        light_alone = self.start._replace(
+            exposure=shared.exposure, photo_exposure=shared.photo_exposure, ambient=shared.ambient
+        )
+        factor, offset = self.linear_in_base(light_alone)
+        return linear_to_srgb((factor * self._texels.base + offset).clamp(0, 1)) - self._texels.encoded
+
+    def squared_error(self, error: Tensor) -> Tensor:
+        """Weighted sum of squared errors, and the sum of their weights."""
+        weight = self._texels.weight.expand_as(error)
+        return torch.stack(((weight * error.square()).sum(), weight.sum()))
+
+    def objective(self, shared: _Shared) -> Tensor:
+        """Robust error of the photos, distance of the albedo from the prediction, and the priors: a scalar."""
+        priors = self._priors
+        fit = self.solve(shared)
+        squared = fit.error.square().mean(dim=1, keepdim=True)
+        robust = priors.robust**2 * torch.log1p(squared / priors.robust**2)
+        # A clipped highlight has no colour to solve, but its place and size show the roughness.
+        weight = self._texels.visible
+        data = (robust * weight).sum() / weight.sum().clamp_min(1e-6)
+        moved = linear_to_srgb(fit.base) - linear_to_srgb(self._texels.base)
+        data = data + priors.albedo * moved.square().mean()
+        # Exposure has heavy tails: captures by this project's renderer deviate little, a phone's as they like.
+        distance = torch.log1p((shared.exposure / priors.exposure).square()).sum()
+        distance = distance + torch.log1p((shared.photo_exposure / priors.photo_exposure).square()).sum()
+        distance = distance + (shared.ambient / priors.ambient).square().sum()
+        distance = distance + (shared.relief / priors.relief).square().sum()
+        distance = distance + (shared.roughness / priors.roughness).square().sum()
+        # Where little metal was predicted, a rise would only explain what the light from around does not.
+        risen = shared.metallic.clamp_min(0) / (priors.metallic * self._room_for_metal)
+        fallen = shared.metallic.clamp_max(0) / priors.metallic
+        distance = distance + (risen.square() + fallen.square()).sum()
+        return data / _USUAL_ERROR**2 + priors.strength * distance
+
+    def linear_in_base(self, shared: _Shared) -> tuple[Tensor, Tensor]:
+        """Return each photo's linear light as a factor of the base colour and the rest, each `(V, 3, N)`."""
+        texels = self._texels
+        roughness = torch.sigmoid(texels.roughness_logit + shared.roughness)
+        metallic = torch.sigmoid(texels.metallic_logit + shared.metallic)
+        dielectric = 1 - metallic
+        slope_x, slope_y = texels.slopes * torch.exp(shared.relief)
+        nz = torch.rsqrt(1 + slope_x * slope_x + slope_y * slope_y)
+        vx, vy, vz = texels.view.unbind(dim=1)
+        n_dot_v = nz * (slope_x * vx + slope_y * vy + vz)
+        alpha_squared = roughness.clamp_min(MIN_ROUGHNESS) ** 4
+        irradiance = self._flash / texels.squared_distance
+        tinted, white, scattered = flash_factors(n_dot_v, n_dot_v, torch.ones_like(n_dot_v), alpha_squared, irradiance)
+        facing = n_dot_v.clamp(0, 1)
+        scale, bias = specular_scale_bias(facing[None], roughness.expand_as(facing)[None])
+        # Light from all around enters as π times its radiance, which cancels the 1 / π at the exit.
+        leaving = (1 - schlick(facing)) * (1 - DIELECTRIC_F0)
+        around = (_USUAL_AMBIENT * torch.exp(shared.ambient)).view(1, 3, 1)
+        # F0 is lerp(0.04, base, metallic), so part of the mirrored light multiplies the base colour.
+        of_flash = metallic * tinted + dielectric * scattered
+        of_around = metallic * scale + dielectric * leaving
+        free_of_flash = DIELECTRIC_F0 * dielectric * tinted + white
+        free_of_around = DIELECTRIC_F0 * dielectric * scale + bias
+        gains = torch.exp(shared.exposure + shared.photo_exposure).view(-1, 1, 1)
+        factor = gains * (of_flash[:, None] + around * of_around[:, None])
+        offset = gains * (free_of_flash[:, None] + around * free_of_around[:, None])
+        return factor, offset
+
+
+def _search(problem: _Problem, steps: int) -> tuple[_Shared, int]:
+    """Descend from several starts, then from the best of them; returns the numbers and the steps that were taken."""
+    if not steps:
+        return problem.start, 0
+    starts = _starts(problem)
+    trial = max(1, int(steps * _TRIAL_SHARE) // len(starts))
+    bar = reporter().bar(steps, "refining")
+    best = _Candidate(problem.start, math.inf)
+    taken = 0
+    try:
+        # Few steps do not reach every start; the prediction comes first.
+        for start in starts[: max(1, steps // trial)]:
+            for candidate in _descend(problem, start, min(trial, steps - taken)):
+                taken += 1
+                bar.advance()
+                if candidate.objective < best.objective:
+                    best = candidate
+                    bar.note(f"objective {best.objective:.2f}")
+        for candidate in _descend(problem, best.shared, steps - taken):
+            taken += 1
+            bar.advance()
+            if candidate.objective < best.objective:
+                best = candidate
+                bar.note(f"objective {best.objective:.2f}")
+    except KeyboardInterrupt:
+        reporter().line(f"refinement stopped after {taken} of {steps} steps; the best so far is kept")
+    finally:
+        bar.close()
+    return best.shared, taken
+
+
+class _Candidate(NamedTuple):
+    """Shared numbers and their objective, which is multiplied by a handicap where they may describe a metal."""
+
+    shared: _Shared
+    objective: float
+
+
+def _descend(problem: _Problem, start: _Shared, steps: int) -> Iterator[_Candidate]:
+    """Take Adam's steps from a start; yields the numbers before each step.
+
+    Source: Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization".
+    """
+    shared = start.copied()
+    free = list(shared)
+    if problem.photos == 1:
+        # One photo's light explains anything by the albedo, so it cannot judge roughness, metallic and relief.
+        free = [shared.exposure, shared.photo_exposure, shared.ambient]
+    for value in free:
+        value.requires_grad_()
+    optimizer = torch.optim.Adam(free, lr=_RATE, betas=(0.9, 0.99))
+    # Most materials are no metals: a metal has to explain the photos clearly better than a non-metal.
+    handicap = 1.0
+    if float(start.metallic) > _NO_METAL / 2:
+        handicap = _METAL_HANDICAP
+    for step in range(steps):
+        # A quarter of a cosine down to a twentieth: the last steps settle.
+        optimizer.param_groups[0]["lr"] = _RATE * (0.05 + 0.95 * math.cos(math.pi / 2 * step / steps))
+        optimizer.zero_grad()
+        objective = problem.objective(shared)
+        torch.autograd.backward(objective)
+        yield _Candidate(shared.copied(), handicap * float(objective.detach()))
+        optimizer.step()
+
+
+def _starts(problem: _Problem) -> list[_Shared]:
+    """List where descents begin: no small steps lead from a mirror to a rough surface, nor from metal to non-metal."""
+    predicted = problem.start
+    starts = [predicted]
+    if problem.photos == 1:
+        return starts
+    roughness = problem.mean_roughness
+    shifts = []
+    for level in _START_ROUGHNESS:
+        shift = math.log(level / (1 - level)) - math.log(roughness / (1 - roughness))
+        # A start beside the prediction would only repeat its descent.
+        if abs(shift) > 0.5:
+            shifts.append(shift)
+    for shift in shifts:
+        starts.append(predicted._replace(roughness=torch.full_like(predicted.roughness, shift)))
+    if problem.mean_metallic > _SOME_METAL:
+        for shift in shifts or [0.0]:
+            starts.append(
+                predicted._replace(
+                    roughness=torch.full_like(predicted.roughness, shift),
+                    metallic=torch.full_like(predicted.metallic, _NO_METAL),
+                )
+            )
+    return starts
+
+
+def _texels(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor) -> _Texels:
+    """Lay photos, maps and directions out by texel, row by row."""
+    size = photos.shape[-1]
+    steps = (torch.arange(size, device=photos.device) + 0.5) / size
+    v, u = torch.meshgrid(steps, steps, indexing="ij")
+    points = torch.stack((u - 0.5, 0.5 - v, torch.zeros_like(u))).flatten(1)
+    to_lens = positions[:, :, None] - points
+    squared = (to_lens * to_lens).sum(dim=1)
+    encoded = photos.flatten(2)
+    # The brightest channel bends first. A little weight stays, for texels that every photo clips.
+    bent = ((encoded.amax(dim=1, keepdim=True) - _BENT) / (_CLIPPED - _BENT)).clamp(0, 1)
+    normal = maps["normal"][0].flatten(1)
+    return _Texels(
+        encoded,
+        srgb_to_linear(encoded),
+        visible.flatten(2),
+        visible.flatten(2) * (1 - bent + 1e-4),
+        to_lens * torch.rsqrt(squared)[:, None],
+        squared,
+        srgb_to_linear(maps["albedo"][0].flatten(1)),
+        torch.logit(maps["roughness"][0, 0].flatten(), eps=1e-4),
+        torch.logit(maps["metallic"][0, 0].flatten(), eps=1e-4),
+        # A normal near the horizon would have an endless slope.
+        normal[:2] / normal[2:].clamp_min(0.05),
+    )
+
+
+def _refined_maps(maps: Maps, albedo: Tensor, base: Tensor, shared: _Shared) -> Maps:
+    """Apply the fit to the given maps, at their own size."""
+    size = maps["albedo"].shape[-1]
+    if size == base.shape[-1]:
+        linear = base
+    else:
+        # Detail finer than the photos stays the prediction's: only the ratio is enlarged.
+        ratio = F.interpolate(base / srgb_to_linear(albedo).clamp_min(1e-4), size=(size, size), mode="bilinear")
+        linear = srgb_to_linear(maps["albedo"].to(base.device).float()) * ratio
+    roughness = torch.logit(maps["roughness"].to(base.device).float(), eps=1e-4) + shared.roughness
+    metallic = torch.logit(maps["metallic"].to(base.device).float(), eps=1e-4) + shared.metallic
+    normal = maps["normal"].to(base.device).float()
+    scale = torch.exp(shared.relief)
+    return {
+        "albedo": linear_to_srgb(linear.clamp(0, 1)).clamp(0, 1).cpu(),
+        "roughness": torch.sigmoid(roughness).cpu(),
+        "metallic": torch.sigmoid(metallic).cpu(),
+        "normal": F.normalize(torch.cat((normal[:, :2] * scale, normal[:, 2:]), dim=1), dim=1).cpu(),
+    }
+
+
+def _resized(name: str, value: Tensor, size: int) -> Tensor:
+    """A map at the photos' size, averaged over areas where it is larger."""
+    if value.shape[-1] == size:
+        return value
+    resized = F.interpolate(value, size=(size, size), mode="bilinear", antialias=True)
+    if MAPS[name].activation == "slopes":
+        return F.normalize(resized, dim=1)
+    return resized
+
+
+def _grid(size: int) -> Tensor:
+    """Texels of an even grid."""
+    count = min(size, _GRID)
+    rows = (torch.arange(count) * size + size // 2) // count
+    return (rows[:, None] * size + rows[None, :]).flatten()
+
+
+def _encoding_slope(linear: Tensor) -> Tensor:
+    """Slope of the sRGB curve, bounded near black, where noise is all there is."""
+    return 1.055 / 2.4 * linear.clamp_min(0.01) ** (1 / 2.4 - 1)
+
+
+def _check(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor | None) -> None:
+    missing = [name for name in MAPS if name not in maps]
+    if missing:
+        raise DataError(f"refinement needs all four maps; {', '.join(missing)} missing")
+    if photos.ndim != 4 or photos.shape[1] != 3 or photos.shape[2] != photos.shape[3] or not len(photos):
+        raise DataError(f"refinement needs photos (V, 3, S, S) in the texture frame; found {tuple(photos.shape)}")
+    if tuple(positions.shape) != (len(photos), 3):
+        raise DataError(f"refinement needs the camera of each of {len(photos)} photos; found {tuple(positions.shape)}")
+    if not bool((positions[:, 2] > 0).all()):
+        raise DataError("refinement needs cameras in front of the material; a position has z <= 0")
+    if visible is not None and visible.shape != photos[:, :1].shape:
+        raise DataError(
+            f"refinement needs visibility {tuple(photos[:, :1].shape)} for these photos; found {tuple(visible.shape)}"
+        )

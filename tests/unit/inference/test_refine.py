@@ -1,0 +1,201 @@
+"""Refinement on a small rendered capture: what photos tell is found, what they cannot tell stays."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuropbr_core.contracts import Maps
+from neuropbr_core.errors import DataError
+from neuropbr_core.evaluation.metrics import measure
+from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, linear_photos, refine
+from neuropbr_core.materials.alignment import identity_frame, taps_needed, warp_views
+from neuropbr_core.materials.capture import render_capture
+from neuropbr_core.materials.color import linear_to_srgb
+from neuropbr_core.materials.relight import Relighting, relight
+from neuropbr_core.reporting import RecordingReporter, reporting_to
+
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class RenderedCapture:
+    """Aligned photos of known maps, and a prediction that is wrong where photos can tell."""
+
+    truth: Maps
+    predicted: Maps
+    photos: Tensor
+    visible: Tensor
+    positions: Tensor
+
+    def refined(self, photos: int = 3, steps: int = 40) -> Refinement:
+        return refine(self.predicted, self.photos[:photos], self.positions[:photos], self.visible[:photos], steps=steps)
+
+    def errors(self, maps: Maps) -> dict[str, float]:
+        valid = self.visible.amin(dim=0)[None]
+        return {name: float(value) for name, value in measure(maps, self.truth, valid).items()}
+
+
+@pytest.fixture(scope="module")
+def capture() -> RenderedCapture:
+    random = torch.Generator().manual_seed(3)
+
+    def noise(channels: int, low: float, high: float) -> Tensor:
+        coarse = torch.rand(1, channels, 8, 8, generator=random)
+        return low + (high - low) * F.interpolate(coarse, size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
+
+    slopes = noise(2, -0.15, 0.15)
+    truth = {
+        "albedo": noise(3, 0.3, 0.7),
+        "roughness": noise(1, 0.35, 0.5),
+        "metallic": torch.zeros(1, 1, SIZE, SIZE),
+        "normal": F.normalize(torch.cat((slopes, torch.ones(1, 1, SIZE, SIZE)), dim=1), dim=1),
+    }
+    rendered = render_capture(truth, 3, 2 * SIZE, random)
+    homographies = torch.stack([camera.homography for camera in rendered.cameras])[None].float()
+    taps = taps_needed(homographies, identity_frame(1), (2 * SIZE, 2 * SIZE), SIZE)
+    photos, visible = warp_views(rendered.views[None].float() / 255, homographies, identity_frame(1), SIZE, taps)
+    predicted = {
+        "albedo": (F.avg_pool2d(truth["albedo"], 5, 1, 2, count_include_pad=False) * 0.9),
+        "roughness": truth["roughness"] + 0.25,
+        "metallic": torch.full((1, 1, SIZE, SIZE), 0.15),
+        "normal": truth["normal"],
+    }
+    positions = torch.stack([camera.position for camera in rendered.cameras]).float()
+    return RenderedCapture(truth, predicted, photos[0], visible[0], positions)
+
+
+def test_photos_improve_albedo_roughness_and_metallic_and_leave_normals(capture: RenderedCapture) -> None:
+    refinement = capture.refined()
+    before = capture.errors(capture.predicted)
+    after = capture.errors(refinement.maps)
+    assert after["albedo/psnr"] > before["albedo/psnr"] + 3
+    assert after["roughness/mae"] < 0.6 * before["roughness/mae"]
+    assert after["metallic/mae"] < before["metallic/mae"]
+    # The predicted relief was right.
+    assert after["normal/angle"] < 0.3
+    assert refinement.error_after < 0.6 * refinement.error_before
+    # The exposure of a clean capture is within 0.15 stops of the grey card's.
+    assert (refinement.light.gains.log().abs() < 0.15).all()
+
+
+def test_it_is_deterministic(capture: RenderedCapture) -> None:
+    first = capture.refined(steps=6)
+    second = capture.refined(steps=6)
+    for name, value in first.maps.items():
+        assert torch.equal(value, second.maps[name])
+
+
+def test_two_photos_do_no_damage(capture: RenderedCapture) -> None:
+    before = capture.errors(capture.predicted)
+    after = capture.errors(capture.refined(photos=2).maps)
+    assert after["albedo/psnr"] > before["albedo/psnr"]
+    assert after["roughness/mae"] < before["roughness/mae"]
+    # Two photos hardly tell a little metal from none: the limit of any damage is 2 %.
+    assert after["metallic/mae"] < 1.02 * before["metallic/mae"]
+
+
+def test_one_photo_changes_albedo_alone(capture: RenderedCapture) -> None:
+    maps = capture.refined(photos=1).maps
+    # The predicted roughness is wrong here and one photo cannot tell, so its albedo gains nothing.
+    assert capture.errors(maps)["albedo/psnr"] > capture.errors(capture.predicted)["albedo/psnr"] - 0.1
+    for name in ("roughness", "metallic", "normal"):
+        torch.testing.assert_close(maps[name], capture.predicted[name], atol=1e-5, rtol=0)
+
+
+def test_photos_without_a_flash_leave_the_maps_as_they_are(capture: RenderedCapture) -> None:
+    # The flash is there, but ten thousand times weaker than the light from around.
+    lit = linear_photos(capture.truth, capture.positions, torch.full((3,), 1e4)) / 1e4
+    with reporting_to(RecordingReporter()) as reporter:
+        refinement = refine(capture.predicted, linear_to_srgb(lit.clamp(0, 1)), capture.positions, steps=60)
+    assert isinstance(reporter, RecordingReporter)
+    assert "without the flash" in reporter.lines[-1]
+    for name, value in refinement.maps.items():
+        assert torch.equal(value, capture.predicted[name])
+
+
+def test_nine_photos_work(capture: RenderedCapture) -> None:
+    photos = capture.photos.repeat(3, 1, 1, 1)
+    refinement = refine(capture.predicted, photos, capture.positions.repeat(3, 1), steps=2)
+    assert refinement.light.gains.shape == (9,)
+
+
+class InterruptingReporter(RecordingReporter):
+    """Presses Ctrl-C after some steps."""
+
+    def bar(self, total: int, what: str, **options: object) -> "InterruptingReporter":
+        self.left = 12
+        assert (total, what) == (20, "refining")
+        return self
+
+    def advance(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        assert text.startswith("objective ")
+
+    def close(self) -> None:
+        self.left = -1
+
+
+def test_an_interruption_keeps_the_best_so_far(capture: RenderedCapture) -> None:
+    reporter = InterruptingReporter()
+    with reporting_to(reporter):
+        refinement = capture.refined(steps=20)
+    assert refinement.steps == 12
+    assert reporter.lines == ["refinement stopped after 12 of 20 steps; the best so far is kept"]
+    assert capture.errors(refinement.maps)["albedo/psnr"] > capture.errors(capture.predicted)["albedo/psnr"]
+
+
+@pytest.fixture
+def larger(capture: RenderedCapture) -> Maps:
+    maps = {}
+    for name, value in capture.predicted.items():
+        maps[name] = F.interpolate(value, scale_factor=2, mode="nearest")
+    return maps
+
+
+def test_maps_may_be_larger_than_photos(capture: RenderedCapture, larger: Maps) -> None:
+    refined = refine(larger, capture.photos, capture.positions, capture.visible, steps=4).maps
+    same_size = capture.refined(steps=4).maps
+    assert refined["albedo"].shape == (1, 3, 2 * SIZE, 2 * SIZE)
+    torch.testing.assert_close(F.avg_pool2d(refined["albedo"], 2), same_size["albedo"], atol=0.03, rtol=0)
+    torch.testing.assert_close(refined["normal"].norm(dim=1), torch.ones(1, 2 * SIZE, 2 * SIZE))
+
+
+def test_its_photos_are_those_of_the_renderer(capture: RenderedCapture) -> None:
+    """The factors of the base colour sum up to the reflectance model, with lamp and eye at one point."""
+    height = 1.7
+    rendered = linear_photos(capture.truth, torch.tensor([[0.2, -0.1, height]]))
+    place = (0.2, -0.1, height)
+    expected = relight(capture.truth, Relighting(place, place))
+    torch.testing.assert_close(rendered, 0.82 * expected, rtol=1e-3, atol=1e-4)
+    # Under even light alone, a rough white dielectric shows about that light.
+    white = {**capture.truth, "albedo": torch.ones_like(capture.truth["albedo"])}
+    lit = linear_photos(white, torch.tensor([[0.0, 0.0, 1e3]]), torch.full((3,), 0.5))
+    flash = linear_photos(white, torch.tensor([[0.0, 0.0, 1e3]]))
+    torch.testing.assert_close((lit - flash).mean(), torch.tensor(0.5), rtol=0.03, atol=0)
+
+
+def test_wrong_input_is_refused(capture: RenderedCapture) -> None:
+    with pytest.raises(DataError, match="metallic missing"):
+        refine({k: v for k, v in capture.predicted.items() if k != "metallic"}, capture.photos, capture.positions)
+    with pytest.raises(DataError, match=r"photos \(V, 3, S, S\)"):
+        refine(capture.predicted, capture.photos[0], capture.positions)
+    with pytest.raises(DataError, match="the camera of each of 3 photos"):
+        refine(capture.predicted, capture.photos, capture.positions[:2])
+    with pytest.raises(DataError, match="z <= 0"):
+        refine(capture.predicted, capture.photos, -capture.positions)
+    with pytest.raises(DataError, match="visibility"):
+        refine(capture.predicted, capture.photos, capture.positions, capture.visible[:2])
+
+
+def test_the_command_line_offers_the_same_steps() -> None:
+    from neuropbr_core.cli.infer import infer
+
+    option = next(parameter for parameter in infer.params if parameter.name == "refine_steps")
+    assert option.flag_value == REFINE_STEPS  # type: ignore[attr-defined]
