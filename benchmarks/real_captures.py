@@ -1,6 +1,6 @@
 """Photos that were held back, re-rendered with the maps that the other photos gave: how good is a model on real ones?
 
-    python benchmarks/real_captures.py FOLDER… --refine 120 --json real.json
+    python benchmarks/real_captures.py FOLDER… --refine 200 --json real.json
 
 Each FOLDER has the rectified flash photos of one flat material and their cameras: a `cameras.json` of this project,
 or one of two forms in which public captures come, with the camera of each photo in the unit of the patch's side:

@@ -37,7 +37,7 @@ class _Steps(click.IntRange):
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             raise click.BadParameter(
-                f"{error.message} Write PHOTOS before --refine, or give the steps: --refine=120.", ctx, param
+                f"{error.message} Write PHOTOS before --refine, or give the steps: --refine=200.", ctx, param
             ) from None
 
 
@@ -79,9 +79,9 @@ class _Steps(click.IntRange):
     "refine_steps",
     type=_Steps(1, 10000),
     is_flag=False,
-    flag_value=120,
+    flag_value=200,
     metavar="[STEPS]",
-    help="Fit the maps to the photos afterwards; 120 steps where no number is given.",
+    help="Fit the maps to the photos afterwards; 200 steps where no number is given.",
 )
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
@@ -331,6 +331,9 @@ def _refine(
     if steps is None:
         return maps
     refinement = refine_prediction(model, views, inputs, maps, steps)
+    # Photos without a flash are not refined, as a warning has told.
+    if not refinement.steps:
+        return maps
     result(
         f"refined in {refinement.steps} steps: error of the photos {refinement.error_before:.3f}, "
         f"now {refinement.error_after:.3f}"

@@ -8,7 +8,7 @@ from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.materials.alignment import identity_frame, view_directions
 from neuropbr_core.materials.color import srgb_to_linear
 
-_LEAST_FLASH = 0.3
+LEAST_FLASH = 0.3
 """Share of the falloff of a flash below which there was none. In rendered captures of all example materials, 30 of 30
 with a flash had more, and 26 of 30 without one had less; the others were polished, and showed lamps."""
 _CLIPPED = 0.98  # sRGB value from which a pixel may have been brighter
@@ -53,7 +53,7 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
         visible = inputs["visible"][0].cpu()
     if signature.flash and views.positions is not None and "visible" in inputs:
         share = flash_share(pictures, visible, views.positions[: len(pictures)])
-        if share is not None and share < _LEAST_FLASH:
+        if share is not None and share < LEAST_FLASH:
             doubts.append(
                 f"{views.folder}: the photos seem to be taken without a flash (their light shows {max(0.0, share):.0%} "
                 "of a flash's falloff), and the model was trained with one; expect wrong normals and roughness. "

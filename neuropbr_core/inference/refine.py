@@ -13,9 +13,8 @@ solved within each step); Barron 2019, "A General and Adaptive Robust Loss Funct
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -24,6 +23,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
+from neuropbr_core.inference.doubts import LEAST_FLASH, flash_share
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
 from neuropbr_core.materials.ggx import DIELECTRIC_F0, MIN_ROUGHNESS, schlick
@@ -31,7 +31,7 @@ from neuropbr_core.materials.live.shading import flash_factors
 from neuropbr_core.materials.split_sum import specular_scale_bias
 from neuropbr_core.reporting import reporter
 
-REFINE_STEPS = 120
+REFINE_STEPS = 200
 """Steps that suffice; more change little."""
 
 # The fit of the few shared numbers looks at a grid of at most this many texels a side.
@@ -47,15 +47,21 @@ _CLIPPED = 0.98
 _USUAL_ERROR = 0.02
 _RATE = 0.08
 # Each start gets this share of the steps, before the best of them goes on alone.
-_TRIAL_SHARE = 0.5
+_TRIAL_SHARE = 0.3
 # Far enough that a metal becomes a non-metal: its logit rarely exceeds 4.
 _NO_METAL = -7.0
 _START_ROUGHNESS = (0.3, 0.55)
 # Mean metallic above which the fit also tries a non-metal.
 _SOME_METAL = 0.03
-# Light from around beyond which the flash was off: photos with a flash gave 0.09 to 0.32, most of those without more.
-_NO_FLASH = 0.4
-_METAL_HANDICAP = 1.15
+# By how much a less likely explanation has to be better than a more likely one.
+_HANDICAP = 1.15
+_MIRROR_ROUGHNESS = 0.05
+# Each of the two fits of light that tell a mirror gets this share of the steps.
+_MIRROR_SHARE = 0.1
+# Substances that a material is divided into; few materials have more.
+_SUBSTANCES = 4
+# Distance of albedo, roughness and metallic at which a texel belongs to two substances, about the network's error.
+_SUBSTANCE_SPREAD = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,9 @@ class Priors:
         photo_exposure: Usual deviation of a photo's exposure from the capture's, in the same unit.
         ambient: Standard deviation of the logarithm of the light from around.
         relief: Standard deviation of the logarithm of the relief's scale.
-        roughness: Standard deviation of the offset of roughness, in logits.
-        metallic: Standard deviation of the offset of metallic, in logits.
+        roughness: Standard deviation of the mean offset of roughness, in logits.
+        metallic: Standard deviation of the mean offset of metallic, in logits.
+        substance: Standard deviation of a substance's offset from the mean one, in logits.
         robust: Error of encoded values beyond which a texel of a photo counts less and less.
         strength: Weight of all priors but the albedo's.
     """
@@ -81,7 +88,8 @@ class Priors:
     relief: float = 0.1
     roughness: float = 1.0
     metallic: float = 2.0
-    robust: float = 0.2
+    substance: float = 0.5
+    robust: float = 0.6
     strength: float = 0.05
 
 
@@ -108,6 +116,8 @@ class Refinement(NamedTuple):
         error_before: RMSE of encoded values between the photos and the given maps under the fitted light, over texels
             that are visible and not clipped.
         error_after: The same of the refined maps.
+        residual: Error of the refined maps at each texel of the photos, as an RMSE of encoded values over photos and
+            channels, `(1, 1, S, S)`; 0 where no photo shows the texel.
         steps: Steps that were taken.
     """
 
@@ -115,6 +125,7 @@ class Refinement(NamedTuple):
     light: CaptureLight
     error_before: float
     error_after: float
+    residual: Tensor
     steps: int
 
 
@@ -129,8 +140,8 @@ class _Shared(NamedTuple):
     metallic: Tensor
 
     @classmethod
-    def start(cls, photos: int, device: torch.device) -> "_Shared":
-        sizes = (1, photos, 3, 1, 1, 1)
+    def start(cls, photos: int, substances: int, device: torch.device) -> "_Shared":
+        sizes = (1, photos, 3, 1, substances, substances)
         return cls(*(torch.zeros(size, device=device) for size in sizes))
 
     def copied(self) -> "_Shared":
@@ -150,6 +161,7 @@ class _Texels(NamedTuple):
     roughness_logit: Float[Tensor, " N"]
     metallic_logit: Float[Tensor, " N"]
     slopes: Float[Tensor, "2 N"]
+    substances: Float[Tensor, "K N"]
 
     def at(self, texels: Tensor | slice) -> "_Texels":
         return _Texels(*(value[..., texels] for value in self))
@@ -173,8 +185,9 @@ def refine(
 ) -> Refinement:
     """Fit predicted maps to the photos that they were predicted from.
 
-    Ctrl-C ends the fit early and keeps the best so far. The result is the same in every call. Where the light turns out
-    to come from around, not from a flash, a warning says so and the maps are returned as they are.
+    Ctrl-C ends the fit early and keeps the best so far. The result is the same in every call. Where photos do not
+    differ as under a flash, a warning says so and the maps are returned as they are, with errors of NaN and no step
+    taken.
 
     Args:
         maps: All four maps of one material, `(1, channels, H, H)`, in the ranges of `neuropbr_core.maps`.
@@ -198,40 +211,65 @@ def refine(
     device = photos.device
     if visible is None:
         visible = torch.ones_like(photos[:, :1])
+    if not _has_flash(photos, visible, positions):
+        reporter().warning(
+            "the photos look as if they were taken without the flash, which refinement needs; "
+            "the maps stay as predicted"
+        )
+        return _unrefined(maps, photos, positions)
     fitted = {name: _resized(name, value.to(device).float(), size) for name, value in maps.items()}
     texels = _texels(fitted, photos.float(), positions.to(device).float(), visible.float())
     flash = _flash(positions)
     problem = _Problem(texels.at(_grid(size).to(device)), flash, priors)
-    shared, taken = _search(problem, steps)
+    shared = problem.start
+    taken = 0
+    if steps:
+        search = _Search(problem, steps)
+        search.run()
+        shared = search.best
+        taken = search.taken
     with torch.no_grad():
         chunks = []
+        residuals = []
         before = torch.zeros(2, device=device)
         after = torch.zeros(2, device=device)
         for start in range(0, size * size, _CHUNK):
             part = _Problem(texels.at(slice(start, start + _CHUNK)), flash, priors)
             fit = part.solve(shared)
             chunks.append(fit.base)
+            residuals.append(part.residual(fit.error))
             after += part.squared_error(fit.error)
             before += part.squared_error(part.unrefined_error(shared))
-    refined = _refined_maps(maps, fitted["albedo"], torch.cat(chunks, dim=-1).view(1, 3, size, size), shared)
-    light = CaptureLight(
-        torch.exp(shared.exposure + shared.photo_exposure).cpu(),
-        flash,
-        (_USUAL_AMBIENT * torch.exp(shared.ambient)).cpu(),
-    )
-    if float(light.ambient.mean()) > _NO_FLASH:
-        reporter().warning(
-            "the photos look as if they were taken without the flash, which refinement needs; "
-            "the maps stay as predicted"
-        )
-        refined = {name: value.cpu() for name, value in maps.items()}
-        after = before
+    base = torch.cat(chunks, dim=-1).view(1, 3, size, size)
     return Refinement(
-        refined,
-        light,
+        _refined_maps(maps, fitted["albedo"], base, shared, texels.substances),
+        CaptureLight(
+            torch.exp(shared.exposure + shared.photo_exposure).cpu(),
+            flash,
+            (_USUAL_AMBIENT * torch.exp(shared.ambient)).cpu(),
+        ),
         float((before[0] / before[1].clamp_min(1e-6)).sqrt()),
         float((after[0] / after[1].clamp_min(1e-6)).sqrt()),
+        torch.cat(residuals, dim=-1).view(1, 1, size, size).cpu(),
         taken,
+    )
+
+
+def _has_flash(photos: Tensor, visible: Tensor, positions: Tensor) -> bool:
+    """Whether the photos differ as under a flash; True where they cannot tell, as one photo cannot."""
+    share = flash_share(photos.float().cpu(), visible.float().cpu(), positions.float().cpu())
+    return share is None or share >= LEAST_FLASH
+
+
+def _unrefined(maps: Maps, photos: Tensor, positions: Tensor) -> Refinement:
+    """The given maps, under the usual light, with errors that nobody measured."""
+    return Refinement(
+        {name: value.cpu() for name, value in maps.items()},
+        CaptureLight(torch.ones(len(photos)), _flash(positions), torch.full((3,), _USUAL_AMBIENT)),
+        math.nan,
+        math.nan,
+        torch.full((1, 1, *photos.shape[-2:]), math.nan),
+        0,
     )
 
 
@@ -287,7 +325,7 @@ class _Problem:
     @property
     def start(self) -> _Shared:
         """The shared numbers as predicted."""
-        return _Shared.start(self.photos, self._texels.encoded.device)
+        return _Shared.start(self.photos, len(self._texels.substances), self._texels.encoded.device)
 
     @property
     def mean_roughness(self) -> float:
@@ -332,6 +370,12 @@ class _Problem:
         weight = self._texels.weight.expand_as(error)
         return torch.stack(((weight * error.square()).sum(), weight.sum()))
 
+    def residual(self, error: Float[Tensor, "V 3 N"]) -> Float[Tensor, " N"]:
+        """RMSE of each texel over the photos that show it; clipped photos count, because a missed highlight does."""
+        weight = self._texels.visible
+        squared = (weight * error.square().mean(dim=1, keepdim=True)).sum(dim=0)
+        return (squared / weight.sum(dim=0).clamp_min(1e-6)).sqrt()[0]
+
     def objective(self, shared: _Shared) -> Tensor:
         """Robust error of the photos, distance of the albedo from the prediction, and the priors: a scalar."""
         priors = self._priors
@@ -348,18 +392,21 @@ class _Problem:
         distance = distance + torch.log1p((shared.photo_exposure / priors.photo_exposure).square()).sum()
         distance = distance + (shared.ambient / priors.ambient).square().sum()
         distance = distance + (shared.relief / priors.relief).square().sum()
-        distance = distance + (shared.roughness / priors.roughness).square().sum()
+        distance = distance + (shared.roughness.mean() / priors.roughness).square()
+        for offsets in (shared.roughness, shared.metallic):
+            distance = distance + ((offsets - offsets.mean()) / priors.substance).square().sum()
         # Where little metal was predicted, a rise would only explain what the light from around does not.
-        risen = shared.metallic.clamp_min(0) / (priors.metallic * self._room_for_metal)
-        fallen = shared.metallic.clamp_max(0) / priors.metallic
+        metallic = shared.metallic.mean()
+        risen = metallic.clamp_min(0) / (priors.metallic * self._room_for_metal)
+        fallen = metallic.clamp_max(0) / priors.metallic
         distance = distance + (risen.square() + fallen.square()).sum()
         return data / _USUAL_ERROR**2 + priors.strength * distance
 
     def linear_in_base(self, shared: _Shared) -> tuple[Tensor, Tensor]:
         """Return each photo's linear light as a factor of the base colour and the rest, each `(V, 3, N)`."""
         texels = self._texels
-        roughness = torch.sigmoid(texels.roughness_logit + shared.roughness)
-        metallic = torch.sigmoid(texels.metallic_logit + shared.metallic)
+        roughness = torch.sigmoid(texels.roughness_logit + shared.roughness @ texels.substances)
+        metallic = torch.sigmoid(texels.metallic_logit + shared.metallic @ texels.substances)
         dielectric = 1 - metallic
         slope_x, slope_y = texels.slopes * torch.exp(shared.relief)
         nz = torch.rsqrt(1 + slope_x * slope_x + slope_y * slope_y)
@@ -384,95 +431,128 @@ class _Problem:
         return factor, offset
 
 
-def _search(problem: _Problem, steps: int) -> tuple[_Shared, int]:
-    """Descend from several starts, then from the best of them; returns the numbers and the steps that were taken."""
-    if not steps:
-        return problem.start, 0
-    starts = _starts(problem)
-    trial = max(1, int(steps * _TRIAL_SHARE) // len(starts))
-    bar = reporter().bar(steps, "refining")
-    best = _Candidate(problem.start, math.inf)
-    taken = 0
-    try:
-        # Few steps do not reach every start; the prediction comes first.
-        for start in starts[: max(1, steps // trial)]:
-            for candidate in _descend(problem, start, min(trial, steps - taken)):
-                taken += 1
-                bar.advance()
-                if candidate.objective < best.objective:
-                    best = candidate
-                    bar.note(f"objective {best.objective:.2f}")
-        for candidate in _descend(problem, best.shared, steps - taken):
-            taken += 1
-            bar.advance()
-            if candidate.objective < best.objective:
-                best = candidate
-                bar.note(f"objective {best.objective:.2f}")
-    except KeyboardInterrupt:
-        reporter().line(f"refinement stopped after {taken} of {steps} steps; the best so far is kept")
-    finally:
-        bar.close()
-    return best.shared, taken
+Freedom = Literal["light", "together", "apart"]
+"""What a descent may move: the light alone, or the material too, with one offset for all substances or one for each."""
 
 
-class _Candidate(NamedTuple):
-    """Shared numbers and their objective, which is multiplied by a handicap where they may describe a metal."""
+class _Search:
+    """The search for the shared numbers: descents from several starts, then from the best of them.
 
-    shared: _Shared
-    objective: float
+    Args:
+        problem: The objective at a grid of texels.
+        steps: Steps of all descents together.
 
-
-def _descend(problem: _Problem, start: _Shared, steps: int) -> Iterator[_Candidate]:
-    """Take Adam's steps from a start; yields the numbers before each step.
-
-    Source: Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization".
+    Attributes:
+        best: The best numbers so far.
+        taken: Steps that were taken.
     """
-    shared = start.copied()
-    free = list(shared)
-    if problem.photos == 1:
+
+    def __init__(self, problem: _Problem, steps: int) -> None:
+        self.best = problem.start
+        self.taken = 0
+        self._problem = problem
+        self._steps = steps
+        self._least = math.inf
+        self._bar = reporter().bar(steps, "refining")
+
+    def run(self) -> None:
+        """Take the steps. Ctrl-C ends them early."""
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            reporter().line(f"refinement stopped after {self.taken} of {self._steps} steps; the best so far is kept")
+        finally:
+            self._bar.close()
+
+    def _run(self) -> None:
+        problem = self._problem
         # One photo's light explains anything by the albedo, so it cannot judge roughness, metallic and relief.
-        free = [shared.exposure, shared.photo_exposure, shared.ambient]
-    for value in free:
-        value.requires_grad_()
-    optimizer = torch.optim.Adam(free, lr=_RATE, betas=(0.9, 0.99))
-    # Most materials are no metals: a metal has to explain the photos clearly better than a non-metal.
-    handicap = 1.0
-    if float(start.metallic) > _NO_METAL / 2:
-        handicap = _METAL_HANDICAP
-    for step in range(steps):
-        # A quarter of a cosine down to a twentieth: the last steps settle.
-        optimizer.param_groups[0]["lr"] = _RATE * (0.05 + 0.95 * math.cos(math.pi / 2 * step / steps))
-        optimizer.zero_grad()
-        objective = problem.objective(shared)
-        torch.autograd.backward(objective)
-        yield _Candidate(shared.copied(), handicap * float(objective.detach()))
-        optimizer.step()
+        if problem.photos == 1:
+            self._descend(problem.start, self._steps, "light")
+            return
+        starts = self._starts(max(1, int(self._steps * _MIRROR_SHARE)))
+        trial = max(1, int(self._steps * _TRIAL_SHARE) // len(starts))
+        for start in starts:
+            self._descend(start, trial, "together")
+        left = self._steps - self.taken
+        self._descend(self.best, left - left // 2, "together")
+        self._descend(self.best, left // 2, "apart")
 
-
-def _starts(problem: _Problem) -> list[_Shared]:
-    """List where descents begin: no small steps lead from a mirror to a rough surface, nor from metal to non-metal."""
-    predicted = problem.start
-    starts = [predicted]
-    if problem.photos == 1:
+    def _starts(self, steps: int) -> list[_Shared]:
+        """List where descents begin: small steps do not lead from a mirror to a rough surface, nor out of metal."""
+        problem = self._problem
+        predicted = problem.start
+        mirror = self._with_roughness(_MIRROR_ROUGHNESS)
+        of_prediction = self._descend(predicted, steps, "light")
+        of_mirror = self._descend(mirror, steps, "light")
+        # The narrow highlights of a mirror hardly show, so that a rough surface explains its photos nearly as well.
+        # In rendered captures of eight materials, a mirror beat the prediction for the only mirror among them, and
+        # always for it.
+        if _HANDICAP * of_mirror < of_prediction:
+            return [mirror]
+        starts = [predicted]
+        of_non_metals = []
+        for level in _START_ROUGHNESS:
+            start = self._with_roughness(level)
+            # A start beside the prediction would only repeat its descent.
+            if abs(float(start.roughness.mean())) > 0.5:
+                starts.append(start)
+                of_non_metals.append(start)
+        if problem.mean_metallic > _SOME_METAL:
+            for start in of_non_metals or [predicted]:
+                starts.append(start._replace(metallic=torch.full_like(start.metallic, _NO_METAL)))
         return starts
-    roughness = problem.mean_roughness
-    shifts = []
-    for level in _START_ROUGHNESS:
-        shift = math.log(level / (1 - level)) - math.log(roughness / (1 - roughness))
-        # A start beside the prediction would only repeat its descent.
-        if abs(shift) > 0.5:
-            shifts.append(shift)
-    for shift in shifts:
-        starts.append(predicted._replace(roughness=torch.full_like(predicted.roughness, shift)))
-    if problem.mean_metallic > _SOME_METAL:
-        for shift in shifts or [0.0]:
-            starts.append(
-                predicted._replace(
-                    roughness=torch.full_like(predicted.roughness, shift),
-                    metallic=torch.full_like(predicted.metallic, _NO_METAL),
-                )
-            )
-    return starts
+
+    def _with_roughness(self, level: float) -> _Shared:
+        """Start from the prediction with another mean roughness."""
+        mean = self._problem.mean_roughness
+        shift = math.log(level / (1 - level)) - math.log(mean / (1 - mean))
+        start = self._problem.start
+        return start._replace(roughness=torch.full_like(start.roughness, shift))
+
+    def _descend(self, start: _Shared, steps: int, freedom: Freedom) -> float:
+        """Take Adam's steps from a start; returns the least objective on the way.
+
+        Source: Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization".
+        """
+        shared = start.copied()
+        free = list(shared)
+        if freedom == "light":
+            free = [shared.exposure, shared.photo_exposure, shared.ambient]
+        for value in free:
+            value.requires_grad_()
+        optimizer = torch.optim.Adam(free, lr=_RATE, betas=(0.9, 0.99))
+        handicap = 1.0
+        # Most materials are no metals: a metal has to explain the photos clearly better than a non-metal.
+        if float(start.metallic.mean()) > _NO_METAL / 2:
+            handicap = _HANDICAP
+        # Most materials are one substance, whose texels differ in no more than the prediction says.
+        if freedom == "apart":
+            handicap *= _HANDICAP
+        least = math.inf
+        # Few steps do not reach every start; the prediction comes first.
+        steps = min(steps, self._steps - self.taken)
+        for step in range(steps):
+            # A quarter of a cosine down to a twentieth: the last steps settle.
+            optimizer.param_groups[0]["lr"] = _RATE * (0.05 + 0.95 * math.cos(math.pi / 2 * step / steps))
+            optimizer.zero_grad()
+            objective = self._problem.objective(shared)
+            torch.autograd.backward(objective)
+            if freedom == "together":
+                # Equal gradients keep the offsets of all substances equal.
+                for offsets in (shared.roughness, shared.metallic):
+                    assert offsets.grad is not None  # noqa: S101 - the objective depends on both
+                    offsets.grad.fill_(float(offsets.grad.mean()))
+            value_now = handicap * float(objective.detach())
+            least = min(least, value_now)
+            if value_now < self._least:
+                self._least = value_now
+                self.best = shared.copied()
+                self._bar.note(f"objective {value_now:.2f}")
+            optimizer.step()
+            self.taken += 1
+            self._bar.advance()
+        return least
 
 
 def _texels(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor) -> _Texels:
@@ -499,10 +579,30 @@ def _texels(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor) -> _
         torch.logit(maps["metallic"][0, 0].flatten(), eps=1e-4),
         # A normal near the horizon would have an endless slope.
         normal[:2] / normal[2:].clamp_min(0.05),
+        _substances(maps),
     )
 
 
-def _refined_maps(maps: Maps, albedo: Tensor, base: Tensor, shared: _Shared) -> Maps:
+def _substances(maps: Maps) -> Float[Tensor, "K N"]:
+    """Share of each substance in each texel, by k-means of albedo, roughness and metallic.
+
+    Source: Lloyd 1982, "Least Squares Quantization in PCM"; the starts are those of Gonzalez 1985, "Clustering to
+    Minimize the Maximum Intercluster Distance".
+    """
+    features = torch.cat((maps["albedo"], maps["roughness"], maps["metallic"]), dim=1)[0].flatten(1)
+    sample = features[:, _grid(maps["albedo"].shape[-1])]
+    centres = sample.mean(dim=1, keepdim=True)
+    for _ in range(_SUBSTANCES - 1):
+        farthest = torch.cdist(sample.T, centres.T).amin(dim=1).argmax()
+        centres = torch.cat((centres, sample[:, farthest, None]), dim=1)
+    for _ in range(10):
+        nearest = F.one_hot(torch.cdist(sample.T, centres.T).argmin(dim=1), _SUBSTANCES).float()
+        count = nearest.sum(dim=0)
+        centres = torch.where(count > 0, sample @ nearest / count.clamp_min(1), centres)
+    return torch.softmax(-torch.cdist(centres.T, features.T).square() / (2 * _SUBSTANCE_SPREAD**2), dim=0)
+
+
+def _refined_maps(maps: Maps, albedo: Tensor, base: Tensor, shared: _Shared, substances: Tensor) -> Maps:
     """Apply the fit to the given maps, at their own size."""
     size = maps["albedo"].shape[-1]
     if size == base.shape[-1]:
@@ -511,8 +611,10 @@ def _refined_maps(maps: Maps, albedo: Tensor, base: Tensor, shared: _Shared) -> 
         # Detail finer than the photos stays the prediction's: only the ratio is enlarged.
         ratio = F.interpolate(base / srgb_to_linear(albedo).clamp_min(1e-4), size=(size, size), mode="bilinear")
         linear = srgb_to_linear(maps["albedo"].to(base.device).float()) * ratio
-    roughness = torch.logit(maps["roughness"].to(base.device).float(), eps=1e-4) + shared.roughness
-    metallic = torch.logit(maps["metallic"].to(base.device).float(), eps=1e-4) + shared.metallic
+    offsets = torch.stack((shared.roughness, shared.metallic)) @ substances
+    offsets = F.interpolate(offsets.view(1, 2, *base.shape[-2:]), size=(size, size), mode="bilinear")
+    roughness = torch.logit(maps["roughness"].to(base.device).float(), eps=1e-4) + offsets[:, :1]
+    metallic = torch.logit(maps["metallic"].to(base.device).float(), eps=1e-4) + offsets[:, 1:]
     normal = maps["normal"].to(base.device).float()
     scale = torch.exp(shared.relief)
     return {

@@ -30,7 +30,7 @@ class RenderedCapture:
     visible: Tensor
     positions: Tensor
 
-    def refined(self, photos: int = 3, steps: int = 40) -> Refinement:
+    def refined(self, photos: int = 3, steps: int = REFINE_STEPS) -> Refinement:
         return refine(self.predicted, self.photos[:photos], self.positions[:photos], self.visible[:photos], steps=steps)
 
     def errors(self, maps: Maps) -> dict[str, float]:
@@ -38,33 +38,38 @@ class RenderedCapture:
         return {name: float(value) for name, value in measure(maps, self.truth, valid).items()}
 
 
-@pytest.fixture(scope="module")
-def capture() -> RenderedCapture:
-    random = torch.Generator().manual_seed(3)
+def noise(random: torch.Generator, channels: int, low: float, high: float) -> Tensor:
+    coarse = torch.rand(1, channels, 8, 8, generator=random)
+    return low + (high - low) * F.interpolate(coarse, size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
 
-    def noise(channels: int, low: float, high: float) -> Tensor:
-        coarse = torch.rand(1, channels, 8, 8, generator=random)
-        return low + (high - low) * F.interpolate(coarse, size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
 
-    slopes = noise(2, -0.15, 0.15)
-    truth = {
-        "albedo": noise(3, 0.3, 0.7),
-        "roughness": noise(1, 0.35, 0.5),
-        "metallic": torch.zeros(1, 1, SIZE, SIZE),
-        "normal": F.normalize(torch.cat((slopes, torch.ones(1, 1, SIZE, SIZE)), dim=1), dim=1),
-    }
+def photograph(truth: Maps, predicted: Maps, random: torch.Generator) -> RenderedCapture:
+    """Render three photos of the true maps and align them."""
     rendered = render_capture(truth, 3, 2 * SIZE, random)
     homographies = torch.stack([camera.homography for camera in rendered.cameras])[None].float()
     taps = taps_needed(homographies, identity_frame(1), (2 * SIZE, 2 * SIZE), SIZE)
     photos, visible = warp_views(rendered.views[None].float() / 255, homographies, identity_frame(1), SIZE, taps)
+    positions = torch.stack([camera.position for camera in rendered.cameras]).float()
+    return RenderedCapture(truth, predicted, photos[0], visible[0], positions)
+
+
+@pytest.fixture(scope="module")
+def capture() -> RenderedCapture:
+    random = torch.Generator().manual_seed(3)
+    slopes = noise(random, 2, -0.15, 0.15)
+    truth = {
+        "albedo": noise(random, 3, 0.3, 0.7),
+        "roughness": noise(random, 1, 0.35, 0.5),
+        "metallic": torch.zeros(1, 1, SIZE, SIZE),
+        "normal": F.normalize(torch.cat((slopes, torch.ones(1, 1, SIZE, SIZE)), dim=1), dim=1),
+    }
     predicted = {
         "albedo": (F.avg_pool2d(truth["albedo"], 5, 1, 2, count_include_pad=False) * 0.9),
         "roughness": truth["roughness"] + 0.25,
         "metallic": torch.full((1, 1, SIZE, SIZE), 0.15),
         "normal": truth["normal"],
     }
-    positions = torch.stack([camera.position for camera in rendered.cameras]).float()
-    return RenderedCapture(truth, predicted, photos[0], visible[0], positions)
+    return photograph(truth, predicted, random)
 
 
 def test_photos_improve_albedo_roughness_and_metallic_and_leave_normals(capture: RenderedCapture) -> None:
@@ -79,6 +84,46 @@ def test_photos_improve_albedo_roughness_and_metallic_and_leave_normals(capture:
     assert refinement.error_after < 0.6 * refinement.error_before
     # The exposure of a clean capture is within 0.15 stops of the grey card's.
     assert (refinement.light.gains.log().abs() < 0.15).all()
+
+
+def test_each_substance_gets_its_own_roughness() -> None:
+    """A glossy and a rough substance, which were both predicted in between."""
+    random = torch.Generator().manual_seed(4)
+    flat = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE)
+    left = (torch.arange(SIZE) % 16 < 8).float().expand(1, 1, SIZE, SIZE)
+    truth = {
+        "albedo": noise(random, 3, 0.3, 0.4) + 0.3 * left,
+        "roughness": 0.3 + 0.5 * left,
+        "metallic": torch.zeros(1, 1, SIZE, SIZE),
+        "normal": flat,
+    }
+    predicted = {**truth, "roughness": torch.full((1, 1, SIZE, SIZE), 0.5)}
+    after = photograph(truth, predicted, random).refined().maps["roughness"]
+    rough = left > 0.5
+    assert float(after[~rough].mean()) < 0.4
+    assert float(after[rough].mean()) > 0.6
+
+
+def test_a_mirror_is_not_taken_for_a_rough_surface() -> None:
+    random = torch.Generator().manual_seed(5)
+    truth = {
+        "albedo": noise(random, 3, 0.05, 0.1),
+        "roughness": torch.full((1, 1, SIZE, SIZE), 0.05),
+        "metallic": torch.zeros(1, 1, SIZE, SIZE),
+        "normal": torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE),
+    }
+    predicted = {**truth, "roughness": torch.full((1, 1, SIZE, SIZE), 0.3)}
+    after = photograph(truth, predicted, random).refined().maps["roughness"]
+    assert float(after.mean()) < 0.1
+
+
+def test_the_residual_is_the_error_of_each_texel(capture: RenderedCapture) -> None:
+    visible = capture.visible.clone()
+    visible[:, :, :4] = 0
+    residual = refine(capture.predicted, capture.photos, capture.positions, visible, steps=4).residual
+    assert residual.shape == (1, 1, SIZE, SIZE)
+    assert not residual[:, :, :4].any()
+    assert 0 < float(residual[:, :, 4:].mean()) < 0.1
 
 
 def test_it_is_deterministic(capture: RenderedCapture) -> None:

@@ -1,0 +1,240 @@
+"""What refinement changes on captures whose true maps are known, and how well confidence goes with the error.
+
+    python benchmarks/refinement.py --data captures --views 3 --json refinement.json
+    python benchmarks/refinement.py --data captures --views 3 --confidence
+    python benchmarks/refinement.py --cost 1024 --views 3
+
+DATA is a dataset folder, such as `neuropbr data synthesize` writes. The first table has a row for each kind of capture:
+means over its captures, errors of the refined maps as multiples of the prediction's. With `--confidence`, the maps are
+those of the ensemble, and a second table has Spearman's rank correlation of the error of a texel with the doubt about
+it: over all texels of the list, and as the mean over captures. The error of a texel is the mean over the four maps,
+each in its stored range of [0, 1]. `--cost SIZE` prints the time of a fit to photos of SIZE² texels, and by how much it
+raises the peak memory of the process.
+"""
+
+import argparse
+import os
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuropbr_core.contracts import Maps
+from neuropbr_core.data.images import read_map
+from neuropbr_core.data.layout.scan import Sample, find_samples
+from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.evaluation.metrics import encode_unit, measure
+from neuropbr_core.files import write_json
+from neuropbr_core.inference import (
+    LoadedGenerator,
+    Refinement,
+    ViewSet,
+    load_generator,
+    predict_ensemble,
+    read_views,
+    refine_prediction,
+)
+from neuropbr_core.inference.ensemble import with_residual
+from neuropbr_core.inference.refine import REFINE_STEPS, refine
+from neuropbr_core.maps import MAPS
+from neuropbr_core.materials.encoding import decode_map
+from neuropbr_core.recipe.sections import Data
+from neuropbr_core.shipped import DEFAULT_MODEL, shipped_model
+
+COLUMNS = ("roughness/mae", "metallic/mae", "normal/angle")
+
+
+def first_views(sample: Sample, count: int) -> ViewSet:
+    """Read the first photos of a sample, with their cameras."""
+    views = read_views(sample.views[0].parent)
+    if views.homographies is None or views.positions is None:
+        raise NeuroPBRError(f"{views.folder}: has no cameras")
+    return replace(
+        views,
+        paths=views.paths[:count],
+        images=views.images[:count],
+        homographies=views.homographies[:count],
+        positions=views.positions[:count],
+        masks=views.masks[:count],
+    )
+
+
+def true_maps(sample: Sample, size: int) -> Maps:
+    """Read the true maps of a sample."""
+    maps = {}
+    for name, spec in MAPS.items():
+        maps[name] = decode_map(spec, torch.from_numpy(read_map(sample.maps[name], spec, size)))[None]
+    return maps
+
+
+def texel_errors(maps: Maps, truth: Maps) -> Tensor:
+    """Mean over the maps of the error of each texel, `(1, 1, S, S)`."""
+    errors = []
+    for name, spec in MAPS.items():
+        difference = encode_unit(spec, maps[name]) - encode_unit(spec, truth[name])
+        errors.append(difference.abs().mean(dim=1, keepdim=True))
+    return torch.stack(errors).mean(dim=0)
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's rank correlation of two vectors; equal values get ranks in their order, which is right for few."""
+    ranks = torch.stack((a.argsort().argsort(), b.argsort().argsort())).double()
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def measure_capture(
+    model: LoadedGenerator, sample: Sample, count: int, steps: int, *, confidence: bool
+) -> dict[str, Any]:
+    """Predict and refine a capture; return its errors before and after, and with `confidence` the doubts of texels."""
+    views = first_views(sample, count)
+    inputs = model.prepare(views)
+    ensemble = None
+    if confidence:
+        ensemble = predict_ensemble(model.apply, inputs)
+        maps = ensemble.maps
+    else:
+        maps = model.apply(inputs)
+    refinement = refine_prediction(model, views, inputs, maps, steps)
+    truth = true_maps(sample, maps["albedo"].shape[-1])
+    valid = (inputs["visible"].amax(dim=1) > 0.5).float()
+    kind = sample.capture_kind
+    if sample.condition == "dirty":
+        kind += ", dirty"
+    row: dict[str, Any] = {
+        "sample": sample.id,
+        "material": sample.material,
+        "kind": kind,
+        "refined": refinement.steps > 0,
+        "before": _numbers(measure(maps, truth, valid)),
+        "after": _numbers(measure(refinement.maps, truth, valid)),
+    }
+    if ensemble is not None:
+        row["texels"] = _doubts(ensemble.confidence, refinement, texel_errors(maps, truth), truth, valid)
+    return row
+
+
+def _doubts(confidence: Tensor, refinement: Refinement, error: Tensor, truth: Maps, valid: Tensor) -> dict[str, Tensor]:
+    """Errors and doubts of the valid texels."""
+    inside = valid > 0.5
+    combined = with_residual(confidence, refinement.residual)
+    return {
+        "error before": error[inside],
+        "error after": texel_errors(refinement.maps, truth)[inside],
+        "views disagree": -confidence[inside],
+        "residual": refinement.residual[inside],
+        "both": -combined[inside],
+    }
+
+
+def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
+
+
+def mean_of(rows: Sequence[dict[str, Any]], which: str, metric: str) -> float:
+    """Mean of a metric over captures, before or after."""
+    total = 0.0
+    for row in rows:
+        total += row[which][metric]
+    return total / len(rows)
+
+
+def print_errors(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table by kind of capture."""
+    print("| captures | refined | albedo | roughness MAE | metallic MAE | normal angle |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        before = mean_of(own, "before", "albedo/psnr")
+        gain = mean_of(own, "after", "albedo/psnr") - before
+        refined = sum(row["refined"] for row in own)
+        cells = [kind, f"{refined} of {len(own)}", f"{before:.1f} dB, {gain:+.1f}"]
+        for metric in COLUMNS:
+            cells.append(f"{mean_of(own, 'after', metric) / mean_of(own, 'before', metric):.2f} ×")
+        print("| " + " | ".join(cells) + " |")
+
+
+def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Print the rank correlations of errors with doubts, of the captures that were refined."""
+    refined = [row["texels"] for row in rows if row["refined"]]
+    pairs = (
+        ("prediction, views disagree", "error before", "views disagree"),
+        ("refined, views disagree", "error after", "views disagree"),
+        ("refined, residual", "error after", "residual"),
+        ("refined, both", "error after", "both"),
+    )
+    correlations = {}
+    print("| maps, doubt | all texels | mean within captures | lowest, highest capture |")
+    print("| --- | --- | --- | --- |")
+    for label, error, doubt in pairs:
+        pooled = rank_correlation(
+            torch.cat([texels[error] for texels in refined]), torch.cat([texels[doubt] for texels in refined])
+        )
+        within = [rank_correlation(texels[error], texels[doubt]) for texels in refined]
+        mean = sum(within) / len(within)
+        correlations[label] = [pooled, mean]
+        print(f"| {label} | {pooled:.2f} | {mean:.2f} | {min(within):.2f}, {max(within):.2f} |")
+    return correlations
+
+
+def print_cost(size: int, count: int, steps: int) -> None:
+    """Refine random maps under random photos, whose values do not matter for time and memory."""
+    random = torch.Generator().manual_seed(1)
+    maps = {}
+    for name, spec in MAPS.items():
+        maps[name] = torch.rand(1, spec.channels, size, size, generator=random) + 0.01
+    # From one place, the falloff of a flash cannot show, so that the photos are not taken for some without a flash.
+    positions = torch.tensor([[0.0, 0.0, 1.5]]).repeat(count, 1)
+    photos = torch.rand(count, 3, size, size, generator=random)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    refinement = refine(maps, photos, positions, steps=steps)
+    seconds = time.perf_counter() - started
+    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    print(f"{size}², {count} photos, {refinement.steps} steps: {seconds:.1f} s, {rise / 1024:.0f} MiB")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR")
+    parser.add_argument("--cost", type=int, metavar="SIZE")
+    parser.add_argument("--model", metavar="NAME", default=DEFAULT_MODEL, help="a model that ships")
+    parser.add_argument("--run", metavar="DIR", help="instead: a run")
+    parser.add_argument("--views", type=int, default=3, metavar="N")
+    parser.add_argument("--steps", type=int, default=REFINE_STEPS, metavar="N")
+    parser.add_argument("--confidence", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+    if arguments.cost:
+        print_cost(arguments.cost, arguments.views, arguments.steps)
+        return
+    if not arguments.data:
+        parser.error("give --data DIR or --cost SIZE")
+    try:
+        model = load_generator(arguments.run or shipped_model(arguments.model).folder)
+        rows = []
+        data = Data(root=arguments.data, views=arguments.views, alignment="recorded", render_curriculum="mixed")
+        for sample in find_samples(data):
+            rows.append(
+                measure_capture(model, sample, arguments.views, arguments.steps, confidence=arguments.confidence)
+            )
+    except NeuroPBRError as error:
+        raise SystemExit(f"error: {error}") from None
+    print_errors(rows)
+    correlations = {}
+    if arguments.confidence:
+        correlations = print_correlations(rows)
+    if arguments.json:
+        for row in rows:
+            row.pop("texels", None)
+        write_json(arguments.json, {"model": str(model.checkpoint), "rows": rows, "correlations": correlations})
+
+
+if __name__ == "__main__":
+    main()
