@@ -39,8 +39,7 @@ from neuropbr_core.inference import (
     read_views,
     refine_prediction,
 )
-from neuropbr_core.inference.ensemble import with_residual
-from neuropbr_core.inference.refine import REFINE_STEPS, refine
+from neuropbr_core.inference.refine import REFINE_STEPS, refine, refined_confidence
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.recipe.sections import Data
@@ -121,13 +120,12 @@ def measure_capture(
 def _doubts(confidence: Tensor, refinement: Refinement, error: Tensor, truth: Maps, valid: Tensor) -> dict[str, Tensor]:
     """Errors and doubts of the valid texels."""
     inside = valid > 0.5
-    combined = with_residual(confidence, refinement.residual)
     return {
         "error before": error[inside],
         "error after": texel_errors(refinement.maps, truth)[inside],
         "views disagree": -confidence[inside],
         "residual": refinement.residual[inside],
-        "both": -combined[inside],
+        "confidence": -refined_confidence(refinement)[inside],
     }
 
 
@@ -165,7 +163,7 @@ def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]
         ("prediction, views disagree", "error before", "views disagree"),
         ("refined, views disagree", "error after", "views disagree"),
         ("refined, residual", "error after", "residual"),
-        ("refined, both", "error after", "both"),
+        ("refined, confidence", "error after", "confidence"),
     )
     correlations = {}
     print("| maps, doubt | all texels | mean within captures | lowest, highest capture |")

@@ -25,7 +25,7 @@ DOUBTFUL = 0.5
 MOST_VIEWS = 64
 """Most views that a recipe may ask for, and so an upper bound of those that an earlier call wrote."""
 REFINED_SIDE = 4096
-"""Largest side of maps that are refined, which takes about 2.5 GiB."""
+"""Largest side of maps that are refined, with which the process takes about 2.7 GiB."""
 
 
 class _Steps(click.IntRange):
@@ -87,7 +87,7 @@ class _Steps(click.IntRange):
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
 @target_options(required=False)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; for a run.")
-def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
+def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after the other
     *,
     photos: str | None,
     run_folder: str | None,
@@ -125,7 +125,7 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
     photos that were left out, or exposures that are far off.
 
     With --refine, the maps are then fitted to the photos: exposure, light, albedo, and roughness, metallic and relief
-    as a whole. Ctrl-C ends the fit and keeps the best so far.
+    of each substance. Ctrl-C ends the fit and keeps the best so far. confidence.png is written too.
 
     With --resolution, maps have the detail of large photos: the network sees them tile by tile, within --max-memory.
     With --for, packages for other programs are written beside the maps, as by `neuropbr package`.
@@ -163,7 +163,9 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
         if is_made:
             raise click.UsageError(message)
     folder = Path(output or f"{Path(given or 'sample').resolve().name}_maps")
-    _refuse_place(folder, given, ensemble=ensemble, overwrite=overwrite)
+    # The map of confidence is not cut with the others.
+    tells_confidence = (ensemble or bool(refine_steps)) and not tileable
+    _refuse_place(folder, given, confidence=tells_confidence, overwrite=overwrite)
     packages = chosen_targets(targets, options)
     check_places(packages, folder, overwrite=overwrite)
     # The model before the views: whether photos have to be registered depends on it.
@@ -188,7 +190,10 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
     refuse_foreign(folder, [f"views/{index}.png" for index in range(len(views_shown))], overwrite=overwrite)
     _tell_doubts(views.refusals, find_doubts(views, inputs, loaded.signature), strict=strict)
     maps, confidence = _predict(loaded, views, inputs, resolution, max_memory, ensemble=ensemble)
-    maps = _refine(loaded, views, inputs, maps, refine_steps)
+    if refine_steps:
+        maps, confidence = _refine(loaded, views, inputs, maps, confidence, refine_steps)
+    if not tells_confidence:
+        confidence = None
     # One photo lacks all sides alike, and more than five photos tell little more.
     if "directions" in inputs and 1 < inputs["views"].shape[1] < 5:
         result(f"another photo would tell most from the {missing_side(inputs['directions'])}")
@@ -217,13 +222,13 @@ def infer(  # noqa: PLR0913 - one parameter an option, one step after the other
         write_targets(material, packages, folder, overwrite=overwrite)
 
 
-def _refuse_place(folder: Path, photos: str | None, *, ensemble: bool, overwrite: bool) -> None:
+def _refuse_place(folder: Path, photos: str | None, *, confidence: bool, overwrite: bool) -> None:
     """Refuse to write among the photos, or over files of others, before anything is computed."""
     # Maps beside the photos would be taken for photos by the next call.
     if photos and folder.resolve() == Path(photos).resolve():
         raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
     names = [spec.file_name for spec in MAPS.values()]
-    if ensemble:
+    if confidence:
         names.append("confidence.png")
     refuse_foreign(folder, names, overwrite=overwrite)
 
@@ -323,22 +328,21 @@ def _refine(
     views: "ViewSet",
     inputs: "dict[str, Tensor]",
     maps: "Maps",
-    steps: int | None,
-) -> "Maps":
-    """Fit the maps to the photos where steps are given; print how far both were apart."""
-    from neuropbr_core.inference import refine_prediction
+    confidence: "Tensor | None",
+    steps: int,
+) -> "tuple[Maps, Tensor | None]":
+    """Fit the maps to the photos; print how far both were apart, and replace the confidence of the prediction."""
+    from neuropbr_core.inference import refine_prediction, refined_confidence
 
-    if steps is None:
-        return maps
     refinement = refine_prediction(model, views, inputs, maps, steps)
     # Photos without a flash are not refined, as a warning has told.
     if not refinement.steps:
-        return maps
+        return maps, confidence
     result(
         f"refined in {refinement.steps} steps: error of the photos {refinement.error_before:.3f}, "
         f"now {refinement.error_after:.3f}"
     )
-    return refinement.maps
+    return refinement.maps, refined_confidence(refinement)
 
 
 def _is_file_name(model: str) -> bool:

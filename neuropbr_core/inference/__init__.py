@@ -24,7 +24,7 @@ from neuropbr_core.inference.predict import (
     write_views,
 )
 from neuropbr_core.inference.prediction import Prediction, infer
-from neuropbr_core.inference.refine import CaptureLight, Priors, Refinement
+from neuropbr_core.inference.refine import CaptureLight, Priors, Refinement, refined_confidence
 from neuropbr_core.inference.tiled import LargeMaps, predict_large, sharpness_of
 from neuropbr_core.inference.views import DatasetSample, ViewSet, read_capture, read_sample, read_views, register_views
 
@@ -50,6 +50,7 @@ __all__ = [
     "read_sample",
     "read_views",
     "refine_prediction",
+    "refined_confidence",
     "register_views",
     "resample_confidence",
     "sharpness_of",

@@ -25,8 +25,6 @@ CLIPPED = 253 / 255
 """Value from which a channel counts as clipped: JPEG moves white by up to two steps of 8 bits."""
 # Spread at which the confidence is one half. On held-back materials half of the texels spread less.
 _USUAL_SPREAD = 0.05
-# Residual of the photos at which the confidence is halved.
-_USUAL_RESIDUAL = 0.05
 Inputs = dict[str, Tensor]
 
 
@@ -86,20 +84,6 @@ def predict_ensemble(apply: Callable[[Inputs], Maps], inputs: Inputs, *, fewer: 
     finally:
         bar.close()
     return Ensemble(maps, _confidence(passes, inputs, maps))
-
-
-def with_residual(confidence: Float[Tensor, "1 1 H W"], residual: Float[Tensor, "1 1 S S"]) -> Float[Tensor, "1 1 H W"]:
-    """Lower the confidence where refined maps do not explain the photos.
-
-    Args:
-        confidence: Of the prediction, in [0, 1].
-        residual: `Refinement.residual`; NaN where nothing was refined, which changes nothing.
-
-    Returns:
-        The confidence divided by 1 + residual / 0.05.
-    """
-    enlarged = F.interpolate(residual.nan_to_num(0.0), size=confidence.shape[-2:], mode="bilinear")
-    return confidence / (1 + enlarged / _USUAL_RESIDUAL)
 
 
 def turned_inputs(inputs: Inputs, quarters: int) -> Inputs:

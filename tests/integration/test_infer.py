@@ -78,7 +78,7 @@ def test_infer_refines(trained: Path, pool: Path, tmp_path: Path) -> None:
     done = infer("--run", trained, views, "--output", tmp_path / "maps", "--refine", "6")
     assert done.returncode == 0, done.stderr
     assert "refined in 6 steps: error of the photos 0." in done.stdout
-    assert len(list((tmp_path / "maps").glob("*.png"))) == 4
+    assert sorted(path.stem for path in (tmp_path / "maps").glob("*.png")) == sorted([*MAPS, "confidence"])
     swallowed = infer("--run", trained, "--refine", views, "--output", tmp_path / "others")
     assert swallowed.returncode == 2
     assert "Write PHOTOS before --refine" in swallowed.stderr

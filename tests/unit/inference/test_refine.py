@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.metrics import measure
-from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, linear_photos, refine
+from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, linear_photos, refine, refined_confidence
 from neuropbr_core.materials.alignment import identity_frame, taps_needed, warp_views
 from neuropbr_core.materials.capture import render_capture
 from neuropbr_core.materials.color import linear_to_srgb
@@ -122,8 +122,21 @@ def test_the_residual_is_the_error_of_each_texel(capture: RenderedCapture) -> No
     visible[:, :, :4] = 0
     residual = refine(capture.predicted, capture.photos, capture.positions, visible, steps=4).residual
     assert residual.shape == (1, 1, SIZE, SIZE)
-    assert not residual[:, :, :4].any()
+    # Nothing speaks for maps that no photo shows.
+    assert (residual[:, :, :4] == 1).all()
     assert 0 < float(residual[:, :, 4:].mean()) < 0.1
+
+
+def test_confidence_falls_where_maps_do_not_explain_the_photos(capture: RenderedCapture, larger: Maps) -> None:
+    photos = capture.photos.clone()
+    # A reflection in one of the photos.
+    photos[1, :, 8:16, 8:16] = 1
+    refinement = refine(larger, photos, capture.positions, capture.visible, steps=20)
+    confidence = refined_confidence(refinement)
+    assert confidence.shape == (1, 1, 2 * SIZE, 2 * SIZE)
+    assert 0 < float(confidence.min()) <= float(confidence.max()) <= 1
+    inside = confidence[:, :, 20:28, 20:28]
+    assert float(inside.mean()) < 0.6 * float(confidence.mean())
 
 
 def test_it_is_deterministic(capture: RenderedCapture) -> None:
