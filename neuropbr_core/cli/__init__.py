@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a run's maps beside the baselines."),
     "compare": LazyCommand("neuropbr_core.cli.compare:compare", "Compare the errors of runs, beside the baselines."),
     "sweep": LazyCommand("neuropbr_core.cli.sweep:sweep", "Run RECIPE with every combination of values."),
+    "report": LazyCommand("neuropbr_core.cli.report:report", "Show runs and maps on one HTML page."),
     "distill": LazyCommand("neuropbr_core.cli.distill:distill", "Prepare what students learn from."),
     "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes."),
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),

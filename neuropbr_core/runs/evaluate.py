@@ -209,13 +209,7 @@ class Evaluate(Stage):
                 alignment = "none"
             data = replace(data, alignment=alignment)
         if self.data is None:
-            # The split as it was: a student's is its teacher's, whatever the recipe says.
-            try:
-                data = replace(data, val_materials=tuple(recorded_split(self.run.provenance)["val"]))
-            except DataError as error:
-                if recipe.teacher is not None:
-                    raise
-                reporter().warning(f"{error}; the split is drawn again from the recipe")
+            data = recorded_samples(self.run, replace(recipe, data=data)).data
         else:
             if not (self.data / "input").is_dir():
                 raise DataError(
@@ -242,6 +236,23 @@ class Evaluate(Stage):
         if self.curriculum is not None:
             data = replace(data, render_curriculum=self.curriculum, use_dirty=False)
         return replace(recipe, data=data)
+
+
+def recorded_samples(run: RunFolder, recipe: Recipe) -> Recipe:
+    """A run's recipe with the split that the run recorded.
+
+    Raises:
+        DataError: The record is lost, and the split was that of the run's teacher, which the recipe does not tell.
+    """
+    # The split as it was: a student's is its teacher's, whatever the recipe says.
+    try:
+        held_back = tuple(recorded_split(run.provenance)["val"])
+    except DataError as error:
+        if recipe.teacher is not None:
+            raise
+        reporter().warning(f"{error}; the split is drawn again from the recipe")
+        return recipe
+    return replace(recipe, data=replace(recipe.data, val_materials=held_back))
 
 
 def register_samples(samples: MaterialDataset) -> tuple[MaterialDataset, tuple[Refusal, ...]]:

@@ -10,6 +10,7 @@ from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs.evaluate import Evaluate
 from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder, check_start
+from neuropbr_core.runs.report import WriteReport
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, check_same_plugin_files, resume_changes
@@ -82,8 +83,8 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
         overwrite: Whether to replace the run that is there.
 
     Returns:
-        The stages in order: data, teacher, the teacher's predictions, training, evaluation, exports. Stages that only
-        prepare the training are left out where the run is trained.
+        The stages in order: data, teacher, the teacher's predictions, training, evaluation, exports, report. Stages
+        that only prepare the training are left out where the run is trained.
 
     Raises:
         NeuroPBRError: What would stop the run before its first step, as far as that can be known.
@@ -111,9 +112,11 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
     stages: list[Stage] = [train, evaluate]
     if recipe.export:
         stages.append(Export(path, run, recipe.export, run.exports, recipe=recipe, after=train))
+    # Last, and apart from the others: a report that is missing is written again without captures and teacher.
+    report = WriteReport(run, after=tuple(stages))
     # A run that is done needs neither its captures nor its teacher any more; they may have been removed.
     if resume and all(stage.done() for stage in stages):
-        return Plan(recipe, run, resume, overwrite, stages)
+        return Plan(recipe, run, resume, overwrite, [*stages, report])
     data = RenderCaptures(recipe)
     preparation: list[Stage] = [data]
     if not train.done():
@@ -144,7 +147,7 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
                 preparation.append(predict)
         # A student's data too, before its teacher trains for days.
         data.look(choose_split)
-    return Plan(recipe, run, resume, overwrite, [*preparation, *stages])
+    return Plan(recipe, run, resume, overwrite, [*preparation, *stages, report])
 
 
 def _check_step(train: Train, teacher: TeacherPlan | None, processes: int) -> list[str]:

@@ -56,6 +56,7 @@ def test_a_finished_run_has_nothing_left_to_do(make_recipe: MakeRecipe, monkeypa
         f"train     {folder}: is trained to the end of 1 epochs",
         f"evaluate  {folder / 'summary.json'}: is there, or nothing was held back",
         f"export    {folder / 'exports' / 'torchscript'}: neuropbr:torchscript, is there",
+        f"report    {folder / 'report.html'}: is there",
         f"{NOTHING_LEFT}{folder}",
     ]
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before

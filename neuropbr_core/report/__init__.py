@@ -1,0 +1,32 @@
+"""The report: runs and maps on one HTML page that opens offline, with an interactive preview.
+
+contents.py    what a report shows: materials with their pictures, and runs with scores, curves and records
+maps_folder.py a folder of maps, as `neuropbr infer` writes it -> a material
+curves.py      a run's journal -> curves with few points
+studio.py      light and camera of the preview; the material on a ball
+tables.py      scores -> tables beside baselines
+page.py        contents -> the page
+writing.py     the page's file, which replaces no file but an earlier report
+html.py        elements with escaped text
+assets/        style and programs of the page; shading.glsl is the renderer's shading for the graphics card
+three/         three.js as one file, and what builds it
+"""
+
+from neuropbr_core.report.contents import Report, RunContent, Showcase, Version
+from neuropbr_core.report.maps_folder import read_showcase
+from neuropbr_core.report.page import MAP_SIDE, write_page
+from neuropbr_core.report.writing import REPORT_NAME, check_report_place, report_key, write_report
+
+__all__ = [
+    "MAP_SIDE",
+    "REPORT_NAME",
+    "Report",
+    "RunContent",
+    "Showcase",
+    "Version",
+    "check_report_place",
+    "read_showcase",
+    "report_key",
+    "write_page",
+    "write_report",
+]

@@ -1,0 +1,364 @@
+"""Contents of a report -> one HTML page that needs nothing else.
+
+Python writes everything that can be read: pictures with alternative texts, tables, records. The programs in `assets/`
+add the preview, the wipe and the curves. A content security policy lets the page run its own programs alone, which it
+names by their hashes, and forbids every request.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from neuropbr_core import __version__
+from neuropbr_core.evaluation.groups import GROUP_METRICS
+from neuropbr_core.maps import MAPS
+from neuropbr_core.materials.color import linear_to_srgb
+from neuropbr_core.materials.relight import heldout_relightings, relight
+from neuropbr_core.report.contents import Facts, Report, RunContent, Showcase, Version
+from neuropbr_core.report.html import Html, data_script, element, join
+from neuropbr_core.report.pictures import colour_picture, exact_picture, map_pictures, shrunk_maps, small_picture
+from neuropbr_core.report.studio import preview_settings, render_ball, shader_constants
+from neuropbr_core.report.tables import comparison_table, score_tables, score_tiles
+from neuropbr_core.report.writing import GENERATOR
+
+_ROOM = Path(__file__).resolve().parent
+_PROGRAMS = ("three/three.js", "assets/preview.js", "assets/viewer.js", "assets/curves.js", "assets/start.js")
+MAP_SIDE = 1024
+"""Largest side of maps on a page, in pixels: a page with one material of this size has about 5 MB."""
+_RELIGHTING = 2
+"""Lamp and eye of pictures under a lamp: seen from above, with a lamp 38° from the vertical, which shows relief."""
+_BALL_SIDE = 240
+_STRIDE = 2
+"""Pixels of the ball of which its thumbnail keeps one; thumbnails are about 100 pixels wide."""
+
+_CHARTS = (
+    ("loss", ("train loss/total", "validation loss")),
+    *((name.replace("/", " "), (f"train {name}", f"validation {name}")) for name in GROUP_METRICS),
+    ("learning rate", ("train lr",)),
+)
+"""Charts that every report begins with, as far as a run has their curves."""
+
+
+def write_page(report: Report, *, map_side: int = MAP_SIDE) -> str:
+    """Write a report's page.
+
+    Args:
+        report: What it shows.
+        map_side: Largest side of maps in pixels.
+
+    Returns:
+        The page as text.
+    """
+    programs: list[Html] = []
+    hashes: list[str] = []
+    for name in _PROGRAMS:
+        text = (_ROOM / name).read_text(encoding="utf-8")
+        digest = hashlib.sha256(text.encode()).digest()
+        hashes.append(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
+        programs.append(Html(f"<script>{text}</script>"))
+    style = (_ROOM / "assets" / "report.css").read_text(encoding="utf-8")
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {' '.join(hashes)}"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        # Near the beginning, where `writing` looks for them.
+        element("meta", name="generator", content=GENERATOR),
+        element("meta", name="neuropbr-key", content=report.key),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{report.title} · NeuroPBR"),
+        element("style", Html(style)),
+    )
+    body = element("body", _header(report), _main(report, map_side), _footer(), _data(report), *programs)
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _header(report: Report) -> Html:
+    chips: list[Html] = []
+    facts: Facts = ()
+    if len(report.runs) == 1:
+        facts = report.runs[0].facts
+    elif len(report.showcases) == 1:
+        facts = report.showcases[0].facts
+    for name, value in facts:
+        chips.append(element("li", element("b", name), f" {value}"))
+    parts = [element("p", "NeuroPBR report"), element("h1", report.title)]
+    if chips:
+        parts.append(element("ul", join(*chips), class_="chips"))
+    for run in report.runs:
+        for note in run.notes:
+            text = note if len(report.runs) == 1 else f"{run.name}: {note}"
+            parts.append(element("p", text, class_="warning"))
+    return element("header", join(*parts))
+
+
+def _footer() -> Html:
+    text = (
+        f"Written by neuropbr {__version__}. The page is one file, opens offline and sends nothing. "
+        "The preview is drawn by three.js (MIT licence)."
+    )
+    return element("footer", text)
+
+
+def _main(report: Report, map_side: int) -> Html:
+    parts: list[Html] = []
+    if report.showcases:
+        parts.append(_showcases(report.showcases, map_side))
+    records = {run.name: run.record for run in report.runs if run.record is not None}
+    if records:
+        parts.append(element("h2", "Scores"))
+        if len(records) > 1:
+            parts.append(comparison_table(records))
+        for name, record in records.items():
+            size = f"{record.samples} held-back samples of {len(record.materials)} materials"
+            if len(records) == 1:
+                parts.append(score_tiles(record))
+                parts.append(element("p", f"Means over {size}.", class_="note"))
+                parts.append(_details("All errors beside those of the baselines", score_tables(record)))
+            else:
+                parts.append(_details(f"{name}: scores beside baselines ({size})", score_tables(record)))
+    for run in report.runs:
+        for name, record in run.evaluations.items():
+            owner = "" if len(report.runs) == 1 else f"{run.name}: "
+            size = f"{record.samples} samples of {len(record.materials)} materials"
+            parts.append(_details(f"{owner}evaluation {name} ({size})", score_tables(record)))
+    if any(run.curves for run in report.runs):
+        parts.append(_curves(report.runs))
+    if report.runs:
+        parts.append(element("h2", "How it was made"))
+    for run in report.runs:
+        before = "" if len(report.runs) == 1 else f"{run.name}: "
+        if run.provenance:
+            parts.append(_details(f"{before}provenance", _facts_table(run.provenance)))
+        if run.exports:
+            parts.append(_details(f"{before}exports", _facts_table(run.exports)))
+        if run.recipe:
+            parts.append(_details(f"{before}recipe", element("pre", run.recipe, tabindex=0)))
+    return element("main", join(*parts))
+
+
+def _details(summary: str, content: Html) -> Html:
+    return element("details", element("summary", summary), element("div", content))
+
+
+def _facts_table(facts: Facts) -> Html:
+    rows = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in facts]
+    return element("table", element("tbody", join(*rows)), class_="facts")
+
+
+def _showcases(showcases: tuple[Showcase, ...], map_side: int) -> Html:
+    tabs: list[Html] = []
+    sets: list[Html] = []
+    for index, showcase in enumerate(showcases):
+        name = f"set-{index}"
+        ball = render_ball(showcase.versions[0].maps, _BALL_SIDE)
+        picture = small_picture(colour_picture(ball))
+        thumbnail = small_picture(colour_picture(ball[:, ::_STRIDE, ::_STRIDE]))
+        label = element("b", showcase.name, title=showcase.name)
+        note = element("small", showcase.note, title=showcase.note) if showcase.note else None
+        button = element("button", element("img", src=thumbnail, alt=""), label, note, type="button", data_shows=name)
+        tabs.append(button)
+        sets.append(_set(name, showcase, picture, map_side))
+    # One material needs no choice.
+    navigation = element("nav", join(*tabs), class_="tabs needs-program", aria_label="Materials")
+    viewer = element("div", _preview(), _wipe(), id="viewer")
+    workbench = element("div", viewer, element("div", join(*sets), class_="sets"), class_="workbench")
+    return join(navigation if len(showcases) > 1 else None, workbench)
+
+
+def _set(name: str, showcase: Showcase, ball: str, map_side: int) -> Html:
+    heading: list[Html] = [element("h3", showcase.name)]
+    if showcase.note:
+        heading.append(element("span", showcase.note, class_="note"))
+    parts = [
+        element("div", join(*heading), class_="heading"),
+        element("img", src=ball, alt=f"{showcase.name}, rendered on a ball", class_="poster"),
+    ]
+    if showcase.views:
+        figures: list[Html] = []
+        for index, view in enumerate(showcase.views):
+            label = f"photo {index + 1}"
+            alt = f"{label} of {showcase.name}, as the model saw it"
+            picture = small_picture(colour_picture(view), map_side)
+            figures.append(_figure(f"{name}-photo-{index}", picture, alt, label, group="photos", kind="photo"))
+        parts.append(_group("Photos", figures))
+    for index, version in enumerate(showcase.versions):
+        parts.append(_version(f"{name}-{index}", showcase.name, version, map_side))
+    if showcase.extras:
+        figures = []
+        for index, (label, extra) in enumerate(showcase.extras.items()):
+            alt = f"{label} of {showcase.name}"
+            figures.append(
+                _figure(f"{name}-extra-{index}", small_picture(extra, map_side), alt, label, group="more", kind="extra")
+            )
+        parts.append(_group("More", figures))
+    return element("section", join(*parts), id=name, class_="set", aria_label=showcase.name)
+
+
+def _version(name: str, material: str, version: Version, map_side: int) -> Html:
+    figures: list[Html] = []
+    pictures = map_pictures(version.maps, map_side)
+    for map_name, stored in pictures.items():
+        alt = f"{map_name} of {material}, {version.name}"
+        picture = exact_picture(stored)
+        figure = _figure(
+            f"{name}-{map_name}", picture, alt, map_name, group=version.name, kind="map", map_name=map_name
+        )
+        figures.append(figure)
+    if len(pictures) == len(MAPS):
+        lit = relight(shrunk_maps(version.maps, map_side), heldout_relightings()[_RELIGHTING])[0]
+        alt = f"{material} under a lamp, {version.name}"
+        picture = small_picture(colour_picture(linear_to_srgb(lit)))
+        figures.append(_figure(f"{name}-lit", picture, alt, "under a lamp", group=version.name, kind="lit"))
+    maps = _group(version.name.capitalize(), figures, version=version.name)
+    if not version.errors:
+        return maps
+    figures = []
+    for map_name, error in version.errors.items():
+        group = f"error of {version.name}"
+        alt = f"{map_name} of {material}, {group}: dark where it is small, bright where it is large"
+        picture = small_picture(error, map_side)
+        figures.append(
+            _figure(f"{name}-{map_name}-error", picture, alt, map_name, group=group, kind="error", map_name=map_name)
+        )
+    return join(maps, _group(f"Error of {version.name}", figures))
+
+
+def _group(title: str, figures: Iterable[Html], version: str | None = None) -> Html:
+    pictures = element("div", join(*figures), class_="pictures")
+    return element("div", element("h4", title), pictures, data_version=version)
+
+
+def _figure(
+    name: str, picture: str, alt: str, label: str, *, group: str, kind: str, map_name: str | None = None
+) -> Html:
+    return element(
+        "figure",
+        element("img", src=picture, alt=alt, loading="lazy"),
+        element("figcaption", label),
+        id=name,
+        data_group=group,
+        data_label=label,
+        data_kind=kind,
+        data_map=map_name,
+    )
+
+
+def _preview() -> Html:
+    canvas = element(
+        "canvas",
+        tabindex=0,
+        role="img",
+        aria_label=(
+            "Interactive preview of the material. Arrow keys turn it, plus and minus zoom, Shift with arrow keys "
+            "moves the lamp."
+        ),
+    )
+    stage = element("div", element("img", alt=""), canvas, class_="stage")
+    message = element(
+        "p", "This browser has no WebGL 2, so the preview is a still picture.", data_message=True, hidden=True
+    )
+    shapes = _segments("shape", "Shape", "radio", ("ball", "plane", "cube"), checked=("ball",))
+    maps = ("albedo", "roughness", "metallic", "normal")
+    toggles = _segments("map", "Maps in use", "checkbox", maps, checked=maps)
+    version = element("label", "Show ", element("select", name="version"), class_="check", data_field="version")
+    sliders = element(
+        "div",
+        _slider("tiles", "Tiling", 1, 8, 1, 1),
+        _slider("exposure", "Exposure", -3, 3, 0.5, 0),
+        _slider("around", "Lamp around", 0, 360, 1, 130),
+        _slider("towards", "Lamp height", 3, 90, 1, 48),
+        _slider("flash", "Lamp", 0, 3, 0.05, 1),
+        _slider("room", "Surroundings", 0, 3, 0.05, 1),
+        class_="sliders",
+    )
+    turning = element("label", element("input", type="checkbox", name="turning"), "Lamp goes round", class_="check")
+    buttons = element(
+        "div",
+        turning,
+        element("button", "Reset", type="button", class_="button", data_action="reset"),
+        element("button", "Save picture", type="button", class_="button", data_action="save"),
+        class_="row",
+    )
+    mouse = element(
+        "span", "Drag to turn. Right button or Shift: move the lamp. Click, then wheel: zoom.", class_="for-mouse"
+    )
+    touch = element("span", "Drag to turn, pinch to zoom; the sliders move the lamp.", class_="for-touch")
+    hint = element("p", mouse, touch, class_="hint")
+    controls = element(
+        "div", element("div", shapes, version, class_="row"), toggles, sliders, buttons, class_="controls"
+    )
+    return element("div", stage, message, hint, controls, class_="panel preview needs-program")
+
+
+def _segments(name: str, legend: str, kind: str, values: Iterable[str], checked: Iterable[str]) -> Html:
+    labels: list[Html] = []
+    for value in values:
+        box = element("input", type=kind, name=name, value=value, checked=value in checked)
+        labels.append(element("label", box, element("span", value)))
+    return element("fieldset", element("legend", legend), element("div", join(*labels), class_="segments"))
+
+
+def _slider(name: str, label: str, low: float, high: float, step: float, value: float) -> Html:
+    slider = element("input", type="range", id=f"slider-{name}", name=name, min=low, max=high, step=step, value=value)
+    return element("label", element("span", label), element("output", for_=f"slider-{name}"), slider)
+
+
+def _wipe() -> Html:
+    slider = element(
+        "input", type="range", min=0, max=100, step=0.5, value=50, aria_label="Border between the two pictures"
+    )
+    stage = element(
+        "div",
+        element("img", alt="", data_side="right"),
+        element("img", alt="", data_side="left"),
+        element("div", class_="edge"),
+        element("span", class_="caption", data_caption="left"),
+        element("span", class_="caption", data_caption="right"),
+        slider,
+        class_="stage",
+    )
+    choices = element(
+        "div",
+        element("select", name="left", aria_label="Picture on the left"),
+        element("button", "⇄", type="button", class_="button", data_action="swap", aria_label="Swap the pictures"),
+        element("select", name="right", aria_label="Picture on the right"),
+        class_="choices",
+    )
+    text = "Drag the border. A click on a picture below shows it on the right, with Shift on the left."
+    return element("div", stage, choices, element("p", text, class_="hint"), class_="panel wipe needs-program")
+
+
+def _curves(runs: tuple[RunContent, ...]) -> Html:
+    legend: list[Html] = []
+    if len(runs) > 1:
+        for index, run in enumerate(runs):
+            mark = element("i", class_=f"colour-{index % 6}")
+            legend.append(element("li", mark, run.name))
+    choice = element("label", "Any metric: ", element("select", aria_label="Metric"))
+    return element(
+        "section",
+        element("h2", "Curves"),
+        element("ul", join(*legend), class_="legend") if legend else None,
+        element("div", class_="charts"),
+        element("p", choice),
+        element("div", class_="any"),
+        id="curves",
+    )
+
+
+def _data(report: Report) -> Html:
+    """The data of the page's programs."""
+    parts: list[Html] = []
+    if report.showcases:
+        shader = shader_constants() + (_ROOM / "assets" / "shading.glsl").read_text(encoding="utf-8")
+        parts.append(data_script("preview-settings", {**preview_settings(), "shader": shader}))
+    runs: list[Mapping[str, object]] = []
+    for run in report.runs:
+        if run.curves:
+            runs.append({"name": run.name, "curves": {name: curve._asdict() for name, curve in run.curves.items()}})
+    if runs:
+        charts = [{"title": title, "curves": list(curves)} for title, curves in _CHARTS]
+        parts.append(data_script("curve-data", {"runs": runs, "charts": charts}))
+    return join(*parts)
