@@ -127,6 +127,7 @@ def test_a_dry_run_tells_what_is_done_and_what_is_not(make_recipe: MakeRecipe) -
         f"train     {folder}: is trained to the end of 1 epochs",
         f"evaluate  {folder / 'summary.json'}: the best checkpoint is scored on what was held back",
         f"export    {folder / 'exports' / 'torchscript'}: neuropbr:torchscript, is there",
+        f"report    {folder / 'report.html'}: is written",
     ]
     lines = plan(recipe, folder, overwrite=True).lines()
     assert lines[1] == "data      6 samples to train on, 2 held back"
@@ -134,6 +135,7 @@ def test_a_dry_run_tells_what_is_done_and_what_is_not(make_recipe: MakeRecipe) -
         f"train     {folder}: will be trained, in place of the run that is there, to the end of 1 epochs",
         f"evaluate  {folder / 'summary.json'}: the best checkpoint is scored on what was held back",
         f"export    {folder / 'exports' / 'torchscript'}: neuropbr:torchscript, is exported",
+        f"report    {folder / 'report.html'}: is written",
     ]
 
 

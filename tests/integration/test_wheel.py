@@ -85,6 +85,20 @@ def test_a_run_from_outside_the_checkout(site: Path, tmp_path: Path) -> None:
         "roughness.png",
         "views",
     ]
+    page = (tmp_path / run / "report.html").read_text(encoding="utf-8")
+    assert "Pictures of samples are missing" not in page
+
+
+def test_the_report_needs_no_checkout(site: Path, tmp_path: Path) -> None:
+    room = site / "neuropbr_core" / "report"
+    source = ROOT / "neuropbr_core" / "report"
+    expected = {path.name for path in source.glob("assets/*")} | {"three.js", "LICENSE", "entry.js", "package.json"}
+    files = {path.name: path.stat().st_size for path in room.rglob("*") if path.is_file() and path.suffix != ".py"}
+    assert expected <= files.keys()
+    assert sum(files.values()) < 1_000_000
+    maps = site / "neuropbr_core" / "_shipped" / "examples" / "materials" / "acg_Bricks102"
+    neuropbr(site, tmp_path, "report", str(maps), "--output", "page.html", "--map-side", "32")
+    assert "three.js authors" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_the_model_in_the_box_needs_no_checkout(site: Path, tmp_path: Path) -> None:
