@@ -82,6 +82,12 @@ def remove_earlier(folder: Path, names: Iterable[str]) -> None:
         write_json(folder / RECORD, _Written(dict(sorted(files.items()))))
 
 
+def is_as_written(folder: Path) -> bool:
+    """Whether the project wrote files into a folder, and all of them are there as it wrote them."""
+    files = _read(folder)
+    return bool(files) and all(_digest(folder / name) == digest for name, digest in files.items())
+
+
 def _read(folder: Path) -> dict[str, str]:
     if not (folder / RECORD).exists():
         return {}

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neuropbr_core.cli.chosen_model import load_chosen, model_options
 from neuropbr_core.cli.output import OUTPUT, command, result
 from neuropbr_core.cli.package import chosen_targets, target_options, write_targets
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.ownership import refuse_foreign, remember_written, remove_earlier
 from neuropbr_core.reporting import reporter
-from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,15 +43,7 @@ class _Steps(click.IntRange):
 
 @command()
 @click.argument("photos", required=False, metavar="[PHOTOS]")
-@click.option("--run", "run_folder", metavar="DIR", help="Use a run's model: the run's folder, or a checkpoint's.")
-@click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
-@click.option(
-    "--model",
-    metavar="NAME|FILE",
-    help="A shipped model (neuropbr list-models), an exported file, or .safetensors. [default: flash-3]",
-)
-@click.option("--exporter", metavar="NAME", help="The file's exporter, where its record and its suffix do not tell.")
-@click.option("--trust", is_flag=True, help="Run FILE whatever is in it; see docs/security.md.")
+@model_options
 @click.option("--input", "input_folder", metavar="DIR", help="The same as PHOTOS.")
 @click.option(
     "--sample-idx",
@@ -169,7 +161,7 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     packages = chosen_targets(targets, options)
     check_places(packages, folder, overwrite=overwrite)
     # The model before the views: whether photos have to be registered depends on it.
-    loaded = _load(run_folder, checkpoint, model, exporter, device, trust=trust)
+    loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
     if resolution and not isinstance(loaded, LoadedGenerator):
         raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
     if refine_steps and not loaded.needs_cameras:
@@ -259,22 +251,6 @@ def _views(
     return sample.views, sample.material
 
 
-def _load(
-    run_folder: str | None, checkpoint: str, model: str | None, exporter: str | None, device: str, *, trust: bool
-) -> "LoadedGenerator | ExportedGenerator":
-    """Load the model that the options name: a run's, a file, or one that ships."""
-    from neuropbr_core.devices import choose_device
-    from neuropbr_core.inference import load_exported, load_generator
-
-    if run_folder:
-        return load_generator(run_folder, checkpoint).to(choose_device(device))
-    if model is not None and model not in model_names() and _is_file_name(model):
-        if Path(model).suffix == ".safetensors":
-            return load_generator(model).to(choose_device(device))
-        return load_exported(model, exporter, trust=trust)
-    return load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
-
-
 def _tell_doubts(refusals: Sequence[str], doubts: Sequence[str], *, strict: bool) -> None:
     """Warn of photos that make the maps doubtful, or refuse them; refusals have been told when they were found.
 
@@ -297,29 +273,22 @@ def _predict(
     ensemble: bool,
 ) -> "tuple[Maps, Tensor | None]":
     """Predict maps, with a confidence map by an ensemble; print how sure the model and how sharp the albedo is."""
-    from neuropbr_core.inference import LoadedGenerator, predict_ensemble, predict_large, sharpness_of
+    from neuropbr_core.inference import Effort, predict_maps
 
-    confidence = None
-    if resolution is None and ensemble:
-        maps, confidence = predict_ensemble(model.apply, inputs, fewer=isinstance(model, LoadedGenerator))
+    limit = None
+    if max_memory:
+        limit = int(max_memory * 2**30)
+    predicted = predict_maps(model, views, inputs, Effort(ensemble, resolution, limit))
+    maps = predicted.maps
+    confidence = predicted.confidence
+    if confidence is not None:
         doubtful = float((confidence < DOUBTFUL).float().mean())
         result(
             f"confidence {float(confidence.mean()):.2f} on average; below {DOUBTFUL} on {doubtful:.0%} of the texels"
         )
-        detail = sharpness_of(maps, inputs)
-    elif resolution is None:
-        maps = model.apply(inputs)
-        detail = sharpness_of(maps, inputs)
-    else:
-        assert isinstance(model, LoadedGenerator)  # noqa: S101 - refused before
-        limit = None
-        if max_memory:
-            limit = int(max_memory * 2**30)
-        large = predict_large(model, views, resolution, max_memory=limit)
-        maps = large.maps
-        detail = large.sharpness
-        result(f"{large.tiles} tiles of {large.tile} pixels")
-    result(f"sharpness {detail:.2f}: fine detail of the albedo as a share of the photos'")
+    if resolution is not None:
+        result(f"{predicted.tiles} tiles of {predicted.tile} pixels")
+    result(f"sharpness {predicted.sharpness:.2f}: fine detail of the albedo as a share of the photos'")
     return maps, confidence
 
 
@@ -343,8 +312,3 @@ def _refine(
         f"now {refinement.error_after:.3f}"
     )
     return refinement.maps, refined_confidence(refinement)
-
-
-def _is_file_name(model: str) -> bool:
-    """Whether `--model` names a file rather than a shipped model, which has neither a suffix nor a folder."""
-    return Path(model).exists() or Path(model).name != model or bool(Path(model).suffix)

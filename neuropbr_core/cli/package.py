@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def target_options(*, required: bool) -> Callable[[Command], Command]:
-    """Add the options that choose targets: `--for`, `--option`, `--tileable` and `--name`."""
+def target_options(*, required: bool, named: bool = True) -> Callable[[Command], Command]:
+    """Add the options that choose targets: `--for`, `--option`, `--tileable` and, for one material, `--name`."""
 
     def add(function: Command) -> Command:
-        options = (
+        options = [
             click.option(
                 "--for",
                 "targets",
@@ -29,8 +29,10 @@ def target_options(*, required: bool) -> Callable[[Command], Command]:
             ),
             option_option("packager"),
             click.option("--tileable", is_flag=True, help="Cut the maps so that they tile, unless they do already."),
-            click.option("--name", metavar="NAME", help="Name of the material; default: that of the input's folder."),
-        )
+        ]
+        if named:
+            words = "Name of the material; default: that of the input's folder."
+            options.append(click.option("--name", metavar="NAME", help=words))
         for option in reversed(options):
             function = option(function)
         return function

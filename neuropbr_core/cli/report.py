@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from neuropbr_core.cli.output import command, result
+from neuropbr_core.cli.output import OUTPUT, command, result
 
 
 @command()
 @click.argument("folders", nargs=-1, required=True, metavar="RUN|MAPS…")
 @click.option(
-    "--output",
+    *OUTPUT,
     metavar="FILE",
     help="The page.  [default: report.html in the folder; of several folders, here]",
 )

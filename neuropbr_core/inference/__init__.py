@@ -7,10 +7,13 @@ refine.py         predicted maps -> maps that are fitted to the photos
 ensemble.py       predictions from several sides -> their mean, and how sure the model is
 prediction.py     a folder of photos -> maps in one call, which notebooks show as pictures
 tiled.py          maps larger than a network can predict at once, tile by tile
+effort.py         once, from several sides, or tile by tile -> maps with what is known of them
+batch.py          many captures -> a folder for each, and a table
 verification.py   views to verify an export on, and the model that it was exported from
 """
 
 from neuropbr_core.inference.doubts import find_doubts
+from neuropbr_core.inference.effort import Effort, Predicted, predict_maps
 from neuropbr_core.inference.ensemble import Ensemble, missing_side, predict_ensemble
 from neuropbr_core.inference.predict import (
     ExportedGenerator,
@@ -31,10 +34,12 @@ from neuropbr_core.inference.views import DatasetSample, ViewSet, read_capture, 
 __all__ = [
     "CaptureLight",
     "DatasetSample",
+    "Effort",
     "Ensemble",
     "ExportedGenerator",
     "LargeMaps",
     "LoadedGenerator",
+    "Predicted",
     "Prediction",
     "Priors",
     "Refinement",
@@ -46,6 +51,7 @@ __all__ = [
     "missing_side",
     "predict_ensemble",
     "predict_large",
+    "predict_maps",
     "read_capture",
     "read_sample",
     "read_views",

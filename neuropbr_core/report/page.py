@@ -7,7 +7,7 @@ names by their hashes, and forbids every request.
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from neuropbr_core import __version__
@@ -57,21 +57,33 @@ def write_page(report: Report, *, map_side: int = MAP_SIDE) -> str:
         digest = hashlib.sha256(text.encode()).digest()
         hashes.append(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
         programs.append(Html(f"<script>{text}</script>"))
+    head = page_head(report.title, key=report.key, scripts=hashes)
+    body = element("body", _header(report), _main(report, map_side), _footer(), _data(report), *programs)
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def page_head(title: str, *, key: str = "", scripts: Sequence[str] = ()) -> Html:
+    """The head of a page: its style, and the policy that forbids requests and programs of others.
+
+    Args:
+        title: The page's title.
+        key: As for `contents.Report`.
+        scripts: The programs that may run, as a content security policy names them.
+    """
     style = (_ROOM / "assets" / "report.css").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {' '.join(hashes)}"
-    head = element(
+    programs = " ".join(scripts) or "'none'"
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {programs}"
+    return element(
         "head",
         element("meta", charset="utf-8"),
         # Near the beginning, where `writing` looks for them.
         element("meta", name="generator", content=GENERATOR),
-        element("meta", name="neuropbr-key", content=report.key),
+        element("meta", name="neuropbr-key", content=key),
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{report.title} · NeuroPBR"),
+        element("title", f"{title} · NeuroPBR"),
         element("style", Html(style)),
     )
-    body = element("body", _header(report), _main(report, map_side), _footer(), _data(report), *programs)
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _header(report: Report) -> Html:

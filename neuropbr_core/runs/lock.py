@@ -104,10 +104,16 @@ class RunLock:
 
     Args:
         folder: The run's folder; made when missing, and removed again if nothing but the lock was ever in it.
+        task: What the process that holds the lock does, and what another one can do about it, for its error.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        task: str = "writes this run; wait for it or stop it, or choose another name with --run-name",
+    ) -> None:
         self._folder = folder
+        self._task = task
         self._file = folder / LOCK
         self._owner = LockOwner.here()
         self._released = Event()
@@ -128,10 +134,7 @@ class RunLock:
                 continue
             reason = held.staleness()
             if reason is None:
-                raise RunError(
-                    f"{self._folder}: {held} writes this run; wait for it or stop it, or choose another name with "
-                    f"--run-name"
-                )
+                raise RunError(f"{self._folder}: {held} {self._task}")
             if self._take_over(held):
                 reporter().warning(f"{self._folder}: takes over the lock of {held}: {reason}")
                 break

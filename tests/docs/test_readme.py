@@ -67,7 +67,7 @@ def test_command(command: str, project: Path) -> None:
 
 
 def test_there_are_commands_and_snippets() -> None:
-    assert len(COMMANDS) == 13
+    assert len(COMMANDS) == 15
     assert len(SNIPPETS) == 2
 
 
@@ -93,6 +93,7 @@ def test_the_run_folder_is_as_described(project: Path) -> None:
         "tensorboard",
         "checkpoints",
         "summary.json",
+        "report.html",
         "exports",
     }
     assert {path.name for path in (run / "checkpoints" / "epoch_0001").iterdir()} == {

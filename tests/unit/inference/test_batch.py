@@ -1,0 +1,227 @@
+"""Batches: which folders are captures, what is done already, and what a fault does."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import small_run
+from PIL import Image
+
+from neuropbr_core.errors import DataError
+from neuropbr_core.inference import Effort, LoadedGenerator, load_generator
+from neuropbr_core.inference.batch import Batch, Capture, Order, Row, check_batch_place, find_captures, watch
+from neuropbr_core.report import report_key
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedGenerator:
+    """A small network that takes photos as they are."""
+    folder = small_run.save_run(tmp_path_factory.mktemp("runs") / "plain", small_run.small_recipe(*small_run.PLAIN))
+    return load_generator(folder)
+
+
+def capture(folder: Path, colour: str = "red") -> Path:
+    folder.mkdir(parents=True)
+    for index in range(3):
+        Image.new("RGB", (32, 32), colour).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def captures(tmp_path: Path) -> Path:
+    """Two captures, one of them in a folder of folders."""
+    capture(tmp_path / "captures" / "oak")
+    capture(tmp_path / "captures" / "metals" / "rust")
+    return tmp_path / "captures"
+
+
+class TestFinding:
+    def test_at_any_depth_in_order(self, captures: Path) -> None:
+        (captures / "empty").mkdir()
+        capture(captures / ".hidden")
+        assert find_captures([captures]) == [
+            Capture("metals/rust", captures / "metals" / "rust"),
+            Capture("oak", captures / "oak"),
+        ]
+
+    def test_a_capture_itself(self, captures: Path) -> None:
+        assert find_captures([captures / "oak"]) == [Capture("oak", captures / "oak")]
+
+    def test_links_and_written_maps_are_passed_over(self, captures: Path, model: LoadedGenerator) -> None:
+        (captures / "circle").symlink_to(captures)
+        Batch(model, captures / "maps").predict(Capture("oak", captures / "oak"))
+        assert [found.name for found in find_captures([captures])] == ["metals/rust", "oak"]
+
+    def test_two_of_one_name_are_refused(self, captures: Path, tmp_path: Path) -> None:
+        capture(tmp_path / "more" / "oak")
+        with pytest.raises(DataError, match="both are named 'oak'"):
+            find_captures([captures, tmp_path / "more"])
+
+    def test_a_missing_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no such folder"):
+            find_captures([tmp_path / "nothing"])
+
+
+class TestPlace:
+    def test_output_among_the_captures_is_refused(self, captures: Path) -> None:
+        for place in (captures, captures / "oak" / "maps"):
+            with pytest.raises(DataError, match="would be taken for photos"):
+                check_batch_place(place, [captures], overwrite=False, resume=False)
+
+    def test_an_earlier_batch_needs_a_word(self, tmp_path: Path) -> None:
+        (tmp_path / "batch.json").write_text("{}")
+        with pytest.raises(DataError, match="continue it with --resume"):
+            check_batch_place(tmp_path, [], overwrite=False, resume=False)
+        check_batch_place(tmp_path, [], overwrite=False, resume=True)
+
+    def test_a_page_of_others_is_kept(self, tmp_path: Path) -> None:
+        (tmp_path / "batch.html").write_text("mine")
+        with pytest.raises(DataError, match="is no report"):
+            check_batch_place(tmp_path, [], overwrite=False, resume=True)
+
+
+def oak(captures: Path) -> Capture:
+    return Capture("oak", captures / "oak")
+
+
+def test_a_capture_becomes_a_folder_and_a_row(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    batch = Batch(model, tmp_path / "out", Order(Effort(ensemble=True), size=16))
+    row = batch.predict(oak(captures))
+    assert (row.state, row.photos, row.size) == ("done", 3, 16)
+    assert row.confidence is not None
+    with Image.open(tmp_path / "out" / "oak" / "confidence.png") as confidence:
+        assert confidence.size == (16, 16)
+    names = {path.name for path in (tmp_path / "out" / "oak").iterdir()}
+    assert {"albedo.png", "roughness.png", "metallic.png", "normal.png", "views", "preview.jpg"} <= names
+    (stored,) = json.loads((tmp_path / "out" / "batch.json").read_text())["captures"]
+    assert stored["name"] == "oak"
+    batch.write_page()
+    page = (tmp_path / "out" / "batch.html").read_text()
+    assert report_key(tmp_path / "out" / "batch.html") == ""
+    assert 'href="oak/"' in page
+    assert 'alt="oak on a ball"' in page
+
+
+def test_what_is_done_is_known_by_photos_model_order_and_files(
+    captures: Path, tmp_path: Path, model: LoadedGenerator
+) -> None:
+    out = tmp_path / "out"
+    Batch(model, out).predict(oak(captures))
+
+    def later(**order: object) -> Batch:
+        batch = Batch(model, out, Order(**order))  # type: ignore[arg-type]
+        batch.read()
+        return batch
+
+    assert later().is_done(oak(captures))
+    assert later(effort=Effort(max_memory=1)).is_done(oak(captures))
+    assert not later(size=16).is_done(oak(captures))
+    (out / "oak" / "albedo.png").unlink()
+    assert not later().is_done(oak(captures))
+    assert later().predict(oak(captures)).state == "done"
+    Image.new("RGB", (32, 32), "blue").save(captures / "oak" / "1.png")
+    assert not later().is_done(oak(captures))
+
+
+def test_files_of_others_make_a_row_fail(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    out = tmp_path / "out"
+    (out / "oak").mkdir(parents=True)
+    (out / "oak" / "notes.txt").write_text("mine")
+    row = Batch(model, out).predict(oak(captures))
+    assert row.state == "failed"
+    assert "notes.txt: there already, and not as neuropbr wrote it" in row.error
+    assert [path.name for path in (out / "oak").iterdir()] == ["notes.txt"]
+    assert Batch(model, out, overwrite=True).predict(oak(captures)).state == "done"
+
+
+def test_a_link_in_the_place_of_a_folder_is_kept(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (out / "oak").symlink_to(tmp_path / "elsewhere")
+    assert "is a link" in Batch(model, out, overwrite=True).predict(oak(captures)).error
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_any_fault_becomes_a_row(
+    captures: Path, tmp_path: Path, model: LoadedGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **options: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuropbr_core.inference.batch.write_packages", broken)
+        row = Batch(model, tmp_path / "out").predict(oak(captures))
+    assert row.error == "ZeroDivisionError: on purpose"
+    # Nothing half-written is left.
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["batch.json"]
+
+
+def test_doubts_are_told_or_refused(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    (captures / "oak" / "2.png").unlink()
+    row = Batch(model, tmp_path / "out").predict(oak(captures))
+    assert row.state == "done"
+    assert row.doubts
+    strict = Batch(model, tmp_path / "strict", Order(strict=True)).predict(oak(captures))
+    assert strict.state == "failed"
+    assert "--strict refuses" in strict.error
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc", "a//b", ".."])
+def test_names_of_an_edited_table_lead_nowhere(tmp_path: Path, model: LoadedGenerator, name: str) -> None:
+    row = {"name": name, "folder": "x", "state": "done", "key": "", "seconds": 0}
+    (tmp_path / "batch.json").write_text(json.dumps({"model": {}, "captures": [row]}))
+    with pytest.raises(DataError, match="is no name of a capture"):
+        Batch(model, tmp_path).read()
+
+
+def test_a_damaged_table_is_refused(tmp_path: Path, model: LoadedGenerator) -> None:
+    (tmp_path / "batch.json").write_text("{")
+    with pytest.raises(DataError, match="start again with --overwrite"):
+        Batch(model, tmp_path).read()
+
+
+def test_hostile_names_stay_text(tmp_path: Path, model: LoadedGenerator) -> None:
+    name = "<img src=x onerror=alert(1)>&\"'"
+    batch = Batch(model, tmp_path / "out")
+    batch.predict(Capture(name, capture(tmp_path / "captures" / name)))
+    batch.predict(Capture("bad" + name, tmp_path / "captures"))
+    batch.write_page()
+    page = (tmp_path / "out" / "batch.html").read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "script-src &#x27;none&#x27;" in page
+
+
+def test_watching_waits_until_photos_are_copied(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    shutil.rmtree(captures / "metals")
+    batch = Batch(model, tmp_path / "out")
+    told: list[Row] = []
+    looks = 0
+
+    def wait(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            assert told == []
+        elif looks == 2:
+            assert [row.name for row in told] == ["oak"]
+            capture(captures / "late")
+        elif looks == 3:
+            # Another photo arrives, so that the capture is not whole yet.
+            Image.new("RGB", (32, 32)).save(captures / "late" / "3.png")
+        elif looks == 4:
+            assert len(told) == 1
+        elif looks == 5:
+            assert [row.name for row in told] == ["oak", "late"]
+            assert told[-1].photos == 4
+            (captures / "oak" / "0.png").write_bytes(b"damaged")
+        elif looks == 8:
+            # A capture that failed is not tried again and again.
+            assert [row.state for row in told] == ["done", "done", "failed"]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(batch, [captures], told.append, wait)
+    assert "late on a ball" in (tmp_path / "out" / "batch.html").read_text()
