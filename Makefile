@@ -18,6 +18,7 @@ MONITORED = $(shell $(BIN)/python -c 'import sys; print("$(MEASURE)" if sys.vers
 ## quickstart: install; maps of photos by the model in the box; then train, evaluate and export a small model
 quickstart: install
 	$(BIN)/neuropbr infer examples/captures/bricks --output maps/bricks
+	$(BIN)/neuropbr report maps/bricks --picture maps/bricks/picture.jpg
 	$(BIN)/neuropbr run recipes/quickstart.yaml --overwrite
 
 ## model: train the shipped model again, on the materials in the folder MATERIALS; hours (docs/models.md)

@@ -14,7 +14,12 @@ from neuropbr_core.cli.output import OUTPUT, command, result
     metavar="FILE",
     help="The page.  [default: report.html in the folder; of several folders, here]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that is no report.")
+@click.option(
+    "--picture",
+    metavar="FILE",
+    help="Also draw photos, maps and the material on a ball into a .png or .jpg file, of the first material.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a page or picture that neuropbr did not write.")
 @click.option(
     "--samples",
     default=2,
@@ -33,6 +38,7 @@ def report(
     *,
     folders: tuple[str, ...],
     output: str | None,
+    picture: str | None,
     overwrite: bool,
     samples: int,
     map_side: int | None,
@@ -45,7 +51,10 @@ def report(
     move, curves, scores beside baselines, recipes and records.
     """
     from neuropbr_core.devices import choose_device
+    from neuropbr_core.errors import DataError
+    from neuropbr_core.ownership import refuse_foreign, remember_written
     from neuropbr_core.report import MAP_SIDE, REPORT_NAME, check_report_place, write_page, write_report
+    from neuropbr_core.report.strip import SUFFIXES, write_strip
     from neuropbr_core.runs.report import SAMPLE_SIDE, report_of_folders
 
     if output is not None:
@@ -54,13 +63,25 @@ def report(
         path = Path(folders[0]) / REPORT_NAME
     else:
         path = Path(REPORT_NAME)
+    drawing = None
+    if picture is not None:
+        drawing = Path(picture)
+        if drawing.suffix.lower() not in SUFFIXES:
+            raise click.UsageError(f"--picture {picture}: allowed are the suffixes {', '.join(SUFFIXES)}")
+        refuse_foreign(drawing.parent, [drawing.name], overwrite=overwrite)
     # Before samples are predicted, which takes a while.
     check_report_place(path, overwrite=overwrite)
     content = report_of_folders([Path(folder) for folder in folders], samples=samples, device=choose_device(device))
     if map_side is None:
         map_side = SAMPLE_SIDE if content.runs else MAP_SIDE
+    if drawing is not None and not content.showcases:
+        raise DataError(f"{', '.join(folders)}: no material is there to draw; name a folder of maps")
     write_report(path, write_page(content, map_side=map_side))
     for run in content.runs:
         for note in run.notes:
             result(f"{run.name}: {note}")
     result(f"wrote {path}")
+    if drawing is not None:
+        write_strip(drawing, content.showcases[0])
+        remember_written(drawing.parent, [drawing])
+        result(f"wrote {drawing}")

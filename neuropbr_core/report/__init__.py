@@ -6,6 +6,7 @@ curves.py      a run's journal -> curves with few points
 studio.py      light and camera of the preview; the material on a ball
 tables.py      scores -> tables beside baselines
 page.py        contents -> the page
+strip.py       photos, maps and the material on a ball in one picture
 batch_page.py  the captures of a batch -> a page with a table
 writing.py     the page's file, which replaces no file but an earlier report
 html.py        elements with escaped text

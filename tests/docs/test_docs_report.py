@@ -5,9 +5,11 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_run
 from click.testing import CliRunner
+from PIL import Image
 
 from neuropbr_core.cli import root
 from neuropbr_core.inference.batch import INTERVAL
@@ -49,6 +51,25 @@ def test_batches_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (tmp_path / "many" / "metal_plates" / "preview.jpg").is_file()
     assert (tmp_path / "many" / "batch.html").is_file()
     assert (tmp_path / "for_blender" / "bricks" / "blender" / "manifest.json").is_file()
+
+
+def test_the_picture_of_the_readme_is_made_by_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.findall(r"^\t\$\(BIN\)/neuropbr ((?:infer|report) .*)$", makefile, re.MULTILINE)
+    assert len(recipe) == 2
+    shutil.copytree(ROOT / "examples" / "captures" / "bricks", tmp_path / "examples" / "captures" / "bricks")
+    monkeypatch.chdir(tmp_path)
+    for line in recipe:
+        done = CliRunner().invoke(root, [*shlex.split(line)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    images = []
+    for path in (tmp_path / "maps" / "bricks" / "picture.jpg", ROOT / "docs" / "images" / "bricks.jpg"):
+        with Image.open(path) as image:
+            images.append(np.asarray(image, dtype=float))
+    assert images[0].shape == images[1].shape
+    # Networks differ in their last digits between machines, and JPEG amplifies that.
+    assert np.abs(images[0] - images[1]).mean() < 1
+    assert "docs/images/bricks.jpg" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_numbers_are_those_of_the_code() -> None:

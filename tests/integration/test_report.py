@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import small_run
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from neuropbr_core.cli import root
 from neuropbr_core.evaluation.summary import load_record, save_record
@@ -170,6 +171,30 @@ def test_files_of_others_are_kept(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert output.read_text() == "mine"
     assert neuropbr("report", MATERIAL, "--output", output, "--overwrite", "--map-side", 16).exit_code == 0
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    picture = tmp_path / "picture.png"
+    done = neuropbr("report", MATERIAL, "--output", page, "--picture", picture, "--map-side", 16)
+    assert done.exit_code == 0, done.output
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+        assert image.height < image.width
+    picture.write_bytes(b"mine")
+    done = neuropbr("report", MATERIAL, "--output", page, "--picture", picture)
+    assert "not as neuropbr wrote it" in str(done.exception)
+    assert picture.read_bytes() == b"mine"
+    done = neuropbr("report", MATERIAL, "--output", page, "--picture", tmp_path / "picture.gif")
+    assert done.exit_code == 2
+    assert "allowed are the suffixes .png, .jpg, .jpeg" in done.output
+
+
+def test_a_picture_needs_a_material(bare_run: Path, tmp_path: Path) -> None:
+    done = neuropbr("report", bare_run, "--picture", tmp_path / "picture.png")
+    assert "no material is there to draw" in str(done.exception)
+    assert not (bare_run / "report.html").exists()
+    assert not (tmp_path / "picture.png").exists()
 
 
 def test_samples_of_other_data_are_not_mixed(make_recipe: MakeRecipe, tmp_path: Path) -> None:
