@@ -91,7 +91,9 @@ def batch(  # noqa: PLR0913 - one parameter an option
     for is_made, message in mistakes:
         if is_made:
             raise click.UsageError(message)
-    folders = [Path(folder) for folder in captures]
+    folders = []
+    for folder in captures:
+        folders.append(Path(folder))
     place = Path(output or f"{folders[0].resolve().name}_maps")
     check_batch_place(place, folders, overwrite=overwrite, resume=resume or watching)
     waiting = find_captures(folders)

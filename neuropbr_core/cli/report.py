@@ -73,7 +73,10 @@ def report(
     check_report_place(path, overwrite=overwrite)
     content = report_of_folders([Path(folder) for folder in folders], samples=samples, device=choose_device(device))
     if map_side is None:
-        map_side = SAMPLE_SIDE if content.runs else MAP_SIDE
+        map_side = MAP_SIDE
+        # A page with runs shows many materials.
+        if content.runs:
+            map_side = SAMPLE_SIDE
     if drawing is not None and not content.showcases:
         raise DataError(f"{', '.join(folders)}: no material is there to draw; name a folder of maps")
     write_report(path, write_page(content, map_side=map_side))

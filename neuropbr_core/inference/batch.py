@@ -83,7 +83,9 @@ class Order:
     def key(self) -> list[Any]:
         """The order as plain data, by which a later call knows whether it asks for the same."""
         # Not the memory that tiles may take: it does not change the maps.
-        targets = [[target.name, repr(target.chosen.entry), repr(target.chosen.options)] for target in self.targets]
+        targets = []
+        for target in self.targets:
+            targets.append([target.name, repr(target.chosen.entry), repr(target.chosen.options)])
         return [self.effort.ensemble, self.effort.resolution, self.size, self.tileable, targets, self.strict]
 
 
@@ -139,6 +141,7 @@ def find_captures(folders: Sequence[Path]) -> list[Capture]:
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; name a capture, or a folder of captures")
+        # In the order of the folders that were named, which is the user's.
         for place in _with_photos(folder):
             # A capture that was named itself has the name of its folder.
             name = place.relative_to(folder).as_posix()
@@ -216,6 +219,7 @@ class Batch:
 
     def key(self, capture: Capture) -> str:
         """Digest of a capture's photos and cameras, the model and the order."""
+        # Contents and not times of change: copies of the same photos are the same capture.
         digest = hashlib.sha256(json.dumps([self._model_facts(), self.order.key]).encode())
         with reporting_to(SilentReporter()):
             files = list(list_photos(capture.folder))
@@ -288,7 +292,9 @@ class Batch:
             material = material.resized(order.size)
             if confidence is not None:
                 confidence = resample_confidence(confidence, order.size)
+        # Before anything is written: rendering may fail, too.
         ball = colour_picture(render_ball(material.maps, _BALL_SIDE))
+        # All files beside their place and in one step into it: a folder that is there is complete.
         with replacing(place) as aside:
             write_maps(material.maps, aside)
             if confidence is not None:
@@ -362,6 +368,7 @@ def watch(
         DataError: As `find_captures`.
         OSError: The table could not be written.
     """
+    # The last look, and the photos that were predicted, or failed, last.
     before: dict[str, tuple[Any, ...]] = {}
     judged: dict[str, tuple[Any, ...]] = {}
     while True:

@@ -77,6 +77,8 @@ def _row(line: CaptureLine) -> Html:
     remarks: list[Html] = []
     for remark in line.remarks:
         remarks.append(element("div", remark))
-    cells = [element("td", text) for text in line.cells]
+    cells = []
+    for text in line.cells:
+        cells.append(element("td", text))
     last = element("td", join(*remarks), class_="remarks")
     return element("tr", element("td", picture), name, *cells, last, class_=line.state)

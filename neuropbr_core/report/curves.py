@@ -50,6 +50,7 @@ def _is_number(value: object) -> bool:
 
 
 def _thinned(values: list[tuple[int, float]]) -> Curve:
+    # Rounded up, so that there are never more points than that.
     share = -(-len(values) // POINTS)
     steps: list[int] = []
     means: list[float | None] = []

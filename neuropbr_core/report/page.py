@@ -54,6 +54,7 @@ def write_page(report: Report, *, map_side: int = MAP_SIDE) -> str:
     hashes: list[str] = []
     for name in _PROGRAMS:
         text = (_ROOM / name).read_text(encoding="utf-8")
+        # Browsers hash what is between the tags, byte by byte.
         digest = hashlib.sha256(text.encode()).digest()
         hashes.append(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
         programs.append(Html(f"<script>{text}</script>"))
@@ -88,6 +89,7 @@ def page_head(title: str, *, key: str = "", scripts: Sequence[str] = ()) -> Html
 
 def _header(report: Report) -> Html:
     chips: list[Html] = []
+    # Facts of one among several would look like facts of all.
     facts: Facts = ()
     if len(report.runs) == 1:
         facts = report.runs[0].facts
@@ -100,8 +102,7 @@ def _header(report: Report) -> Html:
         parts.append(element("ul", join(*chips), class_="chips"))
     for run in report.runs:
         for note in run.notes:
-            text = note if len(report.runs) == 1 else f"{run.name}: {note}"
-            parts.append(element("p", text, class_="warning"))
+            parts.append(element("p", f"{_owner(report, run)}{note}", class_="warning"))
     return element("header", join(*parts))
 
 
@@ -120,6 +121,7 @@ def _main(report: Report, map_side: int) -> Html:
     records = {run.name: run.record for run in report.runs if run.record is not None}
     if records:
         parts.append(element("h2", "Scores"))
+        # What a reader wants to know first is open; the rest opens on demand.
         if len(records) > 1:
             parts.append(comparison_table(records))
         for name, record in records.items():
@@ -132,22 +134,28 @@ def _main(report: Report, map_side: int) -> Html:
                 parts.append(_details(f"{name}: scores beside baselines ({size})", score_tables(record)))
     for run in report.runs:
         for name, record in run.evaluations.items():
-            owner = "" if len(report.runs) == 1 else f"{run.name}: "
             size = f"{record.samples} samples of {len(record.materials)} materials"
-            parts.append(_details(f"{owner}evaluation {name} ({size})", score_tables(record)))
+            parts.append(_details(f"{_owner(report, run)}evaluation {name} ({size})", score_tables(record)))
     if any(run.curves for run in report.runs):
         parts.append(_curves(report.runs))
     if report.runs:
         parts.append(element("h2", "How it was made"))
     for run in report.runs:
-        before = "" if len(report.runs) == 1 else f"{run.name}: "
+        owner = _owner(report, run)
         if run.provenance:
-            parts.append(_details(f"{before}provenance", _facts_table(run.provenance)))
+            parts.append(_details(f"{owner}provenance", _facts_table(run.provenance)))
         if run.exports:
-            parts.append(_details(f"{before}exports", _facts_table(run.exports)))
+            parts.append(_details(f"{owner}exports", _facts_table(run.exports)))
         if run.recipe:
-            parts.append(_details(f"{before}recipe", element("pre", run.recipe, tabindex=0)))
+            parts.append(_details(f"{owner}recipe", element("pre", run.recipe, tabindex=0)))
     return element("main", join(*parts))
+
+
+def _owner(report: Report, run: RunContent) -> str:
+    """The beginning of a title that tells whose it is, where there are several runs."""
+    if len(report.runs) == 1:
+        return ""
+    return f"{run.name}: "
 
 
 def _details(summary: str, content: Html) -> Html:
@@ -155,7 +163,9 @@ def _details(summary: str, content: Html) -> Html:
 
 
 def _facts_table(facts: Facts) -> Html:
-    rows = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in facts]
+    rows = []
+    for name, value in facts:
+        rows.append(element("tr", element("th", name, scope="row"), element("td", value)))
     return element("table", element("tbody", join(*rows)), class_="facts")
 
 
@@ -168,7 +178,9 @@ def _showcases(showcases: tuple[Showcase, ...], map_side: int) -> Html:
         picture = small_picture(colour_picture(ball))
         thumbnail = small_picture(colour_picture(ball[:, ::_STRIDE, ::_STRIDE]))
         label = element("b", showcase.name, title=showcase.name)
-        note = element("small", showcase.note, title=showcase.note) if showcase.note else None
+        note = None
+        if showcase.note:
+            note = element("small", showcase.note, title=showcase.note)
         button = element("button", element("img", src=thumbnail, alt=""), label, note, type="button", data_shows=name)
         tabs.append(button)
         sets.append(_set(name, showcase, picture, map_side))
@@ -218,6 +230,7 @@ def _version(name: str, material: str, version: Version, map_side: int) -> Html:
             f"{name}-{map_name}", picture, alt, map_name, group=version.name, kind="map", map_name=map_name
         )
         figures.append(figure)
+    # A material that lacks a map cannot be lit as its author meant it.
     if len(pictures) == len(MAPS):
         lit = relight(shrunk_maps(version.maps, map_side), heldout_relightings()[_RELIGHTING])[0]
         alt = f"{material} under a lamp, {version.name}"
@@ -258,6 +271,7 @@ def _figure(
 
 
 def _preview() -> Html:
+    # A canvas has no content that a screen reader could find, so its label says what it shows and how it is moved.
     canvas = element(
         "canvas",
         tabindex=0,
@@ -321,6 +335,7 @@ def _wipe() -> Html:
     slider = element(
         "input", type="range", min=0, max=100, step=0.5, value=50, aria_label="Border between the two pictures"
     )
+    # The slider covers both pictures and is invisible, so that dragging works anywhere and by keyboard too.
     stage = element(
         "div",
         element("img", alt="", data_side="right"),
@@ -364,6 +379,7 @@ def _data(report: Report) -> Html:
     """The data of the page's programs."""
     parts: list[Html] = []
     if report.showcases:
+        # The shader is data for the browser: it is compiled by the graphics card, and no program of the page.
         shader = shader_constants() + (_ROOM / "assets" / "shading.glsl").read_text(encoding="utf-8")
         parts.append(data_script("preview-settings", {**preview_settings(), "shader": shader}))
     runs: list[Mapping[str, object]] = []
@@ -371,6 +387,8 @@ def _data(report: Report) -> Html:
         if run.curves:
             runs.append({"name": run.name, "curves": {name: curve._asdict() for name, curve in run.curves.items()}})
     if runs:
-        charts = [{"title": title, "curves": list(curves)} for title, curves in _CHARTS]
+        charts = []
+        for title, curves in _CHARTS:
+            charts.append({"title": title, "curves": list(curves)})
         parts.append(data_script("curve-data", {"runs": runs, "charts": charts}))
     return join(*parts)

@@ -20,6 +20,7 @@ _QUALITY = 90
 
 def exact_picture(stored: Picture) -> str:
     """An image as a data URL that keeps every value: maps are computed with."""
+    # Grey PNG files take one channel; three equal ones would be larger.
     grey = stored.shape[-1] == 1
     return _data_url(Image.fromarray(stored[..., 0] if grey else stored), "PNG")
 

@@ -37,11 +37,16 @@ def draw_strip(showcase: Showcase) -> Picture:
     maps = showcase.versions[0].maps
     columns: list[Image.Image] = []
     if showcase.views:
-        photos = [Image.fromarray(colour_picture(view)) for view in showcase.views[:_PHOTOS]]
+        photos = []
+        for view in showcase.views[:_PHOTOS]:
+            photos.append(Image.fromarray(colour_picture(view)))
         side = (_HEIGHT - (_PHOTOS - 1) * _GAP) // _PHOTOS
         columns.append(_stack(photos, side, across=1))
     side = (_HEIGHT - _GAP) // 2
-    tiles = [Image.fromarray(np.broadcast_to(tile, (*tile.shape[:2], 3))) for tile in map_pictures(maps, 2048).values()]
+    tiles = []
+    # Grey maps get three channels, since all tiles are pasted into one colour picture.
+    for tile in map_pictures(maps, 2048).values():
+        tiles.append(Image.fromarray(np.broadcast_to(tile, (*tile.shape[:2], 3))))
     columns.append(_stack(tiles, side, across=2))
     columns.append(Image.fromarray(colour_picture(render_ball(maps, _HEIGHT))))
     width = sum(column.width for column in columns) + (len(columns) - 1) * _ARROW + 2 * _MARGIN
@@ -62,7 +67,10 @@ def write_strip(path: Path, showcase: Showcase) -> None:
         OSError: It could not be written; `path` is as it was.
     """
     image = Image.fromarray(draw_strip(showcase))
-    kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    # Named, because the file that is written aside has another suffix.
+    kind = "JPEG"
+    if path.suffix.lower() == ".png":
+        kind = "PNG"
     with replacing(path) as aside:
         image.save(aside, format=kind, quality=88)
 

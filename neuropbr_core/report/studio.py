@@ -112,6 +112,7 @@ def render_ball(maps: Maps, size: int, *, backdrop: bool = True) -> Float[Tensor
     rows, columns = torch.meshgrid(-steps, steps, indexing="ij")
     rays = unit(torch.stack((columns, rows, -torch.ones_like(rows))))
     eye = torch.tensor((0.0, 0.0, DISTANCE))
+    # The eye is outside of the ball and looks at it, so the nearer intersection is the visible one.
     along = (rays * eye.view(3, 1, 1)).sum(dim=0)
     discriminant = along**2 - DISTANCE**2 + RADIUS**2
     inside = discriminant > 0
@@ -119,6 +120,7 @@ def render_ball(maps: Maps, size: int, *, backdrop: bool = True) -> Float[Tensor
     points = eye.view(3, 1, 1) + rays * (-along - discriminant.clamp_min(0).sqrt())
     radiance = _shade_ball(surface, points, eye)
     colours = torch.where(inside, radiance, 0.0)
+    # Averaged in linear light, as a sensor does; rays that miss count as black, which the coverage makes good.
     averaged = F.avg_pool2d(torch.cat((colours, inside[None].float()))[None], supersampling)[0]
     light = averaged[:3]
     coverage = averaged[3:]

@@ -38,6 +38,7 @@ def score_tiles(record: EvaluationRecord) -> Html:
         remark = element("small", "no baseline")
         if baseline is not None and value is not None:
             name, other = baseline
+            # Equal is not better: a model that only repeats the baseline has learnt nothing.
             verdict = "worse"
             if (value > other) == metric.higher_is_better and value != other:
                 verdict = "better"
@@ -65,6 +66,7 @@ def comparison_table(records: Mapping[str, EvaluationRecord]) -> Html:
         for (map_name, metric), best_value in zip(columns, best, strict=True):
             cells.append(_cell(metric, _model_row(record, map_name).get(metric.name), best_value))
         rows.append(element("tr", element("th", name, scope="row", title=name), *cells, class_="of-model"))
+    # Baselines depend on the samples alone, and runs are compared on the same ones.
     first = next(iter(records.values()))
     cells = []
     for map_name, metric in columns:
@@ -99,7 +101,9 @@ def _score_table(caption: str, by_model: Mapping[str, Row]) -> Html:
         cells: list[Html] = []
         for metric, best_value in zip(metrics, best, strict=True):
             cells.append(_cell(metric, values.get(metric.name), best_value))
-        of_model = "of-model" if name == MODEL else None
+        of_model = None
+        if name == MODEL:
+            of_model = "of-model"
         rows.append(element("tr", element("th", name.replace("_", " "), scope="row"), *cells, class_=of_model))
     return table(caption, ["", *(metric.label for metric in metrics)], rows)
 
@@ -156,7 +160,9 @@ def _best(metric: Metric, rows: Iterable[Row]) -> float | None:
             finite.append(value)
     if len(finite) < 2:
         return None
-    return max(finite) if metric.higher_is_better else min(finite)
+    if metric.higher_is_better:
+        return max(finite)
+    return min(finite)
 
 
 def _cell(metric: Metric, value: float | None, best: float | None) -> Html:

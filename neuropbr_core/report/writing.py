@@ -27,6 +27,7 @@ def check_report_place(path: Path, *, overwrite: bool = False) -> None:
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file, such as {path / REPORT_NAME}")
+    # A link to nothing does not exist for Python, and writing would replace it.
     if overwrite or not (path.exists() or path.is_symlink()):
         return
     if not _GENERATOR.search(_head_of(path)):

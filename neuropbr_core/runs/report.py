@@ -195,6 +195,7 @@ def _key(runs: Sequence[RunFolder]) -> str:
     digest = hashlib.sha256()
     for run in runs:
         files = [run.recipe_file, run.summary, run.checkpoints.folder / BEST, *sorted(run.exports.glob(f"*{SUFFIX}"))]
+        # Names count too: a file that is missing changes the page.
         for path in files:
             digest.update(path.name.encode())
             if path.is_file():
@@ -232,6 +233,7 @@ def _read_run(run: RunFolder, name: str) -> RunContent:
     except NeuroPBRError as error:
         notes.append(f"The provenance is missing: {error}")
     evaluations: dict[str, EvaluationRecord] = {}
+    # Evaluations of other data, which `neuropbr evaluate` left.
     for path in sorted((run.path / "evaluations").glob(f"*/{RECORD}")):
         try:
             evaluations[path.parent.name] = load_record(path)
@@ -253,6 +255,7 @@ def _read_run(run: RunFolder, name: str) -> RunContent:
 def _journal_facts(rows: Sequence[Mapping[str, Any]]) -> Facts:
     """What the journal knows of a run: its facts, its length, and its end."""
     facts: list[tuple[str, str]] = []
+    # The last start: a resumed run may have other epochs than it was started with.
     starts = [row for row in rows if row.get("event") == "run_started"]
     if starts:
         for name, value in dict(starts[-1].get("facts") or {}).items():
@@ -295,7 +298,9 @@ def _provenance_facts(run: RunFolder) -> Facts:
     components: list[str] = []
     for part in record.get("components") or ():
         if isinstance(part, dict):
-            words = [str(part.get(key, "")) for key in ("kind", "name", "distribution", "version")]
+            words = []
+            for key in ("kind", "name", "distribution", "version"):
+                words.append(str(part.get(key, "")))
             components.append("{} {} ({} {})".format(*words))
     if components:
         facts.append(("components", ", ".join(components)))
@@ -360,6 +365,7 @@ class _Drawing:
 
 def _best_and_worst(record: EvaluationRecord, count: int) -> list[_Wanted]:
     """The samples with the smallest and with the largest re-rendering errors, best first."""
+    # By re-rendering, because that is what an artist sees; single maps can trade errors against each other.
     ranked = worst_samples(record, len(record.per_sample))[::-1]
     best = ranked[:count]
     wanted = [_Wanted(name, f"best {rank}") for rank, name in enumerate(best, start=1)]
@@ -433,7 +439,9 @@ def _merge(wanted: Sequence[_Wanted], drawings: Sequence[_Drawing], *, compared:
             if first is not None and not _same_truth(first, drawn):
                 continue
             first = first or drawn
-            label = drawing.run if compared else PREDICTION
+            label = PREDICTION
+            if compared:
+                label = drawing.run
             versions.append(Version(label, drawn.prediction, drawn.errors))
         if first is None:
             continue

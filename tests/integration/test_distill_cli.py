@@ -84,6 +84,7 @@ def test_a_dry_run_prints_the_plan(module_recipe: MakeRecipe, teacher: Path, tmp
         "logits",
         "train",
         "evaluate",
+        "report",
     ]
     assert f"{teacher / 'shards-32'}: the training samples are predicted" in result.stdout
     assert not (teacher / "shards-32").exists()

@@ -291,6 +291,7 @@ def test_a_plan_says_what_is_there_and_does_nothing(
         f"train     {runs / 'student'}: will be trained to the end of 1 epochs",
         f"evaluate  {runs / 'student' / 'summary.json'}: the best checkpoint is scored on what was held back",
         f"export    {runs / 'student' / 'exports' / 'torchscript'}: neuropbr:torchscript, is exported",
+        f"report    {runs / 'student' / 'report.html'}: is written",
     ]
     assert not runs.exists()
     made = student_of(module_recipe)

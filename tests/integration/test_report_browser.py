@@ -18,6 +18,7 @@ from neuropbr_core.materials.render import render_view
 from neuropbr_core.materials.surface import build_surface
 from neuropbr_core.outputs import read_material
 from neuropbr_core.report import Report, RunContent, Showcase, Version, write_page, write_report
+from neuropbr_core.report.batch_page import CaptureLine, write_batch_page
 from neuropbr_core.report.curves import Curve
 from neuropbr_core.report.studio import DISTANCE, FIELD_OF_VIEW, lighting, render_ball
 from neuropbr_core.shipped import shipped_root
@@ -107,7 +108,7 @@ def test_plane_is_shaded_as_by_our_renderer(opened: Tab, index: int, view: tuple
     level = DISTANCE * math.cos(elevation)
     eye = (level * math.sin(azimuth), DISTANCE * math.sin(elevation), level * math.cos(azimuth))
     difference, correlation = compare(pixels, rendered(NAMES[index], eye, pixels.shape[0]))
-    assert difference < 0.008
+    assert difference < 2 / 255
     assert correlation > 0.98
 
 
@@ -211,3 +212,23 @@ def test_without_the_program_everything_is_readable(tab: Tab, page: Path) -> Non
     visible = "[...document.querySelectorAll('figure img, .poster')].every(e => e.getClientRects().length)"
     assert tab.value(visible)
     assert not tab.value("document.querySelector('.preview').getClientRects().length")
+
+
+def test_page_of_a_batch(tab: Tab, tmp_path: Path) -> None:
+    ball = io.BytesIO()
+    Image.new("RGB", (8, 8), "brown").save(ball, format="JPEG")
+    cells = ("3", "1.00", "", "tiles", "0.5")
+    lines = [
+        CaptureLine("</a><script>alert(1)</script>", "done", ball.getvalue(), cells),
+        CaptureLine("b", "failed", None, cells, ("a photo is damaged " * 20,)),
+    ]
+    write_batch_page(tmp_path / "batch.html", "a batch", lines, {"model": "flash"})
+    tab.problems.clear()
+    tab.requests.clear()
+    tab.open(tmp_path / "batch.html", width=390, height=800, mobile=True)
+    assert tab.value("document.querySelectorAll('script').length") == 0
+    assert tab.value("document.querySelector('tbody a').textContent") == "</a><script>alert(1)</script>"
+    assert tab.value("document.querySelector('tbody img').naturalWidth") == 8
+    assert tab.value("document.documentElement.scrollWidth") <= 390
+    assert tab.problems == []
+    assert tab.requests == []

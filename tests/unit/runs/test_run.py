@@ -105,10 +105,10 @@ def test_a_stage_that_fails_leaves_no_lock_and_no_empty_folder(
 
 def test_a_plan_has_the_stages_of_its_recipe_and_changes_nothing(recipe: Recipe, dataset: Path, tmp_path: Path) -> None:
     planned = plan(recipe, tmp_path / "run")
-    assert [stage.name for stage in planned.stages] == ["data", "train", "evaluate", "export"]
+    assert [stage.name for stage in planned.stages] == ["data", "train", "evaluate", "export", "report"]
     assert "data      2 samples to train on, 1 held back" in planned.lines()
     without = plan(small_run.small_recipe("export.torchscript=null", f"data.root={dataset}"), tmp_path / "run")
-    assert [stage.name for stage in without.stages] == ["data", "train", "evaluate"]
+    assert [stage.name for stage in without.stages] == ["data", "train", "evaluate", "report"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -93,13 +93,14 @@ def replace_rate(recipe: Recipe) -> Recipe:
 
 def test_the_stages_of_a_student_begin_with_its_teachers(tmp_path: Path) -> None:
     online = plan(make_student(tmp_path), tmp_path / "runs" / "student")
-    assert [stage.name for stage in online.stages] == ["data", "teacher", "train", "evaluate", "export"]
+    after = ["train", "evaluate", "export", "report"]
+    assert [stage.name for stage in online.stages] == ["data", "teacher", *after]
     stored = plan(make_student(tmp_path, mode="shards"), tmp_path / "runs" / "student")
-    assert [stage.name for stage in stored.stages] == ["data", "teacher", "logits", "train", "evaluate", "export"]
+    assert [stage.name for stage in stored.stages] == ["data", "teacher", "logits", *after]
     teacher = stored.stages[1]
     assert isinstance(teacher, TrainTeacher)
     assert teacher.plan is not None
-    assert [stage.name for stage in teacher.plan.stages] == ["data", "train", "evaluate", "export"]
+    assert [stage.name for stage in teacher.plan.stages] == ["data", *after]
     assert not (tmp_path / "runs").exists()
 
 
