@@ -13,6 +13,7 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.ownership import refuse_foreign, remember_written, remove_earlier
 from neuropbr_core.reporting import reporter
+from neuropbr_core.shipped import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
