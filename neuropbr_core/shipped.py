@@ -56,6 +56,15 @@ def resolve(reference: str) -> Path:
     )
 
 
+def is_shipped_model(path: Path) -> bool:
+    """Whether weights belong to a model that ships.
+
+    Args:
+        path: Folder of the weights, or a file in it.
+    """
+    return path.resolve().is_relative_to((shipped_root() / "models").resolve())
+
+
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     return sorted(path.stem for path in (shipped_root() / "recipes").glob("*.yaml"))

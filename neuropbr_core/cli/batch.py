@@ -10,6 +10,7 @@ import click
 from neuropbr_core.cli.chosen_model import load_chosen, model_options
 from neuropbr_core.cli.output import OUTPUT, command, counted, result
 from neuropbr_core.cli.package import chosen_targets, target_options
+from neuropbr_core.cli.refining import chosen_steps, refine_option
 
 if TYPE_CHECKING:
     from neuropbr_core.inference.batch import Batch, Capture, Row
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     "--resolution", type=click.IntRange(32, 16384), metavar="N", help="As for `neuropbr infer`. [default: the model's]"
 )
 @click.option("--max-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="For --resolution.")
+@refine_option
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--strict", is_flag=True, help="Let captures fail whose photos make the maps doubtful.")
 @target_options(required=False, named=False)
@@ -49,6 +51,7 @@ def batch(  # noqa: PLR0913 - one parameter an option
     ensemble: bool,
     resolution: int | None,
     max_memory: float | None,
+    refine_steps: int | None,
     size: int | None,
     strict: bool,
     targets: str | None,
@@ -103,10 +106,11 @@ def batch(  # noqa: PLR0913 - one parameter an option
     if max_memory:
         limit = int(max_memory * 2**30)
     packages = tuple(chosen_targets(targets, options))
-    order = Order(Effort(ensemble, resolution, limit), size, tileable, packages, strict)
     loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
     if resolution and not isinstance(loaded, LoadedGenerator):
         raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
+    effort = Effort(ensemble, resolution, limit, chosen_steps(refine_steps, loaded, resolution, limit))
+    order = Order(effort, size, tileable, packages, strict)
     work = Batch(loaded, place, order, overwrite)
     # After the lock: two batches would replace each other's tables.
     with RunLock(place, "writes this batch; wait for it or stop it, or choose another --output"):

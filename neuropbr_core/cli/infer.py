@@ -2,44 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core.cli.chosen_model import load_chosen, model_options
 from neuropbr_core.cli.output import OUTPUT, command, result
 from neuropbr_core.cli.package import chosen_targets, target_options, write_targets
+from neuropbr_core.cli.refining import chosen_steps, refine_option
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.ownership import refuse_foreign, remember_written, remove_earlier
 from neuropbr_core.reporting import reporter
-from neuropbr_core.shipped import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from neuropbr_core.contracts import Maps
-    from neuropbr_core.inference import ExportedGenerator, LoadedGenerator, ViewSet
+    from neuropbr_core.inference import Effort, ExportedGenerator, LoadedGenerator, Predicted, ViewSet
 
 DOUBTFUL = 0.5
 """Confidence below which texels are counted as doubtful."""
 MOST_VIEWS = 64
 """Most views that a recipe may ask for, and so an upper bound of those that an earlier call wrote."""
-REFINED_SIDE = 4096
-"""Largest side of maps that are refined, with which the process takes about 2.7 GiB."""
-
-
-class _Steps(click.IntRange):
-    """The optional number behind `--refine`, which takes the folder of the photos when it comes before it."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the number."""
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter as error:
-            raise click.BadParameter(
-                f"{error.message} Write PHOTOS before --refine, or give the steps: --refine=200.", ctx, param
-            ) from None
 
 
 @command()
@@ -67,15 +51,7 @@ class _Steps(click.IntRange):
     help="Side of the network's input in pixels, tile by tile where needed. [default: the model's]",
 )
 @click.option("--max-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="For --resolution.")
-@click.option(
-    "--refine",
-    "refine_steps",
-    type=_Steps(1, 10000),
-    is_flag=False,
-    flag_value=200,
-    metavar="[STEPS]",
-    help="Fit the maps to the photos afterwards; 200 steps where no number is given.",
-)
+@refine_option
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
 @target_options(required=False)
@@ -117,13 +93,16 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     A warning tells when there are fewer photos than the model was trained with, no flash where it was trained with one,
     photos that were left out, or exposures that are far off.
 
-    With --refine, the maps are then fitted to the photos: exposure, light, albedo, and roughness, metallic and relief
-    of each substance. Ctrl-C ends the fit and keeps the best so far. confidence.png is written too.
+    The maps of a model that ships are then fitted to the photos, which needs photos with a flash: exposure, light,
+    albedo, and roughness, metallic and relief of each substance. Ctrl-C ends the fit and keeps the best so far.
+    confidence.png is written too. --refine does so with any model that was trained on aligned views; --refine 0 leaves
+    the maps as predicted.
 
     With --resolution, maps have the detail of large photos: the network sees them tile by tile, within --max-memory.
     With --for, packages for other programs are written beside the maps, as by `neuropbr package`.
     """
     from neuropbr_core.inference import (
+        Effort,
         LoadedGenerator,
         find_doubts,
         missing_side,
@@ -146,30 +125,27 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
         ),
         (max_memory and not resolution, "--max-memory limits the tiles of --resolution N; give both"),
         (ensemble and resolution, "give either --ensemble or --resolution N: tiles are predicted from one side"),
-        (
-            refine_steps and resolution and resolution > REFINED_SIDE,
-            f"--refine holds all maps at once; give --resolution up to {REFINED_SIDE} with it",
-        ),
         (ensemble and tileable, "give either --ensemble or --tileable: the confidence map is not cut with the others"),
     )
     for is_made, message in mistakes:
         if is_made:
             raise click.UsageError(message)
     folder = Path(output or f"{Path(given or 'sample').resolve().name}_maps")
-    # The map of confidence is not cut with the others.
-    tells_confidence = (ensemble or bool(refine_steps)) and not tileable
-    _refuse_place(folder, given, confidence=tells_confidence, overwrite=overwrite)
+    _refuse_place(folder, given, overwrite=overwrite)
     packages = chosen_targets(targets, options)
     check_places(packages, folder, overwrite=overwrite)
     # The model before the views: whether photos have to be registered depends on it.
     loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
     if resolution and not isinstance(loaded, LoadedGenerator):
         raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
-    if refine_steps and not loaded.needs_cameras:
-        raise DataError(
-            f"{loaded.origin}: was trained on views as they are, so that it is not known which texel a pixel shows; "
-            f"--refine needs a model that was trained on aligned views, such as --model {DEFAULT_MODEL}"
-        )
+    limit = None
+    if max_memory:
+        limit = int(max_memory * 2**30)
+    effort = Effort(ensemble, resolution, limit, chosen_steps(refine_steps, loaded, resolution, limit))
+    # The map of confidence is not cut with the others.
+    tells_confidence = (effort.ensemble or effort.refine > 0) and not tileable
+    if tells_confidence:
+        refuse_foreign(folder, ["confidence.png"], overwrite=overwrite)
     # Photos are shrunk while they are read, to no more than the network sees of them.
     photo_size = loaded.signature.photo_size
     if resolution:
@@ -182,16 +158,15 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     views_shown = inputs["views"][0]
     refuse_foreign(folder, [f"views/{index}.png" for index in range(len(views_shown))], overwrite=overwrite)
     _tell_doubts(views.refusals, find_doubts(views, inputs, loaded.signature), strict=strict)
-    maps, confidence = _predict(loaded, views, inputs, resolution, max_memory, ensemble=ensemble)
-    if refine_steps:
-        maps, confidence = _refine(loaded, views, inputs, maps, confidence, refine_steps)
+    predicted = _predict(loaded, views, inputs, effort)
+    confidence = predicted.confidence
     if not tells_confidence:
         confidence = None
     # One photo lacks all sides alike, and more than five photos tell little more.
     if "directions" in inputs and 1 < inputs["views"].shape[1] < 5:
         result(f"another photo would tell most from the {missing_side(inputs['directions'])}")
-    made_by = {"model": str(loaded.origin), **loaded.provenance, "views": str(views.folder)}
-    material = Material(material_name(name or material_of), maps, made_by)
+    made_by = {"model": str(loaded.origin), **loaded.provenance, **predicted.provenance, "views": str(views.folder)}
+    material = Material(material_name(name or material_of), predicted.maps, made_by)
     if tileable:
         material = material.tileable()
     if size:
@@ -215,15 +190,12 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
         write_targets(material, packages, folder, overwrite=overwrite)
 
 
-def _refuse_place(folder: Path, photos: str | None, *, confidence: bool, overwrite: bool) -> None:
+def _refuse_place(folder: Path, photos: str | None, *, overwrite: bool) -> None:
     """Refuse to write among the photos, or over files of others, before anything is computed."""
     # Maps beside the photos would be taken for photos by the next call.
     if photos and folder.resolve() == Path(photos).resolve():
         raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
-    names = [spec.file_name for spec in MAPS.values()]
-    if confidence:
-        names.append("confidence.png")
-    refuse_foreign(folder, names, overwrite=overwrite)
+    refuse_foreign(folder, [spec.file_name for spec in MAPS.values()], overwrite=overwrite)
 
 
 def _views(
@@ -265,51 +237,25 @@ def _tell_doubts(refusals: Sequence[str], doubts: Sequence[str], *, strict: bool
 
 
 def _predict(
-    model: "LoadedGenerator | ExportedGenerator",
-    views: "ViewSet",
-    inputs: "dict[str, Tensor]",
-    resolution: int | None,
-    max_memory: float | None,
-    *,
-    ensemble: bool,
-) -> "tuple[Maps, Tensor | None]":
-    """Predict maps, with a confidence map by an ensemble; print how sure the model and how sharp the albedo is."""
-    from neuropbr_core.inference import Effort, predict_maps
+    model: "LoadedGenerator | ExportedGenerator", views: "ViewSet", inputs: "dict[str, Tensor]", effort: "Effort"
+) -> "Predicted":
+    """Predict and refine the maps; print how well they explain the photos, how sure and how sharp they are."""
+    from neuropbr_core.inference import predict_maps
 
-    limit = None
-    if max_memory:
-        limit = int(max_memory * 2**30)
-    predicted = predict_maps(model, views, inputs, Effort(ensemble, resolution, limit))
-    maps = predicted.maps
+    predicted = predict_maps(model, views, inputs, effort)
+    if predicted.tile:
+        result(f"{predicted.tiles} tiles of {predicted.tile} pixels")
+    refinement = predicted.refinement
+    if refinement is not None:
+        result(
+            f"refined in {refinement.steps} steps: error of the photos {refinement.error_before:.3f}, "
+            f"now {refinement.error_after:.3f}"
+        )
     confidence = predicted.confidence
     if confidence is not None:
         doubtful = float((confidence < DOUBTFUL).float().mean())
         result(
             f"confidence {float(confidence.mean()):.2f} on average; below {DOUBTFUL} on {doubtful:.0%} of the texels"
         )
-    if resolution is not None:
-        result(f"{predicted.tiles} tiles of {predicted.tile} pixels")
     result(f"sharpness {predicted.sharpness:.2f}: fine detail of the albedo as a share of the photos'")
-    return maps, confidence
-
-
-def _refine(
-    model: "LoadedGenerator | ExportedGenerator",
-    views: "ViewSet",
-    inputs: "dict[str, Tensor]",
-    maps: "Maps",
-    confidence: "Tensor | None",
-    steps: int,
-) -> "tuple[Maps, Tensor | None]":
-    """Fit the maps to the photos; print how far both were apart, and replace the confidence of the prediction."""
-    from neuropbr_core.inference import refine_prediction, refined_confidence
-
-    refinement = refine_prediction(model, views, inputs, maps, steps)
-    # Photos without a flash are not refined, as a warning has told.
-    if not refinement.steps:
-        return maps, confidence
-    result(
-        f"refined in {refinement.steps} steps: error of the photos {refinement.error_before:.3f}, "
-        f"now {refinement.error_after:.3f}"
-    )
-    return refinement.maps, refined_confidence(refinement)
+    return predicted

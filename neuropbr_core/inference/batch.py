@@ -86,7 +86,8 @@ class Order:
         targets = []
         for target in self.targets:
             targets.append([target.name, repr(target.chosen.entry), repr(target.chosen.options)])
-        return [self.effort.ensemble, self.effort.resolution, self.size, self.tileable, targets, self.strict]
+        effort = [self.effort.ensemble, self.effort.resolution, self.effort.refine]
+        return [*effort, self.size, self.tileable, targets, self.strict]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -101,7 +102,7 @@ class Row(msgspec.Struct, frozen=True):
         photos: Photos that were used.
         size: Side of the maps in pixels.
         sharpness: Fine detail of the albedo as a share of the photos'; None where it is not finite.
-        confidence: Mean confidence of an ensemble.
+        confidence: Mean confidence of refined maps or an ensemble.
         seam_score: How visible the borders are when the material repeats.
         tiles: Whether they show no more than lines inside.
         doubts: What makes the maps doubtful.
@@ -235,6 +236,7 @@ class Batch:
 
         Raises:
             OSError: The table could not be written.
+            KeyboardInterrupt: The user ended it; nothing of the capture is written.
         """
         start = time.monotonic()
         key = ""
@@ -283,11 +285,16 @@ class Batch:
         if order.strict and doubts:
             raise DataError("\n".join((*doubts, "--strict refuses these photos; no maps were written")))
         predicted = predict_maps(self.model, views, inputs, order.effort)
-        made_by = {**self._model_facts(), "views": str(views.folder)}
+        if predicted.refinement is not None and predicted.refinement.interrupted:
+            # Ctrl-C ends the batch, and a capture that is half refined is not done.
+            raise KeyboardInterrupt
+        made_by = {**self._model_facts(), **predicted.provenance, "views": str(views.folder)}
         material = Material(material_name(Path(capture.name).name), predicted.maps, made_by)
         confidence = predicted.confidence
         if order.tileable:
             material = material.tileable()
+            # The map of confidence is not cut with the others.
+            confidence = None
         if order.size:
             material = material.resized(order.size)
             if confidence is not None:

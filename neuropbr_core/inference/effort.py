@@ -1,15 +1,20 @@
-"""How much is computed for a prediction: once, from several sides, or tile by tile."""
+"""How much is computed for maps: a prediction at once, from several sides or tile by tile, and steps of refinement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.inference.ensemble import predict_ensemble
-from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, refine_prediction
+from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, refined_confidence
 from neuropbr_core.inference.tiled import predict_large, sharpness_of
 from neuropbr_core.inference.views import ViewSet
+from neuropbr_core.shipped import is_shipped_model
+
+REFINED_SIDE = 4096
+"""Largest side of maps that are refined, with which the process takes about 2.7 GiB."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,13 @@ class Effort:
         ensemble: Whether predictions from several sides are averaged.
         resolution: Side of the network's input in pixels, tile by tile where needed; None for the model's own.
         max_memory: Bytes that the tiles may take; None for what is free.
+        refine: Steps in which the maps are fitted to the photos; 0 leaves them as predicted.
     """
 
     ensemble: bool = False
     resolution: int | None = None
     max_memory: int | None = None
+    refine: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,10 @@ class Predicted:
     Attributes:
         maps: Maps `(1, channels, H, W)` in the ranges of `neuropbr_core.maps`, on the CPU.
         sharpness: Fine detail of the albedo as a share of the photos'.
-        confidence: `(1, 1, H, W)` in [0, 1], of an ensemble; otherwise None.
+        confidence: `(1, 1, H, W)` in [0, 1], of a refinement or an ensemble; otherwise None.
         tiles: Number of tiles.
         tile: Side of a tile in pixels; 0 where the maps were predicted at once.
+        refinement: How the maps were refined; None where they are as predicted.
     """
 
     maps: Maps
@@ -44,12 +52,38 @@ class Predicted:
     confidence: Tensor | None = None
     tiles: int = 1
     tile: int = 0
+    refinement: Refinement | None = None
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """How the maps differ from a plain prediction, for manifests."""
+        if self.refinement is None:
+            return {}
+        return {"refined": f"{self.refinement.steps} steps"}
+
+
+def usual_steps(model: LoadedGenerator | ExportedGenerator, resolution: int | None, max_memory: int | None) -> int:
+    """Steps of refinement where the user names no number.
+
+    Models that ship are refined, because refinement was measured with their predictions. The others show what they have
+    learnt. Memory that the user has limited is left to the tiles.
+
+    Args:
+        model: The model.
+        resolution: See `Effort`.
+        max_memory: See `Effort`.
+    """
+    if not is_shipped_model(model.origin) or not model.needs_cameras:
+        return 0
+    if max_memory is not None or (resolution or 0) > REFINED_SIDE:
+        return 0
+    return REFINE_STEPS
 
 
 def predict_maps(
     model: LoadedGenerator | ExportedGenerator, views: ViewSet, inputs: dict[str, Tensor], effort: Effort
 ) -> Predicted:
-    """Predict the maps of one material.
+    """Predict the maps of one material, and refine them where that is wanted.
 
     Args:
         model: The model.
@@ -58,8 +92,32 @@ def predict_maps(
         effort: How the maps are predicted.
 
     Raises:
-        DataError: Tiles are wanted from an exported file, which has one size; or as `predict_large`.
+        DataError: Tiles are wanted from an exported file, which has one size; or as `predict_large` and
+            `refine_prediction`.
     """
+    predicted = _predict(model, views, inputs, effort)
+    if not effort.refine:
+        return predicted
+    refinement = refine_prediction(model, views, inputs, predicted.maps, effort.refine)
+    # Photos without a flash are not refined, as a warning has told.
+    if not refinement.steps and not refinement.interrupted:
+        return predicted
+    sharpness = predicted.sharpness
+    # That of tiles is of photos larger than the prepared ones.
+    if effort.resolution is None:
+        sharpness = sharpness_of(refinement.maps, inputs)
+    return replace(
+        predicted,
+        maps=refinement.maps,
+        sharpness=sharpness,
+        confidence=refined_confidence(refinement),
+        refinement=refinement,
+    )
+
+
+def _predict(
+    model: LoadedGenerator | ExportedGenerator, views: ViewSet, inputs: dict[str, Tensor], effort: Effort
+) -> Predicted:
     if effort.resolution is not None:
         if not isinstance(model, LoadedGenerator):
             raise DataError(f"{model.origin}: an exported file has one size; a resolution needs a run or a model")

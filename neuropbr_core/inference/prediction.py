@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.devices import choose_device
 from neuropbr_core.inference.doubts import find_doubts
-from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator, write_maps
+from neuropbr_core.inference.effort import Effort, predict_maps, usual_steps
+from neuropbr_core.inference.predict import (
+    ExportedGenerator,
+    LoadedGenerator,
+    load_generator,
+    write_confidence,
+    write_maps,
+)
 from neuropbr_core.inference.views import read_capture
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
@@ -28,15 +36,17 @@ class Prediction:
     Attributes:
         name: Name of the folder of photos.
         maps: Maps `(1, channels, H, W)` in the ranges of `neuropbr_core.maps`, on the CPU.
+        confidence: How far refined maps can be trusted, `(1, 1, H, W)` in [0, 1]; None where they are as predicted.
         warnings: Why the maps may be wrong, such as missing photos; empty for photos like those of training.
     """
 
     name: str
     maps: Maps
+    confidence: Tensor | None
     warnings: tuple[str, ...]
 
     def write(self, folder: str | Path) -> list[Path]:
-        """Write the maps as PNG files.
+        """Write the maps as PNG files, and `confidence.png` where there is one.
 
         Args:
             folder: See `write_maps`.
@@ -47,7 +57,10 @@ class Prediction:
         Raises:
             OSError: A file could not be written.
         """
-        return write_maps(self.maps, folder)
+        written = write_maps(self.maps, folder)
+        if self.confidence is not None:
+            written.append(write_confidence(self.confidence, Path(folder)))
+        return written
 
     def __repr__(self) -> str:
         """Name the material, its maps and their size."""
@@ -77,6 +90,7 @@ def infer(
     model: str | Path | LoadedGenerator | ExportedGenerator = f"neuropbr:{DEFAULT_MODEL}",
     *,
     cameras: str | Path | None = None,
+    refine: int | None = None,
     device: str = "auto",
 ) -> Prediction:
     """Predict the maps of a folder of photos, as `neuropbr infer` does.
@@ -85,13 +99,15 @@ def infer(
         photos: Folder with photos of one flat material; see `read_views`.
         model: What `load_generator` takes, or a model that is loaded already.
         cameras: See `read_views`. Without cameras, photos are registered where the model needs cameras.
+        refine: Steps in which the maps are fitted to the photos, 0 for none; None for 200 with a model that ships, and
+            else for none.
         device: `auto`, `cpu`, `cuda` or `mps`; for a model that is not loaded yet.
 
     Returns:
         The maps, and why they may be wrong.
 
     Raises:
-        DataError: The photos cannot be read or registered.
+        DataError: The photos cannot be read or registered, or the model takes views as they are and cannot be refined.
         CheckpointError: There is no such checkpoint, or it is damaged.
         DeviceError: The device is not there.
     """
@@ -100,6 +116,8 @@ def infer(
     # Photos are shrunk while they are read, to no more than the network sees of them.
     views = read_capture(photos, cameras, register=model.needs_cameras, size=model.signature.photo_size)
     inputs = model.prepare(views)
-    maps = {name: value.cpu() for name, value in model.apply(inputs).items()}
+    if refine is None:
+        refine = usual_steps(model, None, None)
+    predicted = predict_maps(model, views, inputs, Effort(refine=refine))
     warnings = (*views.refusals, *find_doubts(views, inputs, model.signature))
-    return Prediction(Path(photos).resolve().name, maps, warnings)
+    return Prediction(Path(photos).resolve().name, predicted.maps, predicted.confidence, warnings)

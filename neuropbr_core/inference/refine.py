@@ -126,6 +126,7 @@ class Refinement(NamedTuple):
         residual: Error of the refined maps at each texel of the photos, as an RMSE of encoded values over photos and
             channels, `(1, 1, S, S)`; 1 where no photo shows the texel, because nothing speaks for its maps.
         steps: Steps that were taken.
+        interrupted: Whether Ctrl-C ended them early.
     """
 
     maps: Maps
@@ -134,6 +135,7 @@ class Refinement(NamedTuple):
     error_after: float
     residual: Tensor
     steps: int
+    interrupted: bool = False
 
 
 class _Shared(NamedTuple):
@@ -230,11 +232,13 @@ def refine(
     problem = _Problem(texels.at(_grid(size).to(device)), flash, priors)
     shared = problem.start
     taken = 0
+    interrupted = False
     if steps:
         search = _Search(problem, steps)
         search.run()
         shared = search.best
         taken = search.taken
+        interrupted = search.interrupted
     with torch.no_grad():
         chunks = []
         residuals = []
@@ -259,6 +263,7 @@ def refine(
         float((after[0] / after[1].clamp_min(1e-6)).sqrt()),
         torch.cat(residuals, dim=-1).view(1, 1, size, size).cpu(),
         taken,
+        interrupted,
     )
 
 
@@ -476,11 +481,13 @@ class _Search:
     Attributes:
         best: The best numbers so far.
         taken: Steps that were taken.
+        interrupted: Whether Ctrl-C ended them early.
     """
 
     def __init__(self, problem: _Problem, steps: int) -> None:
         self.best = problem.start
         self.taken = 0
+        self.interrupted = False
         self._problem = problem
         self._steps = steps
         self._least = math.inf
@@ -491,6 +498,7 @@ class _Search:
         try:
             self._run()
         except KeyboardInterrupt:
+            self.interrupted = True
             reporter().line(f"refinement stopped after {self.taken} of {self._steps} steps; the best so far is kept")
         finally:
             self._bar.close()

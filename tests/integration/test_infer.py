@@ -81,7 +81,7 @@ def test_infer_refines(trained: Path, pool: Path, tmp_path: Path) -> None:
     assert sorted(path.stem for path in (tmp_path / "maps").glob("*.png")) == sorted([*MAPS, "confidence"])
     swallowed = infer("--run", trained, "--refine", views, "--output", tmp_path / "others")
     assert swallowed.returncode == 2
-    assert "Write PHOTOS before --refine" in swallowed.stderr
+    assert "Write the photos before --refine" in swallowed.stderr
 
 
 def test_the_api_equals_the_loaders_path(trained: Path, pool: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import neuropbr_core as neuropbr
 from neuropbr_core.cli import root
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.exporting.record import read_record
+from neuropbr_core.inference import write_maps
 from neuropbr_core.shipped import CARD, DEFAULT_MODEL, model_names, resolve, shipped_model, shipped_root
 
 CAPTURES = shipped_root() / "examples" / "captures"
@@ -54,9 +56,23 @@ def test_photos_alone_give_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(root, ["infer", str(CAPTURES / "bricks")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in (tmp_path / "bricks_maps").glob("*.png")) == list(MAPS)
+    assert "refined in 200 steps" in result.output
+    # A model that ships is refined, which tells how far the maps can be trusted.
+    assert sorted(path.name for path in (tmp_path / "bricks_maps").glob("*.png")) == sorted([*MAPS, "confidence.png"])
     with Image.open(tmp_path / "bricks_maps" / "albedo.png") as albedo:
         assert albedo.size == (256, 256)
+
+
+def test_maps_are_as_predicted_where_refinement_is_turned_off(tmp_path: Path) -> None:
+    arguments = ["infer", str(CAPTURES / "bricks"), "--refine", "0", "--output", str(tmp_path / "maps")]
+    result = CliRunner().invoke(root, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "maps").glob("*.png")) == list(MAPS)
+    model = neuropbr.load_generator(f"neuropbr:{DEFAULT_MODEL}")
+    predicted = model.predict(neuropbr.read_views(CAPTURES / "bricks"))
+    write_maps(predicted, tmp_path / "predicted")
+    for name in MAPS:
+        assert (tmp_path / "maps" / name).read_bytes() == (tmp_path / "predicted" / name).read_bytes()
 
 
 def test_photos_and_a_model_are_given_once() -> None:
@@ -109,7 +125,7 @@ def test_a_later_call_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     (photos / "2.jpg").unlink()
     cameras = json.loads((photos / "cameras.json").read_text())
     (photos / "cameras.json").write_text(json.dumps({"bricks": cameras["bricks"][:2]}))
-    result = CliRunner().invoke(root, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(root, [*arguments, "--refine", "0"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert not (out / "confidence.png").exists()
     assert sorted(path.name for path in (out / "views").iterdir()) == ["0.png", "1.png"]

@@ -12,6 +12,8 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.inference import Effort, LoadedGenerator, load_generator
 from neuropbr_core.inference.batch import Batch, Capture, Order, Row, check_batch_place, find_captures, watch
 from neuropbr_core.report import report_key
+from neuropbr_core.reporting import SilentReporter, reporting_to
+from neuropbr_core.shipped import DEFAULT_MODEL, shipped_root
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,37 @@ def test_what_is_done_is_known_by_photos_model_order_and_files(
     assert later().predict(oak(captures)).state == "done"
     Image.new("RGB", (32, 32), "blue").save(captures / "oak" / "1.png")
     assert not later().is_done(oak(captures))
+
+
+class InterruptingReporter(SilentReporter):
+    """Presses Ctrl-C at the third step of a bar."""
+
+    def bar(self, total: int, what: str, **options: object) -> "InterruptingReporter":
+        self.left = 3
+        assert (total, what) == (20, "refining")
+        return self
+
+    def advance(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        assert text.startswith("objective ")
+
+    def close(self) -> None:
+        self.left = -1
+
+
+def test_an_interrupted_refinement_is_no_capture(captures: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends the batch; `--resume` must not take a capture for done that was refined by a few steps."""
+    place = tmp_path / "out"
+    batch = Batch(load_generator(f"neuropbr:{DEFAULT_MODEL}"), place, Order(Effort(refine=20)))
+    bricks = Capture("bricks", shipped_root() / "examples" / "captures" / "bricks")
+    with reporting_to(InterruptingReporter()), pytest.raises(KeyboardInterrupt):
+        batch.predict(bricks)
+    assert not batch.is_done(bricks)
+    assert not list(place.rglob("*.png"))
 
 
 def test_files_of_others_make_a_row_fail(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:

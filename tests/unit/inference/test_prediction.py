@@ -15,10 +15,12 @@ BRICKS = Path(__file__).parents[3] / "examples" / "captures" / "bricks"
 
 
 def test_maps_are_those_of_the_command(tmp_path: Path) -> None:
-    prediction = neuropbr.infer(BRICKS, device="cpu")
-    words = ["infer", str(BRICKS), "--output", str(tmp_path / "command"), "--device", "cpu"]
+    prediction = neuropbr.infer(BRICKS, refine=3, device="cpu")
+    words = ["infer", str(BRICKS), "--refine", "3", "--output", str(tmp_path / "command"), "--device", "cpu"]
     assert CliRunner().invoke(root, words).exit_code == 0
-    for path in prediction.write(tmp_path / "library"):
+    written = prediction.write(tmp_path / "library")
+    assert {path.name for path in written} == {path.name for path in (tmp_path / "command").glob("*.png")}
+    for path in written:
         np.testing.assert_array_equal(Image.open(path), Image.open(tmp_path / "command" / path.name))
     assert repr(prediction).startswith("Prediction('bricks', albedo, ")
     shown = prediction._repr_html_()
