@@ -9,4 +9,8 @@ nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 status=0
 "$python" -m pytest -q -m gpu tests plugins 2>&1 | tee "$out/gpu-tests.log" || status=1
 "$python" benchmarks/ssim.py --device cuda --size 1024 --json "$out/gpu-ssim.json" || status=1
+for dtype in float32 bfloat16; do
+  "$python" benchmarks/reconstruction.py --device cuda --size 2048 --dtype "$dtype" --rounds 20 \
+    --json "$out/gpu-reconstruction-$dtype.json" || status=1
+done
 exit "$status"

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from neuropbr_losses.ssim.loss import C1, C2, gaussian_taps, ssim_map
+from neuropbr_losses.fused.measures import C1, C2, gaussian_taps
+from neuropbr_losses.ssim.loss import ssim_map
 
 TAPS = gaussian_taps(11, 1.5)
 

@@ -7,7 +7,7 @@ Shapes are written in jaxtyping's notation and are checked in tests.
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -179,12 +179,15 @@ class Loss(nn.Module):
         critic_steps: Critic updates for every generator update.
         share: Part of the objective that the loss claims from the reconstruction losses, in [0, 1]: while it counts,
             they are multiplied by 1 - share (while it ramps up, by correspondingly more).
+        fused_by: What computes this loss together with others that name the same class; None when the loss is always
+            computed by itself. It holds for the class that sets it and not for subclasses, whose `forward` may differ.
     """
 
     # Most losses compare with the truth; an adversarial or distilling one says that it does not.
     reconstruction: bool = True
     critic_steps: int = 1
     share: float = 0.0
+    fused_by: "ClassVar[type[FusedLosses] | None]" = None
 
     def make_critic(self) -> nn.Module | None:
         """Build the critic, or return None when the loss has none. Called once."""
@@ -198,6 +201,43 @@ class Loss(nn.Module):
     def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
         """Return the critic's loss; the prediction in `x` is detached."""
         # Never called of a loss whose `make_critic` returns None, so such a loss does not override it.
+        raise NotImplementedError
+
+
+class FusedResult(NamedTuple):
+    """What fused losses return.
+
+    Attributes:
+        results: The result of each loss, in order.
+        metrics: The errors of the predicted maps, when they were asked for and all are known: `<map>/mae`,
+            `<map>/ssim` and `normal/angle` as `Observer.metrics_logged` describes them, as detached scalars on the
+            device; else empty.
+    """
+
+    results: tuple[LossResult, ...]
+    metrics: dict[str, Tensor]
+
+
+class FusedLosses:
+    """Computes several losses of a recipe together, for less time and memory than one after the other.
+
+    Values and gradients are those of the losses' own `forward`, up to rounding. `training.fused_losses: off` uses
+    `forward` instead.
+
+    Args:
+        losses: Losses without critics whose `fused_by` is this class, in the recipe's order.
+    """
+
+    def __init__(self, losses: Sequence[Loss]) -> None:
+        raise NotImplementedError
+
+    def __call__(self, x: LossInput, *, measured: bool = False) -> FusedResult:
+        """Compute the results of all losses.
+
+        Args:
+            x: What the losses see.
+            measured: Whether to measure the errors of the predicted maps, too.
+        """
         raise NotImplementedError
 
 

@@ -370,6 +370,13 @@ class Training:
         bool | Literal["auto"],
         Meta(description="Keep the channels of a pixel side by side in convolutions; `auto` does so on CUDA."),
     ] = "auto"
+    fused_losses: Annotated[
+        Literal["auto", "off"],
+        Meta(
+            description="Compute the losses that allow it, and the logged errors, in one pass over the maps (Triton on "
+            "CUDA); `off` computes each by itself. Results agree but for rounding."
+        ),
+    ] = "auto"
     grad_clip_norm: Annotated[float, Meta(ge=0, le=1e30, description="Largest gradient norm; 0 does not clip.")] = 1.0
     ema: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,

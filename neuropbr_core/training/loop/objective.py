@@ -1,14 +1,14 @@
 """The weighted sum of a recipe's losses, and their critics."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
+from neuropbr_core.contracts import FusedLosses, Loss, LossInput, LossResult, LossSetup
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import LossEntryOptions
 from neuropbr_core.maps import MAP_NAMES
@@ -88,7 +88,7 @@ class Term:
         """
         with blaming_calls(self.part, "its forward pass"):
             result = self.loss(x, critic)
-        return self._checked(result, "forward", torch.is_grad_enabled() and _takes_gradients(x))
+        return self.checked(result, "forward", torch.is_grad_enabled() and _takes_gradients(x))
 
     def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
         """Compute the critic's loss, and check that it is one.
@@ -98,9 +98,23 @@ class Term:
         """
         with blaming_calls(self.part, "its critic_loss"):
             result = self.loss.critic_loss(x, critic)
-        return self._checked(result, "critic_loss", learns=torch.is_grad_enabled())
+        return self.checked(result, "critic_loss", learns=torch.is_grad_enabled())
 
-    def _checked(self, result: object, method: str, learns: bool) -> LossResult:
+    @property
+    def fused_by(self) -> type[FusedLosses] | None:
+        """What may compute the loss together with others."""
+        # Asked of the class itself: a subclass inherits the attribute, but perhaps not the forward pass that it is of.
+        fused_by: type[FusedLosses] | None = vars(type(self.loss)).get("fused_by")
+        if self.critic is not None:
+            return None
+        return fused_by
+
+    def checked(self, result: object, method: str, learns: bool) -> LossResult:
+        """Return the result of a method of the loss, if it is one.
+
+        Raises:
+            PluginBroken: It is not.
+        """
         fault = _fault(result, learns)
         if not fault:
             return cast("LossResult", result)
@@ -113,17 +127,40 @@ class Term:
         )
 
 
+class GeneratorLoss(NamedTuple):
+    """The generator's objective.
+
+    Attributes:
+        total: Scalar to minimise.
+        terms: Named scalars for the logs, detached, on the device.
+        metrics: Errors of the predicted maps as `evaluation.metrics.step_metrics` names them, when they were asked for
+            and came out of the losses' own computation; else empty.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+
+
 class Objective:
     """What a run minimises.
+
+    Args:
+        terms: The losses in the recipe's order.
+        needs_features: Whether one of them reads the generator's intermediate features.
+        fused: Whether losses that allow it are computed together.
 
     Attributes:
         terms: The losses in the recipe's order.
         needs_features: Whether one of them reads the generator's intermediate features.
     """
 
-    def __init__(self, terms: list[Term], *, needs_features: bool = False) -> None:
+    def __init__(self, terms: list[Term], *, needs_features: bool = False, fused: bool = True) -> None:
         self.terms = terms
         self.needs_features = needs_features
+        self._fused = fused
+        # By the losses that count, which change from epoch to epoch.
+        self._groups: dict[tuple[str, ...], FusedLosses] = {}
 
     @classmethod
     def from_recipe(
@@ -146,7 +183,7 @@ class Objective:
             with blaming_calls(part, "its make_critic"):
                 critic = loss.make_critic()
             terms.append(Term(name, loss, part.entry, critic, part))
-        return cls(terms, needs_features=features_needed(recipe))
+        return cls(terms, needs_features=features_needed(recipe), fused=recipe.training.fused_losses == "auto")
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:
         """Losses that count in this epoch, with their weights."""
@@ -172,7 +209,7 @@ class Objective:
             left *= 1.0 - term.loss.share * weight / term.entry.weight
         return left
 
-    def generator_loss(self, x: LossInput, freeze: Freeze = frozen) -> LossResult:
+    def generator_loss(self, x: LossInput, freeze: Freeze = frozen, *, measured: bool = False) -> GeneratorLoss:
         """The generator's objective in `x.epoch`.
 
         Terms are named `<loss>/<term>`, `total`, and `reconstruction` for the part of the reconstruction losses at
@@ -181,14 +218,19 @@ class Objective:
         Args:
             x: What the losses see.
             freeze: Makes the context in which a critic, or None, judges without learning.
+            measured: Whether the errors of the maps are wanted, where they come out of the losses' computation.
         """
         total = x.valid.new_zeros(())
         reconstruction = x.valid.new_zeros(())
         terms: dict[str, Tensor] = {}
         unclaimed = self.unclaimed(x.epoch)
-        for term, weight in self.active(x.epoch):
-            with freeze(term.critic):
-                result = term(x, term.critic)
+        active = self.active(x.epoch)
+        fused, metrics = self._fused_results([term for term, _ in active], x, measured=measured)
+        for term, weight in active:
+            result = fused.get(term.name)
+            if result is None:
+                with freeze(term.critic):
+                    result = term(x, term.critic)
             factor = 1.0
             if term.loss.reconstruction:
                 factor = unclaimed
@@ -198,7 +240,7 @@ class Objective:
                 reconstruction = reconstruction + term.entry.weight * result.total.detach()
             for key, value in result.terms.items():
                 terms[f"{term.name}/{key}"] = value
-        return LossResult(total, {"total": total.detach(), "reconstruction": reconstruction, **terms})
+        return GeneratorLoss(total, {"total": total.detach(), "reconstruction": reconstruction, **terms}, metrics)
 
     def reconstruction(self, x: LossInput) -> Tensor:
         """The weighted sum of the reconstruction losses, whatever their schedule: what decides which epoch is best.
@@ -207,11 +249,41 @@ class Objective:
         own draws go on as if there had been no validation.
         """
         total = x.valid.new_zeros(())
+        terms = [term for term in self.terms if term.loss.reconstruction]
         with same_draws():
-            for term in self.terms:
-                if term.loss.reconstruction:
-                    total = total + term.entry.weight * term(x, None).total
+            fused, _ = self._fused_results(terms, x)
+            for term in terms:
+                result = fused.get(term.name)
+                if result is None:
+                    result = term(x, None)
+                total = total + term.entry.weight * result.total
         return total
+
+    def _fused_results(
+        self, terms: Sequence[Term], x: LossInput, *, measured: bool = False
+    ) -> tuple[dict[str, LossResult], dict[str, Tensor]]:
+        """Compute the losses that allow it together; returns their results by name, and errors of the maps."""
+        groups: dict[type[FusedLosses], list[Term]] = {}
+        for term in terms:
+            fused_by = term.fused_by
+            if self._fused and fused_by is not None:
+                groups.setdefault(fused_by, []).append(term)
+        results: dict[str, LossResult] = {}
+        metrics: dict[str, Tensor] = {}
+        learns = torch.is_grad_enabled() and _takes_gradients(x)
+        for fused_by, group in groups.items():
+            names = tuple(term.name for term in group)
+            with blaming_calls(group[0].part, f"{fused_by.__name__}, which computes it together with others,"):
+                if names not in self._groups:
+                    self._groups[names] = fused_by([term.loss for term in group])
+                # The errors of the maps are the same whoever measures them.
+                outcome = self._groups[names](x, measured=measured and not metrics)
+                for term, result in zip(group, outcome.results, strict=True):
+                    results[term.name] = result
+            for term in group:
+                term.checked(results[term.name], fused_by.__name__, learns)
+            metrics = metrics or outcome.metrics
+        return results, metrics
 
 
 @contextmanager

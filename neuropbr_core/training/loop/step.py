@@ -154,7 +154,7 @@ class Stepper:
         for index, (prepared, weight) in enumerate(zip(group, weights, strict=True)):
             with self._synced(self.generator, index, weights):
                 x = self.observe(prepared, epoch)
-                result = self.objective.generator_loss(x, self._frozen)
+                result = self.objective.generator_loss(x, self._frozen, measured=measured)
                 total = result.total
                 if self.fabric.world_size > 1:
                     # Several processes wait for a gradient of every parameter, and losses may not look at all maps.
@@ -163,7 +163,8 @@ class Stepper:
                 self.fabric.backward(weight * total)
             scalars.add(result.terms, weight, "loss/")
             if measured:
-                scalars.add(step_metrics(x.prediction.maps, x.target, x.valid), weight)
+                # Measured apart only where no loss has gone over all maps anyway.
+                scalars.add(result.metrics or step_metrics(x.prediction.maps, x.target, x.valid), weight)
             if critics_learn:
                 # Without the graph behind it: critics learn from the predictions, and activations are freed here.
                 shares.append(Share(replace(x, prediction=change_tensors(x.prediction, Tensor.detach)), weight))

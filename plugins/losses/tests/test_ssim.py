@@ -16,8 +16,9 @@ from neuropbr_core.contracts import LossInput, LossSetup, Prediction
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.testing.loss import LossSuite, example_loss_input
+from neuropbr_losses.fused.measures import gaussian_taps
 from neuropbr_losses.ssim import Options
-from neuropbr_losses.ssim.loss import SsimLoss, gaussian_taps, ssim_map
+from neuropbr_losses.ssim.loss import SsimLoss, ssim_map
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "ssim.py"
 SETUP = LossSetup(MAP_NAMES, 32)

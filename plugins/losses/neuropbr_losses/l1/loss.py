@@ -1,16 +1,19 @@
 """Weighted mean absolute error."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from torch import Tensor, nn
 
-from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
+from neuropbr_core.contracts import LossInput, LossResult, LossSetup
 from neuropbr_core.errors import ModelError
+from neuropbr_losses.fused.measures import Measure
+from neuropbr_losses.fused.together import FusedMeasures, MeasuredLoss
 from neuropbr_losses.l1 import Options
 from neuropbr_losses.masking import conceal, masked_mean
 
 
-class L1Loss(Loss):
+class L1Loss(MeasuredLoss):
     """Sum over maps of weight · mean |prediction - target|.
 
     Maps are `(B, channels, H, W)` in the ranges of `neuropbr_core.maps`; the mean runs over the channels and valid
@@ -42,6 +45,8 @@ class L1Loss(Loss):
         0.5
     """
 
+    fused_by = FusedMeasures
+
     def __init__(self, options: Options, setup: LossSetup) -> None:
         super().__init__()
         given: dict[str, float] = asdict(options)
@@ -62,13 +67,23 @@ class L1Loss(Loss):
         Returns:
             The weighted sum, and the error of each map.
         """
-        total = x.valid.new_zeros(())
+        values: dict[Measure, Tensor] = {}
+        for measure in self.measures():
+            prediction = conceal(x.prediction.maps[measure.map], x.valid)
+            target = conceal(x.target[measure.map], x.valid)
+            values[measure] = masked_mean((prediction - target).abs(), x.valid)
+        return self.combine(values)
+
+    def measures(self) -> tuple[Measure, ...]:
+        """The error of each map that has a weight."""
+        return tuple(Measure("l1", name) for name in self.weights)
+
+    def combine(self, values: Mapping[Measure, Tensor]) -> LossResult:
+        """Add up the weighted errors."""
+        weighted: list[Tensor] = []
         terms: dict[str, Tensor] = {}
-        for name, weight in self.weights.items():
-            prediction = conceal(x.prediction.maps[name], x.valid)
-            target = conceal(x.target[name], x.valid)
-            error = masked_mean((prediction - target).abs(), x.valid)
-            total = total + weight * error
+        for measure in self.measures():
+            weighted.append(self.weights[measure.map] * values[measure])
             # Logs show errors without weights, so that runs with different weights compare.
-            terms[name] = error.detach()
-        return LossResult(total, terms)
+            terms[measure.map] = values[measure].detach()
+        return LossResult(sum(weighted[1:], start=weighted[0]), terms)

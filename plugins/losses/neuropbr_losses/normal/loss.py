@@ -1,13 +1,17 @@
 """Angular error of normals, in two forms whose values and gradients are exact near zero."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
+from neuropbr_core.contracts import LossInput, LossResult, LossSetup
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import NORMAL
+from neuropbr_losses.fused.measures import Measure
+from neuropbr_losses.fused.together import FusedMeasures, MeasuredLoss
 from neuropbr_losses.masking import conceal, masked_mean
 from neuropbr_losses.normal import Options
 
@@ -51,7 +55,7 @@ FORMS = {"cosine": cosine_distance, "angle": angle}
 """The functions behind the option `form`; the distillation loss compares normals by them too."""
 
 
-class NormalLoss(Loss):
+class NormalLoss(MeasuredLoss):
     """Mean angular error of the normal map.
 
     With a the angle between predicted and true normal, the loss is mean(1 - cos a) (`cosine`, in [0, 2]) or mean(a)
@@ -84,6 +88,8 @@ class NormalLoss(Loss):
         0.7854
     """
 
+    fused_by = FusedMeasures
+
     def __init__(self, options: Options, setup: LossSetup) -> None:
         super().__init__()
         if NORMAL.name not in setup.maps:
@@ -106,5 +112,14 @@ class NormalLoss(Loss):
         # Filled with 1, because a vector of length 0 has no direction and no finite gradient.
         prediction = conceal(x.prediction.maps[NORMAL.name], x.valid, fill=1.0)
         target = conceal(x.target[NORMAL.name], x.valid, fill=1.0)
-        total = masked_mean(FORMS[self.form](prediction, target), x.valid)
-        return LossResult(total, {self.form: total.detach()})
+        (measure,) = self.measures()
+        return self.combine({measure: masked_mean(FORMS[self.form](prediction, target), x.valid)})
+
+    def measures(self) -> tuple[Measure, ...]:
+        """The angular error."""
+        return (Measure(self.form, NORMAL.name),)
+
+    def combine(self, values: Mapping[Measure, Tensor]) -> LossResult:
+        """Return the angular error as it is."""
+        (measure,) = self.measures()
+        return LossResult(values[measure], {self.form: values[measure].detach()})

@@ -9,8 +9,7 @@ Source: Z. Wang, A. Bovik, H. Sheikh, E. Simoncelli, "Image Quality Assessment: 
 Similarity", IEEE Transactions on Image Processing 13(4), 2004, equation 13 with K1 = 0.01, K2 = 0.03.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -18,35 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
+from neuropbr_core.contracts import LossInput, LossResult, LossSetup
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAPS
+from neuropbr_losses.fused.measures import C1, C2, Measure, Taps, gaussian_taps
+from neuropbr_losses.fused.together import FusedMeasures, MeasuredLoss
 from neuropbr_losses.masking import conceal, masked_mean
 from neuropbr_losses.ssim import Options
-
-C1 = 0.01**2
-"""(K1 · data range)², which keeps the luminance term finite on black."""
-
-C2 = 0.03**2
-"""(K2 · data range)², which keeps the contrast term finite on constant areas."""
-
-Taps = tuple[float, ...]
-"""Weights of a window along one axis."""
-
-
-def gaussian_taps(window: int, sigma: float) -> Taps:
-    """Compute a one-dimensional Gaussian window.
-
-    Args:
-        window: Number of weights.
-        sigma: Standard deviation in pixels.
-
-    Returns:
-        The weights, which add up to 1.
-    """
-    center = (window - 1) / 2
-    weights = [math.exp(-((i - center) ** 2) / (2 * sigma**2)) for i in range(window)]
-    return tuple(weight / sum(weights) for weight in weights)
 
 
 def ssim_map(
@@ -140,7 +117,7 @@ def _window_transposed(grad: Tensor, taps: Taps) -> Tensor:
     return grad
 
 
-class SsimLoss(Loss):
+class SsimLoss(MeasuredLoss):
     """Mean over the chosen maps of 1 - SSIM.
 
     SSIM = (2 u v + C1)(2 s_xy + C2) / ((u² + v² + C1)(s_x² + s_y² + C2)), with the means u and v, the variances s_x²
@@ -172,6 +149,8 @@ class SsimLoss(Loss):
         >>> 0.5 < loss(x).total.item() < 1.5  # noise and its mirror image have no structure in common
         True
     """
+
+    fused_by = FusedMeasures
 
     def __init__(self, options: Options, setup: LossSetup) -> None:
         super().__init__()
@@ -205,8 +184,16 @@ class SsimLoss(Loss):
         """
         # Always in float32: variances are small differences of large moments, of which half precision leaves nothing.
         with torch.autocast(x.valid.device.type, enabled=False):
-            losses = {name: self._dissimilarity(x, name) for name in self.maps}
-            total = torch.stack(list(losses.values())).mean()
+            return self.combine({measure: self._dissimilarity(x, measure.map) for measure in self.measures()})
+
+    def measures(self) -> tuple[Measure, ...]:
+        """1 - SSIM of each map."""
+        return tuple(Measure("ssim", name, self.taps) for name in self.maps)
+
+    def combine(self, values: Mapping[Measure, Tensor]) -> LossResult:
+        """Average over the maps."""
+        losses = {measure.map: values[measure] for measure in self.measures()}
+        total = torch.stack(list(losses.values())).mean()
         return LossResult(total, {name: loss.detach() for name, loss in losses.items()})
 
     def _dissimilarity(self, x: LossInput, name: str) -> Tensor:
