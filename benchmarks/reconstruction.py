@@ -20,7 +20,6 @@ import argparse
 import gc
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -56,9 +55,6 @@ LOSSES: tuple[MeasuredLoss, ...] = (
 )
 TARGETS = {"cpu": {"speed": 3.0, "memory": 0.5}, "cuda": {"speed": 8.0, "copy_rate": 0.7}}
 """Smallest speed and largest memory relative to `eager`; smallest part of the rate of a plain copy."""
-
-_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts peak memory."""
 
 
 def job() -> Job:
@@ -206,7 +202,10 @@ def growth(name: str, options: argparse.Namespace) -> float:
         command = [sys.executable, __file__, "--growth", name]
         for key in ("batch", "size", "threads", "dtype"):
             command += [f"--{key}", str(getattr(options, key))]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        # With a fixed threshold, the C library gives the memory of every large tensor back when it is freed.
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+        result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        return float(result.stdout.split()[-1])
     x = make_input(options.batch, options.size, options.device, getattr(torch, options.dtype))
     version = all_versions()[name]
     step(version, x)  # what a compiler needs is not counted
@@ -225,20 +224,22 @@ def growth_here(name: str, options: argparse.Namespace) -> float:
     step(version, make_input(1, 32, "cpu", dtype))  # loads libraries
     x = make_input(options.batch, options.size, "cpu", dtype)
     if name == "compiled":
-        step(version, x)  # compiles for this shape, in the same process: an upper bound of what the step itself needs
+        step(version, x)  # compiles for this shape
         gc.collect()
-    # `make_input` grew the process too, and its peak is the floor of what can be seen.
-    floor = peak()
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        for leaf in x.prediction.maps.values():
+            leaf.grad = None
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    before = resident("VmRSS")
     step(version, x)
-    if peak() == floor:
-        return max(0.0, floor - resident)
-    return peak() - resident
+    return resident("VmHWM") - before
 
 
-def peak() -> float:
-    """Largest memory of this process so far, in bytes."""
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT)
+def resident(field: str) -> float:
+    """Memory of this process in bytes: `VmRSS` now, `VmHWM` at most. Linux only."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return float(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no line {field}")
 
 
 def copy_seconds(x: LossInput) -> float:

@@ -29,13 +29,13 @@ CASES = {
         Job.of(
             (
                 *(Measure("l1", name) for name in MAPS),
-                Measure("ssim", "albedo", gaussian_taps(11, 1.5)),
+                Measure("ssim", "albedo", gaussian_taps(7, 1.5)),
                 *NORMAL,
                 SMALL_SSIM,
             ),
             (LOGGED,),
         ),
-        (2, 21, 37),
+        (1, 12, 17),
         torch.float32,
     ),
 }

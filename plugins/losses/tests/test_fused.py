@@ -1,7 +1,11 @@
 """Losses that are computed together: what each implementation gives, and how losses mix with others."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +28,7 @@ from neuropbr_losses.l1.loss import L1Loss
 from neuropbr_losses.normal.loss import NormalLoss
 from neuropbr_losses.ssim.loss import SsimLoss
 
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "reconstruction.py"
 SETUP = LossSetup(MAP_NAMES, 64)
 LOSSES = (
     *(Measure("l1", name) for name in MAP_NAMES),
@@ -248,3 +253,16 @@ def test_kernels_on_the_device_give_the_values_and_gradients_of_the_reference(
     for name, gradient in gradients(values, moved).items():
         scale = expected_gradients[name].abs().max().item()
         torch.testing.assert_close(gradient.cpu(), expected_gradients[name], rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
+def test_benchmark_compares_the_same_work(tmp_path: Path) -> None:
+    out = tmp_path / "reconstruction.json"
+    command = [sys.executable, str(BENCHMARK), "--size", "192", "--rounds", "2", "--json", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    versions = json.loads(out.read_text())["versions"]
+    assert {"eager", "compiled", "torchmetrics", "separate", "fused"} <= set(versions)
+    for name in ("torchmetrics", "separate", "fused"):
+        assert versions[name]["deviation"] < 1e-5
+    assert versions["fused"]["memory"] < 0.5

@@ -179,10 +179,10 @@ def _kernels_work(device: torch.device) -> bool:
         # Triton needs a compiler for its launchers, and a device that is not too old; only a launch tells.
         from neuropbr_losses.fused import launching
 
-        one = torch.ones(1, 1, 8, 8, device=device)
+        ones = torch.ones(1, 1, 8, 8, device=device)
         job = Job.of([Measure("l1", "roughness"), Measure("ssim", "roughness", gaussian_taps(3, 1.0))])
-        values, kept = launching.forward([one], [one], one, job, differentiable=True)
-        launching.backward(torch.ones_like(values), [one], [one], one, kept, job)
+        values, kept = launching.forward([ones], [ones], ones, job, differentiable=True)
+        launching.backward(torch.ones_like(values), [ones], [ones], ones, kept, job)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         warnings.warn(
