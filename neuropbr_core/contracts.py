@@ -65,14 +65,15 @@ class Fusion(nn.Module):
     out_channels: int
 
     def forward(
-        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"] | None = None
     ) -> Float[Tensor, "B out h w"]:
         """Fuse latents of any number of views, V >= 1.
 
         Args:
             latents: The encoder's coarsest features.
             visible: Share of each latent pixel that the view sees, in [0, 1]; a pixel that no view sees must still
-                give finite values.
+                give finite values. None when every view sees everything: the result is that of ones, up to rounding,
+                and may take less time.
 
         Returns:
             The fused latent.

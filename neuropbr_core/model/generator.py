@@ -165,10 +165,15 @@ class Generator(nn.Module):
             ModelError: The size does not suit the encoder, or directions are missing.
         """
         self._check(views, directions)
+        all_visible = visible is None
         if visible is None:
             visible = views.new_ones(views.shape[0], views.shape[1], 1, *views.shape[-2:])
         latents, skips = self._encode(views, visible, directions, ratio_means)  # all views as one batch of images
-        latent = self._run("fusion", *latents)
+        if all_visible:
+            # Not ones, which nobody can tell from other values without looking: blocks are faster if they know.
+            latent = self._run("fusion", latents[0], None)
+        else:
+            latent = self._run("fusion", *latents)
         if self.profile is not None and directions is not None:
             # What the whole frame reflects, at both ends of the decoder: before it for context, after it for detail.
             condition = self.profile(overview or overview_of(views, visible, directions))

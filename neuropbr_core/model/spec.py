@@ -193,16 +193,17 @@ def probe_fusion(fusion: Fusion, in_channels: int, author: str) -> None:
         PluginBroken: It does not.
     """
     latents = _blank(fusion, (1, 2, in_channels, 4, 6))
-    visible = torch.ones_like(latents[:, :, :1])
-    fused = _in_eval(fusion, latents, visible)
-    returned = _shapes([fused])[0]
-    declared = (1, fusion.out_channels, 4, 6)
-    if returned != declared:
-        raise PluginBroken(
-            f"{author} is broken: it must return a latent of {declared} for two views of {(in_channels, 4, 6)}, but "
-            f"returned {returned}; report this to the authors of its package"
-        )
-    _require_gradients(fusion, fused, author)
+    # With and without the knowledge that everything is visible.
+    for visible in (torch.ones_like(latents[:, :, :1]), None):
+        fused = _in_eval(fusion, latents, visible)
+        returned = _shapes([fused])[0]
+        declared = (1, fusion.out_channels, 4, 6)
+        if returned != declared:
+            raise PluginBroken(
+                f"{author} is broken: it must return a latent of {declared} for two views of {(in_channels, 4, 6)}, "
+                f"but returned {returned}; report this to the authors of its package"
+            )
+        _require_gradients(fusion, fused, author)
 
 
 def _blank(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
@@ -211,7 +212,7 @@ def _blank(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(shape, device=device)
 
 
-def _in_eval(module: nn.Module, *inputs: Tensor) -> Any:
+def _in_eval(module: nn.Module, *inputs: Tensor | None) -> Any:
     """Run a module in eval mode; in training, a blank image would move the running statistics."""
     was_training = module.training
     outputs = module.eval()(*inputs)

@@ -98,6 +98,18 @@ class FusionSuite(ComponentSuite):
         )
         assert bool(fused.isfinite().all()), f"Fusion.forward must return finite values, but did not for {views} views"
 
+    @pytest.mark.parametrize("views", [1, 3])
+    def test_nothing_hidden_is_as_all_visible(self, options: Any, views: int) -> None:
+        """Without `visible` the result is that of ones."""
+        fusion = self.make_fusion(options).eval()
+        latents, visible = self.make_latents(views)
+        with torch.no_grad():
+            self.assert_close(
+                fusion(latents, None),
+                fusion(latents, torch.ones_like(visible)),
+                "Fusion.forward takes visible=None when every view sees everything",
+            )
+
     @pytest.mark.parametrize("size", [(1, 1), (4, 2)])
     def test_fuses_any_size(self, options: Any, size: tuple[int, int]) -> None:
         """One block takes latents of any height and width."""

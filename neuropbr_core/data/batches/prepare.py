@@ -44,13 +44,17 @@ class Prepared(VisitRecord):
     teacher: Prediction | None = None
 
     @property
-    def inputs(self) -> "Inputs":
+    def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None, Overview | None]:
         """What a generator is called with: `generator(*prepared.inputs)`."""
-        return Inputs(self.views, self.visible, self.directions, self.overview)
+        visible: Tensor | None = self.visible
+        if self.directions is None:
+            # Without cameras nothing is aligned, and every view sees everything; the generator is told so.
+            visible = None
+        return self.views, visible, self.directions, self.overview
 
 
 class Inputs(NamedTuple):
-    """The arguments of a generator in their order; see `Prepared`."""
+    """Aligned views and what belongs to them, in the order of a generator's arguments; see `Prepared`."""
 
     views: Float[Tensor, "B V 3 H H"]
     visible: Float[Tensor, "B V 1 H H"]

@@ -55,6 +55,28 @@ def test_attention_equals_the_one_of_torch() -> None:
     torch.testing.assert_close(attention(tokens, visibility_bias((~hidden).float())), expected)
 
 
+def test_attention_has_no_bias_when_all_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flash attention takes no bias, so that even a bias of zeros would keep PyTorch from choosing it."""
+    biases: list[Tensor | None] = []
+    attend = F.scaled_dot_product_attention
+
+    def noted(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+        biases.append(bias)
+        return attend(query, key, value, bias, dropout)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+    fusion = small().eval()
+    latents = seeded(2, 3, 16, 4, 5).requires_grad_()
+    told = fusion(latents, None)
+    assert biases == [None, None]
+    (told_gradient,) = torch.autograd.grad(told.square().sum(), [latents])
+    fused = fusion(latents, torch.ones(2, 3, 1, 4, 5))
+    assert biases[2] is not None
+    (gradient,) = torch.autograd.grad(fused.square().sum(), [latents])
+    torch.testing.assert_close(told, fused, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(told_gradient, gradient, rtol=1e-4, atol=1e-4)
+
+
 def test_bias_makes_weights_proportional_to_visibility() -> None:
     visible = torch.tensor([[1.0, 0.5, 0.25, 0.0]])
     weights = torch.softmax(visibility_bias(visible)[0, 0, 0], dim=0)

@@ -39,8 +39,23 @@ class Mean(Fusion):
         super().__init__()
         self.out_channels = channels
 
-    def forward(self, latents: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, visible: Tensor | None = None) -> Tensor:
+        self.visible = visible
+        if visible is None:
+            return latents.mean(dim=1)
         return (latents * visible).sum(1) / visible.sum(1).clamp_min(1e-6)
+
+
+def test_fusion_is_told_when_every_view_sees_everything() -> None:
+    generator = build()
+    views = torch.rand(2, 3, 3, 16, 24)
+    ones = torch.ones(2, 3, 1, 16, 24)
+    told = generator(views)
+    assert generator.fusion.visible is None
+    prediction = generator(views, ones)
+    assert generator.fusion.visible is not None
+    for name, value in prediction.maps.items():
+        torch.testing.assert_close(told.maps[name], value, rtol=0, atol=1e-6)
 
 
 def build(section: ModelSection | None = None, strides: tuple[int, ...] = (1, 2, 4)) -> Generator:

@@ -150,7 +150,7 @@ class First(Fusion):
 
     out_channels = 4
 
-    def forward(self, latents: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, visible: Tensor | None = None) -> Tensor:
         return latents.mean(dim=1)
 
 

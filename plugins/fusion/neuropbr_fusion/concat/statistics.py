@@ -1,5 +1,6 @@
 """Fusion by statistics across views."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -35,16 +36,18 @@ class StatisticsFusion(Fusion):
         )
 
     def forward(
-        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"] | None = None
     ) -> Float[Tensor, "B out h w"]:
         """Fuse latents.
 
         Args:
             latents: Latents of any number of views.
-            visible: Share of each latent pixel that the view sees, in [0, 1].
+            visible: Share of each latent pixel that the view sees, in [0, 1]; None when it is 1 everywhere.
 
         Returns:
             The fused latent.
         """
+        if visible is None:
+            visible = torch.ones_like(latents[:, :, :1])
         fused: Tensor = self.mix(view_statistics(latents, visible))
         return fused

@@ -162,17 +162,19 @@ class ConvAttnFusion(Fusion):
         self.join = nn.Conv2d(3 * channels, channels, 1)
 
     def forward(
-        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"] | None = None
     ) -> Float[Tensor, "B out h w"]:
         """Fuse latents.
 
         Args:
             latents: Latents of any number of views.
-            visible: Share of each latent pixel that the view sees, in [0, 1].
+            visible: Share of each latent pixel that the view sees, in [0, 1]; None when it is 1 everywhere.
 
         Returns:
             The fused latent.
         """
+        if visible is None:
+            visible = torch.ones_like(latents[:, :, :1])
         # Blocks see single views: views become part of the batch until the statistics join them.
         blanked = blank_unseen(latents.flatten(3), visible.flatten(3)).flatten(0, 1)
         x = self.project(blanked.reshape(*blanked.shape[:2], *latents.shape[3:]))

@@ -60,12 +60,12 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Float[Tensor, "B T D"], bias: Float[Tensor, "B 1 1 T"]) -> Float[Tensor, "B T D"]:
+    def forward(self, tokens: Float[Tensor, "B T D"], bias: Float[Tensor, "B 1 1 T"] | None) -> Float[Tensor, "B T D"]:
         """Let every token gather from all tokens of its sample.
 
         Args:
             tokens: Normalised tokens.
-            bias: `visibility_bias` of the tokens.
+            bias: `visibility_bias` of the tokens; None when all are visible.
 
         Returns:
             What each token gathered, projected.
@@ -75,7 +75,10 @@ class Attention(nn.Module):
         value = self._split(self.value(tokens))
         # Unlike a dropout module, the function applies its dropout in eval mode too.
         dropout = self.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), dropout)
+        if bias is not None:
+            bias = bias.to(query.dtype)
+        # Without a bias, PyTorch may choose flash attention, which takes none.
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout)
         result: Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         return result
 
@@ -104,12 +107,12 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, round(dim * options.mlp_ratio), drop=options.dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens: Float[Tensor, "B T D"], bias: Float[Tensor, "B 1 1 T"]) -> Float[Tensor, "B T D"]:
+    def forward(self, tokens: Float[Tensor, "B T D"], bias: Float[Tensor, "B 1 1 T"] | None) -> Float[Tensor, "B T D"]:
         """Transform tokens.
 
         Args:
             tokens: Tokens of all views.
-            bias: `visibility_bias` of the tokens.
+            bias: `visibility_bias` of the tokens; None when all are visible.
 
         Returns:
             The tokens with attention and MLP added.
@@ -168,41 +171,51 @@ class ViewTransformer(Fusion):
                     nn.init.zeros_(module.bias)
 
     def forward(
-        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"] | None = None
     ) -> Float[Tensor, "B out h w"]:
         """Fuse latents.
 
         Args:
             latents: Latents of any number of views.
-            visible: Share of each latent pixel that the view sees, in [0, 1].
+            visible: Share of each latent pixel that the view sees, in [0, 1]; None when it is 1 everywhere.
 
         Returns:
             The fused latent.
         """
         batch, views, _, height, width = latents.shape
         tokens = self.embed(latents, visible)
-        # Flattened visibility has the order of the tokens.
-        bias = visibility_bias(visible.flatten(1))
+        bias = None
+        if visible is not None:
+            # Flattened visibility has the order of the tokens.
+            bias = visibility_bias(visible.flatten(1))
         for block in self.blocks:
             tokens = block(tokens, bias)
 
-        weights = view_weights(visible.flatten(3)).transpose(2, 3)
         tokens = self.norm(tokens).reshape(batch, views, height * width, -1)
-        fused: Tensor = (tokens * weights).sum(dim=1)
+        fused: Tensor
+        if visible is None:
+            fused = tokens.mean(dim=1)
+        else:
+            weights = view_weights(visible.flatten(3)).transpose(2, 3)
+            fused = (tokens * weights).sum(dim=1)
         return fused.transpose(1, 2).reshape(batch, -1, height, width)
 
-    def embed(self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"]) -> Float[Tensor, "B T D"]:
+    def embed(
+        self, latents: Float[Tensor, "B V C h w"], visible: Float[Tensor, "B V 1 h w"] | None
+    ) -> Float[Tensor, "B T D"]:
         """Make one token for each view and pixel.
 
         Args:
             latents: Latents of any number of views.
-            visible: Share of each latent pixel that the view sees, in [0, 1].
+            visible: Share of each latent pixel that the view sees, in [0, 1]; None when it is 1 everywhere.
 
         Returns:
             The tokens, views outermost, then rows; a token holds only its position where its view sees nothing.
         """
         batch, _, _, height, width = latents.shape
-        blanked = blank_unseen(latents.flatten(3), visible.flatten(3))
+        blanked = latents.flatten(3)
+        if visible is not None:
+            blanked = blank_unseen(blanked, visible.flatten(3))
         tokens: Tensor = self.project(blanked.flatten(0, 1).transpose(1, 2))
         if self.positioned:
             # All views share the positions, added while views are still part of the batch axis.
