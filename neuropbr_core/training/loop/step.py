@@ -38,7 +38,7 @@ def make_optimizer(
         options: Section `optimizer`.
         parameters: What it updates.
         lr: Its learning rate to begin with.
-        fused: Whether one kernel updates all parameters, which CUDA has.
+        fused: Whether one kernel updates all parameters, which CUDA and CPU have.
     """
     match options.name:
         # The learning rate is set anew in every step (`LearningRates`); the one given here is a start.
@@ -291,7 +291,7 @@ def make_stepper(fabric: Fabric, recipe: Recipe, generator: Generator, objective
         raise RunError("training.strategy: fsdp cannot train losses that have weights of their own; write ddp")
     trainable = [p for p in generator.parameters() if p.requires_grad]
     # With a gradient scaler, a fused optimiser would undo the scale itself, after the gradients were clipped.
-    fused = fabric.device.type == "cuda" and fabric.strategy.precision.precision != "16-mixed"
+    fused = fabric.device.type in ("cuda", "cpu") and fabric.strategy.precision.precision != "16-mixed"
     raw = make_optimizer(options, [*trainable, *extra], options.lr, fused=fused)
     wrapped, optimizer = fabric.setup(generator, raw)
     # A critic has an optimiser of its own: generator and critic pull the same weights in opposite directions.
