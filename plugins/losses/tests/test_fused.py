@@ -92,6 +92,7 @@ def test_values_and_gradients_are_those_of_the_reference(
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_reference_is_the_slope_of_its_values() -> None:
     """The reference is differentiated by autograd; gradcheck compares it, and the tiles, with finite differences."""
     prediction, target, mask = maps_and_mask((9, 12), torch.float64)
