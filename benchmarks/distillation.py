@@ -16,7 +16,7 @@ from pathlib import Path
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.evaluate import evaluate_run
+from neuropbr_core.runs.evaluate import evaluate
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.run import run
 from neuropbr_core.runs.teacher import plan_teacher
@@ -45,7 +45,7 @@ def trained(recipe: Recipe, name: str) -> Path:
 
 def errors(folder: Path) -> Errors:
     """Errors of a run's best checkpoint on what it held back."""
-    record: EvaluationRecord = evaluate_run(folder, worst=0).record
+    record: EvaluationRecord = evaluate(folder, worst=0).record
     return {f"{name} {metric}": record.scores[name][MODEL][metric] for name, metric in ERRORS}
 
 

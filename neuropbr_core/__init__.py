@@ -2,10 +2,13 @@
 
 The Python API; each name is imported on first use, so that `import neuropbr_core` loads nothing heavy:
 
-    load_recipe(path, overrides)   a checked recipe
+    load_recipe(path, overrides)   a checked recipe, from a file or a dictionary
     run(recipe)                    train, evaluate and export what it says
     open_dataset(recipe)           its training and held-back samples
+    evaluate(run)                  its errors beside the baselines; a notebook shows them with the worst samples
+    export(run, to)                verified files for deployment targets
     infer(photos, model)           the maps of a folder of photos; a notebook shows them as pictures
+    package(maps, targets, output) packages that other programs open
     load_generator(run)            a trained generator
     load_exported(file)            an exported one, used the same way
     read_views(folder)             photos of one material, with their cameras
@@ -28,13 +31,19 @@ if TYPE_CHECKING:
         write_maps,
     )
     from neuropbr_core.recipe import load_recipe
+    from neuropbr_core.runs.evaluate import Evaluation, evaluate
     from neuropbr_core.runs.run import run
+    from neuropbr_core.workflow import export, package
 
 __version__ = "0.2.0"
 
 _EXPORTS = {
     "load_recipe": "neuropbr_core.recipe",
     "run": "neuropbr_core.runs.run",
+    "Evaluation": "neuropbr_core.runs.evaluate",
+    "evaluate": "neuropbr_core.runs.evaluate",
+    "export": "neuropbr_core.workflow",
+    "package": "neuropbr_core.workflow",
     "open_dataset": "neuropbr_core.data.opening",
     "Prediction": "neuropbr_core.inference",
     "infer": "neuropbr_core.inference",
@@ -46,13 +55,17 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Evaluation",
     "Prediction",
     "__version__",
+    "evaluate",
+    "export",
     "infer",
     "load_exported",
     "load_generator",
     "load_recipe",
     "open_dataset",
+    "package",
     "read_views",
     "register_views",
     "run",

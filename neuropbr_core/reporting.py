@@ -126,7 +126,8 @@ class ConsoleReporter:
         """Open a bar of tqdm."""
         # A file or another program would receive a bar as thousands of lines.
         if shown is None:
-            shown = sys.stderr.isatty()
+            # The kernel of a notebook is no terminal, but shows bars as one does.
+            shown = sys.stderr.isatty() or "ipykernel" in sys.modules
         if not shown:
             return _NoBar()
         from tqdm import tqdm

@@ -70,13 +70,14 @@ def evaluate(  # noqa: PLR0913
 
     from neuropbr_core.devices import choose_device
     from neuropbr_core.evaluation.summary import describe
-    from neuropbr_core.runs.evaluate import CameraChoice, Curriculum, evaluate_run
+    from neuropbr_core.runs.evaluate import CameraChoice, Curriculum
+    from neuropbr_core.runs.evaluate import evaluate as score
 
     # A recipe writes curricula as numbers or names, but click gives text for both.
     chosen: object = curriculum
     if curriculum is not None and curriculum.isdigit():
         chosen = int(curriculum)
-    evaluation = evaluate_run(
+    evaluation = score(
         Path(run_folder),
         checkpoint=checkpoint,
         data=data,

@@ -1,6 +1,8 @@
 """`neuropbr export`: a model for deployment targets."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +10,9 @@ from neuropbr_core.cli.completing import ExporterNames
 from neuropbr_core.cli.entries import named_entries, option_option, spelled
 from neuropbr_core.cli.output import OUTPUT, command
 from neuropbr_core.shipped import shipped_model
+
+if TYPE_CHECKING:
+    from neuropbr_core.registry.catalog import Chosen
 
 
 @command()
@@ -46,13 +51,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     comparison. `neuropbr list-plugins --kind exporter --check` lists the targets, `neuropbr plugin show exporter/NAME`
     their options.
     """
-    from neuropbr_core.exporting import Signature
-    from neuropbr_core.inference.verification import real_views
-    from neuropbr_core.model.weights import read_spec
-    from neuropbr_core.runs.export import Export
-    from neuropbr_core.runs.folder import RunFolder
-    from neuropbr_core.runs.stage import Context
-    from neuropbr_core.training.checkpoints.store import find_checkpoint
+    from neuropbr_core.workflow import export_model
 
     if (run_folder is None) == (model is None):
         raise click.UsageError("give either --run DIR or --model NAME")
@@ -60,23 +59,14 @@ def export(  # noqa: PLR0913 - one parameter an option
         source = Path(run_folder)
     else:
         source = shipped_model(str(model)).folder
-    run = RunFolder.around(source)
-    if output:
-        folder = Path(output)
-    elif run is not None:
-        folder = run.exports
-    else:
-        raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --output DIR")
     words = spelled(options)
     if resolution is not None:
         words.append((f"resolution={resolution}", f"--resolution {resolution}"))
-    # The run's recipe supplies entries of that name; a bare checkpoint has none, and exporters get their defaults.
-    base = None
-    if run:
-        base = run.recipe_file
-    entries = named_entries("exporter", "--to", targets, words, base)
-    place = find_checkpoint(source, checkpoint)
-    # From the description alone: weights are loaded by the stage, once, and only when the entries are in order.
-    signature = Signature.of(read_spec(place))
-    stage = Export(place, run, entries, folder, views=lambda: real_views(input_folder, cameras, signature).prepare)
-    stage.export_all(Context())
+
+    def entries_for(base: Path | None) -> "Mapping[str, Chosen]":
+        return named_entries("exporter", "--to", targets, words, base)
+
+    place = None
+    if output is not None:
+        place = Path(output)
+    export_model(source, entries_for, checkpoint=checkpoint, photos=input_folder, cameras=cameras, output=place)

@@ -137,28 +137,35 @@ def export_subject(
     return Exported(target, verification, report.details)
 
 
-def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> None:
+def export_each(jobs: Mapping[str, Callable[[], Exported]]) -> list[Exported]:
     """Export several entries; when one fails, the others are still exported.
 
     Args:
         jobs: The export of each entry, by the entry's name.
+
+    Returns:
+        The files.
 
     Raises:
         ExportError: Some entries failed; the message has one line for each.
     """
     # One format that cannot be written says nothing about the others, and each takes minutes.
     failures = []
+    written = []
     bar = reporter().bar(len(jobs), "exporting")
     for name, job in jobs.items():
         bar.note(name)  # before the export, which may take minutes
         try:
-            reporter().line(f"Exported {job()}")
+            exported = job()
+            reporter().line(f"Exported {exported}")
+            written.append(exported)
         except NeuroPBRError as error:
             failures.append(f"export.{name}: {error}")
         bar.advance()
     bar.close()
     if failures:
         raise ExportError("\n".join(failures))
+    return written
 
 
 def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[str, str]) -> dict[str, str]:

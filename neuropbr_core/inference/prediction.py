@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,14 @@ class Prediction:
         name: Name of the folder of photos.
         maps: Maps `(1, channels, H, W)` in the ranges of `neuropbr_core.maps`, on the CPU.
         confidence: How far refined maps can be trusted, `(1, 1, H, W)` in [0, 1]; None where they are as predicted.
+        made_by: What made them, for manifests: the model, its weights, and where the photos are.
         warnings: Why the maps may be wrong, such as missing photos; empty for photos like those of training.
     """
 
     name: str
     maps: Maps
     confidence: Tensor | None
+    made_by: Mapping[str, str]
     warnings: tuple[str, ...]
 
     def write(self, folder: str | Path) -> list[Path]:
@@ -120,4 +123,5 @@ def infer(
         refine = usual_steps(model, None, None)
     predicted = predict_maps(model, views, inputs, Effort(refine=refine))
     warnings = (*views.refusals, *find_doubts(views, inputs, model.signature))
-    return Prediction(Path(photos).resolve().name, predicted.maps, predicted.confidence, warnings)
+    made_by = {"model": str(model.origin), **model.provenance, **predicted.provenance, "views": str(views.folder)}
+    return Prediction(Path(photos).resolve().name, predicted.maps, predicted.confidence, made_by, warnings)

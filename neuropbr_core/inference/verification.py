@@ -43,7 +43,7 @@ class RealViews:
         return Views(prepare_inputs(photos, signature, where=str(self.views.folder)), self.description)
 
 
-def real_views(folder: str | None, cameras: str | None, signature: Signature) -> RealViews:
+def real_views(folder: str | Path | None, cameras: str | Path | None, signature: Signature) -> RealViews:
     """Read the user's views, or render a capture of a material that ships with the package.
 
     Args:

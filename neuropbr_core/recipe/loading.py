@@ -80,7 +80,7 @@ class Resolved:
 
 
 def load_recipe(
-    path: str | Path,
+    path: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     registry: "Registry | None" = None,
     *,
@@ -89,7 +89,8 @@ def load_recipe(
     """Load and check a recipe.
 
     Args:
-        path: The recipe file, or a `neuropbr:` reference such as `neuropbr:teacher_default`.
+        path: The recipe file, a `neuropbr:` reference such as `neuropbr:teacher_default`, or the recipe as nested
+            mappings, whose paths are relative to the working directory. Without `name`, its name is `recipe`.
         overrides: `key.path=value` texts, as after `--set`; the value is YAML, later ones win.
         registry: Where components come from; default: the installed ones.
         plugin_files: Whether the files in `plugins`, which are programs, may be run. Without it, the recipe loads only
@@ -105,7 +106,7 @@ def load_recipe(
 
 
 def resolve_recipe(
-    path: str | Path,
+    path: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     registry: "Registry | None" = None,
     *,
@@ -152,7 +153,10 @@ def resolve_recipe(
     checked = check_tree(root, registry, problems)
     if checked.problems:
         raise RecipeError(checked.problems)
-    return Resolved(_recipe(resolve(str(path)).stem, root, checked), root)
+    stem = "recipe"
+    if not isinstance(path, Mapping):
+        stem = resolve(str(path)).stem
+    return Resolved(_recipe(stem, root, checked), root)
 
 
 def dump_recipe(recipe: Recipe) -> str:

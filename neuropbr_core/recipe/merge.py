@@ -14,11 +14,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Self, get_origin, get_type_hints
+from typing import Any, Self, get_origin, get_type_hints
 
 from neuropbr_core.errors import NeuroPBRError, Problem, RecipeError
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, flow, parse, read_file
+from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, dump, flow, parse, read_file
 from neuropbr_core.shipped import SCHEME, recipe_names, resolve
 from neuropbr_core.suggestions import nearest
 
@@ -29,6 +29,8 @@ USE = "use"
 """The key of an entry that names its component."""
 SET = "--set"
 MAX_FILES = 64
+MAPPING_NAME = "<mapping>"
+"""How problems name a recipe that is no file; their lines are those of the recipe written as YAML."""
 
 _OFF = "off"
 """Text that removes an entry, as null does: what people write who want to switch something off."""
@@ -206,12 +208,12 @@ def _placed(node: Node, place: Place) -> Node:
 
 
 def read_tree(
-    path: str | Path, overrides: Sequence[str], qualify: Qualify, owners: Owners = no_owners
+    path: str | Path | Mapping[str, Any], overrides: Sequence[str], qualify: Qualify, owners: Owners = no_owners
 ) -> tuple[Node, list[Problem]]:
     """Read a recipe, what it extends, and the overrides.
 
     Args:
-        path: The recipe file, or a `neuropbr:` reference to one that ships.
+        path: The recipe file, a `neuropbr:` reference to one that ships, or the recipe as nested mappings.
         overrides: `key.path=value` texts, later ones winning.
         qualify: Tells whether two names mean one component.
         owners: Tells which options belong to a choice.
@@ -223,7 +225,10 @@ def read_tree(
         RecipeError: A file or an override cannot be read; all such problems, of all files and overrides.
     """
     reader = _Reader(qualify, owners)
-    root = reader.top(str(path))
+    if isinstance(path, Mapping):
+        root = reader.top_mapping(path)
+    else:
+        root = reader.top(str(path))
     layers = reader.overrides(overrides)
     if reader.fatal:
         raise RecipeError(list(dict.fromkeys(reader.problems)))
@@ -306,6 +311,15 @@ class _Reader:
             return self._give_up(Place(shown, 1, 1).problem((), f"there is no such file{_alternative(path)}"))
         return self._file(path, shown, ())
 
+    def top_mapping(self, recipe: Mapping[str, Any]) -> Node:
+        """The merged tree of a recipe that is no file; paths in it are relative to the working directory."""
+        try:
+            tree = _plain_data(recipe, ())
+        except RecipeError as error:
+            return self._give_up(*error.problems)
+        # Written out and parsed, so that one way of checking serves both.
+        return self._text(dump(tree), Path.cwd() / MAPPING_NAME, MAPPING_NAME, ())
+
     def overrides(self, texts: Sequence[str]) -> list[Node]:
         """Each override as a tree."""
         layers = []
@@ -382,7 +396,15 @@ class _Reader:
         # Files are counted and not the depth: a diamond of short chains can read one file many times.
         self.files += 1
         try:
-            root, problems = parse(read_file(path, shown), shown)
+            text = read_file(path, shown)
+        except RecipeError as error:
+            return self._give_up(*error.problems)
+        return self._text(text, path, shown, chain)
+
+    def _text(self, text: str, path: Path, shown: str, chain: tuple[tuple[Path, str], ...]) -> Node:
+        """The tree of a file's text; as `_file`."""
+        try:
+            root, problems = parse(text, shown)
         except RecipeError as error:
             return self._give_up(*error.problems)
         self.problems += problems
@@ -463,6 +485,35 @@ class _Reader:
         self.problems += problems
         self.fatal = True
         return Node({})
+
+
+def _plain_data(value: Any, keys: Keys) -> Any:
+    """What a recipe file can hold: paths become texts, and numbers of other libraries those of Python.
+
+    Raises:
+        RecipeError: There is something else.
+    """
+    if isinstance(value, Mapping):
+        tree = {}
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                message = f"found the key {key!r}; keys of a recipe are texts"
+                raise RecipeError([Place(MAPPING_NAME, 1, 1).problem(keys, message)])
+            tree[key] = _plain_data(inner, (*keys, key))
+        return tree
+    if isinstance(value, list | tuple):
+        return [_plain_data(inner, (*keys, index)) for index, inner in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, bool | str):
+        return value
+    # Before int, as float has no fraction only by chance; both may be subclasses that are written differently.
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        return int(value)
+    message = f"found {type(value).__name__}; a recipe holds mappings, lists, texts, paths, numbers, booleans and null"
+    raise RecipeError([Place(MAPPING_NAME, 1, 1).problem(keys, message)])
 
 
 def _shown(path: Path) -> str:

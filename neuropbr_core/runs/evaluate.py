@@ -1,5 +1,7 @@
 """The stage that scores a run's model on samples with known maps."""
 
+import base64
+import html
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,6 +21,7 @@ from neuropbr_core.evaluation.summary import (
     EvaluationRecord,
     Refusal,
     check_place,
+    describe,
     format_summary,
     load_record,
     save_record,
@@ -42,9 +45,9 @@ HELD_BACK = "held-back"
 """Name of the evaluation of a run's own held-back samples."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """The result of `evaluate_run`.
+    """The result of `evaluate`; printed, it is the tables of the command, and a notebook adds the worst samples.
 
     Attributes:
         record: Metrics of the model and of the baselines.
@@ -55,6 +58,18 @@ class Evaluation:
     record: EvaluationRecord
     folder: Path
     trained_on: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """The tables that `neuropbr evaluate` prints."""
+        return describe(self.record, self.trained_on)
+
+    def _repr_html_(self) -> str:
+        """The tables, and the worst samples below."""
+        parts = [f"<pre>{html.escape(repr(self))}</pre>"]
+        for picture in sorted((self.folder / "worst").glob("*.png")):
+            data = base64.b64encode(picture.read_bytes()).decode()
+            parts.append(f'<img alt="{html.escape(picture.stem)}" src="data:image/png;base64,{data}">')
+        return "".join(parts)
 
 
 @dataclass(eq=False)
@@ -285,7 +300,7 @@ def register_samples(samples: MaterialDataset) -> tuple[MaterialDataset, tuple[R
     return aligned, tuple(refused)
 
 
-def evaluate_run(  # noqa: PLR0913
+def evaluate(  # noqa: PLR0913
     run: str | Path,
     *,
     checkpoint: str = BEST,

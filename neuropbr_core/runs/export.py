@@ -86,14 +86,14 @@ class Export(Stage):
         """
         self.export(context, self._missing())
 
-    def export_all(self, context: Context) -> None:
-        """Export every entry, in place of files that are there; raises as `execute`."""
-        self.export(context, list(self.entries))
+    def export_all(self, context: Context) -> list[Exported]:
+        """Export every entry, in place of files that are there; returns the files, and raises as `execute`."""
+        return self.export(context, list(self.entries))
 
-    def export(self, context: Context, names: list[str]) -> None:
-        """Export some entries; raises as `execute`."""
+    def export(self, context: Context, names: list[str]) -> list[Exported]:
+        """Export some entries; returns the files, and raises as `execute`."""
         if not names:
-            return
+            return []
         checkpoint = find_checkpoint(self.source, self.checkpoint)
         generator, spec = load_model(checkpoint)
         run_name = ""
@@ -122,7 +122,7 @@ class Export(Stage):
                 views=views_for(subject.signature),
             )
 
-        export_each({name: partial(export_one, name) for name in names})
+        return export_each({name: partial(export_one, name) for name in names})
 
     def _missing(self) -> list[str]:
         """Names of the entries that have no verified file of the checkpoint."""

@@ -18,7 +18,7 @@ from neuropbr_core.evaluation.metrics import Row
 from neuropbr_core.evaluation.summary import load_record, worst_samples
 from neuropbr_core.recipe.sections import Recipe, Synthesize
 from neuropbr_core.reporting import RecordingReporter, reporting_to
-from neuropbr_core.runs.evaluate import evaluate_run
+from neuropbr_core.runs.evaluate import evaluate
 from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
@@ -58,7 +58,7 @@ def test_the_held_back_set_gives_the_numbers_of_the_runs_summary(copy: Path) -> 
 def test_another_dataset_is_scored_whole_and_what_was_trained_on_is_named(copy: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     synthesize(Synthesize("neuropbr:examples/materials", samples=8, size=32, seed=9), other)
-    found = evaluate_run(copy, data=other, output=tmp_path / "result", worst=0)
+    found = evaluate(copy, data=other, output=tmp_path / "result", worst=0)
     assert found.record.samples == 8
     assert len(found.trained_on) == 6
     assert "the run trained on 6 of 8 materials" in (tmp_path / "result/evaluation.txt").read_text()
@@ -94,7 +94,7 @@ def test_views_are_counted_from_the_first_and_kinds_compared(copy: Path, kinds: 
     # With one view the median of the views is that view.
     single = next(row for row in record.per_sample if row.views == 1)
     assert single.baselines["median of the aligned views"]["albedo/psnr"] > 0
-    alone = evaluate_run(copy, data=kinds, views=(3,), worst=0, output=tmp_path / "three").record
+    alone = evaluate(copy, data=kinds, views=(3,), worst=0, output=tmp_path / "three").record
     assert alone.scores == record.scores
 
 
@@ -102,7 +102,7 @@ def test_registered_cameras_leave_out_and_name_what_cannot_be_registered(
     copy: Path, kinds: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "result"
-    record = evaluate_run(copy, data=kinds, cameras="registered", worst=0, output=output).record
+    record = evaluate(copy, data=kinds, cameras="registered", worst=0, output=output).record
     assert (record.samples, record.cameras) == (3, "registered")
     (refusal,) = record.refused
     assert (refusal.sample, refusal.material, refusal.capture_kind) == (
@@ -112,7 +112,7 @@ def test_registered_cameras_leave_out_and_name_what_cannot_be_registered(
     )
     assert "1.png: cannot be registered" in refusal.reason
     assert "Not scored: 1 of 4 samples" in (output / "evaluation.txt").read_text()
-    recorded = evaluate_run(copy, data=kinds, cameras="recorded", worst=0, output=tmp_path / "recorded").record
+    recorded = evaluate(copy, data=kinds, cameras="recorded", worst=0, output=tmp_path / "recorded").record
     for row, twin in zip(record.per_sample, recorded.per_sample[:3], strict=True):
         assert row.sample == twin.sample
         assert row.values["normal/angle"] == pytest.approx(twin.values["normal/angle"], rel=0.1)
@@ -121,7 +121,7 @@ def test_registered_cameras_leave_out_and_name_what_cannot_be_registered(
 
 def test_evaluations_are_compared_and_their_files_remember_it(copy: Path, kinds: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
-    evaluate_run(copy, data=kinds, worst=0, output=first)
+    evaluate(copy, data=kinds, worst=0, output=first)
     options = ["--data", str(kinds), "--worst", "0", "--output", str(tmp_path / "second")]
     options += ["--compare", str(first / "evaluation.json"), "--checkpoint", "latest"]
     done = CliRunner().invoke(root, ["evaluate", "--run", str(copy), "--device", "cpu", *options])
@@ -131,11 +131,9 @@ def test_evaluations_are_compared_and_their_files_remember_it(copy: Path, kinds:
     assert group.scores["albedo/psnr"].gain == 0
     assert f"Against {first / 'evaluation.json'}" in done.stdout
     with pytest.raises(DataError, match="has no sample in common"):
-        evaluate_run(
-            copy, data=kinds, views=(1,), worst=0, compare=first / "evaluation.json", output=tmp_path / "third"
-        )
+        evaluate(copy, data=kinds, views=(1,), worst=0, compare=first / "evaluation.json", output=tmp_path / "third")
     with pytest.raises(DataError, match=r"nothing\.json: there is no such file; it is no evaluation record"):
-        evaluate_run(copy, data=kinds, compare=tmp_path / "nothing.json", output=tmp_path / "third")
+        evaluate(copy, data=kinds, compare=tmp_path / "nothing.json", output=tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
 
@@ -161,24 +159,24 @@ def test_json_is_the_record(copy: Path) -> None:
 
 def test_an_evaluation_replaces_the_one_before(copy: Path) -> None:
     for worst in (2, 1):
-        evaluate_run(copy, worst=worst)
+        evaluate(copy, worst=worst)
     assert len(list((copy / "evaluations/held-back/worst").iterdir())) == 1
     assert [path.name for path in (copy / "evaluations").iterdir()] == ["held-back"]
 
 
 def test_what_cannot_be_scored_is_said(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no run"):
-        evaluate_run(tmp_path)
+        evaluate(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: is no dataset; it needs input/"):
-        evaluate_run(copy, data=tmp_path / "nowhere")
+        evaluate(copy, data=tmp_path / "nowhere")
     with pytest.raises(DataError, match="no samples found"):
-        evaluate_run(copy, curriculum="dirty")
+        evaluate(copy, curriculum="dirty")
     provenance = json.loads((copy / "provenance.json").read_text())
     (copy / "provenance.json").write_text(json.dumps({**provenance, "split": None}))
     assert not (copy / "evaluations").exists()
     recorder = RecordingReporter()
     with reporting_to(recorder):
-        evaluate_run(copy, worst=0)
+        evaluate(copy, worst=0)
     assert any("does not say which materials" in line and "drawn again" in line for line in recorder.lines)
 
 
@@ -191,12 +189,12 @@ def test_the_worst_are_those_with_the_largest_re_rendering_error(trained: Path) 
 
 def test_results_replace_an_earlier_evaluation_and_nothing_else(copy: Path, tmp_path: Path) -> None:
     folder = tmp_path / "results"
-    evaluate_run(copy, output=folder, worst=0)
-    evaluate_run(copy, output=folder, worst=0)
+    evaluate(copy, output=folder, worst=0)
+    evaluate(copy, output=folder, worst=0)
     notes = folder / "notes.txt"
     notes.write_text("mine")
     with pytest.raises(RunError, match=r"results: holds notes\.txt, which is no part of an evaluation"):
-        evaluate_run(copy, output=folder, worst=0)
+        evaluate(copy, output=folder, worst=0)
     with pytest.raises(RunError, match=r"notes\.txt: is a file, which the evaluation would replace"):
-        evaluate_run(copy, output=notes, worst=0)
+        evaluate(copy, output=notes, worst=0)
     assert notes.read_text() == "mine"
