@@ -116,6 +116,7 @@ def batch(  # noqa: PLR0913 - one parameter an option
     with RunLock(place, "writes this batch; wait for it or stop it, or choose another --output"):
         if not overwrite:
             work.read()
+            work.forget_failed(waiting)
         if watching:
             reporter().line(f"watching {', '.join(captures)}; Ctrl-C ends")
             with suppress(KeyboardInterrupt):

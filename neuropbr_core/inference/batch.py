@@ -9,9 +9,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
@@ -136,7 +136,8 @@ def find_captures(folders: Sequence[Path]) -> list[Capture]:
         folders: Captures, or folders that hold them.
 
     Raises:
-        DataError: A folder is missing, or two captures have the same name.
+        DataError: A folder is missing, two captures have the same name, one has a name that cannot be written into the
+            table, or the maps of one would be within those of another or in the place of the table.
     """
     captures: dict[str, Capture] = {}
     for folder in folders:
@@ -154,7 +155,26 @@ def find_captures(folders: Sequence[Path]) -> list[Capture]:
                     f"maps; rename one of them, or predict them in two batches"
                 )
             captures[name] = Capture(name, place)
+    for capture in captures.values():
+        _check_name(capture, captures)
     return list(captures.values())
+
+
+def _check_name(capture: Capture, captures: Mapping[str, Capture]) -> None:
+    """Refuse a name that cannot be written, or whose maps would replace or be replaced by something else."""
+    try:
+        capture.name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{capture.name!a}: the name of the folder is not UTF-8 text; rename it") from None
+    path = PurePosixPath(capture.name)
+    if path.parts[0] in {TABLE, PAGE}:
+        raise DataError(f"{capture.folder}: {path.parts[0]} is the name of the batch's own file; rename the folder")
+    for above in path.parents:
+        if str(above) in captures:
+            raise DataError(
+                f"{capture.folder}: its maps would be within those of {captures[str(above)].folder}; rename one of them, "
+                f"or predict them in two batches"
+            )
 
 
 def _with_photos(folder: Path) -> Iterator[Path]:
@@ -211,10 +231,23 @@ class Batch:
                 raise DataError(f"{path}: {row.name!r} is no name of a capture; {advice}")
             self.rows[row.name] = row
 
+    def forget_failed(self, captures: Sequence[Capture]) -> None:
+        """Drop the rows of captures that failed earlier and are no longer there."""
+        names = {capture.name for capture in captures}
+        for name, row in list(self.rows.items()):
+            if row.state == "failed" and name not in names:
+                del self.rows[name]
+
     def is_done(self, capture: Capture) -> bool:
         """Whether the maps of a capture are there, of these photos, this model and this order."""
         row = self.rows.get(capture.name)
-        if row is None or row.state != "done" or row.key != self.key(capture):
+        if row is None or row.state != "done":
+            return False
+        try:
+            if row.key != self.key(capture):
+                return False
+        # Photos that are gone or cannot be read: `predict` tells why in the capture's row.
+        except (NeuroPBRError, OSError):
             return False
         return is_as_written(self.output / capture.name)
 
@@ -343,6 +376,11 @@ def check_batch_place(output: Path, folders: Sequence[Path], *, overwrite: bool,
         if output.resolve().is_relative_to(folder.resolve()):
             raise DataError(
                 f"{output}: is within {folder}, where maps would be taken for photos; choose another --output"
+            )
+        # The maps of a capture replace the folder of its name in the output, which could then be that of its photos.
+        if folder.resolve().is_relative_to(output.resolve()):
+            raise DataError(
+                f"{folder}: is within the output {output}, where maps would replace photos; choose another --output"
             )
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: is a file; name a folder with --output")

@@ -45,7 +45,9 @@ def write_batch_page(path: Path, title: str, lines: Sequence[CaptureLine], facts
         OSError: It could not be written; `path` is as it was.
     """
     failed = sum(line.state == "failed" for line in lines)
-    counts = f"{len(lines)} captures"
+    counts = f"{len(lines)} capture"
+    if len(lines) != 1:
+        counts += "s"
     if failed:
         counts += f", {failed} failed"
     chips = [element("li", counts)]

@@ -60,6 +60,8 @@ def data_script(name: str, value: Any) -> Html:
     for character, escape in _IN_SCRIPTS.items():
         # These characters occur in strings alone, where JSON reads the escape as the character.
         text = text.replace(character, escape)
+    # Names of files may hold lone surrogates, which UTF-8 cannot.
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return Html(f'<script type="application/json" id="{_escaped(name)}">{text}</script>')
 
 

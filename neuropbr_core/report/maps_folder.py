@@ -34,7 +34,7 @@ def read_showcase(folder: str | Path) -> Showcase:
         for path in list_photos(folder / VIEWS)[:_MAX_PHOTOS]:
             views.append(torch.from_numpy(read_photo(path, _PHOTO_SIDE).pixels) / 255)
     extras: dict[str, Picture] = {}
-    # Only an ensemble writes it.
+    # Refinement and ensembles write it.
     confidence = folder / f"{CONFIDENCE}.png"
     if confidence.is_file():
         grey = read_image(confidence, "L")

@@ -222,7 +222,8 @@ def _set(name: str, showcase: Showcase, ball: str, map_side: int) -> Html:
 
 def _version(name: str, material: str, version: Version, map_side: int) -> Html:
     figures: list[Html] = []
-    pictures = map_pictures(version.maps, map_side)
+    shrunk = shrunk_maps(version.maps, map_side)
+    pictures = map_pictures(shrunk, map_side)
     for map_name, stored in pictures.items():
         alt = f"{map_name} of {material}, {version.name}"
         picture = exact_picture(stored)
@@ -232,7 +233,7 @@ def _version(name: str, material: str, version: Version, map_side: int) -> Html:
         figures.append(figure)
     # A material that lacks a map cannot be lit as its author meant it.
     if len(pictures) == len(MAPS):
-        lit = relight(shrunk_maps(version.maps, map_side), heldout_relightings()[_RELIGHTING])[0]
+        lit = relight(shrunk, heldout_relightings()[_RELIGHTING])[0]
         alt = f"{material} under a lamp, {version.name}"
         picture = small_picture(colour_picture(linear_to_srgb(lit)))
         figures.append(_figure(f"{name}-lit", picture, alt, "under a lamp", group=version.name, kind="lit"))

@@ -33,7 +33,7 @@ def score_tiles(record: EvaluationRecord) -> Html:
     tiles: list[Html] = []
     for map_name, metric in _main_metrics([record]):
         rows = record.scores[map_name]
-        value = rows[MODEL].get(metric.name)
+        value = rows.get(MODEL, {}).get(metric.name)
         baseline = _best_baseline(metric, rows)
         remark = element("small", "no baseline")
         if baseline is not None and value is not None:
@@ -50,23 +50,32 @@ def score_tiles(record: EvaluationRecord) -> Html:
 
 
 def comparison_table(records: Mapping[str, EvaluationRecord]) -> Html:
-    """The main metric of each map, a row for each run and one for the best baseline of the first run.
+    """The main metric of each map, a row for each run and one for the best baseline.
+
+    Runs that were scored on different samples cannot be compared: none is marked as best, and there is no baseline.
 
     Args:
         records: Scores by the run's name.
     """
+    scored_on = {(record.samples, record.materials) for record in records.values()}
+    comparable = len(scored_on) == 1
     columns = _main_metrics(records.values())
     heads = ["", *(f"{map_name} {metric.label}" for map_name, metric in columns)]
     best: list[float | None] = []
     for map_name, metric in columns:
-        best.append(_best(metric, [_model_row(record, map_name) for record in records.values()]))
+        best_value = None
+        if comparable:
+            best_value = _best(metric, [_model_row(record, map_name) for record in records.values()])
+        best.append(best_value)
     rows: list[Html] = []
     for name, record in records.items():
         cells: list[Html] = []
         for (map_name, metric), best_value in zip(columns, best, strict=True):
             cells.append(_cell(metric, _model_row(record, map_name).get(metric.name), best_value))
         rows.append(element("tr", element("th", name, scope="row", title=name), *cells, class_="of-model"))
-    # Baselines depend on the samples alone, and runs are compared on the same ones.
+    if not comparable:
+        return table("The runs side by side, each scored on samples of its own", heads, rows)
+    # Baselines depend on the samples alone.
     first = next(iter(records.values()))
     cells = []
     for map_name, metric in columns:

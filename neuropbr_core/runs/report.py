@@ -4,6 +4,7 @@ A report shows what is there: whatever cannot be read becomes a note on the page
 """
 
 import hashlib
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -195,9 +196,10 @@ def _key(runs: Sequence[RunFolder]) -> str:
     digest = hashlib.sha256()
     for run in runs:
         files = [run.recipe_file, run.summary, run.checkpoints.folder / BEST, *sorted(run.exports.glob(f"*{SUFFIX}"))]
+        files += sorted((run.path / "evaluations").glob(f"*/{RECORD}"))
         # Names count too: a file that is missing changes the page.
         for path in files:
-            digest.update(path.name.encode())
+            digest.update(os.fsencode(path.relative_to(run.path)))
             if path.is_file():
                 digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -219,8 +221,9 @@ def _read_run(run: RunFolder, name: str) -> RunContent:
         rows = read_journal(run.path / JOURNAL)
         curves = curves_of(rows)
         facts = _journal_facts(rows)
-    except DataError as error:
-        notes.append(f"Curves are missing: {error}")
+    # Rows that lack what an observer always writes, or hold something else, are damage too.
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        notes.append(f"Curves are missing: {type(error).__name__}: {error}")
     if run.summary.exists():
         try:
             record = load_record(run.summary)

@@ -22,7 +22,7 @@ function shown(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// About four round numbers between two values.
+// About four round numbers between two values, which must differ by more than rounding: see `scale`.
 function ticks(low, high) {
   const rough = (high - low) / 4 || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -83,7 +83,8 @@ class Chart {
     const clip = (share) => all[Math.round(share * (all.length - 1))];
     let low = all.length > 50 ? clip(0.01) : all[0];
     let high = all.length > 50 ? clip(0.99) : all[all.length - 1];
-    if (low === high) {
+    // Means of equal values differ by rounding, and steps between ticks would then change nothing.
+    if (high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high))) {
       low -= Math.abs(low) / 10 || 0.5;
       high += Math.abs(high) / 10 || 0.5;
     }

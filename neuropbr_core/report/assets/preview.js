@@ -162,6 +162,9 @@ class Preview {
 
   // images: loaded <img> elements by name of their map; the shader's neutral value replaces those that are missing.
   async setMaps(images) {
+    // Decoding takes time, and a later call may be through before this one.
+    const turn = (this.turn || 0) + 1;
+    this.turn = turn;
     const chosen = {};
     for (const name of MAPS) {
       const image = images[name];
@@ -179,6 +182,7 @@ class Preview {
       }
       chosen[name] = this.textures.get(image);
     }
+    if (turn !== this.turn) return;
     for (const name of MAPS) this.material.uniforms[`${name}Map`].value = chosen[name] || null;
     this.applyMaps();
   }

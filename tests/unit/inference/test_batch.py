@@ -64,8 +64,29 @@ class TestFinding:
         with pytest.raises(DataError, match="no such folder"):
             find_captures([tmp_path / "nothing"])
 
+    @pytest.mark.parametrize("name", ["batch.json", "batch.html/inner"])
+    def test_names_of_the_batchs_own_files_are_refused(self, tmp_path: Path, name: str) -> None:
+        capture(tmp_path / "captures" / name)
+        with pytest.raises(DataError, match=r"is the name of the batch's own file"):
+            find_captures([tmp_path / "captures"])
+
+    def test_maps_within_those_of_another_capture_are_refused(self, tmp_path: Path) -> None:
+        capture(tmp_path / "first" / "wall")
+        capture(tmp_path / "second" / "wall" / "left")
+        with pytest.raises(DataError, match="its maps would be within those of"):
+            find_captures([tmp_path / "first", tmp_path / "second"])
+
+    def test_a_name_that_is_no_text_is_refused(self, tmp_path: Path) -> None:
+        capture(tmp_path / "captures" / "o\udcffk")
+        with pytest.raises(DataError, match="is not UTF-8 text; rename it"):
+            find_captures([tmp_path / "captures"])
+
 
 class TestPlace:
+    def test_maps_never_replace_photos(self, captures: Path) -> None:
+        with pytest.raises(DataError, match="maps would replace photos"):
+            check_batch_place(captures, [captures / "oak"], overwrite=True, resume=False)
+
     def test_output_among_the_captures_is_refused(self, captures: Path) -> None:
         for place in (captures, captures / "oak" / "maps"):
             with pytest.raises(DataError, match="would be taken for photos"):
@@ -124,6 +145,26 @@ def test_what_is_done_is_known_by_photos_model_order_and_files(
     assert later().predict(oak(captures)).state == "done"
     Image.new("RGB", (32, 32), "blue").save(captures / "oak" / "1.png")
     assert not later().is_done(oak(captures))
+
+
+def test_photos_that_are_gone_are_not_done(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    """They make a failed row, and do not end the batch."""
+    batch = Batch(model, tmp_path / "out")
+    assert batch.predict(oak(captures)).state == "done"
+    for path in (captures / "oak").iterdir():
+        path.unlink()
+    assert not batch.is_done(oak(captures))
+    assert batch.predict(oak(captures)).state == "failed"
+
+
+def test_a_failure_is_forgotten_with_its_capture(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    (captures / "oak" / "0.png").write_bytes(b"damaged")
+    batch = Batch(model, tmp_path / "out")
+    assert batch.predict(oak(captures)).state == "failed"
+    batch.forget_failed([oak(captures)])
+    assert set(batch.rows) == {"oak"}
+    batch.forget_failed([Capture("metals/rust", captures / "metals" / "rust")])
+    assert not batch.rows
 
 
 class InterruptingReporter(SilentReporter):

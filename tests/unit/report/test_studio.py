@@ -8,9 +8,6 @@ import torch
 
 from neuropbr_core.materials.split_sum import brdf_table
 from neuropbr_core.report.studio import (
-    BACKDROP,
-    RADIUS,
-    lighting,
     preview_settings,
     render_ball,
     shader_constants,
@@ -61,12 +58,6 @@ def test_relief_turns_with_the_ball():
     # Normals that lean to the right, away from the lamp, darken the middle.
     leaning = render_ball({**maps, "normal": tilted}, 64).mean(dim=0)
     assert leaning[32, 32] < flat[32, 32] - 0.02
-
-
-def test_backdrop_and_radius_are_within_the_picture():
-    assert 0 < BACKDROP[0] < BACKDROP[1] < 0.2
-    assert RADIUS == 0.5
-    assert lighting(torch.tensor([0.0, 0.0, 2.0])).flash_offset is not None
 
 
 def test_tables_are_those_of_the_renderer():
