@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropbr_core.errors import NeuroPBRError, RunError
+from neuropbr_core.errors import NeuroPBRError, RunError, RunInterrupted
 from neuropbr_core.recipe import Override, Resolved, resolve_recipe
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.compare import differences
@@ -142,12 +142,17 @@ def carry_out_sweep(runs: Sequence[SweptRun]) -> list[str]:
 
     Returns:
         What went wrong, one text for each run that failed.
+
+    Raises:
+        RunInterrupted: A signal stopped a run; the runs after it are not started.
     """
     failures = []
     for position, run in enumerate(runs, start=1):
         reporter().line(f"Run {position} of {len(runs)}: {run.folder.path}")
         try:
             run.carry_out()
+        except RunInterrupted:
+            raise  # the user stops the sweep, not one run
         except NeuroPBRError as error:
             failures.append(f"{run.folder.name}: {error}")
             reporter().line(f"Run {run.folder.name} failed: {error}")

@@ -94,7 +94,10 @@ def add(folder: Path, component: ScaffoldComponent, templates: Path = TEMPLATES)
         if os.path.lexists(folder / path):
             raise ScaffoldError(f"{folder / path}: is there already; choose another name for the component")
     before = scaffold.package_files(templates)
-    record.components.append((component.kind, component.name))
+    # It is in the record already when the author has removed it from the package.
+    key = (component.kind, component.name)
+    if key not in record.components:
+        record.components.append(key)
     after = read_scaffold(folder, record).package_files(templates)
     # Files of the whole package that name its components: rewritten where the author left them alone.
     changes = []
@@ -195,7 +198,8 @@ def _due(folder: Path, path: str, text: str, record: Record) -> Action:
         if path in record.files:
             return "removed"
         return "written"
-    if present == record.files.get(path):
+    # Links and folders have no hash, and neither has a file that is not in the record.
+    if present is not None and present == record.files.get(path):
         return "written"
     # The template's text is one that the author has had before: as written, or as offered.
     if template in (record.files.get(path), record.offered.get(path)):
@@ -206,8 +210,11 @@ def _due(folder: Path, path: str, text: str, record: Record) -> Action:
 def _offer(folder: Path, path: str, text: str, record: Record) -> None:
     """Write the template's text beside a file that the author changed."""
     place = folder / (path + NEW)
-    # An earlier offer may be replaced; anything else of that name is the author's.
-    if os.path.lexists(place) and _hash_of(place) != record.offered.get(path):
+    present = _hash_of(place)
+    # An earlier offer may be replaced, also one of an update that was killed before it was recorded; anything else of
+    # that name is the author's.
+    expected = (record.offered.get(path), _hash(text))
+    if os.path.lexists(place) and (present is None or present not in expected):
         raise ScaffoldError(f"{place}: is there already, and not as `neuropbr plugin update` wrote it; move it away")
     write_text(place, text)
     record.offered[path] = _hash(text)

@@ -1,12 +1,13 @@
 """`neuropbr sweep`: which runs it makes, what it refuses, and what becomes of failures."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from neuropbr_core.cli import root
-from neuropbr_core.errors import RecipeError, RunError
+from neuropbr_core.errors import RecipeError, RunError, RunInterrupted
 from neuropbr_core.runs import sweep
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.sweep import carry_out_sweep, plan_sweep, split_values
@@ -114,6 +115,20 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sweep.SweptRun, "carry_out", fail_first)
     assert carry_out_sweep(runs) == ["quickstart-training.seed=1: the loss is not finite"]
     assert tried == [run.folder for run in runs]
+
+
+def test_an_interruption_stops_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = plan_sweep(QUICKSTART, [], (1, 2), [runs_dir(tmp_path)])
+    tried: list[RunFolder] = []
+
+    def interrupt(run: sweep.SweptRun) -> None:
+        tried.append(run.folder)
+        raise RunInterrupted("interrupted after step 3", signal.SIGINT)
+
+    monkeypatch.setattr(sweep.SweptRun, "carry_out", interrupt)
+    with pytest.raises(RunInterrupted):
+        carry_out_sweep(runs)
+    assert tried == [runs[0].folder]
 
 
 def test_a_dry_run_lists_the_runs(tmp_path: Path) -> None:

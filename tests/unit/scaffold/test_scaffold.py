@@ -14,6 +14,7 @@ from neuropbr_core.cli import root
 from neuropbr_core.errors import ScaffoldError
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import Registry
+from neuropbr_core.scaffold import writing
 from neuropbr_core.scaffold.names import (
     check_component_is_new,
     check_component_name,
@@ -183,6 +184,19 @@ def test_a_package_is_as_it_was_when_a_component_cannot_join(package: Path, monk
     assert {path: path.read_bytes() for path in package.rglob("*") if path.is_file()} == before
 
 
+def test_a_component_that_was_removed_can_join_again(package: Path) -> None:
+    before = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    project = (package / PROJECT).read_text(encoding="utf-8")
+    for path in ACME.component_files(WAVELET):
+        (package / path).unlink()
+    entry = 'wavelet = "acme_maps.wavelet"\n'
+    assert entry in project
+    (package / PROJECT).write_text(project.replace(entry, ""), encoding="utf-8")
+    add(package, WAVELET)
+    assert actions(update(package)) == {}
+    assert {path: path.read_bytes() for path in package.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -278,6 +292,54 @@ def test_a_link_is_the_authors(package: Path, newer: Path, tmp_path: Path) -> No
     before = elsewhere.read_bytes()
     assert actions(update(package, templates=newer))["acme_maps/wavelet/loss.py"] == "offered"
     assert elsewhere.read_bytes() == before
+
+
+@pytest.mark.parametrize("path", ["CHANGELOG.md", "README.md"])  # new in the template, and in the record
+def test_links_and_folders_of_the_author_stay(package: Path, newer: Path, tmp_path: Path, path: str) -> None:
+    (newer / "package/CHANGELOG.md.tmpl").write_text("# Changelog\n")
+    place = package / path
+    place.unlink(missing_ok=True)
+    (tmp_path / "mine.md").write_text("Mine.\n")
+    place.symlink_to(tmp_path / "mine.md")
+    assert actions(update(package, templates=newer))[path] == "offered"
+    assert place.is_symlink()
+    assert place.read_text() == "Mine.\n"
+    place.unlink()
+    place.mkdir()
+    (place / "notes.txt").touch()
+    assert actions(update(package, templates=newer))[path] == "yours"
+    assert (place / "notes.txt").is_file()
+
+
+def test_an_offer_does_not_replace_a_link_or_a_folder(package: Path, newer: Path, tmp_path: Path) -> None:
+    (package / "README.md").write_text("Mine.\n")
+    place = package / "README.md.new"
+    place.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ScaffoldError, match="move it away"):
+        update(package, templates=newer)
+    assert place.is_symlink()
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(ScaffoldError, match="move it away"):
+        update(package, templates=newer)
+    assert place.is_dir()
+
+
+def test_an_update_that_was_killed_can_be_repeated(package: Path, newer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (package / "README.md").write_text("Mine.\n")
+    real = writing.write_json
+
+    def killed_after_the_offer(path: Path, value: object) -> None:
+        if (package / "README.md.new").exists():
+            raise KeyboardInterrupt
+        real(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "write_json", killed_after_the_offer)
+        with pytest.raises(KeyboardInterrupt):
+            update(package, templates=newer)
+    assert actions(update(package, templates=newer))["README.md"] == "offered"
+    assert actions(update(package, templates=newer))["README.md"] == "yours"
 
 
 def test_a_file_that_left_the_template_stays(package: Path, newer: Path) -> None:
