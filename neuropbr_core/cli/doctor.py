@@ -56,8 +56,9 @@ def doctor(context: click.Context, as_json: bool, trace_plugins: bool) -> None:
     """Look for what is wrong with this environment.
 
     Shows versions, devices, extras with their install lines, components that are broken, blocked or collide, and a
-    block of text to paste into a bug report, without user names, host names and folders. Loads each component. Exits
-    with 1 when a required package is missing or a component is broken.
+    block of text to paste into a bug report. In the block, user names and host names are replaced, and paths are
+    shortened to their last two parts. Loads each component. Exits with 1 when a required package is missing or a
+    component is broken.
     """
     diagnosis = diagnose(default_registry(), trace=trace_plugins)
     if as_json:
@@ -86,9 +87,9 @@ def diagnose(registry: Registry, *, trace: bool = False) -> Diagnosis:
                 f"package {package.name} {state}, but neuropbr needs {package.required or 'it'}: "
                 f"pip install '{package.name}{package.required}'"
             )
-    seen: list[DeviceState] = []
+    device_states: list[DeviceState] = []
     try:
-        seen = devices()
+        device_states = devices()
     except (ImportError, OSError, RuntimeError) as error:
         problems.append(f"PyTorch does not load: {type(error).__name__}: {error}")
     listing = list_components(registry, check=True)
@@ -112,7 +113,7 @@ def diagnose(registry: Registry, *, trace: bool = False) -> Diagnosis:
     return Diagnosis(
         ok=not problems,
         environment=environment(),
-        devices=seen,
+        devices=device_states,
         packages=states,
         extras=extras(),
         components=listing,
@@ -123,7 +124,7 @@ def diagnose(registry: Registry, *, trace: bool = False) -> Diagnosis:
 
 
 def report(diagnosis: Diagnosis) -> str:
-    """The diagnosis as a block for a bug report: short, and without user names, host names and folders."""
+    """The diagnosis as a short block for a bug report, without user and host names; paths have two parts."""
     lines = []
     for name, value in diagnosis.environment.items():
         # The interpreter's place is the user's business.
@@ -184,5 +185,10 @@ def _text(diagnosis: Diagnosis) -> str:
         parts += ["", counted(len(diagnosis.problems), "problem"), *(f"  {problem}" for problem in diagnosis.problems)]
     else:
         parts += ["", "No problems."]
-    parts += ["", "For a bug report (no user names, host names or folders are in it):", "", "```text"]
+    parts += [
+        "",
+        "For a bug report (without user and host names; paths are shortened to their last two parts):",
+        "",
+        "```text",
+    ]
     return "\n".join([*parts, report(diagnosis), "```"])

@@ -2,5 +2,5 @@
 
 environment.py  Python, system, packages with their versions, extras, devices
 imports.py      how long each thin module takes to import, and what heavy packages it brings along
-privacy.py      text without user names, host names and folders, for a report that others read
+privacy.py      text without user and host names, with shortened paths, for a report that others read
 """
