@@ -32,7 +32,7 @@ def new(kind: str, name: str, package: str | None, output: Path | None, into: Pa
     )
     from neuropbr_core.scaffold.package import Scaffold, ScaffoldComponent
     from neuropbr_core.scaffold.project import read_project
-    from neuropbr_core.scaffold.writing import add, create
+    from neuropbr_core.scaffold.writing import Change, add, create
 
     if into is not None and (package is not None or output is not None):
         raise click.UsageError("--into names an existing package, so --package and --output do not go with it")
@@ -55,20 +55,23 @@ def new(kind: str, name: str, package: str | None, output: Path | None, into: Pa
             result(f"wrote {folder / change.path}")
         else:
             result(f"left  {folder / change.path}, which you changed; add {component} there where it names components")
-    result(
-        f"\nNext:\n"
-        f"  pip install --editable {folder}\n"
-        f"  neuropbr plugin check {kind}/{name}\n"
-        f"{folder / 'README.md'} goes on from there."
-    )
+    result(f"\nNext:\n  pip install --editable {folder}\n  neuropbr plugin check {kind}/{name}")
+    # A package that began without the template has another README, or none.
+    if Change("README.md", "written") in changes:
+        result(f"{folder / 'README.md'} goes on from there.")
 
 
 _WORDS = {
     "written": "wrote",
     "yours": "left, because you changed it",
-    "offered": "left, because you changed it; the template's text is in the file of that name with .new",
+    "offered": "left, because you changed it; the template's text is beside it as {new}",
     "removed": "left out, because you removed it",
     "retired": "left; the template has no such file any more",
+}
+
+_DRY_WORDS = {
+    "written": "would be written",
+    "offered": "left, because you changed it; the template's text would be written beside it as {new}",
 }
 
 
@@ -81,6 +84,7 @@ def update(folder: Path, dry_run: bool) -> None:
     DIR is the package's folder; default: the current one. Files that are as they were written are replaced. Files that
     you changed are left alone; where the template has changed too, its text is written beside them as FILE.new.
     """
+    from neuropbr_core.scaffold.writing import NEW
     from neuropbr_core.scaffold.writing import update as update_package
 
     changes = update_package(folder, dry_run=dry_run)
@@ -89,8 +93,9 @@ def update(folder: Path, dry_run: bool) -> None:
         if change.action == "current":
             current += 1
             continue
-        word = _WORDS[change.action]
-        if dry_run and change.action == "written":
-            word = "would be written"
-        result(f"{folder / change.path}: {word}")
+        words = _WORDS[change.action]
+        if dry_run:
+            words = _DRY_WORDS.get(change.action, words)
+        place = folder / change.path
+        result(f"{place}: {words.format(new=place.name + NEW)}")
     result(f"{counted(current, 'file')} up to date")

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from neuropbr_core import __version__
 from neuropbr_core.errors import ScaffoldError
 from neuropbr_core.reading import read_json
 from neuropbr_core.scaffold.names import check_component_name, check_kind, module_name
@@ -25,13 +24,11 @@ class Record(msgspec.Struct):
         components: Kind and name of each component that it wrote.
         files: SHA-256 of each file as it was written, by its path below the package's folder.
         offered: SHA-256 of each newer text that was written to `FILE.new`, because the author had changed `FILE`.
-        neuropbr: Version of the core whose template was used last.
     """
 
     components: list[tuple[str, str]] = []
     files: dict[str, str] = {}
     offered: dict[str, str] = {}
-    neuropbr: str = __version__
 
 
 def read_record(folder: Path) -> Record | None:
@@ -89,9 +86,24 @@ def read_scaffold(folder: Path, record: Record) -> Scaffold:
 
 
 def declared_entry_points(folder: Path, group: str) -> dict[str, str]:
-    """The entry points of a group that `pyproject.toml` declares."""
+    """The entry points of a group that `pyproject.toml` declares.
+
+    Raises:
+        ScaffoldError: There is no readable `pyproject.toml`, or its entry points are no tables.
+    """
     groups = read_project(folder).get("entry-points", {})
-    return dict(groups.get(group, {}))
+    if not isinstance(groups, dict):
+        raise ScaffoldError(
+            f"{folder / PROJECT}: project.entry-points is no table; write tables such as "
+            f'[project.entry-points."{group}"]'
+        )
+    points = groups.get(group, {})
+    if not isinstance(points, dict):
+        raise ScaffoldError(
+            f'{folder / PROJECT}: project.entry-points."{group}" is no table; write a table of lines such as '
+            f'name = "package.module"'
+        )
+    return points
 
 
 def with_entry_point(text: str, group: str, name: str, value: str) -> str:

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neuropbr_core import __version__
 from neuropbr_core.errors import ScaffoldError
 from neuropbr_core.files import remove, replacing, write_bytes, write_json, write_text
 from neuropbr_core.scaffold.package import TEMPLATES, Scaffold, ScaffoldComponent
@@ -113,8 +113,14 @@ def add(folder: Path, component: ScaffoldComponent, templates: Path = TEMPLATES)
             else:
                 shared[path] = text
             record.files[path] = _hash(text)
-        elif path != PROJECT:
-            changes.append(Change(path, "yours"))
+        else:
+            # The author adds the component to such a file, so that the next update has nothing to offer; unless the
+            # template has changed too, or the author has yet to merge an earlier offer.
+            known = (record.files[path], record.offered.get(path))
+            if _hash(before[path]) in known and not os.path.lexists(folder / (path + NEW)):
+                record.offered[path] = _hash(text)
+            if path != PROJECT:
+                changes.append(Change(path, "yours"))
     # The entry point comes last: from then on the component is there.
     shared[PROJECT] = declared
     earlier = {path: (folder / path).read_bytes() for path in shared}
@@ -126,12 +132,7 @@ def add(folder: Path, component: ScaffoldComponent, templates: Path = TEMPLATES)
             write_text(folder / path, text)
         write_json(folder / RECORD, record)
     except BaseException:
-        for path in files:
-            remove(folder / path)
-        for path, content in earlier.items():
-            # A full disk has no room for what has not changed either, but then that file is still there.
-            if (folder / path).read_bytes() != content:
-                write_bytes(folder / path, content)
+        _take_back(folder, files, earlier)
         raise
     return [Change(path, "written") for path in [*files, *shared]] + changes
 
@@ -182,7 +183,6 @@ def update(folder: Path, *, dry_run: bool = False, templates: Path = TEMPLATES) 
         if path not in files and (folder / path).exists():
             changes.append(Change(path, "retired"))
     if not dry_run:
-        record.neuropbr = __version__
         write_json(folder / RECORD, record)
     return changes
 
@@ -220,6 +220,16 @@ def _offer(folder: Path, path: str, text: str, record: Record) -> None:
     record.offered[path] = _hash(text)
 
 
+def _take_back(folder: Path, added: Iterable[str], earlier: Mapping[str, bytes]) -> None:
+    """Remove the files that were added to a package, and restore those that were changed."""
+    for path in added:
+        remove(folder / path)
+    for path, content in earlier.items():
+        # A full disk has no room for what has not changed either, but then that file is still there.
+        if (folder / path).read_bytes() != content:
+            write_bytes(folder / path, content)
+
+
 def _refuse_existing(folder: Path) -> None:
     if os.path.lexists(folder):
         raise ScaffoldError(
@@ -233,7 +243,8 @@ def _hash(text: str) -> str:
 
 
 def _hash_of(path: Path) -> str | None:
-    """SHA-256 of a file; None for everything that is no ordinary file, such as a link, which the author made."""
+    """SHA-256 of a file's text; None for everything that is no ordinary file, such as a link, which the author made."""
     if path.is_symlink() or not path.is_file():
         return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    # Git may have checked the file out with the line ends of Windows.
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()

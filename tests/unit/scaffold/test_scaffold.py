@@ -184,6 +184,24 @@ def test_a_package_is_as_it_was_when_a_component_cannot_join(package: Path, monk
     assert {path: path.read_bytes() for path in package.rglob("*") if path.is_file()} == before
 
 
+def test_a_component_that_joined_changed_files_is_not_offered_again(package: Path) -> None:
+    with (package / PROJECT).open("a", encoding="utf-8") as file:
+        file.write("# mine\n")
+    (package / "README.md").write_text("Mine.\n", encoding="utf-8")
+    add(package, ScaffoldComponent("loss", "other"))
+    assert actions(update(package)) == {PROJECT: "yours", "README.md": "yours"}
+
+
+def test_a_component_that_joins_does_not_hide_a_newer_template(package: Path, newer: Path) -> None:
+    (package / "README.md").write_text("Mine.\n", encoding="utf-8")
+    add(package, ScaffoldComponent("loss", "other"), newer)
+    assert actions(update(package, templates=newer))["README.md"] == "offered"
+    # The offer is not merged yet, so the next one has the further component.
+    add(package, ScaffoldComponent("loss", "third"), newer)
+    assert actions(update(package, templates=newer))["README.md"] == "offered"
+    assert "third" in (package / "README.md.new").read_text(encoding="utf-8")
+
+
 def test_a_component_that_was_removed_can_join_again(package: Path) -> None:
     before = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
     project = (package / PROJECT).read_text(encoding="utf-8")
@@ -213,6 +231,19 @@ def test_what_is_no_package_is_refused(tmp_path: Path, text: str | None, message
         add(tmp_path, WAVELET)
 
 
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ('"a"', r"project\.entry-points is no table; write tables such as"),
+        ('{"neuropbr.losses" = "x"}', r'project\.entry-points\."neuropbr\.losses" is no table; write a table'),
+    ],
+)
+def test_entry_points_that_are_no_tables_are_refused(package: Path, points: str, message: str) -> None:
+    (package / PROJECT).write_text(f'[project]\nname = "acme-maps"\nentry-points = {points}\n', encoding="utf-8")
+    with pytest.raises(ScaffoldError, match=message):
+        add(package, ScaffoldComponent("loss", "other"))
+
+
 def test_a_component_joins_a_package_in_src(tmp_path: Path) -> None:
     (tmp_path / "src/acme_maps").mkdir(parents=True)
     (tmp_path / PROJECT).write_text('[project]\nname = "acme-maps"')
@@ -221,6 +252,16 @@ def test_a_component_joins_a_package_in_src(tmp_path: Path) -> None:
     # Files of the whole package are not of the scaffold here.
     assert not (tmp_path / "README.md").exists()
     assert actions(update(tmp_path)) == {}
+
+
+def test_the_command_names_no_readme_that_it_did_not_write(package: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    (foreign / "acme_maps").mkdir(parents=True)
+    (foreign / PROJECT).write_text('[project]\nname = "acme-maps"')
+    result = invoke("new", "loss", "other", "--into", str(foreign))
+    assert "neuropbr plugin check loss/other" in result.output
+    assert "README" not in result.output
+    assert "README.md goes on from there." in invoke("new", "loss", "other", "--into", str(package)).output
 
 
 @pytest.mark.parametrize(
@@ -247,6 +288,22 @@ def test_files_that_nobody_changed_follow_the_template(package: Path, newer: Pat
     assert actions(update(package, templates=newer)) == expected
     assert (package / "README.md").read_text(encoding="utf-8").endswith("# newer\n")
     assert actions(update(package, templates=newer)) == {}
+
+
+def test_other_line_ends_are_no_change(package: Path, newer: Path) -> None:
+    for path in ACME.files():
+        place = package / path
+        place.write_bytes(place.read_bytes().replace(b"\n", b"\r\n"))
+    assert actions(update(package)) == {}
+    assert set(actions(update(package, templates=newer)).values()) == {"written"}
+
+
+def test_a_dry_run_says_what_would_be_done(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_due", lambda *_: "offered")
+    result = invoke("update", str(package), "--dry-run")
+    assert f"{package}/README.md: left, because you changed it; the template's text would be written" in result.output
+    assert "beside it as README.md.new" in result.output
+    assert not list(package.rglob("*.new"))
 
 
 def test_files_that_the_author_changed_are_left_alone(package: Path, newer: Path) -> None:
