@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,8 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         if not isinstance(training, dict) or not isinstance(training.get("seed"), int):
             raise RunError(f"{folder.recipe_file}: has no training.seed, which every run writes; name another run")
         seed = training.pop("seed")
-        # What names a run and how it started changes nothing about what was trained.
-        for key in ("resume_from", "device"):
+        # What names a run, how it started and where it is stored changes nothing about what was trained.
+        for key in ("resume_from", "device", "runs_dir"):
             training.pop(key, None)
         recipe.pop("name", None)
         recipe.pop("description", None)
@@ -90,11 +91,15 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         groups.setdefault(json.dumps(recipe, sort_keys=True, default=str), []).append((folder, seed, record))
         samples.setdefault(frozenset(row.sample for row in record.per_sample), folder.name)
     rows = []
+    notes = []
     for members in groups.values():
         values = [_scores(record, MODEL) for _, _, record in members]
         name = ", ".join(folder.name for folder, _, _ in members)
-        rows.append(_row(name, tuple(seed for _, seed, _ in members), values))
-    notes = []
+        seeds = tuple(seed for _, seed, _ in members)
+        rows.append(_row(name, seeds, values))
+        for seed, count in Counter(seeds).items():
+            if count > 1:
+                notes.append(f"seed {seed} counts {count} times in {name}; repeated runs make ± too small")
     if len(samples) > 1:
         notes.append(f"the runs were scored on different samples ({', '.join(samples.values())}); compare with care")
     # Baselines depend on the samples alone, so those of the first run are those of all that can be compared.

@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[3]
 def write_run(folder: Path, *, seed: int, mae: float, lr: float = 1e-3, sample: str = "a") -> Path:
     """A run's folder as far as comparisons read it."""
     folder.mkdir(parents=True)
-    recipe = {"name": folder.name, "optimizer": {"lr": lr}, "training": {"seed": seed, "device": "cpu"}}
+    recipe = {
+        "name": folder.name,
+        "optimizer": {"lr": lr},
+        "training": {"seed": seed, "device": "cpu", "runs_dir": str(folder.parent)},
+    }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     scores = {"roughness": {"model": {"mae": mae}, "best constant": {"mae": 0.3}}}
     row = {"sample": sample, "material": "m", "values": {"roughness/mae": mae}}
@@ -50,6 +54,17 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
     assert (alone.name, alone.spreads) == ("b", {})
     assert [row.name for row in comparison.baselines] == ["best constant"]
     assert comparison.notes == []
+
+
+def test_runs_of_one_seed_in_two_places_are_one_row_with_a_note(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "here/a", seed=1, mae=0.1),
+        write_run(tmp_path / "there/b", seed=1, mae=0.1),
+        write_run(tmp_path / "there/c", seed=2, mae=0.2),
+    ]
+    comparison = compare_runs(runs)
+    assert [row.seeds for row in comparison.rows] == [(1, 1, 2)]
+    assert comparison.notes == ["seed 1 counts 2 times in a, b, c; repeated runs make ± too small"]
 
 
 def test_the_table_and_its_notes(tmp_path: Path) -> None:
