@@ -5,8 +5,8 @@ evaluations show their pictures. The network and its training are as small as th
 that show how the parts fit together, not what NeuroPBR can do.
 """
 
+import argparse
 import os
-import sys
 from pathlib import Path
 
 import neuropbr_core as neuropbr
@@ -51,4 +51,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder for all results")
+    main(parser.parse_args().folder)

@@ -172,8 +172,8 @@ def _check_name(capture: Capture, captures: Mapping[str, Capture]) -> None:
     for above in path.parents:
         if str(above) in captures:
             raise DataError(
-                f"{capture.folder}: its maps would be within those of {captures[str(above)].folder}; rename one of them, "
-                f"or predict them in two batches"
+                f"{capture.folder}: its maps would be within those of {captures[str(above)].folder}; rename one of "
+                f"them, or predict them in two batches"
             )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.devices import choose_device
+from neuropbr_core.errors import DataError
 from neuropbr_core.inference.doubts import find_doubts
 from neuropbr_core.inference.effort import Effort, predict_maps, usual_steps
 from neuropbr_core.inference.predict import (
@@ -113,14 +114,19 @@ def infer(
         DataError: The photos cannot be read or registered, or the model takes views as they are and cannot be refined.
         CheckpointError: There is no such checkpoint, or it is damaged.
         DeviceError: The device is not there.
+        ValueError: The number of steps is negative.
     """
     if isinstance(model, str | Path):
         model = load_generator(model).to(choose_device(device))
+    if refine is None:
+        refine = usual_steps(model, None, None)
+    if refine < 0:
+        raise ValueError(f"refine is a number of steps, 0 or more; found {refine}")
+    if refine and not model.needs_cameras:
+        raise DataError(f"{model.origin}: takes views as they are, so that its maps cannot be refined; use refine=0")
     # Photos are shrunk while they are read, to no more than the network sees of them.
     views = read_capture(photos, cameras, register=model.needs_cameras, size=model.signature.photo_size)
     inputs = model.prepare(views)
-    if refine is None:
-        refine = usual_steps(model, None, None)
     predicted = predict_maps(model, views, inputs, Effort(refine=refine))
     warnings = (*views.refusals, *find_doubts(views, inputs, model.signature))
     made_by = {"model": str(model.origin), **model.provenance, **predicted.provenance, "views": str(views.folder)}

@@ -14,6 +14,7 @@ solved within each step); Barron 2019, "A General and Adaptive Robust Loss Funct
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -69,6 +70,8 @@ _MIRROR_SHARE = 0.1
 _SUBSTANCES = 4
 # Distance of albedo, roughness and metallic at which a texel belongs to two substances, about the network's error.
 _SUBSTANCE_SPREAD = 0.05
+# Linear albedo, about the encoded value 0.1, that keeps ratios of dark texels from growing without bound.
+_LIFT = 0.01
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Priors:
     """How far the photos may move each unknown from where it starts.
 
     Attributes:
-        albedo: Weight of the predicted albedo beside a photo, at least 0.
+        albedo: Weight of the predicted albedo beside a photo, above 0: a texel that no photo shows has nothing else.
         exposure: Usual deviation of the capture's exposure, in natural logarithms. Larger ones cost little more.
         photo_exposure: Usual deviation of a photo's exposure from the capture's, in the same unit.
         ambient: Standard deviation of the logarithm of the light from around.
@@ -216,6 +219,8 @@ def refine(
     """
     _check(maps, photos, positions, visible)
     priors = priors or Priors()
+    if not priors.albedo > 0:
+        raise DataError(f"refinement needs a weight of the predicted albedo above 0; found {priors.albedo}")
     size = photos.shape[-1]
     device = photos.device
     if visible is None:
@@ -348,8 +353,6 @@ class _Problem:
         self._priors = priors
         # Residuals of linear light times the slope of the sRGB curve are residuals of encoded values, to first order.
         self._photo_weight = texels.weight * _encoding_slope(texels.linear) ** 2
-        mean = float(torch.sigmoid(texels.metallic_logit).mean())
-        self._room_for_metal = min(1.0, max(0.05, (mean - 0.05) / 0.25))
         self._albedo_weight = priors.albedo * _encoding_slope(texels.base) ** 2
 
     @property
@@ -371,6 +374,11 @@ class _Problem:
     def mean_metallic(self) -> float:
         """Mean of the predicted metallic."""
         return float(torch.sigmoid(self._texels.metallic_logit).mean())
+
+    @cached_property
+    def _room_for_metal(self) -> float:
+        """How freely metallic may grow: less where little was predicted."""
+        return min(1.0, max(0.05, (self.mean_metallic - 0.05) / 0.25))
 
     def solve(self, shared: _Shared) -> _Fit:
         """Solve the base colour of every texel under the given light, roughness, metallic and relief.
@@ -523,12 +531,15 @@ class _Search:
         predicted = problem.start
         mirror = self._with_roughness(_MIRROR_ROUGHNESS)
         of_prediction = self._descend(predicted, steps, "light")
+        without_mirror = (self.best, self._least)
         of_mirror = self._descend(mirror, steps, "light")
         # The narrow highlights of a mirror hardly show, so that a rough surface explains its photos nearly as well.
         # In rendered captures of eight materials, a mirror beat the prediction for the only mirror among them, and
         # always for it.
         if _HANDICAP * of_mirror < of_prediction:
             return [mirror]
+        # A mirror that explains the photos a little better is no mirror, and must not be what the search goes on from.
+        self.best, self._least = without_mirror
         starts = [predicted]
         of_non_metals = []
         for level in _START_ROUGHNESS:
@@ -647,9 +658,11 @@ def _refined_maps(maps: Maps, albedo: Tensor, base: Tensor, shared: _Shared, sub
     if size == base.shape[-1]:
         linear = base
     else:
-        # Detail finer than the photos stays the prediction's: only the ratio is enlarged.
-        ratio = F.interpolate(base / srgb_to_linear(albedo).clamp_min(1e-4), size=(size, size), mode="bilinear")
-        linear = srgb_to_linear(maps["albedo"].to(base.device).float()) * ratio
+        # Detail finer than the photos stays the prediction's, as its ratio to what is left of it at their size.
+        # The ratio of the fit to the prediction is no help: beside a texel that was wrongly black, all turns white.
+        coarse = F.interpolate(torch.stack((base[0], srgb_to_linear(albedo)[0])), size=(size, size), mode="bilinear")
+        detail = (srgb_to_linear(maps["albedo"].to(base.device).float()) + _LIFT) / (coarse[1:] + _LIFT)
+        linear = coarse[:1] * detail
     offsets = torch.stack((shared.roughness, shared.metallic)) @ substances
     offsets = F.interpolate(offsets.view(1, 2, *base.shape[-2:]), size=(size, size), mode="bilinear")
     roughness = torch.logit(maps["roughness"].to(base.device).float(), eps=1e-4) + offsets[:, :1]
@@ -700,3 +713,10 @@ def _check(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor | None
         raise DataError(
             f"refinement needs visibility {tuple(photos[:, :1].shape)} for these photos; found {tuple(visible.shape)}"
         )
+    values = {**{f"the map {name}": maps[name] for name in MAPS}, "the photos": photos, "the cameras": positions}
+    if visible is not None:
+        values["visibility"] = visible
+    for name, value in values.items():
+        # Numbers that are not finite would reach the table of reflectance as indices, and end the process.
+        if not bool(value.isfinite().all()):
+            raise DataError(f"refinement needs finite numbers; {name} has others, as of a model that diverged")

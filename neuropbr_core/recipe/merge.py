@@ -10,6 +10,7 @@
   the component of a slot that has one (`Kind.default`).
 """
 
+import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -314,7 +315,7 @@ class _Reader:
     def top_mapping(self, recipe: Mapping[str, Any]) -> Node:
         """The merged tree of a recipe that is no file; paths in it are relative to the working directory."""
         try:
-            tree = _plain_data(recipe, ())
+            tree = plain_data(recipe)
         except RecipeError as error:
             return self._give_up(*error.problems)
         # Written out and parsed, so that one way of checking serves both.
@@ -487,8 +488,12 @@ class _Reader:
         return Node({})
 
 
-def _plain_data(value: Any, keys: Keys) -> Any:
+def plain_data(value: Any, keys: Keys = ()) -> Any:
     """What a recipe file can hold: paths become texts, and numbers of other libraries those of Python.
+
+    Args:
+        value: A value of a recipe that is no file.
+        keys: Where it is in the recipe.
 
     Raises:
         RecipeError: There is something else.
@@ -499,19 +504,19 @@ def _plain_data(value: Any, keys: Keys) -> Any:
             if not isinstance(key, str):
                 message = f"found the key {key!r}; keys of a recipe are texts"
                 raise RecipeError([Place(MAPPING_NAME, 1, 1).problem(keys, message)])
-            tree[key] = _plain_data(inner, (*keys, key))
+            tree[key] = plain_data(inner, (*keys, key))
         return tree
     if isinstance(value, list | tuple):
-        return [_plain_data(inner, (*keys, index)) for index, inner in enumerate(value)]
+        return [plain_data(inner, (*keys, index)) for index, inner in enumerate(value)]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if value is None or isinstance(value, bool | str):
         return value
-    # Before int, as float has no fraction only by chance; both may be subclasses that are written differently.
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, int):
+    # NumPy's numbers too, which would be written as `np.int64(3)`.
+    if isinstance(value, numbers.Integral):
         return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
     message = f"found {type(value).__name__}; a recipe holds mappings, lists, texts, paths, numbers, booleans and null"
     raise RecipeError([Place(MAPPING_NAME, 1, 1).problem(keys, message)])
 

@@ -104,6 +104,14 @@ def test_gradient_of_the_reference_is_the_slope_of_its_values() -> None:
         assert torch.autograd.gradcheck(values, [prediction[name] for name in MAP_NAMES])
 
 
+def test_maps_that_are_only_logged_get_no_gradient_at_all() -> None:
+    """Zeros would let an optimiser decay the weights of a head that no loss looks at, by the interval of the logs."""
+    prediction, target, mask = maps_and_mask((20, 20), torch.float32)
+    evaluate(prediction, target, mask, Job.of(LOSSES[:1], LOGS))[0].backward()
+    assert prediction["albedo"].grad is not None
+    assert all(prediction[name].grad is None for name in MAP_NAMES if name != "albedo")
+
+
 def test_logged_measures_have_no_gradient() -> None:
     prediction, target, mask = maps_and_mask((20, 20), torch.float32)
     for job in (Job.of(LOSSES[:1]), Job.of(LOSSES[:1], LOGS)):

@@ -30,3 +30,8 @@ def test_maps_are_those_of_the_command(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         neuropbr.infer(tmp_path / "nowhere", device="cpu")
+
+
+def test_steps_are_checked_before_photos_are_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 or more; found -1"):
+        neuropbr.infer(tmp_path / "nowhere", refine=-1, device="cpu")

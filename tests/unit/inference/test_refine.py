@@ -1,5 +1,6 @@
 """Refinement on a small rendered capture: what photos tell is found, what they cannot tell stays."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.metrics import measure
-from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, linear_photos, refine, refined_confidence
+from neuropbr_core.inference.refine import REFINE_STEPS, Priors, Refinement, linear_photos, refine, refined_confidence
 from neuropbr_core.materials.alignment import identity_frame, taps_needed, warp_views
 from neuropbr_core.materials.capture import render_capture
 from neuropbr_core.materials.color import linear_to_srgb
@@ -257,3 +258,24 @@ def test_the_command_line_offers_the_same_steps() -> None:
 
     option = next(parameter for parameter in infer.params if parameter.name == "refine_steps")
     assert option.flag_value == REFINE_STEPS  # type: ignore[attr-defined]
+
+
+def test_numbers_that_are_not_finite_are_refused(capture: RenderedCapture) -> None:
+    albedo = capture.predicted["albedo"].clone()
+    albedo[0, 0, 0, 0] = math.nan
+    with pytest.raises(DataError, match="the map albedo has others"):
+        refine({**capture.predicted, "albedo": albedo}, capture.photos, capture.positions)
+    with pytest.raises(DataError, match="above 0; found 0"):
+        refine(capture.predicted, capture.photos, capture.positions, priors=Priors(albedo=0.0))
+
+
+def test_a_black_prediction_lights_up_no_neighbour_of_larger_maps(capture: RenderedCapture) -> None:
+    """Half of the prediction is black by mistake; at the edge, the enlarged correction must not exceed both sides."""
+    half = capture.truth["albedo"].clone()
+    half[..., : SIZE // 2] = 0
+    enlarged = {}
+    for name, value in {**capture.truth, "albedo": half}.items():
+        enlarged[name] = F.interpolate(value, scale_factor=4, mode="nearest")
+    refined = refine(enlarged, capture.photos, capture.positions, capture.visible, steps=4).maps["albedo"]
+    truth = F.interpolate(capture.truth["albedo"], scale_factor=4, mode="nearest")
+    assert float((refined - truth).amax()) < 0.25

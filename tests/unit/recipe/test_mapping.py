@@ -16,7 +16,7 @@ def test_a_dictionary_is_as_good_as_a_file(tmp_path: Path) -> None:
     mapping = {
         "extends": "neuropbr:quickstart",
         "name": "mine",
-        "training": {"epochs": 3, "seed": np.int64(7).item()},
+        "training": {"epochs": 3, "seed": np.int64(7)},
         "losses": {"ssim": None},
         "optimizer": {"lr": np.float64(2e-4)},
     }

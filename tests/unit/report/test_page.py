@@ -1,6 +1,7 @@
 """The page as text: what it says, how it is escaped, and that it asks for nothing."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -164,3 +165,11 @@ def test_runs_are_compared():
     assert '<td class="best">26.00</td>' in table
     assert "<td>25.00</td>" in table
     assert "best baseline" in table
+
+
+def test_runs_on_different_samples_are_not_compared():
+    other = replace(record(26.0), materials=("steel",))
+    table = comparison_table({"a": record(25.0), "b": other})
+    assert 'class="best"' not in table
+    assert "best baseline" not in table
+    assert "on samples of its own" in table

@@ -129,13 +129,20 @@ def evaluate(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"], jo
                 f"losses: a window of {len(measure.taps)} pixels does not fit into a map of {shape[-1]}×{shape[-2]}; "
                 f"maps must have at least {len(measure.taps) // 2 + 1} pixels on a side"
             )
-    predictions = [prediction[name] for name in job.maps]
+    learned = {measure.map for measure in job.measures[: job.learned]}
+    predictions = []
+    for name in job.maps:
+        values = prediction[name]
+        # A gradient of zeros is not none: optimisers would decay the weights of a head that no loss looks at.
+        if name not in learned:
+            values = values.detach()
+        predictions.append(values)
     targets = [target[name].detach() for name in job.maps]
     # Without a gradient there is nothing to keep and less to compute.
     differentiable = torch.is_grad_enabled() and any(values.requires_grad for values in predictions)
     with torch.autocast(valid.device.type, enabled=False):
-        values: Tensor = _Evaluate.apply(job, differentiable, valid, *predictions, *targets)
-    return values
+        result: Tensor = _Evaluate.apply(job, differentiable, valid, *predictions, *targets)
+    return result
 
 
 class _Evaluate(torch.autograd.Function):
