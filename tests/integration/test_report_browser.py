@@ -228,7 +228,8 @@ def test_page_of_a_batch(tab: Tab, tmp_path: Path) -> None:
     tab.open(tmp_path / "batch.html", width=390, height=800, mobile=True)
     assert tab.value("document.querySelectorAll('script').length") == 0
     assert tab.value("document.querySelector('tbody a').textContent") == "</a><script>alert(1)</script>"
-    assert tab.value("document.querySelector('tbody img').naturalWidth") == 8
+    # The picture is decoded when it comes into view, which may be after the page has loaded.
+    tab.wait_for("document.querySelector('tbody img').naturalWidth === 8")
     assert tab.value("document.documentElement.scrollWidth") <= 390
     assert tab.problems == []
     assert tab.requests == []
