@@ -60,7 +60,7 @@ def export_model(
     run = RunFolder.around(source)
     if output is None:
         if run is None:
-            raise ExportError(f"{source} is in no run's folder; say where the files shall be (--output DIR)")
+            raise ExportError(f"{source} is in no run's folder; say where the files shall be with output=DIR")
         output = run.exports
     # The run's recipe supplies entries of that name; a bare checkpoint has none, and exporters get their defaults.
     base = None

@@ -51,6 +51,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     comparison. `neuropbr list-plugins --kind exporter --check` lists the targets, `neuropbr plugin show exporter/NAME`
     their options.
     """
+    from neuropbr_core.runs.folder import RunFolder
     from neuropbr_core.workflow import export_model
 
     if (run_folder is None) == (model is None):
@@ -69,4 +70,6 @@ def export(  # noqa: PLR0913 - one parameter an option
     place = None
     if output is not None:
         place = Path(output)
+    elif RunFolder.around(source) is None:
+        raise click.UsageError(f"{source} is in no run's folder; say where the files shall be with --output DIR")
     export_model(source, entries_for, checkpoint=checkpoint, photos=input_folder, cameras=cameras, output=place)
