@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ def _score_table(caption: str, rows: dict[str, dict[str, float]]) -> str:
     headings: list[str] = []
     for key in shown:
         if key in names:
-            best[key] = _best(METRICS[key], rows.values())
+            best[key] = best_value_of(METRICS[key], rows.values())
             # The space is as wide as a mark.
             headings.append(f"{METRICS[key].label} ")
     lines = [_line(caption, headings)]
@@ -322,8 +322,13 @@ def _number(metric: Metric, value: float | None) -> str:
     return f"{value:.{metric.digits}f}"
 
 
-def _best(metric: Metric, rows: Iterable[dict[str, float]]) -> float | None:
-    """Return the best value of a column; None when the column has nothing to compare."""
+def best_value_of(metric: Metric, rows: Iterable[Mapping[str, float]]) -> float | None:
+    """Return the best value of a column; None when the column has nothing to compare.
+
+    Args:
+        metric: Which values, and whether larger ones are better.
+        rows: Values by metric; those that are not finite do not count.
+    """
     finite: list[float] = []
     for row in rows:
         value = row.get(metric.name, math.nan)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from neuropbr_core.evaluation.groups import GROUP_METRICS
 from neuropbr_core.evaluation.metrics import METRICS, Metric
-from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord
+from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, best_value_of
 from neuropbr_core.report.html import Html, element, join
 
 Row = Mapping[str, float]
@@ -65,7 +65,7 @@ def comparison_table(records: Mapping[str, EvaluationRecord]) -> Html:
     for map_name, metric in columns:
         best_value = None
         if comparable:
-            best_value = _best(metric, [_model_row(record, map_name) for record in records.values()])
+            best_value = best_value_of(metric, [_model_row(record, map_name) for record in records.values()])
         best.append(best_value)
     rows: list[Html] = []
     for name, record in records.items():
@@ -104,7 +104,7 @@ def score_tables(record: EvaluationRecord) -> Html:
 def _score_table(caption: str, by_model: Mapping[str, Row]) -> Html:
     names = set().union(*by_model.values())
     metrics = [metric for name, metric in METRICS.items() if name in names]
-    best = [_best(metric, by_model.values()) for metric in metrics]
+    best = [best_value_of(metric, by_model.values()) for metric in metrics]
     rows: list[Html] = []
     for name, values in by_model.items():
         cells: list[Html] = []
@@ -158,20 +158,6 @@ def _best_baseline(metric: Metric, by_model: Mapping[str, Row]) -> tuple[str, fl
     else:
         name = min(values, key=values.__getitem__)
     return name, values[name]
-
-
-def _best(metric: Metric, rows: Iterable[Row]) -> float | None:
-    """The best value of a column; None when there is nothing to compare."""
-    finite: list[float] = []
-    for row in rows:
-        value = row.get(metric.name, math.nan)
-        if math.isfinite(value):
-            finite.append(value)
-    if len(finite) < 2:
-        return None
-    if metric.higher_is_better:
-        return max(finite)
-    return min(finite)
 
 
 def _cell(metric: Metric, value: float | None, best: float | None) -> Html:
