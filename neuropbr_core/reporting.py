@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from neuropbr_core.reading.shown import printable
+from neuropbr_core.shown import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -10,7 +10,7 @@ import click
 
 from neuropbr_core import __version__
 from neuropbr_core.errors import NeuroPBRError, RunInterrupted
-from neuropbr_core.reading.shown import printable, shortened
+from neuropbr_core.shown import printable, shortened
 
 FAILURE = 1
 SIGNALLED = 128

@@ -15,7 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 import click
 
-from neuropbr_core.reading.shown import printable, shortened
+from neuropbr_core.shown import printable, shortened
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -18,8 +18,9 @@ from neuropbr_core.errors import CheckpointError, PluginError
 from neuropbr_core.files import replacing, usual_mode, write_json
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
-from neuropbr_core.reading import DocumentError, parse_json, read_json, shortened
+from neuropbr_core.reading import DocumentError, parse_json, read_json
 from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.shown import shortened
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"

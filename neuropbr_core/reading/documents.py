@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.reading.files import LARGEST, read_bytes
-from neuropbr_core.reading.shown import shortened
+from neuropbr_core.shown import shortened
 from neuropbr_core.suggestions import did_you_mean
 
 T = TypeVar("T")

@@ -33,7 +33,6 @@ from neuropbr_core.errors import (
 from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.memory import memory_ran_out
 from neuropbr_core.plugin import BELONGS_TO, PROJECT, SUPPORTED_API, Needs
-from neuropbr_core.reading import shortened
 from neuropbr_core.registry.installed import (
     BLOCK_VARIABLE,
     FILE_DISTRIBUTION,
@@ -46,6 +45,7 @@ from neuropbr_core.registry.installed import (
 )
 from neuropbr_core.registry.known import who_offers
 from neuropbr_core.reporting import reporter
+from neuropbr_core.shown import shortened
 from neuropbr_core.suggestions import did_you_mean
 
 OWN_DISTRIBUTION = "neuropbr"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from neuropbr_core.errors import PluginBroken, PluginNotFound
 from neuropbr_core.kinds import KINDS
-from neuropbr_core.reading import shortened
+from neuropbr_core.shown import shortened
 
 BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
 """Environment variable with names of components to block, separated by commas."""

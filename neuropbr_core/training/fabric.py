@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DeviceError, RunError, RunStopped
-from neuropbr_core.reading import shortened
 from neuropbr_core.recipe.sections import Training
+from neuropbr_core.shown import shortened
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

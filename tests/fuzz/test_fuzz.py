@@ -24,8 +24,9 @@ from neuropbr_core.errors import NeuroPBRError, RecipeError
 from neuropbr_core.evaluation.summary import load_record
 from neuropbr_core.exporting.record import read_record, record_path
 from neuropbr_core.model.weights import read_spec
-from neuropbr_core.reading import DocumentError, parse_plain, printable, shortened
+from neuropbr_core.reading import DocumentError, parse_plain
 from neuropbr_core.recipe import load_recipe
+from neuropbr_core.shown import printable, shortened
 from neuropbr_core.training.checkpoints.store import CheckpointStore
 from neuropbr_core.training.provenance import recorded_split, recorded_teacher
 

@@ -31,8 +31,9 @@ from neuropbr_core.data.layout.paths import (
 )
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
-from neuropbr_core.reading import is_plain_name, parse_plain, read_bytes, read_json, shortened
+from neuropbr_core.reading import is_plain_name, parse_plain, read_bytes, read_json
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.shown import shortened
 
 LOG_NAME = "quarantine.json"
 

@@ -9,7 +9,8 @@ dataset. The file is optional: somebody who photographs may write it, with kinds
 from pathlib import Path
 
 from neuropbr_core.errors import DataError
-from neuropbr_core.reading import read_json, shortened
+from neuropbr_core.reading import read_json
+from neuropbr_core.shown import shortened
 
 DEFAULT_KIND = "flash"
 """The kind of samples whose capture is not recorded."""

@@ -31,9 +31,10 @@ from neuropbr_core.data.decoding import HEIF_SUFFIXES, IMAGE_SUFFIXES, READ_SUFF
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
 from neuropbr_core.maps import MAPS
-from neuropbr_core.reading import DocumentError, is_plain_name, parse_plain, read_bytes, read_json, shortened
+from neuropbr_core.reading import DocumentError, is_plain_name, parse_plain, read_bytes, read_json
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.reporting import reporter
+from neuropbr_core.shown import shortened
 
 Condition = Literal["clean", "dirty"]
 """How a sample was captured. The folder below `input/` has the same name."""
