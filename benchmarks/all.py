@@ -42,7 +42,7 @@ ENTRIES = (
     Entry("ssim", ("ssim.py", "--size", "512")),
     Entry("refinement_cost", ("refinement.py", "--cost", "512", "--views", "3")),
     Entry("alignment", ("alignment.py", "--captures", "2", "--size", "512")),
-    Entry("memory", ("memory.py", "--size", "192")),
+    Entry("memory", ("memory.py", "--size", "192", "--recipes", "quickstart")),
     Entry("reconstruction_float32", ("reconstruction.py", "--device", "cuda", "--size", "2048"), ("cuda",)),
     Entry(
         "reconstruction_bfloat16",

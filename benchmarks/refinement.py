@@ -179,8 +179,8 @@ def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]
     return correlations
 
 
-def print_cost(size: int, count: int, steps: int) -> None:
-    """Refine random maps under random photos, whose values do not matter for time and memory."""
+def print_cost(size: int, count: int, steps: int) -> dict[str, float]:
+    """Refine random maps under random photos, whose values do not matter for time and memory; return both."""
     random = torch.Generator().manual_seed(1)
     maps = {}
     for name, spec in MAPS.items():
@@ -194,6 +194,7 @@ def print_cost(size: int, count: int, steps: int) -> None:
     seconds = time.perf_counter() - started
     rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
     print(f"{size}², {count} photos, {refinement.steps} steps: {seconds:.1f} s, {rise / 1024:.0f} MiB")
+    return {"size": size, "photos": count, "steps": refinement.steps, "seconds": seconds, "mib": rise / 1024}
 
 
 def main() -> None:
@@ -210,7 +211,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
     if arguments.cost:
-        print_cost(arguments.cost, arguments.views, arguments.steps)
+        cost = print_cost(arguments.cost, arguments.views, arguments.steps)
+        if arguments.json:
+            write_json(arguments.json, cost)
         return
     if not arguments.data:
         parser.error("give --data DIR or --cost SIZE")
