@@ -82,24 +82,37 @@ from neuropbr_core.registry import default_registry
 from neuropbr_core.testing.check import check_component
 
 small = json.loads(sys.argv[1])
+names = sys.argv[2:]
 rows = {}
 for entry in default_registry().entries():
-    if entry.distribution == "neuropbr":
-        name = f"{entry.kind}/{entry.name}"
+    name = f"{entry.kind}/{entry.name}"
+    if entry.distribution == "neuropbr" and name in names:
         conformance = check_component(entry, default_registry(), options=small.get(name), full=True)
         rows[name] = [dataclasses.asdict(check) for check in conformance.checks]
 sys.__stdout__.write(json.dumps(rows))
 """
 
 
+NAMES = [f"{entry.kind}/{entry.name}" for entry in FIRST_PARTY]
+LONGEST = ("exporter/executorch", "exporter/onnx")
+# The two processes of the tests share the work only when no test takes much longer than the others.
+GROUPS = {
+    "executorch": [LONGEST[0]],
+    "onnx": [LONGEST[1]],
+    "other exporters": [name for name in NAMES if name.startswith("exporter/") and name not in LONGEST],
+    "losses": [name for name in NAMES if name.startswith("loss/")],
+    "other kinds": [name for name in NAMES if not name.startswith(("exporter/", "loss/"))],
+}
+
+
 @pytest.mark.slow
-def test_first_party_components_pass_all_checks() -> None:
+@pytest.mark.parametrize("names", GROUPS.values(), ids=GROUPS)
+def test_first_party_components_pass_all_checks(names: list[str]) -> None:
     # In a process of its own: the checks of shapes that these tests switch on cannot be compiled.
-    done = subprocess.run(
-        [sys.executable, "-c", ALL_CHECKS, json.dumps(SMALL)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", ALL_CHECKS, json.dumps(SMALL), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = json.loads(done.stdout)
-    assert set(rows) == {f"{entry.kind}/{entry.name}" for entry in FIRST_PARTY}
+    assert set(rows) == set(names)
     for name, checks in rows.items():
         assert [check for check in checks if check["outcome"] == "failed"] == [], name
         # The reason of a skip may be that the check does not apply, but not that long checks are left out.
