@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import OVERVIEW_SIDE, Overview
 from neuropbr_core.materials.color import srgb_to_linear
-from neuropbr_core.model.decoder import Modulation
+from neuropbr_core.model.modulation import Modulation
 
 ANGLES = (0, 3, 6, 10, 15, 21, 29, 40, 52)
 """Centres of the intervals, in degrees between the plane's normal and the flash.
