@@ -1,6 +1,7 @@
 """Inference: views in, maps out.
 
-views.py          a folder of photos with their cameras, or a sample of a run's dataset -> ViewSet
+views.py          a folder of photos with their cameras -> ViewSet
+run_samples.py    a sample of a run's dataset -> ViewSet
 doubts.py         photos that differ from those of training -> what to expect
 predict.py        a run or an exported file -> a model that turns a ViewSet into maps -> PNG files
 refine.py         predicted maps -> maps that are fitted to the photos
@@ -28,8 +29,9 @@ from neuropbr_core.inference.predict import (
 )
 from neuropbr_core.inference.prediction import Prediction, infer
 from neuropbr_core.inference.refine import CaptureLight, Priors, Refinement, refined_confidence
+from neuropbr_core.inference.run_samples import DatasetSample, read_sample
 from neuropbr_core.inference.tiled import LargeMaps, predict_large, sharpness_of
-from neuropbr_core.inference.views import DatasetSample, ViewSet, read_capture, read_sample, read_views, register_views
+from neuropbr_core.inference.views import ViewSet, read_capture, read_views, register_views
 
 __all__ = [
     "CaptureLight",

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
-from neuropbr_core.inference.doubts import LEAST_FLASH, flash_share
+from neuropbr_core.inference.flash import LEAST_FLASH, flash_share
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
 from neuropbr_core.materials.ggx import DIELECTRIC_F0, MIN_ROUGHNESS, schlick

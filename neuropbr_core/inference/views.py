@@ -1,19 +1,16 @@
-"""The views of one material to predict from: a folder of photos or renders, or a sample of a run's dataset."""
+"""The views of one material to predict from: a folder of photos or renders."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from neuropbr_core.data.images import read_photo
 from neuropbr_core.data.layout.paths import CAMERAS_NAME, CameraRecord, list_photos, read_cameras
-from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.exporting.subject import PhotoSet
 from neuropbr_core.reporting import reporter
-from neuropbr_core.runs.folder import RECIPE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -180,49 +177,3 @@ def _find_cameras(folder: Path, given: str | Path | None) -> tuple[CameraRecord,
     if file is not of_dataset:
         raise DataError(f"{file}: has no entry {folder.name!r}; it names {', '.join(sorted(sets)[:5])}")
     return None
-
-
-class DatasetSample(NamedTuple):
-    """A sample of a run's dataset.
-
-    Attributes:
-        views: Its views at the run's `data.image_size`, with cameras where the run aligns.
-        id: Its id.
-        material: Its material.
-        held_back: Whether the run held its material back, so that the model was not trained on it.
-    """
-
-    views: ViewSet
-    id: str
-    material: str
-    held_back: bool
-
-
-def read_sample(run: str | Path, index: int) -> DatasetSample:
-    """Read one sample of the dataset of a run's recipe.
-
-    Args:
-        run: A run's folder, or the folder of one of its checkpoints.
-        index: Index among all samples, from 0, in the order of their names.
-
-    Raises:
-        RunError: The folder is no run.
-        DataError: The dataset cannot be used, or has no such sample.
-    """
-    folder = Path(run)
-    if not (folder / RECIPE).is_file():
-        folder = folder.resolve().parent.parent  # a checkpoint `RUN/checkpoints/NAME`
-    recipe = RunFolder(folder).recipe()
-    # Without `synthesize`, so that captures that were removed since are an error instead of being rendered again.
-    dataset = open_dataset(replace(recipe, data=replace(recipe.data, synthesize=None)))
-    if not 0 <= index < len(dataset):
-        raise DataError(
-            f"{recipe.data.root}: has {len(dataset)} samples; found index {index}, allowed 0 to {len(dataset) - 1}"
-        )
-    # Whole and unturned, with the cameras that the run trained on, estimated ones included.
-    item = dataset[index]
-    # The dataset may come from any source, so its views have no files; the names serve messages alone.
-    names = tuple(Path(item.id) / str(view) for view in range(item.views.shape[0]))
-    images = tuple(item.views)
-    views = ViewSet(names, images, item.homographies, item.positions)
-    return DatasetSample(views, item.id, item.material, item.material in dataset.split["val"])
