@@ -15,9 +15,9 @@ from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
 from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, check_same_plugin_files, resume_changes
 from neuropbr_core.training.checkpoints.store import LATEST
-from neuropbr_core.training.distillation import follow
 from neuropbr_core.training.loop.initial import find_start
 from neuropbr_core.training.loop.networks import check_networks
+from neuropbr_core.training.teachers import follow
 
 _PLAIN_NAME = re.compile(r"\w[\w .+=@-]*")
 """No separators, no `..` and no hidden folders, whatever the operating system takes for a path."""

@@ -20,12 +20,11 @@ from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
 from neuropbr_core.training.distillation import (
     SHARD_SIZE,
     LogitsReport,
-    TrainedTeacher,
     marks_of,
-    open_teacher,
     store_logits,
 )
 from neuropbr_core.training.fabric import first_then_others
+from neuropbr_core.training.teachers import TrainedTeacher, open_teacher
 
 _DECISIVE_SECTIONS = ("data", "model", "losses", "optimizer", "training")
 """Sections of a recipe that decide what a teacher becomes."""

@@ -20,7 +20,6 @@ from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.runs.teacher import TeacherPlan, attach_logits, open_data
 from neuropbr_core.training.checkpoints.saving import read_resume_counts
-from neuropbr_core.training.distillation import TrainedTeacher
 from neuropbr_core.training.fabric import blame
 from neuropbr_core.training.loop.budget import describe_batch, settle_batch
 from neuropbr_core.training.loop.initial import find_start
@@ -28,6 +27,7 @@ from neuropbr_core.training.loop.networks import refuse_frozen
 from neuropbr_core.training.loop.schedule import learning_rate
 from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import recorded_components, recorded_teacher, write_provenance
+from neuropbr_core.training.teachers import TrainedTeacher
 
 _MOST_CHANGES = 12
 """Differences of recipes that are listed when a run is resumed."""

@@ -25,10 +25,11 @@ from neuropbr_core.runs.run import plan, run
 from neuropbr_core.runs.stage import Context
 from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, attach_logits, open_data, plan_teacher
 from neuropbr_core.runs.train import check_same_teacher
-from neuropbr_core.training.distillation import OnlineTeacher, TrainedTeacher, load_online, open_teacher, store_logits
+from neuropbr_core.training.distillation import store_logits
 from neuropbr_core.training.fabric import make_fabric
 from neuropbr_core.training.loop.feed import Feed
 from neuropbr_core.training.loop.trainer import Trainer
+from neuropbr_core.training.teachers import OnlineTeacher, TrainedTeacher, load_online, open_teacher
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -29,7 +29,7 @@ from neuropbr_core.model.weights import save_model
 from neuropbr_core.recipe.sections import Training
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
 from neuropbr_core.training.fabric import first, is_sharded
-from neuropbr_core.training.loop.networks import WeightAverage
+from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
 from neuropbr_core.training.loop.step import Stepper
 

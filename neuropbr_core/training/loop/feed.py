@@ -13,7 +13,7 @@ from neuropbr_core.data.batches.loader import Loader, train_loader
 from neuropbr_core.data.batches.prepare import Prepared, prepare
 from neuropbr_core.data.seeding import VIEWS, numpy_generator
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.training.distillation import OnlineTeacher
+from neuropbr_core.training.teachers import OnlineTeacher
 
 _ALL_VIEWS = 0.5
 """Share of the steps that see all views without a draw of their number."""

@@ -1,11 +1,8 @@
-"""A run's networks: checked before it starts, switched to save memory or time, and averaged while it trains."""
+"""A run's networks: checked before it starts, and switched to save memory or time."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import NeuroPBRError, RunError
@@ -15,10 +12,11 @@ from neuropbr_core.model.spec import ModelSpec, build_generator
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.loading import Resolved
-from neuropbr_core.recipe.sections import Data, Recipe, Teacher, Training
+from neuropbr_core.recipe.sections import Recipe, Teacher, Training
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.store import find_checkpoint
 from neuropbr_core.training.loop.objective import Objective
+from neuropbr_core.training.teachers import check_crops
 
 
 def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
@@ -119,28 +117,6 @@ def refuse_frozen(encoder: Encoder, recipe: Recipe) -> None:
         )
 
 
-def check_crops(spec: ModelSpec, stride: int, data: Data) -> None:
-    """Refuse a teacher that cannot predict on a student's crops.
-
-    Raises:
-        RunError: Only one of them aligns its views, or the crop's side at the teacher's scale does not suit its
-            encoder.
-    """
-    if spec.aligned != data.aligned:
-        raise RunError(
-            f"teacher: it was trained with data.alignment: {spec.alignment}, the student has {data.alignment}, so it "
-            f"does not know the student's crops; take the same, or teacher.mode: shards"
-        )
-    crop = data.crop_side
-    scaled = crop * spec.image_size / data.image_size
-    reason = unsuitable(scaled, stride)
-    if reason:
-        raise RunError(
-            f"teacher: a crop of {crop} px is {scaled:g} px at the teacher's image_size of {spec.image_size}, but its "
-            f"encoder {reason}; change data.crop_size, or take teacher.mode: shards"
-        )
-
-
 _CONVOLUTIONAL = ("encoder", "decoder", "heads")
 """Parts that are mostly convolutions over images."""
 
@@ -183,51 +159,3 @@ def compiler_fault(device: torch.device) -> str | None:
     except Exception as error:  # back ends raise what they like
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     return None
-
-
-class WeightAverage:
-    """Follows a module; batch-norm statistics and other buffers are copied.
-
-    The decay grows to its value as min(decay, (1 + n) / (10 + n)) over updates n, so that a short run is not stuck
-    with its first weights.
-
-    Args:
-        module: The module, not wrapped by Fabric, on its device.
-        decay: Share of the average that an update keeps, in (0, 1): 0.999 remembers about 1,000 updates.
-
-    Attributes:
-        module: A copy of the module that holds the average; in eval mode, without gradients.
-
-    Source: B. Polyak, A. Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; the growing decay is
-    that of `num_updates` in TensorFlow's `ExponentialMovingAverage`.
-    """
-
-    def __init__(self, module: Generator, decay: float) -> None:
-        self._decay = decay
-        # PyTorch's class copies the module and counts updates; the formula alone is ours.
-        self._averaged = AveragedModel(module, multi_avg_fn=self._average)
-        averaged: Any = self._averaged.module.eval().requires_grad_(False)
-        self.module: Generator = averaged
-
-    def update(self, module: Generator) -> None:
-        """Move towards the module's weights; does not wait for the device."""
-        self._averaged.update_parameters(module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs beside the averaged weights."""
-        return {"updates": self._updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self._averaged.n_averaged.fill_(state["updates"])
-
-    @property
-    def _updates(self) -> int:
-        return int(self._averaged.n_averaged)  # it stays on the CPU
-
-    @torch.no_grad()
-    def _average(self, averages: Any, weights: Any, _: Tensor | int) -> None:
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for average, weight in zip(averages, weights, strict=True):
-            # In place, so that the average keeps its memory; the same as decay * average + (1 - decay) * weight.
-            average.lerp_(weight, 1 - decay)

@@ -22,16 +22,17 @@ from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.saving import Position, Saver
 from neuropbr_core.training.checkpoints.store import CheckpointStore
-from neuropbr_core.training.distillation import TrainedTeacher, load_online
 from neuropbr_core.training.fabric import synchronise_batch_norm
+from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.feed import Feed
 from neuropbr_core.training.loop.initial import start_from
 from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, validation_advice
-from neuropbr_core.training.loop.networks import WeightAverage, apply_switches
+from neuropbr_core.training.loop.networks import apply_switches
 from neuropbr_core.training.loop.objective import Objective
 from neuropbr_core.training.loop.step import make_rates, make_stepper
 from neuropbr_core.training.loop.step_log import StepLog
 from neuropbr_core.training.loop.validation import validate
+from neuropbr_core.training.teachers import TrainedTeacher, load_online
 
 
 class Observers:

@@ -12,9 +12,9 @@ from neuropbr_core.model.weights import WEIGHTS
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.runs.run import plan
 from neuropbr_core.runs.teacher import TeacherPlan, TrainTeacher, plan_teacher
-from neuropbr_core.training import distillation
+from neuropbr_core.training import teachers
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
-from neuropbr_core.training.distillation import TrainedTeacher
+from neuropbr_core.training.teachers import TrainedTeacher
 
 TEACHER = ("training.epochs=1", "training.device=cpu")
 
@@ -69,7 +69,7 @@ def test_a_teachers_weights_are_hashed_once_and_missing_ones_are_an_error(
         hashed.append(place)
         return weights_digest(place)
 
-    monkeypatch.setattr(distillation, "weights_digest", digest)
+    monkeypatch.setattr(teachers, "weights_digest", digest)
     assert teacher.record["weights"] == weights_digest(checkpoint)
     assert hashed == [checkpoint]
     (checkpoint / WEIGHTS).unlink()

@@ -21,7 +21,7 @@ from neuropbr_core.training.checkpoints.saving import (
     restore_random_state,
 )
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
-from neuropbr_core.training.loop.networks import WeightAverage
+from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
 
 

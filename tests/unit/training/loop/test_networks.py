@@ -15,7 +15,8 @@ from neuropbr_core.recipe import load_recipe, resolve_recipe
 from neuropbr_core.recipe.loading import Resolved
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.training.loop import networks
-from neuropbr_core.training.loop.networks import WeightAverage, apply_switches, check_buildable
+from neuropbr_core.training.loop.average import WeightAverage
+from neuropbr_core.training.loop.networks import apply_switches, check_buildable
 
 CPU = torch.device("cpu")
 SETTINGS = [
