@@ -45,3 +45,12 @@ def shortened(text: str, limit: int = LONGEST) -> str:
     if len(text) > limit or len(shown) > limit:
         return f"{shown[:limit]}…"
     return shown
+
+
+def describe(error: BaseException) -> str:
+    """An exception on one line, for use inside a message."""
+    # Messages of libraries may have several lines, which would tear the listing that quotes them apart.
+    text = shortened(" ".join(str(error).split()), 500)
+    if not text:
+        return type(error).__name__
+    return f"{type(error).__name__}: {text}"

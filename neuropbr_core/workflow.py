@@ -15,7 +15,7 @@ from neuropbr_core.outputs import Material, check_places, choose_targets, materi
 from neuropbr_core.recipe import load_entries
 from neuropbr_core.recipe.merge import plain_data
 from neuropbr_core.recipe.yaml_tree import flow
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from neuropbr_core.registry.catalog import Chosen
+    from neuropbr_core.registry.chosen import Chosen
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -12,7 +12,7 @@ from neuropbr_core.cli.output import OUTPUT, command
 from neuropbr_core.shipped import shipped_model
 
 if TYPE_CHECKING:
-    from neuropbr_core.registry.catalog import Chosen
+    from neuropbr_core.registry.chosen import Chosen
 
 
 @command()

@@ -11,7 +11,8 @@ from neuropbr_core.cli.output import command, counted, result
 from neuropbr_core.cli.plugin import resolve_component
 from neuropbr_core.errors import NeuroPBRError, PluginBroken, PluginNotFound
 from neuropbr_core.registry.catalog import Registry, default_registry
-from neuropbr_core.registry.installed import Entry, normalized
+from neuropbr_core.registry.installed import Entry
+from neuropbr_core.registry.names import normalized
 from neuropbr_core.reporting import reporter
 
 if TYPE_CHECKING:

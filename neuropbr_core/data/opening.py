@@ -24,7 +24,7 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.reporting import reporter
 from neuropbr_core.samples import Sample
 from neuropbr_core.shipped import resolve

@@ -19,7 +19,7 @@ from neuropbr_core.exporting.trust import content_digest, remember_export
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.check import plain
-from neuropbr_core.registry.catalog import Chosen, blaming_calls
+from neuropbr_core.registry.chosen import Chosen, blaming_calls
 from neuropbr_core.reporting import reporter
 
 

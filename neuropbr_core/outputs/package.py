@@ -13,7 +13,7 @@ from neuropbr_core.outputs.manifest import MANIFEST, describe_package, foreign_f
 from neuropbr_core.outputs.material import DERIVED, Material
 from neuropbr_core.outputs.textures import exr_is_missing, write_texture
 from neuropbr_core.recipe.check import plain
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.chosen import Chosen
 
 _CHANNEL_COUNTS = (1, 3, 4)
 

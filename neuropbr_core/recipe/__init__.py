@@ -20,7 +20,7 @@ from neuropbr_core.recipe.loading import (
 )
 from neuropbr_core.recipe.merge import Override
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.chosen import Chosen
 
 __all__ = [
     "Chosen",

@@ -27,7 +27,7 @@ from neuropbr_core.recipe.schema import (
     options_schema,
 )
 from neuropbr_core.recipe.yaml_tree import Keys, Node, plain_scalar, scalar
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.suggestions import nearest
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from neuropbr_core.recipe.merge import OWN, PLUGINS, USE, Override, merge_overri
 from neuropbr_core.recipe.schema import owned_options, section_order
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.recipe.yaml_tree import Keys, Node, Place, dump, flow
-from neuropbr_core.registry.catalog import Chosen, default_registry
+from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.shipped import SCHEME, resolve
 
 if TYPE_CHECKING:

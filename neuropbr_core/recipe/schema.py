@@ -18,7 +18,8 @@ from neuropbr_core.kinds import KINDS, Kind, recipe_kinds
 from neuropbr_core.recipe.english import REF, Schema
 from neuropbr_core.recipe.merge import EXTENDS, PLUGINS, SECTION_DEFAULTS, USE, entry_keys
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.catalog import Chosen, belongings
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.options import belongings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TITLE = "NeuroPBR recipe"

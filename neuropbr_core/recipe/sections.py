@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from neuropbr_core.materials.capture_kinds import CaptureKind
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.chosen import Chosen
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 LARGEST_SEED = 2**32 - 1

@@ -1,7 +1,7 @@
 """The registry: what a name means, and one component at a time, loaded and built on demand.
 
 `Registry` finds a component by its name, `load` imports its thin module and has pluggy validate the hooks, `Component`
-builds instances and checks what they declare, and `Chosen` is a component with options, as a recipe names it.
+builds instances and checks what they declare.
 
 Each module goes into a plugin manager of its own. A manager that many share is spoilt by one offender: its
 `check_pending` stops at the first fault, and a component that was registered halfway stays. A fresh manager costs less
@@ -13,12 +13,12 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 import pluggy
@@ -31,21 +31,22 @@ from neuropbr_core.errors import (
     PluginNotFound,
 )
 from neuropbr_core.kinds import KINDS, Kind
-from neuropbr_core.memory import memory_ran_out
-from neuropbr_core.plugin import BELONGS_TO, PROJECT, SUPPORTED_API, Needs
+from neuropbr_core.plugin import PROJECT, SUPPORTED_API, Needs
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.registry.installed import (
     BLOCK_VARIABLE,
     FILE_DISTRIBUTION,
     Block,
     Entry,
     file_entry,
-    normalized,
     requested_blocks,
     scan,
 )
 from neuropbr_core.registry.known import who_offers
+from neuropbr_core.registry.names import normalized
+from neuropbr_core.registry.options import belongings, undescribed_field
 from neuropbr_core.reporting import reporter
-from neuropbr_core.shown import shortened
+from neuropbr_core.shown import describe
 from neuropbr_core.suggestions import did_you_mean
 
 OWN_DISTRIBUTION = "neuropbr"
@@ -183,15 +184,6 @@ def _contained(problem: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, previous)
 
 
-def describe(error: BaseException) -> str:
-    """An exception on one line, for use inside a message."""
-    # Messages of libraries may have several lines, which would tear the listing that quotes them apart.
-    text = shortened(" ".join(str(error).split()), 500)
-    if not text:
-        return type(error).__name__
-    return f"{type(error).__name__}: {text}"
-
-
 def _common_api(api: object) -> int:
     """The newest version of the plugin API that a module and this core both know.
 
@@ -281,7 +273,7 @@ def _checked_options(kind: Kind, options: object) -> type:
         msgspec.json.schema(options)
     except Exception as error:
         raise DefectError(
-            f"{name} has a field that JSON Schema cannot describe, {_undescribed(options)}: {describe(error)}"
+            f"{name} has a field that JSON Schema cannot describe, {undescribed_field(options)}: {describe(error)}"
         ) from error
     known = [option.name for option in dataclasses.fields(options)]
     for option_name, owner in belongings(options).items():
@@ -301,34 +293,6 @@ def _checked_options(kind: Kind, options: object) -> type:
     except Exception as error:
         raise DefectError(f"the defaults of {name} break its own ranges: {error}") from error
     return options
-
-
-def belongings(options: type) -> dict[str, Any]:
-    """The options that belong to a choice (`plugin.BELONGS_TO`): for each, the name of the option that chooses.
-
-    Args:
-        options: Dataclass of a component's options.
-    """
-    owners = {}
-    for name, hint in get_type_hints(options, include_extras=True).items():
-        for note in getattr(hint, "__metadata__", ()):
-            if isinstance(note, msgspec.Meta) and BELONGS_TO in (note.extra or {}):
-                owners[name] = (note.extra or {})[BELONGS_TO]
-    return owners
-
-
-def _undescribed(options: Any) -> str:
-    """The first field of an options dataclass whose type has no JSON Schema."""
-    try:
-        types = get_type_hints(options, include_extras=True)
-    except Exception as error:
-        return f"since its annotations cannot be read ({describe(error)})"
-    for name, kind in types.items():
-        try:
-            msgspec.json.schema(kind)
-        except Exception:
-            return f"`{name}`"
-    return "by itself"
 
 
 def _check_created(kind: Kind, instance: object) -> None:
@@ -373,87 +337,6 @@ def _check_pyramid(encoder: object) -> None:
 def _is_count(value: object) -> bool:
     # True is an integer in Python, and would count as 1 channel.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A component that a recipe names, with its options as the component's own dataclass.
-
-    Two choices are equal when they name the same component with the same options, whichever registry offers it.
-
-    Attributes:
-        kind: Kind of component.
-        name: Instance name: the key in a mapping, or the slot's name.
-        use: `distribution:entry point`, always qualified in a checked recipe.
-        options: The component's options.
-        entry: Keys of the recipe's entry that the core reads itself (`kinds.Kind.entry_options`).
-        registry: The registry that offers the component and builds it.
-    """
-
-    kind: str
-    name: str
-    use: str
-    options: Any
-    entry: Any
-    registry: "Registry" = field(compare=False, repr=False)
-
-    def create(self, **context: Any) -> Any:
-        """Build the component and check it against its kind's contract.
-
-        Args:
-            **context: What the kind's create hook takes beside options, such as `in_channels=96`.
-
-        Returns:
-            An instance of the kind's contract class.
-
-        Raises:
-            PluginError: The component does not load, does not build, or what it builds breaks the contract.
-            NeuroPBRError: The component refuses for a reason that the user can mend.
-            TypeError: `context` is not what the component takes.
-        """
-        return self.registry.create(self.kind, self.use, self.options, **context)
-
-    @property
-    def needs(self) -> Needs:
-        """What the component must be given, beyond what every component of its kind receives."""
-        return self.registry.needs(self.kind, self.use, self.options)
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """Kind, name, distribution and version, as plain data for the records of a run."""
-        return self.declared.provenance
-
-    @property
-    def declared(self) -> Entry:
-        """The component as its distribution declares it, with the distribution's version."""
-        return self.registry.find(self.kind, self.use)
-
-
-@contextmanager
-def blaming_calls(part: Chosen | None, action: str) -> Iterator[None]:
-    """Turn whatever a component raises while it works into an error that names it.
-
-    Args:
-        part: The component; None lets everything pass.
-        action: What it was doing, such as `its forward pass`.
-
-    Raises:
-        PluginBroken: It raised something that is no error of the project; the message has its distribution and version.
-    """
-    try:
-        yield
-    except NeuroPBRError:
-        raise
-    except Exception as error:
-        # Memory that ran out is no fault of the component that asked for it last.
-        # A disk that is full is none either; the command line has its own words for it.
-        if part is None or memory_ran_out(error) or isinstance(error, OSError):
-            raise
-        entry = part.declared
-        raise PluginBroken(
-            f"{entry} is broken: {action} raised {describe(error)}. Report it to the authors of {entry.distribution} "
-            f"(`--debug` shows the traceback), or use another component"
-        ) from error
 
 
 class Registry:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from neuropbr_core.errors import PluginBroken, PluginNotFound
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.registry.names import normalized
 from neuropbr_core.shown import shortened
 
 BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
@@ -186,14 +187,6 @@ def requested_blocks(block: Iterable[str]) -> tuple[Block, ...]:
         if name:
             blocks.append(Block(name, origin))
     return tuple(blocks)
-
-
-def normalized(name: str) -> str:
-    """Normalise a distribution's name.
-
-    Source: the name normalisation of PEP 503.
-    """
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
 def scan() -> tuple[Entry, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from neuropbr_core.registry.installed import normalized
+from neuropbr_core.registry.names import normalized
 
 _LIST = Path(__file__).parent / "known.json"
 

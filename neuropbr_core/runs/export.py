@@ -19,7 +19,7 @@ from neuropbr_core.exporting.trust import content_digest
 from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.recipe.check import plain
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.catalog import Chosen
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Stage
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint

@@ -9,7 +9,8 @@ import yaml
 from neuropbr_core.errors import ScaffoldError
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import Registry
-from neuropbr_core.registry.installed import locate, normalized
+from neuropbr_core.registry.installed import locate
+from neuropbr_core.registry.names import normalized
 from neuropbr_core.shown import shortened
 from neuropbr_core.suggestions import did_you_mean
 

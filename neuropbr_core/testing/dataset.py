@@ -34,7 +34,8 @@ from neuropbr_core.data.pack.choose import digest_images, list_images, open_imag
 from neuropbr_core.data.pack.store import VIEW, read_image
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data
-from neuropbr_core.registry.catalog import Chosen, default_registry
+from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.testing.component import ComponentSuite
 
 

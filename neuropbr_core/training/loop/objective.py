@@ -13,7 +13,7 @@ from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import LossEntryOptions
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.catalog import Chosen, blaming_calls
+from neuropbr_core.registry.chosen import Chosen, blaming_calls
 
 Freeze = Callable[[nn.Module | None], AbstractContextManager[None]]
 

@@ -1,0 +1,97 @@
+"""What a recipe's entry becomes: a component with its options, which builds itself and answers for its faults."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from neuropbr_core.errors import NeuroPBRError, PluginBroken
+from neuropbr_core.memory import memory_ran_out
+from neuropbr_core.plugin import Needs
+from neuropbr_core.shown import describe
+
+# The registry makes these objects, so its module imports this one.
+if TYPE_CHECKING:
+    from neuropbr_core.registry.catalog import Registry
+    from neuropbr_core.registry.installed import Entry
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A component that a recipe names, with its options as the component's own dataclass.
+
+    Two choices are equal when they name the same component with the same options, whichever registry offers it.
+
+    Attributes:
+        kind: Kind of component.
+        name: Instance name: the key in a mapping, or the slot's name.
+        use: `distribution:entry point`, always qualified in a checked recipe.
+        options: The component's options.
+        entry: Keys of the recipe's entry that the core reads itself (`kinds.Kind.entry_options`).
+        registry: The registry that offers the component and builds it.
+    """
+
+    kind: str
+    name: str
+    use: str
+    options: Any
+    entry: Any
+    registry: "Registry" = field(compare=False, repr=False)
+
+    def create(self, **context: Any) -> Any:
+        """Build the component and check it against its kind's contract.
+
+        Args:
+            **context: What the kind's create hook takes beside options, such as `in_channels=96`.
+
+        Returns:
+            An instance of the kind's contract class.
+
+        Raises:
+            PluginError: The component does not load, does not build, or what it builds breaks the contract.
+            NeuroPBRError: The component refuses for a reason that the user can mend.
+            TypeError: `context` is not what the component takes.
+        """
+        return self.registry.create(self.kind, self.use, self.options, **context)
+
+    @property
+    def needs(self) -> Needs:
+        """What the component must be given, beyond what every component of its kind receives."""
+        return self.registry.needs(self.kind, self.use, self.options)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Kind, name, distribution and version, as plain data for the records of a run."""
+        return self.declared.provenance
+
+    @property
+    def declared(self) -> "Entry":
+        """The component as its distribution declares it, with the distribution's version."""
+        return self.registry.find(self.kind, self.use)
+
+
+@contextmanager
+def blaming_calls(part: Chosen | None, action: str) -> Iterator[None]:
+    """Turn whatever a component raises while it works into an error that names it.
+
+    Args:
+        part: The component; None lets everything pass.
+        action: What it was doing, such as `its forward pass`.
+
+    Raises:
+        PluginBroken: It raised something that is no error of the project; the message has its distribution and version.
+    """
+    try:
+        yield
+    except NeuroPBRError:
+        raise
+    except Exception as error:
+        # Memory that ran out is no fault of the component that asked for it last.
+        # A disk that is full is none either; the command line has its own words for it.
+        if part is None or memory_ran_out(error) or isinstance(error, OSError):
+            raise
+        entry = part.declared
+        raise PluginBroken(
+            f"{entry} is broken: {action} raised {describe(error)}. Report it to the authors of {entry.distribution} "
+            f"(`--debug` shows the traceback), or use another component"
+        ) from error
