@@ -54,6 +54,8 @@ IMAGE_SUFFIXES = (*READ_SUFFIXES, *_CAMERA_RAW, *_OTHER_IMAGES)
 """Suffixes by which a file is recognised as an image, whether it is read or not."""
 
 _ORIENTATION = 0x0112  # EXIF tag
+_EXIF = 0x8769  # tag of the block that has the camera's settings
+_FLASH = 0x9209  # EXIF tag; its lowest bit says whether the flash fired
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _BITS_PER_SAMPLE = 258  # TIFF tags
 _SAMPLE_FORMAT = 339
@@ -107,11 +109,13 @@ class Decoded:
         pixels: uint8 or uint16, `(H, W, 1)` or `(H, W, 3)`, upright.
         alpha: The same type, `(H, W, 1)`: the largest value where the image is opaque; None without transparency.
         note: What could not be respected, such as a colour profile that is damaged; empty otherwise.
+        flash: Whether the camera's flash fired; None when the file does not tell.
     """
 
     pixels: Pixels
     alpha: Pixels | None = None
     note: str = ""
+    flash: bool | None = None
 
 
 def suffix_of(name: str) -> str:
@@ -208,7 +212,7 @@ def decode_image(path: Path, *, colours: bool, least: int | None = None, deep: b
     alpha = None
     if decoded.alpha is not None:
         alpha = average_blocks(decoded.alpha, factor, deep=deep)
-    return Decoded(average_blocks(decoded.pixels, factor, deep=deep), alpha, decoded.note)
+    return Decoded(average_blocks(decoded.pixels, factor, deep=deep), alpha, decoded.note, decoded.flash)
 
 
 def average_blocks(pixels: Pixels, factor: int, *, deep: bool = False) -> Pixels:
@@ -402,6 +406,7 @@ def _decode(path: Path, colours: bool, least: int | None, *, deep: bool) -> Deco
         # What the header tells is read before the pixels, because decoding clears the decoder's instructions.
         raw_mode = _raw_mode(image)
         orientation = image.getexif().get(_ORIENTATION, 1)
+        flash = _flash_fired(image)
         image.load()
         if image.mode == "F" or image.mode.startswith("I"):
             values = np.asarray(image)
@@ -433,7 +438,22 @@ def _decode(path: Path, colours: bool, least: int | None, *, deep: bool) -> Deco
     alpha = None
     if len(turned) == 2:
         alpha = turned[1]
-    return Decoded(turned[0], alpha, note)
+    return Decoded(turned[0], alpha, note, flash)
+
+
+def _flash_fired(image: Image.Image) -> bool | None:
+    """Whether a photo's EXIF block says that the flash fired; None when it says nothing.
+
+    Source: CIPA DC-008 (Exif 2.32), tag Flash.
+    """
+    try:
+        value = image.getexif().get_ifd(_EXIF).get(_FLASH)
+    except Exception:
+        # Pillow raises many kinds of errors for damaged blocks, and the pixels do not depend on them.
+        return None
+    if not isinstance(value, int):
+        return None
+    return bool(value & 1)
 
 
 def _block(size: tuple[int, ...], least: int) -> int:

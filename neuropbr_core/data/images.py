@@ -40,11 +40,13 @@ class Photo:
         pixels: sRGB-encoded uint8 `(3, H, W)`.
         mask: `(H, W)`, True where the photo is opaque; None when it is opaque everywhere.
         note: What could not be respected, such as a damaged colour profile; empty otherwise.
+        flash: Whether the camera's flash fired; None when the file does not tell.
     """
 
     pixels: Stored
     mask: npt.NDArray[np.bool_] | None = None
     note: str = ""
+    flash: bool | None = None
 
 
 def fit_photo(photo: Stored, size: int) -> Stored:
@@ -235,7 +237,7 @@ def read_photo(path: Path, size: int | None = None) -> Photo:
         # Colours under transparent pixels are arbitrary; the mean neither bleeds into neighbours nor draws an edge.
         pixels = pixels.copy()
         pixels[~mask] = np.rint(pixels[mask].mean(axis=0)).astype(np.uint8)
-    return Photo(channels_first(pixels), mask, decoded.note)
+    return Photo(channels_first(pixels), mask, decoded.note, decoded.flash)
 
 
 def _photo_side(size: int | None) -> int:
