@@ -54,6 +54,11 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
                 "of a flash's falloff), and the model was trained with one; expect wrong normals and roughness. "
                 "Photograph with the flash on, in a dim room"
             )
+        elif share is None and views.flash_fired is False:
+            doubts.append(
+                f"{views.folder}: the flash did not fire, as the camera noted in the photos, and the model was trained "
+                "with one; expect wrong normals and roughness. Photograph with the flash on, in a dim room"
+            )
     doubts += _exposure_doubts(views, pictures, visible, aligned="visible" in inputs)
     return doubts
 

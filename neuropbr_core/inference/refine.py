@@ -194,12 +194,13 @@ def refine(
     *,
     steps: int = REFINE_STEPS,
     priors: Priors | None = None,
+    flash_fired: bool | None = None,
 ) -> Refinement:
     """Fit predicted maps to the photos that they were predicted from.
 
     Ctrl-C ends the fit early and keeps the best so far. The result is the same in every call. Where photos do not
-    differ as under a flash, a warning says so and the maps are returned as they are, with errors of NaN and no step
-    taken.
+    differ as under a flash, or one photo says that no flash fired, a warning says so and the maps are returned as they
+    are, with errors of NaN and no step taken.
 
     Args:
         maps: All four maps of one material, `(1, channels, H, H)`, in the ranges of `neuropbr_core.maps`.
@@ -208,6 +209,8 @@ def refine(
         visible: Weight of each texel of a photo in [0, 1]; 0 where it does not show. Default: all show.
         steps: Steps of the fit; 0 only solves the albedo, under the usual light.
         priors: How far each unknown may move.
+        flash_fired: Whether the camera's flash fired, as the files tell. It decides only where the photos themselves
+            cannot: a phone's lamp that burns all the time is no flash to its camera, but as good as one.
 
     Returns:
         The refined maps, on the CPU, and the light.
@@ -225,7 +228,9 @@ def refine(
     device = photos.device
     if visible is None:
         visible = torch.ones_like(photos[:, :1])
-    if not _has_flash(photos, visible, positions):
+    share = flash_share(photos.float().cpu(), visible.float().cpu(), positions.float().cpu())
+    # One photo cannot tell how its light falls off. Without a word from the camera, photos are taken as they should be.
+    if (share is None and flash_fired is False) or (share is not None and share < LEAST_FLASH):
         reporter().warning(
             "the photos look as if they were taken without the flash, which refinement needs; "
             "the maps stay as predicted"
@@ -270,12 +275,6 @@ def refine(
         taken,
         interrupted,
     )
-
-
-def _has_flash(photos: Tensor, visible: Tensor, positions: Tensor) -> bool:
-    """Whether the photos differ as under a flash; True where they cannot tell, as one photo cannot."""
-    share = flash_share(photos.float().cpu(), visible.float().cpu(), positions.float().cpu())
-    return share is None or share >= LEAST_FLASH
 
 
 def _unrefined(maps: Maps, photos: Tensor, positions: Tensor) -> Refinement:

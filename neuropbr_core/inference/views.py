@@ -25,6 +25,7 @@ class ViewSet:
         confidence: For estimated cameras, the agreement of each photo with the first, in [0, 1]; otherwise None.
         masks: For each image, bool `(h, w)`, True where it is opaque; None where it is opaque everywhere.
         refusals: Why photos were left out, one line each.
+        flashes: For each image, whether the camera's flash fired; None where its file does not tell.
     """
 
     paths: tuple[Path, ...]
@@ -34,11 +35,20 @@ class ViewSet:
     confidence: tuple[float, ...] | None = None
     masks: tuple[Tensor | None, ...] = ()
     refusals: tuple[str, ...] = ()
+    flashes: tuple[bool | None, ...] = ()
 
     @property
     def folder(self) -> Path:
         """Folder of the images."""
         return self.paths[0].parent
+
+    @property
+    def flash_fired(self) -> bool | None:
+        """Whether a flash fired for any of the photos, as their files tell; None when no file tells."""
+        told = [flash for flash in self.flashes if flash is not None]
+        if not told:
+            return None
+        return any(told)
 
     @property
     def photos(self) -> PhotoSet:
@@ -66,6 +76,7 @@ def read_views(folder: str | Path, cameras: str | Path | None = None, size: int 
     paths = list_photos(folder)
     images = []
     masks: list[Tensor | None] = []
+    flashes = []
     for path in paths:
         photo = read_photo(path, size)
         if photo.note:
@@ -76,7 +87,8 @@ def read_views(folder: str | Path, cameras: str | Path | None = None, size: int 
             reporter().line(f"{path.name}: {1 - mask.float().mean():.0%} of it is transparent and not used")
         images.append(torch.from_numpy(photo.pixels))  # each at its own size, so not one tensor
         masks.append(mask)
-    views = ViewSet(paths, tuple(images), masks=tuple(masks))
+        flashes.append(photo.flash)
+    views = ViewSet(paths, tuple(images), masks=tuple(masks), flashes=tuple(flashes))
     # Photos without cameras are no error yet: whether they are needed depends on the model.
     records = _find_cameras(folder, cameras)
     if records is None:
@@ -140,11 +152,15 @@ def register_views(views: ViewSet, *, partial: bool = False) -> ViewSet:
     masks: tuple[Tensor | None, ...] = ()
     if views.masks:
         masks = tuple(views.masks[index] for index in kept)
+    flashes: tuple[bool | None, ...] = ()
+    if views.flashes:
+        flashes = tuple(views.flashes[index] for index in kept)
     left = replace(
         views,
         paths=tuple(views.paths[index] for index in kept),
         images=tuple(views.images[index] for index in kept),
         masks=masks,
+        flashes=flashes,
         refusals=tuple(registration.refusals.values()),
     )
     return replace(_with_cameras(left, registration.cameras), confidence=registration.confidence)

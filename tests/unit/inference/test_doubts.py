@@ -1,5 +1,6 @@
 """Photos that differ from those of training are told, with what to expect."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from neuropbr_core.data.images import write_png
 from neuropbr_core.data.synthesis.render import synthesize
@@ -18,6 +20,7 @@ from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import resolve, shipped_root
 
 SIZE = 64
+CAMERA_ABOVE = {"homography": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "position": [0.0, 0.0, 1.5]}
 
 
 def signature(**changes: object) -> Signature:
@@ -54,6 +57,22 @@ def test_a_missing_flash_is_noticed(captures: dict[bool, Path]) -> None:
     assert "expect wrong normals and roughness" in doubt
     for flash in (False, None):
         assert doubts(read_views(captures[False]), flash=flash) == []
+
+
+def test_a_single_photo_tells_by_its_exif_whether_the_flash_fired(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(60, 200, (SIZE, SIZE, 3), dtype=np.uint8)
+    # Fired, fired with return detected, not fired, switched off, and a camera without a flash.
+    for value, fired in ((0x01, True), (0x0F, True), (0x00, False), (0x10, False), (0x20, False), (None, None)):
+        exif = Image.Exif()
+        exif[0x0112] = 1
+        if value is not None:
+            exif.get_ifd(0x8769)[0x9209] = value
+        Image.fromarray(pixels).save(tmp_path / "photo.jpg", exif=exif)
+        (tmp_path / "cameras.json").write_text(json.dumps({tmp_path.name: [CAMERA_ABOVE]}))
+        views = read_views(tmp_path)
+        assert views.flash_fired is fired
+        told = [doubt for doubt in doubts(views, views=1) if "the flash did not fire, as the camera noted" in doubt]
+        assert len(told) == (fired is False)
 
 
 def test_fewer_photos_than_in_training(captures: dict[bool, Path]) -> None:

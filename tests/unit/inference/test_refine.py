@@ -210,6 +210,17 @@ def test_an_interruption_keeps_the_best_so_far(capture: RenderedCapture) -> None
     assert capture.errors(refinement.maps)["albedo/psnr"] > capture.errors(capture.predicted)["albedo/psnr"]
 
 
+def test_one_photo_whose_flash_did_not_fire_is_left(capture: RenderedCapture) -> None:
+    alone = (capture.predicted, capture.photos[:1], capture.positions[:1], capture.visible[:1])
+    with reporting_to(RecordingReporter()) as reporter:
+        assert refine(*alone, steps=2, flash_fired=False).steps == 0
+    assert isinstance(reporter, RecordingReporter)
+    assert "without the flash" in reporter.lines[-1]
+    assert refine(*alone, steps=2, flash_fired=None).steps == 2
+    # Several photos show a flash, whatever a camera calls it.
+    assert refine(capture.predicted, capture.photos, capture.positions, steps=2, flash_fired=False).steps == 2
+
+
 @pytest.fixture
 def larger(capture: RenderedCapture) -> Maps:
     maps = {}
