@@ -27,7 +27,12 @@ def free_memory() -> int | None:
         limits.append(available)
     container = _container_limit()
     if container is not None:
-        limits.append(max(container - _used_in_container(), 0))
+        used = int((_CONTAINER / "memory.current").read_text(encoding="ascii"))
+        # The cache of files counts as used, and is given back when memory is short.
+        for line in (_CONTAINER / "memory.stat").read_text(encoding="ascii").splitlines():
+            if line.startswith("inactive_file "):
+                used -= int(line.split()[1])
+        limits.append(max(container - used, 0))
     return min(limits, default=None)
 
 
@@ -60,15 +65,6 @@ def _container_limit() -> int | None:
         return int((_CONTAINER / "memory.max").read_text(encoding="ascii"))
     except (OSError, ValueError):  # there is no such file, or it says `max`
         return None
-
-
-def _used_in_container() -> int:
-    used = int((_CONTAINER / "memory.current").read_text(encoding="ascii"))
-    # The cache of files counts as used, and is given back when memory is short.
-    for line in (_CONTAINER / "memory.stat").read_text(encoding="ascii").splitlines():
-        if line.startswith("inactive_file "):
-            used -= int(line.split()[1])
-    return used
 
 
 _PHRASES = ("out of memory", "can't allocate memory", "not enough memory")

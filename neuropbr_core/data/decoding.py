@@ -151,7 +151,11 @@ def describe_image(path: Path) -> ImageFacts:
         DataError: Its format needs a library that is not installed.
     """
     if suffix_of(path.name) == EXR_SUFFIX:
-        return _describe_exr(path)
+        width, height, names = _exr_header(path)
+        channels = 1
+        if "R" in names:
+            channels = 3
+        return ImageFacts(width, height, channels, 32, "A" in names)
     with _errors_of(path):
         image = _open(path)
         if image is None:
@@ -272,42 +276,33 @@ def is_cut_off(path: Path) -> bool:
         start = file.read(12)
         length = file.seek(0, os.SEEK_END)
         if start.startswith(b"\x89PNG\r\n\x1a\n"):
-            return not _png_is_whole(file, length)
+            # From chunk to chunk: pixels and the end must be there. What other programs appended does not matter.
+            position = 8
+            data = False
+            while position + 12 <= length:
+                file.seek(position)
+                size, kind = struct.unpack(">I4s", file.read(8))
+                position += 12 + size  # length, name and checksum besides the content
+                data = data or kind == b"IDAT"
+                if kind == b"IEND":
+                    return not (data and position <= length)
+            return True
         if start.startswith(b"RIFF") and start.endswith(b"WEBP"):
             return length < 8 + int.from_bytes(start[4:8], "little")
         if start.startswith(b"\xff\xd8\xff"):
             # An end of image anywhere, since phones append motion photos. A thumbnail has one too: a cut file with a
-            # thumbnail passes here, and decoding finds it.
-            return not _holds_backwards(file, length, b"\xff\xd9")
-        return length == 0
-
-
-def _png_is_whole(file: io.BufferedReader, length: int) -> bool:
-    """Walk from chunk to chunk; whether pixels and the end are there. What other programs appended does not matter."""
-    position = 8
-    data = False
-    while position + 12 <= length:
-        file.seek(position)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        position += 12 + size  # length, name and checksum besides the content
-        data = data or kind == b"IDAT"
-        if kind == b"IEND":
-            return bool(data and position <= length)
-    return False
-
-
-def _holds_backwards(file: io.BufferedReader, length: int, mark: bytes) -> bool:
-    """Whether a file holds some bytes, looked for from its end."""
-    step = 1 << 16
-    end = length
-    while end > 0:
-        begin = max(0, end - step)
-        file.seek(begin)
-        # One byte more, in case the mark is across the border of two parts.
-        if mark in file.read(end - begin + len(mark) - 1):
+            # thumbnail passes here, and decoding finds it. In parts from the end, near which the mark usually is.
+            step = 1 << 16
+            end = length
+            while end > 0:
+                begin = max(0, end - step)
+                file.seek(begin)
+                # One byte more, in case the mark is across the border of two parts.
+                if b"\xff\xd9" in file.read(end - begin + 1):
+                    return False
+                end = begin
             return True
-        end = begin
-    return False
+        return length == 0
 
 
 def _open(path: Path) -> Image.Image | None:
@@ -713,14 +708,6 @@ def _exr_header(path: Path) -> tuple[int, int, list[str]]:
         (left, top), (right, bottom) = header["dataWindow"]
         names = [channel.name for channel in header["channels"]]
         return int(right - left) + 1, int(bottom - top) + 1, names
-
-
-def _describe_exr(path: Path) -> ImageFacts:
-    width, height, names = _exr_header(path)
-    channels = 1
-    if "R" in names:
-        channels = 3
-    return ImageFacts(width, height, channels, 32, "A" in names)
 
 
 def _decode_exr(path: Path, *, colours: bool) -> Decoded:

@@ -129,7 +129,12 @@ def store_map(pixels: Pixels, spec: MapSpec, size: int | None = None) -> Stored:
         planes.append(np.asarray(image.resize((size, size), resample)))
     values = np.stack(planes, axis=2) / np.float32(np.iinfo(pixels.dtype).max)
     if spec is NORMAL:
-        values = _unit_normals(values)
+        # Averaged vectors are too short; those that cancel have no direction, and face the viewer.
+        vectors = values * 2.0 - 1.0
+        length = np.linalg.norm(vectors, axis=2, keepdims=True)
+        facing = np.array([0.0, 0.0, 1.0], dtype=np.float32)
+        unit = np.where(length > _SHORTEST, vectors / np.maximum(length, _SHORTEST), facing)
+        values = ((unit + 1.0) / 2.0).astype(np.float32)
     return channels_first(np.rint(values * 255.0).clip(0, 255).astype(np.uint8))
 
 
@@ -144,15 +149,6 @@ def to_uint8(pixels: Pixels) -> npt.NDArray[np.uint8]:
 def channels_first(pixels: npt.NDArray[np.uint8]) -> Stored:
     """Copy `(H, W, C)` to `(C, H, W)`."""
     return np.array(np.moveaxis(pixels, 2, 0), order="C")  # a copy: Pillow's memory is read-only
-
-
-def _unit_normals(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Make averaged normals, encoded in [0, 1], unit again; those that cancel face the viewer."""
-    vectors = values * 2.0 - 1.0
-    length = np.linalg.norm(vectors, axis=2, keepdims=True)
-    facing = np.array([0.0, 0.0, 1.0], dtype=np.float32)
-    unit = np.where(length > _SHORTEST, vectors / np.maximum(length, _SHORTEST), facing)
-    return ((unit + 1.0) / 2.0).astype(np.float32)
 
 
 def read_image(
@@ -226,7 +222,9 @@ def read_photo(path: Path, size: int | None = None) -> Photo:
         path: Image file.
         size: Side in pixels to which the photo will be fitted; None when that is not known.
     """
-    decoded = decode_image(path, colours=True, least=_photo_side(size))
+    # Datasets and inference keep the same side, so that both see a photo alike.
+    least = max(_LEAST_PHOTO_SIDE, 2 * (size or _LEAST_PHOTO_SIDE))
+    decoded = decode_image(path, colours=True, least=least)
     mask = None
     if decoded.alpha is not None:
         mask = decoded.alpha[..., 0] >= np.iinfo(decoded.alpha.dtype).max * _OPAQUE
@@ -238,11 +236,6 @@ def read_photo(path: Path, size: int | None = None) -> Photo:
         pixels = pixels.copy()
         pixels[~mask] = np.rint(pixels[mask].mean(axis=0)).astype(np.uint8)
     return Photo(channels_first(pixels), mask, decoded.note, decoded.flash)
-
-
-def _photo_side(size: int | None) -> int:
-    """Side that a photo's shorter side keeps while it is read; datasets and inference decide alike."""
-    return max(_LEAST_PHOTO_SIDE, 2 * (size or _LEAST_PHOTO_SIDE))
 
 
 def read_view(path: Path, size: int | None = None) -> Stored:

@@ -100,7 +100,16 @@ class Verification:
             # Written so that NaN, which compares false with everything, misses the mark.
             if comparison.psnr >= mark.psnr and comparison.max_difference <= mark.difference:
                 continue
-            reasons.append(f"the exported {name} {_reason(comparison, mark, self.precision)}")
+            reason = comparison.note
+            if math.isfinite(comparison.psnr):
+                limit = ""
+                if math.isfinite(mark.difference):
+                    limit = f" (at most {mark.difference:.2g})"
+                reason = (
+                    f"differs from the model's: {comparison.psnr:.1f} dB (at least {mark.psnr:.0f} is needed for "
+                    f"{self.precision}), largest difference {comparison.max_difference:.2g}{limit}, {comparison.note}"
+                )
+            reasons.append(f"the exported {name} {reason}")
         return reasons
 
     def plain(self) -> dict[str, Any]:
@@ -125,49 +134,41 @@ def compare(predicted: Maps, expected: Maps) -> dict[str, Comparison]:
         predicted: Maps of the exported file.
         expected: Maps of the model.
     """
-    return {name: _compare(predicted.get(name), truth, name) for name, truth in expected.items()}
-
-
-def _compare(predicted: Tensor | None, expected: Tensor, name: str) -> Comparison:
-    if predicted is None:
-        return _incomparable("is missing")
-    # Broadcasting would otherwise compare maps of different shapes without an error.
-    if predicted.shape != expected.shape:
-        return _incomparable(f"has the shape {_shape(predicted)} instead of {_shape(expected)}")
-    if not bool(predicted.isfinite().all()):
-        broken = (~predicted.isfinite()).float().mean().item()
-        return _incomparable(f"is not finite in {broken:.2%} of its values: a number overflowed or was divided by zero")
-    # In double precision, so that the measure adds no rounding of its own to what it measures.
-    difference = (predicted.double() - expected.double()).abs()
-    low, high = MAPS[name].value_range  # PSNR is relative to the width of the range: 1, and 2 for normals
-    mse = difference.square().mean().item()
-    psnr = IDENTICAL_DB
-    note = ""
-    if mse > 0:
-        psnr = 10 * math.log10((high - low) ** 2 / mse)
-        # One broken pixel hardly lowers the PSNR of a large map, so its place helps to find the operator at fault.
-        place = torch.unravel_index(difference.argmax(), difference.shape)
-        x = int(place[-1])
-        y = int(place[-2])
-        note = f"most at x {x}, y {y}: {float(predicted[place]):.4g} instead of {float(expected[place]):.4g}"
-    return Comparison(difference.max().item(), difference.mean().item(), min(psnr, IDENTICAL_DB), note)
+    comparisons: dict[str, Comparison] = {}
+    for name, truth in expected.items():
+        values = predicted.get(name)
+        if values is None:
+            comparisons[name] = _incomparable("is missing")
+            continue
+        # Broadcasting would otherwise compare maps of different shapes without an error.
+        if values.shape != truth.shape:
+            comparisons[name] = _incomparable(f"has the shape {_shape(values)} instead of {_shape(truth)}")
+            continue
+        if not bool(values.isfinite().all()):
+            broken = (~values.isfinite()).float().mean().item()
+            comparisons[name] = _incomparable(
+                f"is not finite in {broken:.2%} of its values: a number overflowed or was divided by zero"
+            )
+            continue
+        # In double precision, so that the measure adds no rounding of its own to what it measures.
+        difference = (values.double() - truth.double()).abs()
+        low, high = MAPS[name].value_range  # PSNR is relative to the width of the range: 1, and 2 for normals
+        mse = difference.square().mean().item()
+        psnr = IDENTICAL_DB
+        note = ""
+        if mse > 0:
+            psnr = min(10 * math.log10((high - low) ** 2 / mse), IDENTICAL_DB)
+            # One broken pixel hardly lowers the PSNR of a large map, so its place helps to find the operator at fault.
+            place = torch.unravel_index(difference.argmax(), difference.shape)
+            x = int(place[-1])
+            y = int(place[-2])
+            note = f"most at x {x}, y {y}: {float(values[place]):.4g} instead of {float(truth[place]):.4g}"
+        comparisons[name] = Comparison(difference.max().item(), difference.mean().item(), psnr, note)
+    return comparisons
 
 
 def _incomparable(note: str) -> Comparison:
     return Comparison(math.inf, math.inf, -math.inf, note)
-
-
-def _reason(comparison: Comparison, mark: PassMark, precision: str) -> str:
-    """Why one map misses the mark, as the end of a sentence about it."""
-    if not math.isfinite(comparison.psnr):
-        return comparison.note
-    limit = ""
-    if math.isfinite(mark.difference):
-        limit = f" (at most {mark.difference:.2g})"
-    return (
-        f"differs from the model's: {comparison.psnr:.1f} dB (at least {mark.psnr:.0f} is needed for {precision}), "
-        f"largest difference {comparison.max_difference:.2g}{limit}, {comparison.note}"
-    )
 
 
 def _shape(tensor: Tensor) -> str:
@@ -356,7 +357,14 @@ def open_export(path: Path, exporter: str | None = None, *, trust: bool = False)
     if not path.name or not path.exists():
         raise ExportError(f"{path}: there is no such file; give one that `neuropbr export` wrote")
     record = read_record(path)
-    digest = _digest(path)
+    try:
+        if not path.is_dir():
+            check_ordinary(path)
+        digest = content_digest(path)
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be read ({error.strerror}); give a file that `neuropbr export` wrote"
+        ) from error
     # Also when the user trusts the file: a changed byte in the weights gives other maps without any error.
     if record is not None and record.sha256 and record.sha256 != digest:
         raise ExportError(
@@ -381,17 +389,6 @@ def open_export(path: Path, exporter: str | None = None, *, trust: bool = False)
         record = replace(record, exporter=use, metadata=metadata)
         opened = _available(path, use, record)  # the options in the metadata decide on the pass mark
     return OpenedExport(path, use, opened, record, trusted)
-
-
-def _digest(path: Path) -> str:
-    try:
-        if not path.is_dir():
-            check_ordinary(path)
-        return content_digest(path)
-    except OSError as error:
-        raise ExportError(
-            f"{path}: cannot be read ({error.strerror}); give a file that `neuropbr export` wrote"
-        ) from error
 
 
 def _available(path: Path, use: str, record: Record) -> Exporter:

@@ -204,7 +204,21 @@ def sample_environment(generator: torch.Generator) -> Environment:
     ground = _tint(generator, 0.05, 0.25)
     radiance = torch.where(elevation > 0, sky, ground)
     for _ in range(int(uniform(generator, 1.0, 5.0))):
-        radiance = radiance + _softbox(generator, vectors)
+        # A soft-edged lamp above the horizon, 8 to 25° in radius.
+        azimuth = uniform(generator, 0.0, 2 * math.pi)
+        height = uniform(generator, 0.25, 1.3)  # 14° to 74° above the horizon
+        centre = torch.tensor(
+            [
+                math.cos(height) * math.cos(azimuth),
+                math.cos(height) * math.sin(azimuth),
+                math.sin(height),
+            ]
+        )
+        angle = torch.acos((vectors * centre.view(3, 1, 1)).sum(dim=0).clamp(-1, 1))
+        radius = uniform(generator, math.radians(8), math.radians(25))
+        # An edge sharper than a texel (2.8°) would alias.
+        shape = torch.sigmoid((radius - angle) / math.radians(1.5))
+        radiance = radiance + shape * (vectors[2] > 0) * _tint(generator, 2.0, 12.0)
     return build_environment(radiance)
 
 
@@ -225,21 +239,3 @@ def _tint(generator: torch.Generator, low: float, high: float) -> Float[Tensor, 
     """A brightness with a warm or cool cast, as white balance leaves it."""
     warmth = uniform(generator, -0.12, 0.12)
     return uniform(generator, low, high) * torch.tensor([1 + warmth, 1.0, 1 - warmth]).view(3, 1, 1)
-
-
-def _softbox(generator: torch.Generator, vectors: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
-    """A soft-edged lamp above the horizon, 8 to 25° in radius."""
-    azimuth = uniform(generator, 0.0, 2 * math.pi)
-    elevation = uniform(generator, 0.25, 1.3)  # 14° to 74° above the horizon
-    centre = torch.tensor(
-        [
-            math.cos(elevation) * math.cos(azimuth),
-            math.cos(elevation) * math.sin(azimuth),
-            math.sin(elevation),
-        ]
-    )
-    angle = torch.acos((vectors * centre.view(3, 1, 1)).sum(dim=0).clamp(-1, 1))
-    radius = uniform(generator, math.radians(8), math.radians(25))
-    # An edge sharper than a texel (2.8°) would alias.
-    shape = torch.sigmoid((radius - angle) / math.radians(1.5))
-    return shape * (vectors[2] > 0) * _tint(generator, 2.0, 12.0)

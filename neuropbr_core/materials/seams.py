@@ -127,7 +127,10 @@ def make_tileable(maps: Mapping[str, Tensor], overlap: float = OVERLAP) -> dict[
     result = {}
     for name, layer in zip(names, torch.split(stack, counts), strict=True):
         if name == NORMAL.name:
-            result[name] = normals_from_slopes(_consistent(layer, near))[None]
+            # Near seams the slopes become those of one height map; the mean is 0 in either case.
+            level = layer - layer.mean(dim=(1, 2), keepdim=True)
+            integrated = slopes_from_heights(integrate_slopes(level, periodic=True))
+            result[name] = normals_from_slopes(torch.lerp(level, integrated, near))[None]
         else:
             result[name] = layer.clamp(*MAPS[name].value_range)[None]
     return result
@@ -207,10 +210,3 @@ def _cubic(stack: Tensor, places: Tensor, axis: int) -> Tensor:
         index = torch.remainder(start.long() + offset - 1, count)
         total = total + weight * stack.index_select(axis, index)
     return total
-
-
-def _consistent(slopes: Float[Tensor, "2 N N"], near: Float[Tensor, "1 N N"]) -> Float[Tensor, "2 N N"]:
-    """Slopes of one height map near seams, and the given ones elsewhere; their mean is 0 in either case."""
-    level = slopes - slopes.mean(dim=(1, 2), keepdim=True)
-    integrated = slopes_from_heights(integrate_slopes(level, periodic=True))
-    return torch.lerp(level, integrated, near)

@@ -118,9 +118,18 @@ def _lobe(height: int, width: int, roughness: float) -> Tensor:
 def _visible_facets(view: Float[Tensor, "C 3"], alpha: float) -> Float[Tensor, "C S 3"]:
     """Return facet normals distributed as they are visible from `view`, at the points of a Hammersley set.
 
-    Source: Heitz 2018, listing 1.
+    Sources: Heitz 2018, listing 1; Niederreiter 1992, "Random Number Generation and Quasi-Monte Carlo Methods", section
+    3.1 (Hammersley sets).
     """
-    first, second = _hammersley(_TABLE_SAMPLES)
+    # The first coordinates of the points are evenly spaced; the second ones are the reversed bits of their numbers,
+    # which a power of two has. Half a step keeps the points inside the square: radius 0 and 1 are degenerate facets.
+    index = torch.arange(_TABLE_SAMPLES)
+    bits = _TABLE_SAMPLES.bit_length() - 1
+    reverse = torch.zeros_like(index)
+    for bit in range(bits):
+        reverse += ((index >> bit) & 1) << (bits - 1 - bit)
+    first = (index.double() + 0.5) / _TABLE_SAMPLES
+    second = (reverse.double() + 0.5) / _TABLE_SAMPLES
     stretched = F.normalize(view * view.new_tensor([alpha, alpha, 1.0]), dim=-1)
     # The view has y = 0, so the frame around the stretched view is known in closed form.
     side = stretched.new_tensor([0.0, 1.0, 0.0]).expand_as(stretched)
@@ -135,18 +144,3 @@ def _visible_facets(view: Float[Tensor, "C 3"], alpha: float) -> Float[Tensor, "
     z = torch.sqrt((1 - x**2 - y**2).clamp_min(0))
     normal = x[None, :, None] * side[:, None] + y[..., None] * across[:, None] + z[..., None] * stretched[:, None]
     return F.normalize(normal * view.new_tensor([alpha, alpha, 1.0]), dim=-1)
-
-
-def _hammersley(count: int) -> tuple[Tensor, Tensor]:
-    """Return points whose first coordinates are evenly spaced and whose second ones are the reversed bits.
-
-    Source: Niederreiter 1992, "Random Number Generation and Quasi-Monte Carlo Methods", section 3.1; `count` must be a
-    power of two.
-    """
-    index = torch.arange(count)
-    bits = count.bit_length() - 1
-    reverse = torch.zeros_like(index)
-    for bit in range(bits):
-        reverse += ((index >> bit) & 1) << (bits - 1 - bit)
-    # Half a step keeps the points inside the square: radius 0 and 1 are degenerate facets.
-    return (index.double() + 0.5) / count, (reverse.double() + 0.5) / count

@@ -74,18 +74,6 @@ class SuperResolution(nn.Sequential):
         super().__init__(*layers)
 
 
-def _widths(options: DecoderOptions, steps: int) -> tuple[int, ...]:
-    if options.channels is None:
-        # Half the channels for twice the side, as in U-Net; 32 are enough for four heads to read.
-        return tuple(max(32, 512 >> step) for step in range(max(steps, 1)))
-    if len(options.channels) != max(steps, 1):
-        raise ModelError(
-            f"model.decoder.channels lists {len(options.channels)} widths, but this encoder needs {max(steps, 1)}: one "
-            f"for each doubling from its coarsest stride to full resolution"
-        )
-    return options.channels
-
-
 class UNetDecoder(nn.Module):
     """Doubles the resolution step by step, joining the skip of that resolution where the encoder has one.
 
@@ -110,7 +98,15 @@ class UNetDecoder(nn.Module):
     ) -> None:
         super().__init__()
         steps = int(math.log2(strides[-1]))
-        widths = _widths(options, steps)
+        widths = options.channels
+        if widths is None:
+            # Half the channels for twice the side, as in U-Net; 32 are enough for four heads to read.
+            widths = tuple(max(32, 512 >> step) for step in range(max(steps, 1)))
+        if len(widths) != max(steps, 1):
+            raise ModelError(
+                f"model.decoder.channels lists {len(widths)} widths, but this encoder needs {max(steps, 1)}: one for "
+                f"each doubling from its coarsest stride to full resolution"
+            )
         self.global_path: nn.Module = nn.Identity()
         if options.global_path:
             self.global_path = GlobalPath(latent_channels)

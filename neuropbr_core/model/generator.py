@@ -185,8 +185,11 @@ class Generator(nn.Module):
         continued = continue_border(decoded, 1)
         logits = {name: head(continued) for name, head in self.heads.items()}
         if self.residual_albedo:
+            median = visible_median(views, visible)
+            if median.shape[-2:] != decoded.shape[-2:]:  # the maps are super-resolved
+                median = F.interpolate(median, size=decoded.shape[-2:], mode="bilinear", align_corners=False)
             # Added before the sigmoid, so that the sum stays within the albedo's range.
-            logits[ALBEDO.name] = logits[ALBEDO.name] + self._albedo_start(views, visible, decoded)
+            logits[ALBEDO.name] = logits[ALBEDO.name] + albedo_logits(median)
         maps = {name: activate(MAPS[name], value) for name, value in logits.items()}
         return Prediction(maps, logits, {"latent": latent, **intermediate} if features else {})
 
@@ -241,9 +244,3 @@ class Generator(nn.Module):
         for pair in zip(pyramid[:-1], visibility[:-1], strict=True):
             skips.append(self.merge(*pair))
         return (pyramid[-1], visibility[-1]), skips
-
-    def _albedo_start(self, views: Tensor, visible: Tensor, decoded: Tensor) -> Tensor:
-        median = visible_median(views, visible)
-        if median.shape[-2:] != decoded.shape[-2:]:  # the maps are super-resolved
-            median = F.interpolate(median, size=decoded.shape[-2:], mode="bilinear", align_corners=False)
-        return albedo_logits(median)

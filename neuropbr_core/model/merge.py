@@ -57,29 +57,23 @@ class ViewMerge(nn.Module):
         """
         # Remembered, because the pixels become one axis and are put back at the end.
         size = features.shape[3:]
-        merged = self._merge(features.flatten(3), visible.flatten(3))
-        return merged.reshape(*merged.shape[:2], *size)
-
-    def _merge(self, features: Float[Tensor, "B V C P"], visible: Float[Tensor, "B V 1 P"]) -> Float[Tensor, "B out P"]:
+        features = features.flatten(3)
+        visible = visible.flatten(3)
         is_seen = visible > _EPS
         # Filled, not multiplied: what a view does not see may be infinite, and 0 times infinity is no number.
         kept = features.masked_fill(~is_seen, 0.0)
         weight = visible / visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
         mean = (kept * weight).sum(dim=1)
-        if self.mode == "mean":
-            return mean
-        maximum = features.masked_fill(~is_seen, torch.finfo(features.dtype).min).amax(dim=1)
-        maximum = maximum.masked_fill(~is_seen.any(dim=1), 0.0)  # instead of the lowest number there is
-        return torch.cat((mean, maximum, _deviation(kept, mean, weight)), dim=1)
-
-
-def _deviation(kept: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
-    """Standard deviation over views; exactly 0 for equal ones, with a finite slope there.
-
-    In float32: the squares of half-precision features overflow or vanish.
-    """
-    variance = ((kept.float() - mean.float().unsqueeze(1)).square() * weight.float()).sum(dim=1)
-    return ((variance + _SOFT**2).sqrt() - _SOFT).to(mean.dtype)
+        merged = mean
+        if self.mode == "statistics":
+            maximum = features.masked_fill(~is_seen, torch.finfo(features.dtype).min).amax(dim=1)
+            maximum = maximum.masked_fill(~is_seen.any(dim=1), 0.0)  # instead of the lowest number there is
+            # In float32, because the squares of half-precision features overflow or vanish.
+            variance = ((kept.float() - mean.float().unsqueeze(1)).square() * weight.float()).sum(dim=1)
+            # Exactly 0 for equal views, with a finite slope there.
+            deviation = ((variance + _SOFT**2).sqrt() - _SOFT).to(mean.dtype)
+            merged = torch.cat((mean, maximum, deviation), dim=1)
+        return merged.reshape(*merged.shape[:2], *size)
 
 
 # The median is computed from minima, maxima and choices alone. Most of the formats that models are exported to lack

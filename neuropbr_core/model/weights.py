@@ -95,7 +95,19 @@ def load_model(place: Path) -> tuple[Generator, ModelSpec]:
     spec = _spec(place, document)
     with unfilled():  # initial and pretrained weights would only be overwritten
         generator = build_generator(spec)
-    _load_weights(generator, place, _versions(document))
+    versions = _versions(document)
+    state = read_state(place)
+    file = weights_file(place)
+    try:
+        # Assigned and not copied: the parameters are on `meta` and have no memory to copy into.
+        generator.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: does not fit the model that {SPEC} describes; {versions}. {error}") from error
+    # A buffer that is not persistent is in no state dict, so it is looked for by itself; it would compute with garbage.
+    tensors = [*generator.state_dict(keep_vars=True).items(), *generator.named_buffers()]
+    missing = [name for name, tensor in tensors if tensor.is_meta]
+    if missing:
+        raise CheckpointError(f"{file}: holds no values for {', '.join(dict.fromkeys(missing))}; {versions}")
     return generator.eval(), spec
 
 
@@ -149,21 +161,6 @@ def weights_digest(place: Path) -> str:
         raise CheckpointError(f"{file}: cannot be read ({error}); is this a checkpoint folder?") from error
 
 
-def _load_weights(generator: Generator, place: Path, versions: str) -> None:
-    state = read_state(place)
-    file = weights_file(place)
-    try:
-        # Assigned and not copied: the parameters are on `meta` and have no memory to copy into.
-        generator.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{file}: does not fit the model that {SPEC} describes; {versions}. {error}") from error
-    # A buffer that is not persistent is in no state dict, so it is looked for by itself; it would compute with garbage.
-    tensors = [*generator.state_dict(keep_vars=True).items(), *generator.named_buffers()]
-    missing = [name for name, tensor in tensors if tensor.is_meta]
-    if missing:
-        raise CheckpointError(f"{file}: holds no values for {', '.join(dict.fromkeys(missing))}; {versions}")
-
-
 class _Component(msgspec.Struct):
     kind: str
     name: str
@@ -207,18 +204,14 @@ def _spec(place: Path, document: _Document) -> ModelSpec:
     except DocumentError as error:
         raise CheckpointError(f"{place}: model: {error}; {_versions(document)}") from error
     except PluginError as error:
-        raise CheckpointError(f"{place}: {error}. {_needed(document)}") from error
-
-
-def _needed(document: _Document) -> str:
-    """Which distributions a model needs, for a machine that lacks one of them."""
-    needed = []
-    for written in document.components:
-        needed.append(f"{written.kind}/{written.name} of {shortened(written.distribution, 80)} {written.version}")
-    return (
-        f"The model was made with {' and '.join(needed)}; install the missing one. Models that were exported from it "
-        f"work without (`neuropbr infer --model FILE`)"
-    )
+        # For a machine that lacks one of the distributions that the model needs.
+        needed = []
+        for written in document.components:
+            needed.append(f"{written.kind}/{written.name} of {shortened(written.distribution, 80)} {written.version}")
+        raise CheckpointError(
+            f"{place}: {error}. The model was made with {' and '.join(needed)}; install the missing one. Models that "
+            f"were exported from it work without (`neuropbr infer --model FILE`)"
+        ) from error
 
 
 def _versions(document: _Document) -> str:

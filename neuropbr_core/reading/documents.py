@@ -75,7 +75,13 @@ def convert_json(plain: Any, kind: type[T]) -> T:
     try:
         value: T = msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
-        raise DocumentError(shortened(_in_words(str(error)))) from None
+        # The place comes first here, and last in msgspec's message: "Expected `int`, got `str` - at `$.samples`".
+        message = str(error)
+        problem, at, place = message.rpartition(" - at `")
+        if at:
+            place = place.removesuffix("`").removeprefix("$").removeprefix(".")
+            message = f"{place or 'the document'}: {problem}"
+        raise DocumentError(shortened(message)) from None
     # msgspec passes over keys that a class does not have; a misspelt one would silently mean its default.
     for place, key, known in _unknown_keys(plain, inspect.type_info(kind), "", 0):
         near = did_you_mean(key, known)
@@ -148,15 +154,6 @@ def _finite(text: str) -> float:
     if math.isinf(number):  # Python reads 1e999 as infinity
         raise DocumentError(f"holds {shortened(text, 40)}, which is too large a number")
     return number
-
-
-def _in_words(message: str) -> str:
-    """Msgspec's message with the place in front: `samples: Expected `int`, got `str``."""
-    problem, at, place = message.rpartition(" - at `")
-    if not at:
-        return message
-    place = place.removesuffix("`").removeprefix("$").removeprefix(".")
-    return f"{place or 'the document'}: {problem}"
 
 
 def _unknown_keys(plain: Any, kind: inspect.Type, place: str, depth: int) -> Iterator[tuple[str, str, list[str]]]:

@@ -562,27 +562,10 @@ def _removes(keys: Keys, node: Node) -> bool:
 
 def _cleared(root: Node) -> Node:
     """The same tree, with an empty mapping wherever `null` clears a mapping that is not optional."""
-    sections = dict(root.value)
-    for name, cls in _mappings().items():
-        node = sections.get(name)
-        if node is None:
-            continue
-        if node.value is None:
-            sections[name] = replace(node, value={})
-        elif cls is not None and isinstance(node.value, dict):
-            inner = dict(node.value)
-            for key in _mapping_keys(cls):
-                if key in inner and inner[key].value is None:
-                    inner[key] = replace(inner[key], value={})
-            sections[name] = replace(node, value=inner)
-    return replace(root, value=sections)
-
-
-def _mappings() -> dict[str, type | None]:
-    """The sections that are never null: those of components, and the core's with their dataclasses."""
     # Imported here: the sections' module imports the registry, and merging is imported by both.
     from neuropbr_core.recipe.schema import core_sections, optional_sections
 
+    # Sections of components are never null, and those of the core only where that is a choice.
     mappings: dict[str, type | None] = {}
     for kind in KINDS.values():
         if kind.section:
@@ -590,7 +573,20 @@ def _mappings() -> dict[str, type | None]:
     for name, cls in core_sections().items():
         if name not in optional_sections():
             mappings[name] = cls
-    return mappings
+    sections = dict(root.value)
+    for name, mapping in mappings.items():
+        node = sections.get(name)
+        if node is None:
+            continue
+        if node.value is None:
+            sections[name] = replace(node, value={})
+        elif mapping is not None and isinstance(node.value, dict):
+            inner = dict(node.value)
+            for key in _mapping_keys(mapping):
+                if key in inner and inner[key].value is None:
+                    inner[key] = replace(inner[key], value={})
+            sections[name] = replace(node, value=inner)
+    return replace(root, value=sections)
 
 
 def _mapping_keys(cls: type) -> list[str]:

@@ -136,9 +136,22 @@ def _sections(choices: list[Choice], kinds: Iterable[Kind], *, closed: bool) -> 
     # Sections come before entries: components are placed into mappings that the sections may already have.
     sections = _core(defs)
     for kind in kinds:
-        if kind.section:
-            defs[kind.name] = _entry(kind, choices, closed=closed)
-            _place(sections, kind, choices)
+        if not kind.section:
+            continue
+        defs[kind.name] = _entry(kind, choices, closed=closed)
+        if not kind.many:
+            # Components come before the section's own keys, in editors as in resolved recipes.
+            outer = _section(sections, kind.section[:-1])
+            outer["properties"] = {kind.section[-1]: _ref(kind.name), **outer["properties"]}
+            continue
+        section = _section(sections, kind.section)
+        section["additionalProperties"] = _ref(kind.name)
+        section["propertyNames"] = {"pattern": NAME_PATTERN}
+        for choice in choices:
+            # A key with a colon is no name for an entry, so only bare names can stand for `use`.
+            if choice.kind == kind.name and ":" not in choice.use:
+                rule = {"if": _without_use(), "then": _ref(_key(choice))}
+                section["properties"][choice.use] = {**_ref(kind.name), **rule}
     return sections, defs
 
 
@@ -279,22 +292,6 @@ def _entry(kind: Kind, choices: list[Choice], *, closed: bool) -> Schema:
 def _without_use() -> Schema:
     """Matches an entry that does not have `use`."""
     return {"type": "object", "not": {"required": [USE]}}
-
-
-def _place(sections: dict[str, Schema], kind: Kind, choices: list[Choice]) -> None:
-    """Put the entries of `kind` where recipes have them."""
-    if not kind.many:
-        # Components come before the section's own keys, in editors as in resolved recipes.
-        outer = _section(sections, kind.section[:-1])
-        outer["properties"] = {kind.section[-1]: _ref(kind.name), **outer["properties"]}
-        return
-    section = _section(sections, kind.section)
-    section["additionalProperties"] = _ref(kind.name)
-    section["propertyNames"] = {"pattern": NAME_PATTERN}
-    for choice in choices:
-        # A key with a colon is no name for an entry, so only bare names can stand for `use`.
-        if choice.kind == kind.name and ":" not in choice.use:
-            section["properties"][choice.use] = {**_ref(kind.name), "if": _without_use(), "then": _ref(_key(choice))}
 
 
 def _section(sections: dict[str, Schema], keys: tuple[str, ...]) -> Schema:

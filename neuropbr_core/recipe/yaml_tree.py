@@ -314,7 +314,18 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> None:
         if self._wants_key():
-            self._take_key(event, place)
+            mapping = self.stack[-1]
+            # YAML 1.2 has no merge keys; taken for text, `<<` would be reported as an unknown key, which helps nobody.
+            if event.value == "<<" and event.style is None:
+                self.fail(place, "merge keys are not read; use `extends`")
+            if event.anchor is not None:
+                self.fail(place, "a key cannot have an anchor")
+            if event.value in mapping.items:
+                # Reading goes on, so that other problems of the file are reported with this one.
+                first = mapping.items[event.value].key.line
+                keys = (*mapping.keys, event.value)
+                self.problems.append(place.problem(keys, f"appears more than once, first in line {first}; keep one"))
+            mapping.key = (event.value, place)
             return
         value: Any = event.value
         # A scalar without a style is written plainly; one in quotes is text whatever it looks like.
@@ -328,20 +339,6 @@ class _Builder:
             self.problems.append(place.problem(self._keys(), "holds a zero byte (\\0), which no path or name has"))
             value = value.replace("\0", "")
         self._add(Node(value, place), event.anchor, 0)
-
-    def _take_key(self, event: yaml.ScalarEvent, place: Place) -> None:
-        mapping = self.stack[-1]
-        # YAML 1.2 has no merge keys; taken for text, `<<` would be reported as an unknown key, which helps nobody.
-        if event.value == "<<" and event.style is None:
-            self.fail(place, "merge keys are not read; use `extends`")
-        if event.anchor is not None:
-            self.fail(place, "a key cannot have an anchor")
-        if event.value in mapping.items:
-            # Reading goes on, so that other problems of the file are reported with this one.
-            first = mapping.items[event.value].key.line
-            keys = (*mapping.keys, event.value)
-            self.problems.append(place.problem(keys, f"appears more than once, first in line {first}; keep one"))
-        mapping.key = (event.value, place)
 
     def _add(self, node: Node, anchor: str | None, size: int) -> None:
         self.count += 1

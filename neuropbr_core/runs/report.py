@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.batches.dataset import MaterialDataset
@@ -157,7 +156,14 @@ def report_of_runs(
         dataset: The held-back samples of the first run, if they are open already.
         device: Where samples are predicted; default: the recipe's.
     """
-    names = _names(runs)
+    folders = [run.path.resolve().name for run in runs]
+    names: list[str] = []
+    for run, folder in zip(runs, folders, strict=True):
+        # Runs in folders of the same name are told apart by their places.
+        if folders.count(folder) > 1:
+            names.append(str(run.path))
+        else:
+            names.append(folder)
     contents: list[RunContent] = []
     for run, name in zip(runs, names, strict=True):
         contents.append(_read_run(run, name))
@@ -177,18 +183,6 @@ def report_of_runs(
             contents[index] = replace(contents[index], notes=(*contents[index].notes, note))
     showcases = _merge(wanted, drawings, compared=len(runs) > 1)
     return Report(" · ".join(names), tuple(showcases), tuple(contents), _key(runs))
-
-
-def _names(runs: Sequence[RunFolder]) -> list[str]:
-    """Names of runs, each with its place where two have the same name."""
-    names = [run.path.resolve().name for run in runs]
-    unique: list[str] = []
-    for run, name in zip(runs, names, strict=True):
-        if names.count(name) > 1:
-            unique.append(str(run.path))
-        else:
-            unique.append(name)
-    return unique
 
 
 def _key(runs: Sequence[RunFolder]) -> str:
@@ -396,17 +390,18 @@ def _draw(
     generator, _ = load_model(find_checkpoint(run.path, BEST))
     by_id = {sample.id: sample for sample in dataset.samples}
     chosen = dataset.frames_of(by_id[sample.id] for sample in wanted if sample.id in by_id)
-    return _Drawing(name, _predict(generator.to(device), chosen, device))
-
-
-def _predict(generator: nn.Module, chosen: MaterialDataset, device: torch.device) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
-    frames = predict_frames(generator, chosen, device)
+    frames = predict_frames(generator.to(device), chosen, device)
     for prepared, prediction in track(frames, len(chosen), "pictures of the report"):
-        truth = {name: to_cpu(value[:1]) for name, value in prepared.targets.items()}
-        predicted = {name: to_cpu(value[:1]) for name, value in prediction.maps.items()}
-        # Errors of whole maps: those of shrunk ones would be smaller.
-        errors = _errors(predicted, truth, boolean_mask(prepared.valid[0]))
+        truth = {map_name: to_cpu(value[:1]) for map_name, value in prepared.targets.items()}
+        predicted = {map_name: to_cpu(value[:1]) for map_name, value in prediction.maps.items()}
+        inside = boolean_mask(prepared.valid[0])
+        errors: dict[str, Picture] = {}
+        for map_name, values in predicted.items():
+            # Errors of whole maps: those of shrunk ones would be smaller. Hatched where no view saw the material.
+            error = error_map(map_name, values[0], truth[map_name][0])
+            side = min(SAMPLE_SIDE, error.shape[-1])
+            errors[map_name] = np.asarray(tile(error_tile(map_name, error.numpy()), inside, (side, side)))
         # Shrunk at once, because all samples are in memory together until the page is written.
         samples[prepared.ids[0]] = _Sample(
             prepared.materials[0],
@@ -415,17 +410,7 @@ def _predict(generator: nn.Module, chosen: MaterialDataset, device: torch.device
             shrunk_maps(predicted, SAMPLE_SIDE),
             errors,
         )
-    return samples
-
-
-def _errors(predicted: Maps, truth: Maps, inside: npt.NDArray[np.bool_]) -> dict[str, Picture]:
-    """Pictures of the errors of the maps, hatched where no view saw the material."""
-    errors: dict[str, Picture] = {}
-    for name, values in predicted.items():
-        error = error_map(name, values[0], truth[name][0])
-        side = min(SAMPLE_SIDE, error.shape[-1])
-        errors[name] = np.asarray(tile(error_tile(name, error.numpy()), inside, (side, side)))
-    return errors
+    return _Drawing(name, samples)
 
 
 def _merge(wanted: Sequence[_Wanted], drawings: Sequence[_Drawing], *, compared: bool) -> list[Showcase]:

@@ -173,15 +173,13 @@ class Train(Stage):
         before = self.recipe.training
         resumed = None
         if before.batch_size == "auto" and self.continues:
-            resumed = read_resume_counts(self._resumed_checkpoint())
+            if self.checkpoint is not None:
+                folder = self.run.checkpoints.resolve(self.checkpoint)
+            else:
+                folder, _ = self.run.checkpoints.newest_sound()
+            resumed = read_resume_counts(folder)
         after = settle_batch(self.recipe, device, processes, teacher=teacher, resumed=resumed).training
         return after, describe_batch(before, after, processes, resumed)
-
-    def _resumed_checkpoint(self) -> Path:
-        if self.checkpoint is not None:
-            return self.run.checkpoints.resolve(self.checkpoint)
-        folder, _ = self.run.checkpoints.newest_sound()
-        return folder
 
     def execute(self, context: Context) -> None:
         """Train, in all processes.

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -119,7 +119,7 @@ def check_component(
             settings = Path(folder) / "pytest.ini"
             settings.write_text("[pytest]\n")
             # Plugins of pytest that happen to be installed change how tests run, and some need its terminal report.
-            with _environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS="", **_full(full)):
+            with _environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS="", **{FULL_VARIABLE: str(int(full))}):
                 said = io.StringIO()
                 with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                     code = pytest.main(
@@ -217,12 +217,6 @@ def _package_folder(entry: Entry) -> Path | None:
     return path
 
 
-def _full(full: bool) -> dict[str, str]:
-    if full:
-        return {FULL_VARIABLE: "1"}
-    return {FULL_VARIABLE: "0"}
-
-
 @contextlib.contextmanager
 def _environment(**values: str) -> Generator[None]:
     """Context in which environment variables have these values."""
@@ -261,33 +255,26 @@ class _Observer:
         message = None
         where = None
         if call.excinfo is not None:
-            message = _words(call.excinfo.value)
+            error = call.excinfo.value
+            text = " ".join(str(error).split())
+            message = f"{type(error).__name__}: {text}".rstrip(": ")
+            # Outcomes of pytest and assertions carry sentences of the suite, so the type adds nothing.
+            if isinstance(error, AssertionError | pytest.fail.Exception | pytest.skip.Exception) and text:
+                message = text
         if report.failed and call.excinfo is not None:
-            where = self._place(call.excinfo.traceback)
+            # The last line of the component's own code that the failure passed through, else that of the suite.
+            own = None
+            suite = None
+            for step in call.excinfo.traceback:
+                path = Path(str(step.path))
+                place = f"{path}:{step.lineno + 1}"
+                if self.package is not None and (path == self.package or path.is_relative_to(self.package)):
+                    own = place
+                elif path.is_relative_to(Path(testing.__file__).parent):
+                    suite = place
+            where = own or suite
         function = getattr(item, "function", None)
         tried = (getattr(function, "__doc__", None) or item.name).strip().splitlines()[0]
         name = item.name
         self.checks.append(Check(name, tried, report.outcome, message, where, round(call.duration, 3)))
         return report
-
-    def _place(self, traceback: Sequence[Any]) -> str | None:
-        """The last line of the component's own code that a failure passed through, else that of the suite."""
-        own = None
-        suite = None
-        for step in traceback:
-            path = Path(str(step.path))
-            place = f"{path}:{step.lineno + 1}"
-            if self.package is not None and (path == self.package or path.is_relative_to(self.package)):
-                own = place
-            elif path.is_relative_to(Path(testing.__file__).parent):
-                suite = place
-        return own or suite
-
-
-def _words(error: BaseException) -> str:
-    """What an exception says: the message of an assertion or a skip, else its type too."""
-    text = " ".join(str(error).split())
-    # Outcomes of pytest and assertions carry sentences of the suite.
-    if isinstance(error, AssertionError | pytest.fail.Exception | pytest.skip.Exception) and text:
-        return text
-    return f"{type(error).__name__}: {text}".rstrip(": ")

@@ -203,7 +203,11 @@ def first_then_others(fabric: Fabric, work: Callable[[], T]) -> T:
 
 def blame(fabric: Fabric, error: BaseException) -> BaseException:
     """The error to report: another process's failure, when that is why talking to it failed here."""
-    if fabric.world_size == 1 or not _may_be_connection(error):
+    if fabric.world_size == 1:
+        return error
+    # When talking to other processes fails, Gloo raises a bare RuntimeError, and NCCL a class of its own; errors of our
+    # own classes and of CUDA's are about something else.
+    if type(error) is not RuntimeError and not isinstance(error, torch.distributed.DistError):
         return error
     if fabric.is_global_zero:
         for rank, child in enumerate(_children(fabric), 1):
@@ -225,12 +229,6 @@ def blame(fabric: Fabric, error: BaseException) -> BaseException:
             "the newest"
         )
     return error
-
-
-def _may_be_connection(error: BaseException) -> bool:
-    """Whether an error may come from talking to other processes; errors of our own classes and of CUDA's do not."""
-    # Gloo raises a bare RuntimeError, and NCCL a class of its own.
-    return type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
 
 
 def end_others(fabric: Fabric) -> None:

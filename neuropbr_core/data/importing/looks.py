@@ -59,7 +59,13 @@ def describe_ignored(files: Sequence[SourceFile], scratch: Path) -> list[Ignored
             continue
         looks = "not looked at, as there are so many"
         if looked_at < _MOST_LOOKED_AT:
-            looks = _looks(file, scratch)
+            unread = why_unread(file.name)
+            look = None
+            if unread is None:
+                look = _look(file, scratch)
+            looks = unread or "cannot be decoded"
+            if look is not None:
+                looks = f"looks like {_WORDS[look]}"
         looked_at += 1
         name = read_name(file.name)
         if name is not None:
@@ -88,16 +94,6 @@ def explain_missing(files: Sequence[SourceFile], look: Look, scratch: Path) -> s
     stem = PurePosixPath(names[0]).stem
     suffix = {"albedo": "Color", "normal": "Normal"}.get(look, "Roughness")
     return f"; {', '.join(names)} looks like it, but its name does not tell. Rename it, such as to {stem}_{suffix}"
-
-
-def _looks(file: SourceFile, scratch: Path) -> str:
-    unread = why_unread(file.name)
-    if unread is not None:
-        return unread
-    look = _look(file, scratch)
-    if look is None:
-        return "cannot be decoded"
-    return f"looks like {_WORDS[look]}"
 
 
 def _look(file: SourceFile, scratch: Path) -> Look | None:

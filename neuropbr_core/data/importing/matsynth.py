@@ -59,13 +59,24 @@ def import_matsynth(
         OSError: The dataset cannot be written.
     """
     outcomes: list[Imported] = []
-    record = _read_licences(out / LICENCES)
+    record: dict[str, Any] = {}
+    try:
+        record = json.loads((out / LICENCES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass  # the first import into this dataset
+    except (OSError, ValueError) as error:
+        raise DataError(f"{out / LICENCES}: cannot be read ({error}); move it away") from error
     # Each row is a download of several large pictures, so none is fetched beyond the last.
     for row in islice(_rows(source or DATASET), limit):
         name = re.sub(r"[^\w.-]+", "_", str(row["name"])).strip("._") or "unnamed"
         # Before the material, so that an interruption leaves none without its licence.
         credited = name in record
-        record[name] = {"category": row.get("category"), **_credits(row.get("metadata"))}
+        record[name] = {"category": row.get("category")}
+        metadata = row.get("metadata")
+        if isinstance(metadata, Mapping):
+            for key in ("license", "authors", "source", "link"):
+                if metadata.get(key):
+                    record[name][key] = metadata[key]
         write_json(out / LICENCES, dict(sorted(record.items())))
         outcome = _import_row(row, name, out, size=size, overwrite=overwrite)
         outcomes.append(outcome)
@@ -140,24 +151,3 @@ def _explaining(source: str, remedy: str) -> Iterator[None]:
         yield
     except Exception as error:  # the library and its HTTP clients each have errors of their own
         raise DataError(f"{source}: cannot be read ({type(error).__name__}: {error}); {remedy}") from error
-
-
-def _credits(metadata: Any) -> dict[str, Any]:
-    """Licence, authors and origin of a material, as far as its row tells."""
-    if not isinstance(metadata, Mapping):
-        return {}
-    kept = {}
-    for key in ("license", "authors", "source", "link"):
-        if metadata.get(key):
-            kept[key] = metadata[key]
-    return kept
-
-
-def _read_licences(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); move it away") from error
-    return record

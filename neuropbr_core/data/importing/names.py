@@ -319,7 +319,20 @@ def _read_stem(stem: str) -> ImageName | None:
         return None
     meaning, start = role_and_start
     name = _make_name(words, str(meaning), start)
-    return _read_workflow(words, start, name) or name
+    # In `X_COL_2K_METALNESS` the last word is the workflow, and the role comes before the resolution.
+    last = words.stem[words.tokens[start].start() : words.tokens[words.end - 1].end()]
+    if last not in ("METALNESS", "SPECULAR") or start < 2 or not _NOISE.fullmatch(words.words[start - 1]):
+        return name
+    before = _split(words.stem[: words.tokens[start - 1].end()])
+    role_and_start = _find_role(before, _meaning)
+    if role_and_start is None:
+        return name
+    meaning, start = role_and_start
+    # Poliigon writes both words in capitals; `rusty_metal_2k_METALNESS` is metalness of a rusty metal.
+    if not before.stem[before.tokens[start].start() : before.tokens[before.end - 1].end()].isupper():
+        return name
+    inner = _make_name(before, str(meaning), start)
+    return replace(inner, workflow=last.lower(), resolution=inner.resolution or name.resolution)
 
 
 def _meaning(phrase: str) -> str | None:
@@ -353,23 +366,6 @@ def _make_name(words: _Words, meaning: str, start: int) -> ImageName:
         space=space,
         tentative=words.numbered,
     )
-
-
-def _read_workflow(words: _Words, start: int, name: ImageName) -> ImageName | None:
-    """Read `X_COL_2K_METALNESS`: the last word is the workflow, and the role comes before the resolution."""
-    last = words.stem[words.tokens[start].start() : words.tokens[words.end - 1].end()]
-    if last not in ("METALNESS", "SPECULAR") or start < 2 or not _NOISE.fullmatch(words.words[start - 1]):
-        return None
-    before = _split(words.stem[: words.tokens[start - 1].end()])
-    role_and_start = _find_role(before, _meaning)
-    if role_and_start is None:
-        return None
-    meaning, role_start = role_and_start
-    # Poliigon writes both words in capitals; `rusty_metal_2k_METALNESS` is metalness of a rusty metal.
-    if not before.stem[before.tokens[role_start].start() : before.tokens[before.end - 1].end()].isupper():
-        return None
-    inner = _make_name(before, str(meaning), role_start)
-    return replace(inner, workflow=last.lower(), resolution=inner.resolution or name.resolution)
 
 
 def _read_letter(stem: str) -> ImageName | None:

@@ -172,26 +172,20 @@ def find_sets(source: Path, template: str = "{name}") -> Listing:
             grouped[file.home, name.stem.lower()].append((file, name))
     sets = []
     for group in grouped.values():
-        certain, others = _certain(group)
-        for file, _ in others:
-            ignored.append(file)
+        certain = group
+        if not (_has(group, "albedo") and _has(group, "normal")):
+            # `Rock_M.png` may be a mask, and `metal_02.png` a material: such names count only in company.
+            certain = [pair for pair in group if not pair[1].tentative]
+        # Words such as `metal` or `rough` occur in names of other pictures; a material has an albedo or normals.
+        if not (_has(certain, "albedo") or _has(certain, "normal")):
+            certain = []
+        for pair in group:
+            if pair not in certain:
+                ignored.append(pair[0])
         if certain:
             sets += _materials(sorted(certain, key=lambda pair: str(pair[0])), template)
     ignored.sort(key=str)
     return Listing(sorted(sets, key=lambda material: material.name), ignored, damaged)
-
-
-def _certain(group: list[NamedFile]) -> tuple[list[NamedFile], list[NamedFile]]:
-    """Split a group into the files of a material, and files whose names only look like it."""
-    if not (_has(group, "albedo") and _has(group, "normal")):
-        # `Rock_M.png` may be a mask, and `metal_02.png` a material: such names count only in company.
-        certain = [pair for pair in group if not pair[1].tentative]
-    else:
-        certain = group
-    # Words such as `metal` or `rough` occur in names of other pictures; a material has an albedo or normals.
-    if not (_has(certain, "albedo") or _has(certain, "normal")):
-        certain = []
-    return certain, [pair for pair in group if pair not in certain]
 
 
 def _has(files: list[NamedFile], role: str) -> bool:

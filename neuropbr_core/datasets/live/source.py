@@ -46,7 +46,10 @@ class LiveSource(LayoutSource):
         """Open the banks of materials and light, without what is held back."""
         options = self._options
         # A look-alike of a held-back material would show the network what validation asks it for.
-        hidden = self._with_lookalikes(held_back)
+        hidden = set(held_back)
+        for group in self._data.groups.values():
+            if not hidden.isdisjoint(group):
+                hidden.update(group)
         files = [file for file in self.material_files() if file.name not in hidden]
         folder = self._data.pack_folder
         # Beside the pack: both hold what can be made again, and are removed together.
@@ -65,11 +68,3 @@ class LiveSource(LayoutSource):
             share=options.share,
             contents=contents,
         )
-
-    def _with_lookalikes(self, held_back: Collection[str]) -> set[str]:
-        """Materials that are held back, and those of `data.groups` that look like one of them."""
-        hidden = set(held_back)
-        for group in self._data.groups.values():
-            if not hidden.isdisjoint(group):
-                hidden.update(group)
-        return hidden

@@ -168,7 +168,16 @@ def develop_crop(
         light = down @ light @ across.transpose(-1, -2)
     share, radius = errors.haze
     if share:
-        light = torch.lerp(light, _veil(overview, grid, crop.shape[-1], radius), share)
+        # Grease spreads the whole frame over the crop: widely blurred, and interpolated at the shaded points.
+        steps = (torch.arange(overview.shape[-1]) + 0.5) / overview.shape[-1]
+        kernel = torch.exp((-((steps[:, None] - steps[None]) ** 2) / (2 * radius * radius)).clamp_min(-30))
+        kernel = kernel / kernel.sum(1, keepdim=True)
+        spread = kernel @ overview @ kernel.T
+        side = crop.shape[-1]
+        points = torch.from_numpy(grid.shaded().astype(np.float32)).view(1, side, side, 2)
+        places = (points * 2 - 1).expand(len(overview), -1, -1, -1)
+        veil = F.grid_sample(spread, places, padding_mode="border", align_corners=False)
+        light = torch.lerp(light, veil, share)
     if errors.vignette:
         at, _ = project(viewpoints.homographies, grid.shaded())
         squared = ((at - 0.5) ** 2).sum(1).reshape(len(crop), 1, *crop.shape[-2:])
@@ -185,14 +194,3 @@ def develop_crop(
     across = resampling(errors.blur[:, 0], errors.shift[:, 0], grid.side, grid.scale)
     aligned = down @ encoded @ across.transpose(-1, -2)
     return (aligned * 255).round().to(torch.uint8)
-
-
-def _veil(overview: Tensor, grid: CropGrid, side: int, radius: float) -> Tensor:
-    """What grease spreads over the crop: the frame, widely blurred and interpolated at the shaded points."""
-    steps = (torch.arange(overview.shape[-1]) + 0.5) / overview.shape[-1]
-    kernel = torch.exp((-((steps[:, None] - steps[None]) ** 2) / (2 * radius * radius)).clamp_min(-30))
-    kernel = kernel / kernel.sum(1, keepdim=True)
-    spread = kernel @ overview @ kernel.T
-    at = torch.from_numpy(grid.shaded().astype(np.float32)).view(1, side, side, 2)
-    places = (at * 2 - 1).expand(len(overview), -1, -1, -1)
-    return F.grid_sample(spread, places, padding_mode="border", align_corners=False)

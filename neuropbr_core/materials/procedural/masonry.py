@@ -51,7 +51,15 @@ def bricks(canvas: Canvas) -> Layers:
     joint = 0.05 * gap * fractal(canvas, 64, 2, gain=0.8)
     height = mix(joint, draws.uniform(0.35, 0.7) * gap + face - 0.2 * gap * pits, rounded(inside, 0.35 * gap))
     mortar = _cement(canvas, ((204, 198, 186), (84, 80, 76)), 0.16, 0.92, 0.02)
-    finish = cover(mortar, _fired(canvas, wall, grain), solid)
+    # Fired clay: one kiln's colours, with some bricks burnt dark and glassy. The first colour counts twice, so that it
+    # prevails.
+    colors = [swatch(draws, _BRICKS, 0.2)] * 2 + [swatch(draws, _BRICKS, 0.2)]
+    place = draws.table(wall.total)[wall.identity] + 0.12 * fractal(canvas, 6, 5)
+    tone = draws.uniform(0.1, 0.35) * (2 * draws.table(wall.total)[wall.identity] - 1)
+    burnt = (draws.table(wall.total) < draws.uniform(0, 0.12))[wall.identity]
+    base = shade(ramp(place, colors), tone + 0.14 * grain - 0.9 * burnt)
+    clay = dielectric(base, draws.uniform(0.74, 0.9) + 0.04 * grain - 0.15 * burnt)
+    finish = cover(mortar, clay, solid)
     if draws.chance(0.18):
         # Wall paint, mostly white, that has come off here and there; first in the joints.
         paint = dielectric(swatch(draws, ((228, 226, 218), (228, 226, 218), (206, 196, 176), *PAINTS)), 0.6)
@@ -74,18 +82,6 @@ def _cement(canvas: Canvas, colors: tuple[Rgb, ...], contrast: float, roughness:
     return dielectric(shade(base, contrast * sand), roughness + spread * sand)
 
 
-def _fired(canvas: Canvas, wall: Courses, grain: Float[Tensor, "S S"]) -> Finish:
-    """Return fired clay: one kiln's colours, with some bricks burnt dark and glassy."""
-    draws = canvas.draws
-    # The first colour counts twice, so that it prevails.
-    colors = [swatch(draws, _BRICKS, 0.2)] * 2 + [swatch(draws, _BRICKS, 0.2)]
-    place = draws.table(wall.total)[wall.identity] + 0.12 * fractal(canvas, 6, 5)
-    tone = draws.uniform(0.1, 0.35) * (2 * draws.table(wall.total)[wall.identity] - 1)
-    burnt = (draws.table(wall.total) < draws.uniform(0, 0.12))[wall.identity]
-    base = shade(ramp(place, colors), tone + 0.14 * grain - 0.9 * burnt)
-    return dielectric(base, draws.uniform(0.74, 0.9) + 0.04 * grain - 0.15 * burnt)
-
-
 def tiles(canvas: Canvas) -> Layers:
     """Glazed ceramic in grout: squares, metro bond or hexagons, one colour or a chequer, flat or pillowed.
 
@@ -105,7 +101,18 @@ def tiles(canvas: Canvas) -> Layers:
     height = mix(0.01 * gap * fractal(canvas, 64, 2), 0.6 * gap + tilt + waves, rounded(edge, min(pillow, 0.02)))
     height = height + draws.uniform(0.0, 0.06) * pitch * rounded(edge, pillow) * glazed
     grout = _cement(canvas, ((222, 218, 210), (70, 68, 66)), 0.1, 0.88, 0.03)
-    finish = cover(grout, _glaze(canvas, identity, count), glazed)
+    # A glaze of one colour or two, cloudy, a little different on every tile.
+    colors = [swatch(draws, _GLAZES), swatch(draws, _GLAZES)]
+    which = draws.table(count)
+    if draws.chance(0.5):
+        # Below the threshold of 0.6: no tile gets the second colour.
+        which = which * draws.uniform(0, 0.3)
+    tone = draws.uniform(0.02, 0.2) * (2 * draws.table(count)[identity] - 1)
+    clouds = fractal(canvas, 4, 5, gain=0.6)
+    base = shade(ramp((which[identity] > 0.6).float(), colors), tone + draws.uniform(0, 0.15) * clouds)
+    matt = draws.choice((0.08, 0.12, 0.2, 0.45))
+    spread = 0.5 * matt * (draws.table(count)[identity] - 0.5)
+    finish = cover(grout, dielectric(base, matt + spread + 0.02 * clouds), glazed)
     if draws.chance(0.4):
         # A net of hairline cracks in the glaze; dirt makes it visible, its depth does not.
         crazing = cracks(canvas, 24, 0.0025, draws.uniform(0.1, 0.5)) * glazed
@@ -130,22 +137,6 @@ def _tile_layout(canvas: Canvas) -> tuple[Tensor, Tensor, int, float, Tensor]:
         bond = 0.0
     laid = courses(canvas.at, draws, rows, columns, bond=bond)
     return laid.inside(0, 0.04 / rows), laid.identity, laid.total, 1 / rows, _tilted(canvas, laid, 0.015)
-
-
-def _glaze(canvas: Canvas, identity: Tensor, count: int) -> Finish:
-    """Return a glaze of one colour or two, cloudy, a little different on every tile."""
-    draws = canvas.draws
-    colors = [swatch(draws, _GLAZES), swatch(draws, _GLAZES)]
-    which = draws.table(count)
-    if draws.chance(0.5):
-        # Below the threshold of 0.6: no tile gets the second colour.
-        which = which * draws.uniform(0, 0.3)
-    tone = draws.uniform(0.02, 0.2) * (2 * draws.table(count)[identity] - 1)
-    clouds = fractal(canvas, 4, 5, gain=0.6)
-    base = shade(ramp((which[identity] > 0.6).float(), colors), tone + draws.uniform(0, 0.15) * clouds)
-    matt = draws.choice((0.08, 0.12, 0.2, 0.45))
-    spread = 0.5 * matt * (draws.table(count)[identity] - 0.5)
-    return dielectric(base, matt + spread + 0.02 * clouds)
 
 
 def cobblestone(canvas: Canvas) -> Layers:

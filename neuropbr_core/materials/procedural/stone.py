@@ -7,7 +7,7 @@ from torch import Tensor
 from neuropbr_core.materials.procedural.canvas import Canvas
 from neuropbr_core.materials.procedural.cells import voronoi
 from neuropbr_core.materials.procedural.courses import courses
-from neuropbr_core.materials.procedural.layers import Finish, Layers, cover, dielectric
+from neuropbr_core.materials.procedural.layers import Layers, cover, dielectric
 from neuropbr_core.materials.procedural.noise import fractal, gradient_noise, shift, swayed
 from neuropbr_core.materials.procedural.palette import EARTHS, GREYS, Rgb, linear, shade, swatch
 from neuropbr_core.materials.procedural.shaping import mix, rounded, smoothstep
@@ -130,29 +130,22 @@ def terrazzo(canvas: Canvas) -> Layers:
     finish = dielectric(binder, polish + 0.1 + 0.02 * grain)
     flush = canvas.zeros()
     colors = [swatch(draws, _CHIPS, 0.2) for _ in range(draws.integer(2, 5))]
+    table = torch.stack([color.view(3) for color in colors], dim=1)
     coarse = draws.integer(7, 14)
     # The largest chips come last and cut the smaller ones off.
     for count in (4 * coarse, 2 * coarse, coarse):
-        chip, mask = _chips(canvas, count, colors, polish)
-        finish = cover(finish, chip, mask)
+        cells = voronoi(swayed(canvas, count, 2, 0.05 / count), draws, count, jitter=0.8)
+        present = draws.table(cells.total) < draws.uniform(0.35, 0.75)
+        # A cell shrunk by a share of its own: chips of many sizes with straight edges.
+        size = 0.04 + 0.2 * draws.table(cells.total)
+        mask = smoothstep(-0.0008, 0.0008, cells.border - (size / count)[cells.identity]) * present[cells.identity]
+        choice = (draws.table(cells.total) * len(colors)).long()
+        tone = 0.35 * (2 * draws.table(cells.total) - 1)[cells.identity] + 0.1 * fractal(canvas, 24, 3)
+        finish = cover(finish, dielectric(shade(table[:, choice[cells.identity]], tone), polish), mask)
         flush = torch.maximum(flush, mask)
     # Grinding leaves the hard chips slightly above the softer cement.
     height = 0.0006 * flush + 0.0003 * fractal(canvas, 8, 3) + draws.uniform(0, 0.003) * fractal(canvas, 2, 2)
     return Layers(height, stained(canvas, finish, 0.04))
-
-
-def _chips(canvas: Canvas, count: int, colors: list[Tensor], polish: float) -> tuple[Finish, Float[Tensor, "S S"]]:
-    """Return the finish of broken pieces of stone, and the mask of where they are."""
-    draws = canvas.draws
-    cells = voronoi(swayed(canvas, count, 2, 0.05 / count), draws, count, jitter=0.8)
-    present = draws.table(cells.total) < draws.uniform(0.35, 0.75)
-    # A cell shrunk by a share of its own: chips of many sizes with straight edges.
-    size = 0.04 + 0.2 * draws.table(cells.total)
-    mask = smoothstep(-0.0008, 0.0008, cells.border - (size / count)[cells.identity]) * present[cells.identity]
-    table = torch.stack([color.view(3) for color in colors], dim=1)
-    choice = (draws.table(cells.total) * len(colors)).long()
-    tone = 0.35 * (2 * draws.table(cells.total) - 1)[cells.identity] + 0.1 * fractal(canvas, 24, 3)
-    return dielectric(shade(table[:, choice[cells.identity]], tone), polish), mask
 
 
 def marble(canvas: Canvas) -> Layers:
@@ -163,13 +156,27 @@ def marble(canvas: Canvas) -> Layers:
 
     Returns:
         Height and finish on the samples of the canvas.
+
+    Source: Ebert et al. 2003, chapter 2 (marble as a function of a warped noise).
     """
     draws = canvas.draws
     pair = draws.choice(_MARBLES)
     ground = linear(pair[0])
     vein = linear(pair[1])
     clouds = fractal(canvas, 3, 6, gain=0.6)
-    veins = (_veins(canvas) + 0.15 * clouds.clamp_min(0)).clamp(0, 1)
+    # Veins along the zero lines of a few noises: broad ones with soft edges, fine ones sharp. One warp for all of them,
+    # because they were bent together with the stone.
+    bend = draws.uniform(0.02, 0.07)
+    warp_u = fractal(canvas, 3, 6, gain=0.55) * bend
+    warp_v = fractal(canvas, 3, 6, gain=0.55) * bend
+    veins = canvas.zeros()
+    for cells, width, strength in ((2, 0.22, 0.7), (3, 0.06, 1.0), (6, 0.08, 0.5)):
+        breadth = width * draws.uniform(0.5, 1.2)
+        noise = shift(gradient_noise(canvas, cells, cells), warp_u, warp_v)
+        line = 1 - smoothstep(0, breadth, noise.abs())
+        # A second noise interrupts the veins.
+        veins = torch.maximum(veins, strength * line * smoothstep(-0.8, 1.4, fractal(canvas, 2 * cells, 3)))
+    veins = (veins + 0.15 * clouds.clamp_min(0)).clamp(0, 1)
     base = shade(mix(ground, vein, veins), 0.08 * clouds)
     polish = draws.choice((0.08, 0.15, 0.3, 0.5))
     height = 0.0002 * fractal(canvas, 4, 3) - 0.0006 * veins * polish
@@ -180,23 +187,3 @@ def marble(canvas: Canvas) -> Layers:
         height = height + 0.004 * rounded(inside, 0.006)
         finish = cover(dielectric(swatch(draws, (*GREYS, *EARTHS)), 0.85), finish, smoothstep(-0.001, 0.001, inside))
     return Layers(height, stained(canvas, finish, 0.04))
-
-
-def _veins(canvas: Canvas) -> Float[Tensor, "S S"]:
-    """Return veins along the zero lines of a few noises, 0 to 1: broad ones with soft edges, fine ones sharp.
-
-    Source: Ebert et al. 2003, chapter 2 (marble as a function of a warped noise).
-    """
-    draws = canvas.draws
-    bend = draws.uniform(0.02, 0.07)
-    # One warp for all veins, because they were bent together with the stone.
-    warp_u = fractal(canvas, 3, 6, gain=0.55) * bend
-    warp_v = fractal(canvas, 3, 6, gain=0.55) * bend
-    total = canvas.zeros()
-    for cells, width, strength in ((2, 0.22, 0.7), (3, 0.06, 1.0), (6, 0.08, 0.5)):
-        breadth = width * draws.uniform(0.5, 1.2)
-        noise = shift(gradient_noise(canvas, cells, cells), warp_u, warp_v)
-        line = 1 - smoothstep(0, breadth, noise.abs())
-        # A second noise interrupts the veins.
-        total = torch.maximum(total, strength * line * smoothstep(-0.8, 1.4, fractal(canvas, 2 * cells, 3)))
-    return total

@@ -3,8 +3,6 @@
 import math
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from neuropbr_core.materials.procedural.canvas import Canvas
 from neuropbr_core.materials.procedural.cells import voronoi
@@ -13,7 +11,7 @@ from neuropbr_core.materials.procedural.noise import fractal, gradient_noise, ri
 from neuropbr_core.materials.procedural.palette import Rgb, linear, ramp, shade, swatch
 from neuropbr_core.materials.procedural.shaping import mix, rounded, smoothstep
 from neuropbr_core.materials.procedural.weathering import relative_height, stained
-from neuropbr_core.materials.procedural.weaving import Threads, Weave, woven
+from neuropbr_core.materials.procedural.weaving import Weave, woven
 
 _DYES: tuple[Rgb, ...] = (
     (206, 198, 182), (176, 158, 130), (58, 66, 92), (134, 46, 48), (66, 86, 72), (190, 144, 62), (92, 96, 104),
@@ -45,15 +43,7 @@ def fabric(canvas: Canvas) -> Layers:
     fuzz = fractal(canvas, 96, 2, gain=0.9)
     height = draws.uniform(0.1, 0.22) / count * (threads.height + 0.07 * twist + 0.06 * fuzz)
     height = height + draws.uniform(0, 0.01) * fractal(canvas, 2, 3)
-    base = shade(_dyed(canvas, threads, count), 0.5 * threads.height.clamp(-1, 0.5) + 0.06 * twist + 0.12 * fuzz)
-    sheen = draws.choice((0.45, 0.7, 0.8, 0.88))
-    finish = dielectric(base, sheen - 0.08 * threads.height + 0.03 * fuzz)
-    return Layers(height, stained(canvas, finish, draws.uniform(0.0, 0.12)))
-
-
-def _dyed(canvas: Canvas, threads: Threads, count: int) -> Float[Tensor, "3 S S"]:
-    """Return the colour of each thread: by direction, or in stripes across one or both directions."""
-    draws = canvas.draws
+    # Threads are coloured by direction, or in stripes across one or both directions.
     colors = [swatch(draws, _DYES, 0.2), swatch(draws, _DYES, 0.2)]
     style = draws.choice(("one", "two", "stripes", "checks"))
     width = draws.choice((2, 4, count // 8, count // 4))
@@ -65,7 +55,11 @@ def _dyed(canvas: Canvas, threads: Threads, count: int) -> Float[Tensor, "3 S S"
         "checks": striped,
     }[style]
     tone = 0.16 * (2 * draws.table(2, count) - 1)[threads.warp.long(), threads.number]
-    return shade(ramp(which, colors), tone)
+    dyed = shade(ramp(which, colors), tone)
+    base = shade(dyed, 0.5 * threads.height.clamp(-1, 0.5) + 0.06 * twist + 0.12 * fuzz)
+    sheen = draws.choice((0.45, 0.7, 0.8, 0.88))
+    finish = dielectric(base, sheen - 0.08 * threads.height + 0.03 * fuzz)
+    return Layers(height, stained(canvas, finish, draws.uniform(0.0, 0.12)))
 
 
 def carbon(canvas: Canvas) -> Layers:

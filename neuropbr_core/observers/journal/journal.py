@@ -42,11 +42,20 @@ class JournalObserver(Observer):
         self._step = 0
 
     def run_started(self, info: RunInfo) -> None:
-        """Drop the rows of steps that a resumed run will repeat, then append the start."""
+        """Drop damaged lines and the rows of steps that a resumed run will repeat, then append the start."""
         # Not `_move_to`: no epoch has begun, so a run that starts anew is in epoch 0.
         self._epoch = info.start_epoch
         self._step = info.global_step
-        _drop_after(self._path, self._step)
+        if self._path.exists():
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            kept: list[str] = []
+            for line in lines:
+                row = _parse(line)
+                # A line without a line break is damaged even when it is JSON: the next row would be appended to it.
+                if line.endswith("\n") and row and row.get("step", 0) <= self._step:
+                    kept.append(line)
+            if kept != lines:
+                write_text(self._path, "".join(kept))
         self._append(
             "run_started",
             {
@@ -101,8 +110,17 @@ class JournalObserver(Observer):
     def _append(self, event: str, details: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = {"event": event, "time": now, "epoch": self._epoch, "step": self._step}
+        # JSON cannot hold numbers that are not finite: they become null, and their texts are under `non_finite`.
+        valid = dict(details)
+        non_finite: dict[str, str] = {}
+        for key, value in details.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                valid[key] = None
+                non_finite[key] = str(value)
+        if non_finite:
+            valid["non_finite"] = non_finite
         # The row comes first because readers look for its keys there, and again last so that no metric overrides them.
-        line = json.dumps(row | _valid(details) | row, allow_nan=False)
+        line = json.dumps(row | valid | row, allow_nan=False)
         # Opened for each row: closing flushes it, so that the rows of a killed run are there.
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -153,31 +171,3 @@ def _parse(line: str) -> dict[str, Any] | None:
     if isinstance(row, dict):
         return row
     return None
-
-
-def _drop_after(path: Path, step: int) -> None:
-    """Rewrite the journal without rows after `step` and without damaged lines; a journal without such lines stays."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept: list[str] = []
-    for line in lines:
-        row = _parse(line)
-        # A line without a line break is damaged even when it is JSON: the next row would be appended to it.
-        if line.endswith("\n") and row and row.get("step", 0) <= step:
-            kept.append(line)
-    if kept != lines:
-        write_text(path, "".join(kept))
-
-
-def _valid(details: dict[str, Any]) -> dict[str, Any]:
-    """Replace numbers that JSON cannot hold by null, and add their values as text under `non_finite`."""
-    valid = dict(details)
-    non_finite: dict[str, str] = {}
-    for key, value in details.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            valid[key] = None
-            non_finite[key] = str(value)
-    if non_finite:
-        valid["non_finite"] = non_finite
-    return valid

@@ -54,7 +54,11 @@ class ProgressObserver(Observer):
         """Advance the bar; the first step of an epoch opens it."""
         # Counted here, because a resumed epoch has fewer steps than `steps_per_epoch`.
         self._steps += 1
-        if self._bar is None and self._wants_bar():
+        wanted = self._mode == "on"
+        if self._mode == "auto":
+            # A log file cannot move its cursor: every update of a bar would be a line of it.
+            wanted = sys.stderr.isatty()
+        if self._bar is None and wanted:
             # `done` is the position of a resumed run: its bar does not start at 0.
             epoch = f"Epoch {info.epoch + 1}"
             self._bar = reporter().bar(info.steps_per_epoch, epoch, done=info.step, keep=True, shown=True)
@@ -72,7 +76,12 @@ class ProgressObserver(Observer):
             self._bar.note(_postfix(summary.metrics))
         elif "seconds" in summary.metrics:
             # Without a bar, which shows steps and time itself.
-            reporter().line(_epoch_line(summary, self._steps))
+            seconds = summary.metrics["seconds"]
+            steps = _count(self._steps, "step")
+            line = f"Epoch {summary.epoch + 1}: {steps} in {tqdm.format_interval(seconds)}"
+            if self._steps and seconds > 0:
+                line += f" ({self._steps / seconds:.2f}it/s)"
+            reporter().line(line)
         self._close()
         reporter().line(f"Epoch {summary.epoch + 1} Summary:")
         for key, _, label in _LOSSES:
@@ -94,7 +103,13 @@ class ProgressObserver(Observer):
 
         The newest checkpoint is replaced by the next one, unless it is periodic or the last one of the run.
         """
-        shown = _relative(path)
+        shown = str(path)
+        # Below the current folder, the path that the user would type. Not `resolve`, which would show the target of a
+        # link instead of the link that the user chose.
+        full = Path(os.path.abspath(path))  # noqa: PTH100
+        here = Path.cwd()
+        if full.is_relative_to(here):
+            shown = str(full.relative_to(here))
         epoch = _WHOLE_EPOCH.fullmatch(path.name)
         if epoch and (self._training.keeps(int(epoch[1])) or int(epoch[1]) == self._training.epochs):
             reporter().line(f"Saved checkpoint: {shown}")
@@ -115,12 +130,6 @@ class ProgressObserver(Observer):
         """Close the bar, so that the error starts on a line of its own."""
         self._close()
 
-    def _wants_bar(self) -> bool:
-        # A log file cannot move its cursor: every update of a bar would be a line of it.
-        if self._mode == "auto":
-            return sys.stderr.isatty()
-        return self._mode == "on"
-
     def _close(self) -> None:
         self._steps = 0
         if self._bar is not None:
@@ -134,14 +143,6 @@ def _postfix(metrics: dict[str, float]) -> str:
         if key in metrics:
             parts.append(f"{short}={_number(metrics[key])}")
     return ", ".join(parts)
-
-
-def _epoch_line(summary: EpochSummary, steps: int) -> str:
-    seconds = summary.metrics["seconds"]
-    line = f"Epoch {summary.epoch + 1}: {_count(steps, 'step')} in {tqdm.format_interval(seconds)}"
-    if steps and seconds > 0:
-        line += f" ({steps / seconds:.2f}it/s)"
-    return line
 
 
 def _map_errors(metrics: dict[str, float]) -> list[str]:
@@ -159,13 +160,3 @@ def _number(value: float) -> str:
     if 0 < abs(value) < 0.01:
         return f"{value:.3g}"
     return f"{value:.3f}"
-
-
-def _relative(path: Path) -> str:
-    """Shorten a path below the current folder to the one that the user would type."""
-    # Not `resolve`, which would show the target of a link instead of the link that the user chose.
-    full = Path(os.path.abspath(path))  # noqa: PTH100
-    here = Path.cwd()
-    if full.is_relative_to(here):
-        return str(full.relative_to(here))
-    return str(path)

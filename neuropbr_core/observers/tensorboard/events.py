@@ -97,8 +97,12 @@ class TensorBoardObserver(Observer):
             # The events of the last step itself belong to the checkpoint that the run resumes from.
             purge_step = info.global_step + 1
         self._open = EventFile(self._folder, purge_step)
-        self._open.add(_make.text("recipe", _code(dump(info.recipe))), info.global_step)
-        self._open.add(_make.text("facts", _table(info.facts)), info.global_step)
+        # Markdown shows indented text as it is.
+        recipe = "".join(f"    {line}\n" for line in dump(info.recipe).splitlines())
+        self._open.add(_make.text("recipe", recipe), info.global_step)
+        rows = [f"| {name} | {value} |" for name, value in info.facts.items()]
+        facts = "\n".join(["| fact | value |", "| --- | --- |", *rows])
+        self._open.add(_make.text("facts", facts), info.global_step)
         self._open.flush()
 
     def metrics_logged(self, info: StepInfo, metrics: dict[str, float]) -> None:
@@ -142,13 +146,3 @@ class TensorBoardObserver(Observer):
         if self._open is not None:
             self._open.flush()
             self._open = None
-
-
-def _code(text: str) -> str:
-    """Indent text, so that Markdown shows it as it is."""
-    return "".join(f"    {line}\n" for line in text.splitlines())
-
-
-def _table(facts: dict[str, Any]) -> str:
-    rows = [f"| {name} | {value} |" for name, value in facts.items()]
-    return "\n".join(["| fact | value |", "| --- | --- |", *rows])

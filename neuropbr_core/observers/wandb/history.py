@@ -54,7 +54,14 @@ class WandbObserver(Observer):
         if (options.mode or os.environ.get("WANDB_MODE")) in _SILENT_MODES:
             # Before the import, which reads the variable. A value that the user set stays.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        self._wandb = _import_wandb()
+        try:
+            import wandb
+        except ImportError as error:
+            raise PluginError(_MISSING) from error
+        # A folder `wandb`, such as earlier runs leave in the current folder, imports as an empty package.
+        if not hasattr(wandb, "init"):
+            raise PluginError(_MISSING)
+        self._wandb: ModuleType = wandb
         self._options = options
         self._run_dir = run_dir
         self._run: Any = None
@@ -179,18 +186,6 @@ class WandbObserver(Observer):
             self._written = dict(self._sent)
             self._remember()
             self._run = None
-
-
-def _import_wandb() -> ModuleType:
-    """Import the package, or raise an error that says how to install it."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise PluginError(_MISSING) from error
-    # A folder `wandb`, such as earlier runs leave in the current folder, imports as an empty package.
-    if not hasattr(wandb, "init"):
-        raise PluginError(_MISSING)
-    return wandb
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -224,7 +224,14 @@ def settle_batch(
         if fitting is None or size <= fitting:
             return replace(recipe, training=replace(training, batch_size=size, accumulate=resumed["accumulate"]))
     # And without a checkpoint, one sample is.
-    return replace(recipe, training=_settled(training, max(fitting or 1, 1), processes))
+    size = max(fitting or 1, 1)
+    accumulate = training.accumulate
+    if training.effective_batch is not None:
+        wanted = training.effective_batch // processes
+        # The largest divisor that fits, so that a step has exactly the samples that the recipe states.
+        size = max(divisor for divisor in range(1, wanted + 1) if wanted % divisor == 0 and divisor <= size)
+        accumulate = wanted // size
+    return replace(recipe, training=replace(training, batch_size=size, accumulate=accumulate))
 
 
 def describe_batch(
@@ -291,16 +298,6 @@ def _changed(training: Training, processes: int, resumed: Mapping[str, int]) -> 
     if training.effective_batch not in (None, step):
         return f"training.effective_batch is {training.effective_batch} now"
     return ""
-
-
-def _settled(training: Training, fitting: int, processes: int) -> Training:
-    """The batch for a device on which so many samples fit."""
-    if training.effective_batch is None:
-        return replace(training, batch_size=fitting)
-    wanted = training.effective_batch // processes
-    # The largest divisor that fits, so that a step has exactly the samples that the recipe states.
-    size = max(size for size in range(1, wanted + 1) if wanted % size == 0 and size <= fitting)
-    return replace(training, batch_size=size, accumulate=wanted // size)
 
 
 def _complain(recipe: Recipe, device: torch.device, needed: int, room: int, teacher: ModelSpec | None) -> None:

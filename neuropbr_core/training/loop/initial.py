@@ -1,9 +1,8 @@
 """Starts networks from the weights of a checkpoint, as far as they fit, and reports what fitted."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from neuropbr_core.errors import CheckpointError
 from neuropbr_core.model.weights import read_state
@@ -67,7 +66,10 @@ def start_from(checkpoint: Path, generator: nn.Module, objective: Objective) -> 
         (unused, "are there and not in this model"),
     ):
         if names:
-            lines.append(f"  {len(names)} {what}: {_some(names)}")
+            shown = names[:_SHOWN]
+            if len(names) > _SHOWN:
+                shown.append("…")
+            lines.append(f"  {len(names)} {what}: {', '.join(shown)}")
     critics = {}
     if (checkpoint / STATE).is_file():
         critics = read_training_state(checkpoint)["critics"]
@@ -75,20 +77,10 @@ def start_from(checkpoint: Path, generator: nn.Module, objective: Objective) -> 
         if term.critic is None:
             continue
         how = "starts anew"
-        if _fits(term.critic, critics.get(term.name, {})):
-            term.critic.load_state_dict(critics[term.name])
+        fresh = term.critic.state_dict()
+        stored = critics.get(term.name, {})
+        if fresh.keys() == stored.keys() and all(value.shape == stored[name].shape for name, value in fresh.items()):
+            term.critic.load_state_dict(stored)
             how = "is taken over"
         lines.append(f"  the critic of {term.name} {how}")
     return tuple(lines)
-
-
-def _fits(module: nn.Module, given: Mapping[str, Tensor]) -> bool:
-    own = module.state_dict()
-    return own.keys() == given.keys() and all(value.shape == given[name].shape for name, value in own.items())
-
-
-def _some(names: list[str]) -> str:
-    shown = names[:_SHOWN]
-    if len(names) > _SHOWN:
-        shown.append("…")
-    return ", ".join(shown)

@@ -1,5 +1,6 @@
 """A run's networks: checked before it starts, and switched to save memory or time."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from neuropbr_core.model.spec import ModelSpec, build_generator
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.loading import Resolved
-from neuropbr_core.recipe.sections import Recipe, Teacher, Training
+from neuropbr_core.recipe.sections import Recipe, Training
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.store import find_checkpoint
 from neuropbr_core.training.loop.objective import Objective
@@ -33,7 +34,11 @@ def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
     if teacher is not None:
         spec = ModelSpec.from_recipe(teacher)
     elif resolved.recipe.teacher is not None:
-        spec = _trained_spec(resolved.recipe.teacher)
+        section = resolved.recipe.teacher
+        # A teacher that cannot be read is no fault of the recipe, which may be written before its teacher is trained; a
+        # run reports it.
+        with suppress(NeuroPBRError):
+            spec = read_spec(find_checkpoint(Path(section.run or section.checkpoint or "")))
     try:
         training = resolved.recipe.training
         has_weights = training.init_from is not None or training.resume_from is not None
@@ -41,15 +46,6 @@ def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
         check_entries(resolved.recipe)
     except NeuroPBRError as error:
         raise placed(error, resolved.root) from error
-
-
-def _trained_spec(section: Teacher) -> ModelSpec | None:
-    """What the teacher that a recipe names is built from; None where it is not there yet, or cannot be read."""
-    try:
-        return read_spec(find_checkpoint(Path(section.run or section.checkpoint or "")))
-    except NeuroPBRError:
-        # No fault of the recipe, which may be written before its teacher is trained; a run reports it.
-        return None
 
 
 def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weights: bool = False) -> None:
@@ -66,7 +62,13 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
         RunError: The encoder cannot take `data.image_size` or `data.crop_size`, or an online teacher the crops; or it
             is frozen and has no weights to start from.
     """
-    _require_a_loss(recipe)
+    epochs = recipe.training.epochs
+    # A run of a recipe in which no loss ever counts would change nothing.
+    if not any(part.entry.weight > 0 and part.entry.start_epoch <= epochs for part in recipe.losses.values()):
+        raise RunError(
+            f"losses: no loss counts within the {epochs} epochs of training; give one a weight above 0 and a "
+            f"start_epoch within them"
+        )
     with torch.device("meta"):  # tensors have shapes but no memory
         generator = build_generator(ModelSpec.from_recipe(recipe))
         teacher_features: dict[str, int] = {}
@@ -90,17 +92,6 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
     if teacher is not None and recipe.has_online_teacher:
         check_crops(teacher, teacher_generator.encoder.strides[-1], recipe.data)
-
-
-def _require_a_loss(recipe: Recipe) -> None:
-    """Refuse a recipe in which no loss ever counts: a run of it would change nothing."""
-    for part in recipe.losses.values():
-        if part.entry.weight > 0 and part.entry.start_epoch <= recipe.training.epochs:
-            return
-    raise RunError(
-        f"losses: no loss counts within the {recipe.training.epochs} epochs of training; give one a weight above 0 and "
-        f"a start_epoch within them"
-    )
 
 
 def refuse_frozen(encoder: Encoder, recipe: Recipe) -> None:

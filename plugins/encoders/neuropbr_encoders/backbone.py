@@ -201,15 +201,6 @@ def fill(body: nn.Module, network: Network, state: Mapping[str, Tensor], source:
             # Channels of zero weight leave the output as ImageNet's weights made it; training then moves them.
             zeros = kernel.new_zeros(kernel.shape[0], lacking, *kernel.shape[2:])
             given[stem] = torch.cat((kernel, zeros), dim=1)
-    differences = _differences(own, given)
-    if differences:
-        raise network.error(f"{source} do not fit {network.name}: {'; '.join(differences)}")
-    # Not strict, because counters may be missing; all other names and shapes were compared above.
-    body.load_state_dict(given, strict=False)
-
-
-def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """Describe the names and shapes in which `given` differs from the network's own weights; empty when they fit."""
     unknown = [name for name in given if name not in own]
     missing: list[str] = []
     reshaped: list[str] = []
@@ -226,7 +217,10 @@ def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list
             if len(names) > _SHOWN:
                 shown.append("…")
             differences.append(f"{len(names)} {fault} ({', '.join(shown)})")
-    return differences
+    if differences:
+        raise network.error(f"{source} do not fit {network.name}: {'; '.join(differences)}")
+    # Not strict, because counters may be missing; all other names and shapes were compared above.
+    body.load_state_dict(given, strict=False)
 
 
 _TIMM_STEM_STRIDE = 2

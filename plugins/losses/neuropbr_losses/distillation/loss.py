@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup, Prediction
+from neuropbr_core.contracts import Loss, LossInput, LossResult, LossSetup
 from neuropbr_core.errors import ModelError
 from neuropbr_core.maps import MAPS
 from neuropbr_losses.distillation import Options
@@ -195,7 +195,16 @@ class DistillationLoss(Loss):
         with torch.autocast(x.valid.device.type, enabled=False):
             total = x.valid.new_zeros(())
             for name, weight in self.weights.items():
-                difference = self._difference(x.prediction, x.teacher, name, x.valid)
+                if MAPS[name].activation == "sigmoid":
+                    logits = conceal(x.prediction.logits[name], x.valid)
+                    expected_logits = conceal(x.teacher.logits[name], x.valid)
+                    divergence = softened_divergence(logits, expected_logits, self.options.temperature)
+                    difference = masked_mean(divergence, x.valid)
+                else:
+                    # Filled with 1, because a vector of length 0 has no direction and no finite gradient.
+                    normals = conceal(x.prediction.maps[name], x.valid, fill=1.0)
+                    expected_normals = conceal(x.teacher.maps[name], x.valid, fill=1.0)
+                    difference = masked_mean(FORMS[self.options.normal_form](normals, expected_normals), x.valid)
                 total = total + weight * difference
                 terms[name] = difference.detach()
             if self.features is not None:
@@ -204,13 +213,3 @@ class DistillationLoss(Loss):
                 for name, difference in differences.items():
                     terms[f"feature_{name}"] = difference.detach()
         return LossResult(self.options.alpha * total, terms)
-
-    def _difference(self, student: Prediction, teacher: Prediction, name: str, valid: Tensor) -> Tensor:
-        if MAPS[name].activation == "sigmoid":
-            logits = conceal(student.logits[name], valid)
-            expected_logits = conceal(teacher.logits[name], valid)
-            return masked_mean(softened_divergence(logits, expected_logits, self.options.temperature), valid)
-        # Filled with 1, because a vector of length 0 has no direction and no finite gradient.
-        normals = conceal(student.maps[name], valid, fill=1.0)
-        expected_normals = conceal(teacher.maps[name], valid, fill=1.0)
-        return masked_mean(FORMS[self.options.normal_form](normals, expected_normals), valid)

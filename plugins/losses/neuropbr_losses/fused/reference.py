@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
-from neuropbr_losses.fused.measures import C1, C2, Job, Measure, Taps, image_shares, to_unit
+from neuropbr_losses.fused.measures import C1, C2, Job, Taps, image_shares, to_unit
 
 
 def evaluate_plainly(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"], job: Job) -> Float[Tensor, " M"]:
@@ -27,8 +27,22 @@ def evaluate_plainly(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H
     """
     values = []
     for index, measure in enumerate(job.measures):
-        name = measure.map
-        value = _measure(measure, _concealed(prediction[name], valid), _concealed(target[name], valid), valid)
+        p = _concealed(prediction[measure.map], valid)
+        t = _concealed(target[measure.map], valid)
+        match measure.kind:
+            case "l1":
+                errors = (p - t).abs()
+            case "cosine":
+                errors = (F.normalize(p, dim=1) - F.normalize(t, dim=1)).square().sum(1, keepdim=True) / 2
+            case "angle":
+                cross = torch.linalg.cross(p, t, dim=1)
+                sine = torch.linalg.vector_norm(cross, dim=1, keepdim=True)
+                errors = torch.atan2(sine, (p * t).sum(dim=1, keepdim=True))
+            case "ssim":
+                factor, offset = to_unit(measure.map)
+                errors = 1 - _similarity(factor * p + offset, factor * t + offset, valid, measure.taps)
+        sums = torch.where(valid == 0, 0.0, errors).sum(dim=(1, 2, 3)) / errors.shape[1]
+        value = (sums * image_shares(valid)).sum()
         if index >= job.learned:
             value = value.detach()
         values.append(value)
@@ -40,23 +54,6 @@ def _concealed(values: Tensor, valid: Tensor) -> Tensor:
     if values.dtype != torch.float64:
         values = values.float()
     return values.masked_fill(valid == 0, 1.0)
-
-
-def _measure(measure: Measure, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    match measure.kind:
-        case "l1":
-            errors = (prediction - target).abs()
-        case "cosine":
-            errors = (F.normalize(prediction, dim=1) - F.normalize(target, dim=1)).square().sum(1, keepdim=True) / 2
-        case "angle":
-            cross = torch.linalg.cross(prediction, target, dim=1)
-            sine = torch.linalg.vector_norm(cross, dim=1, keepdim=True)
-            errors = torch.atan2(sine, (prediction * target).sum(dim=1, keepdim=True))
-        case "ssim":
-            factor, offset = to_unit(measure.map)
-            errors = 1 - _similarity(factor * prediction + offset, factor * target + offset, valid, measure.taps)
-    sums = torch.where(valid == 0, 0.0, errors).sum(dim=(1, 2, 3)) / errors.shape[1]
-    return (sums * image_shares(valid)).sum()
 
 
 def _similarity(prediction: Tensor, target: Tensor, valid: Tensor, taps: Taps) -> Tensor:

@@ -68,9 +68,19 @@ class FusedMeasures(FusedLosses):
         values = evaluate(x.prediction.maps, x.target, x.valid, job)
         by_measure = dict(zip(job.measures, values.unbind(), strict=True))
         results = tuple(loss.combine(by_measure) for loss in self._losses)
-        metrics: dict[str, Tensor] = {}
-        if measured:
-            metrics = _metrics(x.prediction.maps, by_measure, x.valid)
+        if not measured:
+            return FusedResult(results, {})
+        # As logs show the measures: maps in [0, 1], angles in degrees, NaN where no pixel is valid.
+        errors: dict[str, Tensor] = {}
+        for name, spec in MAPS.items():
+            if name in x.prediction.maps:
+                low, high = spec.value_range
+                errors[f"{name}/mae"] = by_measure[Measure("l1", name)] / (high - low)
+                errors[f"{name}/ssim"] = 1 - by_measure[Measure("ssim", name, LOGGED_TAPS)]
+        if NORMAL.name in x.prediction.maps:
+            errors[f"{NORMAL.name}/angle"] = torch.rad2deg(by_measure[Measure("angle", NORMAL.name)])
+        anything = (x.valid != 0).any()
+        metrics = {name: torch.where(anything, value.detach(), torch.nan) for name, value in errors.items()}
         return FusedResult(results, metrics)
 
 
@@ -83,20 +93,6 @@ def logged_measures(maps: Collection[str]) -> list[Measure]:
     if NORMAL.name in maps:
         logged.append(Measure("angle", NORMAL.name))
     return logged
-
-
-def _metrics(maps: Maps, values: Mapping[Measure, Tensor], valid: Tensor) -> dict[str, Tensor]:
-    """The measures as logs show them: maps in [0, 1], angles in degrees, NaN where no pixel is valid."""
-    metrics: dict[str, Tensor] = {}
-    for name, spec in MAPS.items():
-        if name in maps:
-            low, high = spec.value_range
-            metrics[f"{name}/mae"] = values[Measure("l1", name)] / (high - low)
-            metrics[f"{name}/ssim"] = 1 - values[Measure("ssim", name, LOGGED_TAPS)]
-    if NORMAL.name in maps:
-        metrics[f"{NORMAL.name}/angle"] = torch.rad2deg(values[Measure("angle", NORMAL.name)])
-    anything = (valid != 0).any()
-    return {name: torch.where(anything, value.detach(), torch.nan) for name, value in metrics.items()}
 
 
 def evaluate(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"], job: Job) -> Float[Tensor, " M"]:

@@ -68,25 +68,19 @@ def sample_scenes(random: int, mirrored: int, batch: int, size: tuple[int, int],
         light = _directions(batch).to(device)
         view = _directions(batch).to(device)
         scenes.append(Scene(light, view))
-    scenes.extend(_nearby(batch, plane) for _ in range(mirrored))
+    extent = torch.tensor([width, height, 0]) / longer
+    for _ in range(mirrored):
+        towards_view = _directions(batch)
+        # A mirror in the plane turns the direction by half a circle about the plane's normal.
+        towards_light = towards_view * towards_view.new_tensor([-1.0, -1.0, 1.0]).view(3, 1, 1)
+        point = (extent * (2 * torch.rand(batch, 3) - 1))[..., None, None]
+        light = point + towards_light * _distances(batch)
+        view = point + towards_view * _distances(batch)
+        # Drawn on the CPU, and moved before they meet the plane: only a few numbers cross to the device.
+        light = F.normalize(light.to(device) - plane, dim=1)
+        view = F.normalize(view.to(device) - plane, dim=1)
+        scenes.append(Scene(light, view))
     return scenes
-
-
-def _nearby(batch: int, plane: Float[Tensor, "3 H W"]) -> Scene:
-    """Draw a light and a camera close to the plane, each in the other's mirror direction about a point of the plane."""
-    towards_view = _directions(batch)
-    # A mirror in the plane turns the direction by half a circle about the plane's normal.
-    towards_light = towards_view * towards_view.new_tensor([-1.0, -1.0, 1.0]).view(3, 1, 1)
-    height, width = plane.shape[-2:]
-    extent = torch.tensor([width, height, 0]) / max(height, width)
-    point = (extent * (2 * torch.rand(batch, 3) - 1))[..., None, None]
-    light = point + towards_light * _distances(batch)
-    view = point + towards_view * _distances(batch)
-    # Drawn on the CPU, and moved before they meet the plane: only a few numbers cross to the device.
-    return Scene(
-        F.normalize(light.to(plane.device) - plane, dim=1),
-        F.normalize(view.to(plane.device) - plane, dim=1),
-    )
 
 
 def _directions(batch: int) -> Float[Tensor, "B 3 1 1"]:

@@ -184,7 +184,19 @@ class SsimLoss(MeasuredLoss):
         """
         # Always in float32: variances are small differences of large moments, of which half precision leaves nothing.
         with torch.autocast(x.valid.device.type, enabled=False):
-            return self.combine({measure: self._dissimilarity(x, measure.map) for measure in self.measures()})
+            values: dict[Measure, Tensor] = {}
+            for measure in self.measures():
+                low, high = MAPS[measure.map].value_range
+                prediction = (x.prediction.maps[measure.map].float() - low) / (high - low)
+                target = (x.target[measure.map].float() - low) / (high - low)
+                # Windows of valid pixels reach across invalid ones. Those get the target's mean over valid pixels in
+                # both images, so that the windows see no difference there, and little structure.
+                pixels = (x.valid != 0).sum(dim=(2, 3), keepdim=True).clamp(min=1)
+                mean = conceal(target, x.valid).sum(dim=(2, 3), keepdim=True) / pixels
+                prediction = torch.where(x.valid == 0, mean, prediction)
+                target = torch.where(x.valid == 0, mean, target)
+                values[measure] = masked_mean(1 - ssim_map(prediction, target, self.taps), x.valid)
+            return self.combine(values)
 
     def measures(self) -> tuple[Measure, ...]:
         """1 - SSIM of each map."""
@@ -195,16 +207,3 @@ class SsimLoss(MeasuredLoss):
         losses = {measure.map: values[measure] for measure in self.measures()}
         total = torch.stack(list(losses.values())).mean()
         return LossResult(total, {name: loss.detach() for name, loss in losses.items()})
-
-    def _dissimilarity(self, x: LossInput, name: str) -> Tensor:
-        low, high = MAPS[name].value_range
-        prediction = (x.prediction.maps[name].float() - low) / (high - low)
-        target = (x.target[name].float() - low) / (high - low)
-
-        # Windows of valid pixels reach across invalid ones. Those get the target's mean over valid pixels in both
-        # images, so that the windows see no difference there, and little structure.
-        pixels = (x.valid != 0).sum(dim=(2, 3), keepdim=True).clamp(min=1)
-        mean = conceal(target, x.valid).sum(dim=(2, 3), keepdim=True) / pixels
-        prediction = torch.where(x.valid == 0, mean, prediction)
-        target = torch.where(x.valid == 0, mean, target)
-        return masked_mean(1 - ssim_map(prediction, target, self.taps), x.valid)

@@ -59,7 +59,13 @@ class GltfPackager(Packager):
             inside.append({"buffer": 0, "byteOffset": len(content), "byteLength": len(data)})
             content += _padded(data, b"\0")
         whole = {**document, "images": images, "bufferViews": inside, "buffers": [{"byteLength": len(content)}]}
-        (folder / f"{name}.glb").write_bytes(_binary(whole, content))
+        # A `.glb` file is a header, a chunk of JSON and a binary chunk.
+        text = _padded(json.dumps(whole, separators=(",", ":")).encode(), b" ")
+        length = 12 + 8 + len(text) + 8 + len(content)
+        header = struct.pack("<4sII", b"glTF", 2, length)
+        start = struct.pack("<I4s", len(text), b"JSON")
+        start_of_content = struct.pack("<I4s", len(content), b"BIN\0")
+        (folder / f"{name}.glb").write_bytes(b"".join((header, start, text, start_of_content, content)))
 
 
 def _document(name: str, accessors: list[dict[str, Any]]) -> dict[str, Any]:
@@ -122,16 +128,6 @@ def _square(side: float) -> tuple[bytes, list[dict[str, Any]], list[dict[str, An
     views.append({"buffer": 0, "byteOffset": len(content), "byteLength": len(indices), "target": _INDICES})
     accessors.append({"bufferView": len(attributes), "componentType": _SHORT, "count": 6, "type": "SCALAR"})
     return _padded(content + indices, b"\0"), views, accessors
-
-
-def _binary(document: dict[str, Any], content: bytes) -> bytes:
-    """A `.glb` file: header, JSON chunk, binary chunk."""
-    text = _padded(json.dumps(document, separators=(",", ":")).encode(), b" ")
-    length = 12 + 8 + len(text) + 8 + len(content)
-    header = struct.pack("<4sII", b"glTF", 2, length)
-    return b"".join(
-        (header, struct.pack("<I4s", len(text), b"JSON"), text, struct.pack("<I4s", len(content), b"BIN\0"), content)
-    )
 
 
 def _padded(content: bytes, filler: bytes) -> bytes:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from neuropbr_core.contracts import Availability, Package, Packager, PackageSettings, Texture
 from neuropbr_packagers.channels import OCCLUSION_ROUGHNESS_METALLIC
@@ -55,7 +56,15 @@ class UsdPackager(Packager):
         (folder / f"{name}.usda").write_text(text, encoding="utf-8")
         entries = {f"{name}.usda": text.encode()}
         if self.options.crate:
-            entries = {f"{name}.usdc": _crate(text)}
+            from pxr import Sdf
+
+            layer = Sdf.Layer.CreateAnonymous(".usda")
+            layer.ImportFromString(text)
+            # OpenUSD writes its binary form to files alone.
+            with TemporaryDirectory() as scratch:
+                path = Path(scratch) / "stage.usdc"
+                layer.Export(str(path))
+                entries = {f"{name}.usdc": path.read_bytes()}
         for role in package.textures:
             entries[package.file(role)] = (folder / package.file(role)).read_bytes()
         _write_archive(folder / f"{name}.usdz", entries)
@@ -167,20 +176,6 @@ def Xform "{name}" (
     }}
 }}
 """
-
-
-def _crate(text: str) -> bytes:
-    """The stage in OpenUSD's binary form."""
-    from tempfile import TemporaryDirectory
-
-    from pxr import Sdf
-
-    layer = Sdf.Layer.CreateAnonymous(".usda")
-    layer.ImportFromString(text)
-    with TemporaryDirectory() as scratch:
-        path = Path(scratch) / "stage.usdc"
-        layer.Export(str(path))
-        return path.read_bytes()
 
 
 def _write_archive(path: Path, entries: dict[str, bytes]) -> None:
