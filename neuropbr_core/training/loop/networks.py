@@ -11,7 +11,7 @@ from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import NeuroPBRError, RunError
 from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.model.generator import Generator, unsuitable
-from neuropbr_core.model.spec import ModelSpec, build_generator
+from neuropbr_core.model.spec import ModelSpec, build_generator, probe_as_trained
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.loading import Resolved
@@ -69,8 +69,9 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
             is frozen and has no weights to start from.
     """
     _require_a_loss(recipe)
+    spec = ModelSpec.from_recipe(recipe)
     with torch.device("meta"):  # tensors have shapes but no memory
-        generator = build_generator(ModelSpec.from_recipe(recipe))
+        generator = build_generator(spec)
         teacher_features: dict[str, int] = {}
         if recipe.has_online_teacher:
             # A teacher that is not known yet is taken to be like its student.
@@ -92,6 +93,8 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
     if teacher is not None and recipe.has_online_teacher:
         check_crops(teacher, teacher_generator.encoder.strides[-1], recipe.data)
+    with torch.device("meta"):
+        probe_as_trained(generator, spec, recipe.data.crop_side)
 
 
 def _require_a_loss(recipe: Recipe) -> None:
