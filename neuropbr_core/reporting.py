@@ -7,6 +7,8 @@ go to standard error. Standard output belongs to the results of commands.
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -106,6 +108,7 @@ class ConsoleReporter:
 
     def line(self, text: str) -> None:
         """Write a line without tearing a bar that is open."""
+        break_silence()
         text = printable(text)  # lines quote files and plugins, whose text a terminal must not obey
         # A bar can be open only if tqdm was imported. Importing it takes a while, so a line alone does not.
         if "tqdm" in sys.modules:
@@ -130,6 +133,7 @@ class ConsoleReporter:
             shown = sys.stderr.isatty() or "ipykernel" in sys.modules
         if not shown:
             return _NoBar()
+        break_silence()
         from tqdm import tqdm
 
         # A terminal that does not know its width reports 0, for which tqdm would leave the bar out.
@@ -151,6 +155,121 @@ class ConsoleReporter:
                 dynamic_ncols=width is None,
             )
         )
+
+
+_doing: list[str] = []
+"""What the program does now, outermost first."""
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Context that tells what long work is about to happen; a terminal shows it when the work takes seconds.
+
+    Args:
+        what: The work, such as `predicting the maps`.
+    """
+    _doing.append(what)
+    try:
+        yield
+    finally:
+        _doing.pop()
+
+
+_open_bars: "list[tqdm[Any]]" = []
+"""Bars that are complete and open. Those of tqdm's own list may be half made, and drawing such a bar fails."""
+
+_bars_lock = threading.Lock()
+
+
+class _Pulse(threading.Thread):
+    """Shows on a terminal that the program works when nothing else has been shown for a while.
+
+    Args:
+        silence: Seconds without a line from which it shows something.
+        every: Seconds between two looks.
+    """
+
+    def __init__(self, silence: float, every: float) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._silence = silence
+        self._every = every
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._since = time.monotonic()
+        self._shown = False
+
+    def run(self) -> None:
+        """Look again and again until the end."""
+        while not self._over.wait(self._every):
+            # A bar shows itself how long it has been open, if somebody draws it: an item may take minutes.
+            with _bars_lock:
+                for bar in _open_bars:
+                    bar.refresh()
+                if _open_bars:
+                    self._since = time.monotonic()
+                    continue
+            self._show()
+
+    def interrupt(self) -> None:
+        """Remove what is shown, before something else is."""
+        with self._lock:
+            self._remove()
+            self._since = time.monotonic()
+
+    def end(self) -> None:
+        """Show nothing from now on."""
+        self._over.set()
+        self.join()
+        self.interrupt()
+
+    def _show(self) -> None:
+        with self._lock:
+            quiet = time.monotonic() - self._since
+            if quiet < self._silence:
+                return
+            what = _doing[-1] if _doing else "working"
+            # The cursor goes back to the beginning, so that whatever is printed past this class replaces the text.
+            sys.stderr.write(f"\r\x1b[2K{what} ({quiet:.0f} s)\r")
+            sys.stderr.flush()
+            self._shown = True
+
+    def _remove(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._shown = False
+
+
+_pulse: _Pulse | None = None
+
+
+@contextmanager
+def pulse(silence: float = 2.0, every: float = 1.0) -> Iterator[None]:
+    """Context in which a terminal shows that the program works, whenever nothing else is shown for some seconds.
+
+    Nothing happens where standard error is no terminal, or one that cannot erase a line.
+
+    Args:
+        silence: Seconds without a line from which it shows something.
+        every: Seconds between two looks.
+    """
+    global _pulse  # noqa: PLW0603 - there is one standard error
+    if _pulse is not None or sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") in (None, "dumb"):
+        yield
+        return
+    _pulse = _Pulse(silence, every)
+    _pulse.start()
+    try:
+        yield
+    finally:
+        _pulse.end()
+        _pulse = None
+
+
+def break_silence() -> None:
+    """Say that something is about to be shown: what `pulse` shows goes, and its time begins anew."""
+    if _pulse is not None:
+        _pulse.interrupt()
 
 
 def _terminal_width() -> int:
@@ -180,6 +299,8 @@ class _TqdmBar:
 
     def __init__(self, bar: "tqdm[Any]") -> None:
         self._bar = bar
+        with _bars_lock:
+            _open_bars.append(bar)
 
     def advance(self) -> None:
         """Move the bar."""
@@ -191,6 +312,9 @@ class _TqdmBar:
 
     def close(self) -> None:
         """Close the bar."""
+        with _bars_lock:
+            if self._bar in _open_bars:
+                _open_bars.remove(self._bar)
         self._bar.close()
 
 

@@ -10,9 +10,10 @@ from typing import NoReturn
 import click
 
 from neuropbr_core import __version__
-from neuropbr_core.cli.faults import Session, exit_code
+from neuropbr_core.cli.faults import Session, contain_threads, exit_code
 from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
 from neuropbr_core.cli.output import keep_descriptor_for_results
+from neuropbr_core.reporting import pulse
 
 # Short helps are repeated here, so that `neuropbr --help` imports no command.
 COMMANDS = {
@@ -55,7 +56,8 @@ COMMANDS = {
 @click.pass_context
 def root(context: click.Context, debug: bool, block: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """Turn a few photos of a flat material into PBR texture maps, and train the networks that do it."""
-    context.ensure_object(Session).debug = debug
+    session = context.ensure_object(Session)
+    session.debug = debug
     if not block and not plugins:
         return
     # Imported only for these options: importing the registry takes longer than showing a help text.
@@ -70,6 +72,7 @@ def root(context: click.Context, debug: bool, block: tuple[str, ...], plugins: t
         click.echo(f"warning: {idle} matches no installed component", err=True)
     # The registry of the process, because recipes and checkpoints look their components up in that one.
     set_default_registry(registry)
+    session.registry = registry
     # Tests call several commands in one process, and a block must not outlive its command.
     context.call_on_close(lambda: set_default_registry(None))
 
@@ -79,6 +82,13 @@ def main() -> NoReturn:
     # First of all: what a library prints while it is imported must not get into the results either.
     keep_descriptor_for_results()
     session = Session()
-    # Without click's standalone mode, which would end the process before the faults that it does not know are reported.
-    code = exit_code(session, lambda: root.main(prog_name="neuropbr", obj=session, standalone_mode=False))
+    contain_threads(session)
+
+    def work() -> object:
+        # Within the faults' report, so that nothing is left on the screen when an error is shown.
+        with pulse():
+            # Without click's standalone mode, which would end the process before its own faults are reported.
+            return root.main(prog_name="neuropbr", obj=session, standalone_mode=False)
+
+    code = exit_code(session, work)
     sys.exit(code)

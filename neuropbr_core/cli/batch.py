@@ -11,6 +11,7 @@ from neuropbr_core.cli.chosen_model import load_chosen, model_options
 from neuropbr_core.cli.output import OUTPUT, command, counted, result
 from neuropbr_core.cli.package import chosen_targets, target_options
 from neuropbr_core.cli.refining import chosen_steps, refine_option
+from neuropbr_core.reporting import doing
 
 if TYPE_CHECKING:
     from neuropbr_core.inference.batch import Batch, Capture, Row
@@ -106,7 +107,8 @@ def batch(  # noqa: PLR0913 - one parameter an option
     if max_memory:
         limit = int(max_memory * 2**30)
     packages = tuple(chosen_targets(targets, options))
-    loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
+    with doing("loading the model"):
+        loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
     if resolution and not isinstance(loaded, LoadedGenerator):
         raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
     effort = Effort(ensemble, resolution, limit, chosen_steps(refine_steps, loaded, resolution, limit))

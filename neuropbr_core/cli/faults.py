@@ -3,14 +3,19 @@
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core import __version__
 from neuropbr_core.errors import NeuroPBRError, RunInterrupted
 from neuropbr_core.shown import printable, shortened
+
+if TYPE_CHECKING:
+    from neuropbr_core.registry import Registry
 
 FAILURE = 1
 SIGNALLED = 128
@@ -61,8 +66,12 @@ def describe_system_error(error: OSError) -> str:
     reason = shortened(error.strerror or str(error) or type(error).__name__)
     reason = reason[:1].lower() + reason[1:]
     advice = _ADVICE.get(error.errno or 0, "")
-    line = f"{' and '.join(places)}: {reason}" if places else reason
-    return f"{line}; {advice}" if advice else line
+    parts = [f"{' and '.join(places)}: {reason}" if places else reason]
+    if advice:
+        parts.append(advice)
+    # A component that asked for it is named in a note.
+    parts += getattr(error, "__notes__", [])
+    return "; ".join(parts)
 
 
 @dataclass
@@ -71,9 +80,11 @@ class Session:
 
     Attributes:
         debug: Whether an error shows its traceback.
+        registry: The registry that the global options ask for; None for the usual one.
     """
 
     debug: bool = False
+    registry: "Registry | None" = None
 
 
 def exit_code(session: Session, command: Callable[[], object]) -> int:
@@ -106,7 +117,15 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is no path of ours
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return FAILURE
-    except Exception as error:
+    except SystemExit as error:
+        innermost = error.__traceback__
+        while innermost is not None and innermost.tb_next is not None:
+            innermost = innermost.tb_next
+        # click itself ends so where the reader has closed standard output; all else is a library's or a plugin's doing.
+        if innermost is None or innermost.tb_frame.f_globals.get("__name__") != "click.core":
+            _report(session, error)
+        return FAILURE
+    except BaseException as error:  # also what is no Exception, by which a plugin would end the program in silence
         _report(session, error)
         if isinstance(error, RunInterrupted):
             return SIGNALLED + error.signal  # what a shell reports of a program that a signal ended
@@ -116,8 +135,64 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
     return 0
 
 
-def _report(session: Session, error: Exception) -> None:
+def contain_threads(session: Session) -> None:
+    """Say in one line what a thread or a destructor of a plugin raised, where Python would print its traceback.
+
+    Args:
+        session: Read when something is raised; with `debug`, Python prints what it always does.
+    """
+    # Nobody waits for such a thread: the command goes on, and its outcome decides on the exit code.
+    in_thread = threading.excepthook
+    unraisable = sys.unraisablehook
+
+    def note_thread(args: threading.ExceptHookArgs) -> None:
+        if session.debug or args.exc_value is None:
+            in_thread(args)
+            return
+        _warn(session, args.exc_value, "a thread in the background ended")
+
+    def note_unraisable(args: "sys.UnraisableHookArgs") -> None:
+        if session.debug or args.exc_value is None:
+            unraisable(args)
+            return
+        _warn(session, args.exc_value, "the end of an object failed")
+
+    threading.excepthook = note_thread
+    sys.unraisablehook = note_unraisable
+
+
+def _warn(session: Session, error: BaseException, event: str) -> None:
+    reason = shortened(f"{type(error).__name__}: {error}")
+    blamed = _blamed(session, error)
+    if blamed is not error:
+        reason = str(blamed)
+    click.echo(printable(f"warning: {event}: {reason}"), err=True)
+
+
+def _blamed(session: Session, error: BaseException) -> BaseException:
+    """The error that names a component of others, where its code was at work; else the same error."""
+    # Without the registry, no component has been loaded.
+    if "neuropbr_core.registry" not in sys.modules or (isinstance(error, OSError) and error.errno is not None):
+        return error
+    from neuropbr_core.registry import default_registry
+    from neuropbr_core.registry.catalog import OWN_DISTRIBUTION
+    from neuropbr_core.registry.guarding import broken, culprit
+    from neuropbr_core.shown import describe
+
+    registry = session.registry or default_registry()
+    others = [entry for entry in registry.entries() if entry.distribution != OWN_DISTRIBUTION]
+    entry = culprit(error, others)
+    if entry is None:
+        return error
+    blamed = broken(entry, f"it raised {describe(error)}")
+    blamed.__cause__ = error
+    return blamed.with_traceback(error.__traceback__)
+
+
+def _report(session: Session, error: BaseException) -> None:
     """Print what is wrong; a fault of the program itself comes with its traceback."""
+    if not isinstance(error, NeuroPBRError | MemoryError):
+        error = _blamed(session, error)
     starved = isinstance(error, MemoryError)
     # Only torch knows the errors of its devices, and where it is not imported it cannot have raised one.
     if "torch" in sys.modules and not isinstance(error, NeuroPBRError):

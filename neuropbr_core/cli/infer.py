@@ -13,7 +13,7 @@ from neuropbr_core.cli.refining import chosen_steps, refine_option
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.ownership import refuse_foreign, remember_written, remove_earlier
-from neuropbr_core.reporting import reporter
+from neuropbr_core.reporting import doing, reporter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,7 +135,8 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     packages = chosen_targets(targets, options)
     check_places(packages, folder, overwrite=overwrite)
     # The model before the views: whether photos have to be registered depends on it.
-    loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
+    with doing("loading the model"):
+        loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
     if resolution and not isinstance(loaded, LoadedGenerator):
         raise click.UsageError("an exported file has one size; --resolution needs --run, or a model that ships")
     limit = None
@@ -151,7 +152,8 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     if resolution:
         photo_size = photo_size * resolution // loaded.signature.image_size
     register = loaded.needs_cameras
-    views, material_of = _views(given, cameras, run_folder, sample_idx or 0, register=register, size=photo_size)
+    with doing("reading the photos"):
+        views, material_of = _views(given, cameras, run_folder, sample_idx or 0, register=register, size=photo_size)
     result(f"model {loaded.origin}")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
@@ -242,7 +244,8 @@ def _predict(
     """Predict and refine the maps; print how well they explain the photos, how sure and how sharp they are."""
     from neuropbr_core.inference import predict_maps
 
-    predicted = predict_maps(model, views, inputs, effort)
+    with doing("predicting the maps"):
+        predicted = predict_maps(model, views, inputs, effort)
     if predicted.tile:
         result(f"{predicted.tiles} tiles of {predicted.tile} pixels")
     refinement = predicted.refinement

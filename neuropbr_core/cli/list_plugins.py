@@ -9,8 +9,9 @@ import click
 from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
-from neuropbr_core.registry.catalog import Registry, default_registry
+from neuropbr_core.registry.catalog import DefectError, Registry, default_registry
 from neuropbr_core.registry.installed import Entry
+from neuropbr_core.shown import describe
 
 Status = Literal["unchecked", "ok", "unavailable", "blocked", "collision", "broken"]
 
@@ -121,7 +122,12 @@ def _check_requirements(registry: Registry, entry: Entry) -> tuple[Status, str |
         # By its qualified name, because others may offer the bare one.
         availability = registry.create(entry.kind, entry.qualified, options).requirements()
     except PluginBroken as error:
-        return "broken", str(error.__cause__)
+        # The row names the component already, so its cause is enough.
+        if isinstance(error.__cause__, DefectError):
+            return "broken", str(error.__cause__)
+        if error.__cause__ is not None:
+            return "broken", f"requirements raised {describe(error.__cause__)}"
+        return "broken", str(error)
     except NeuroPBRError as error:
         return "unavailable", str(error)
     except Exception as error:  # a plugin may raise anything, and the list must still name the others

@@ -15,6 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 import click
 
+from neuropbr_core.reporting import break_silence
 from neuropbr_core.shown import printable, shortened
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +73,7 @@ def keep_descriptor_for_results() -> None:
 
 def result(text: str) -> None:
     """Write a line of a command's result to standard output."""
+    break_silence()
     click.echo(printable(text), file=_results.get())
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from neuropbr_core.cli.output import OUTPUT, command, result
+from neuropbr_core.reporting import doing
 
 
 @command()
@@ -71,7 +72,8 @@ def report(
         refuse_foreign(drawing.parent, [drawing.name], overwrite=overwrite)
     # Before samples are predicted, which takes a while.
     check_report_place(path, overwrite=overwrite)
-    content = report_of_folders([Path(folder) for folder in folders], samples=samples, device=choose_device(device))
+    with doing("collecting what the page shows"):
+        content = report_of_folders([Path(folder) for folder in folders], samples=samples, device=choose_device(device))
     if map_side is None:
         map_side = MAP_SIDE
         # A page with runs shows many materials.
@@ -79,7 +81,8 @@ def report(
             map_side = SAMPLE_SIDE
     if drawing is not None and not content.showcases:
         raise DataError(f"{', '.join(folders)}: no material is there to draw; name a folder of maps")
-    write_report(path, write_page(content, map_side=map_side))
+    with doing("writing the page"):
+        write_report(path, write_page(content, map_side=map_side))
     for run in content.runs:
         for note in run.notes:
             result(f"{run.name}: {note}")

@@ -7,6 +7,7 @@ from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, override_options
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.recipe.yaml_tree import scalar
+from neuropbr_core.reporting import doing
 
 # The name that a run's folder gives its newest checkpoint; the module that defines it brings in PyTorch.
 LATEST = "latest"
@@ -57,7 +58,8 @@ def run(
 
     wish = checked.training.resume_from or False
     try:
-        planned = plan(checked, run_path(checked, run_name), resume=wish, overwrite=overwrite)
+        with doing("planning the run"):
+            planned = plan(checked, run_path(checked, run_name), resume=wish, overwrite=overwrite)
     except NeuroPBRError as error:
         raise placed(error, resolved.root) from error
     if not dry_run:

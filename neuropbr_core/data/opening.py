@@ -358,7 +358,7 @@ def open_source(component: Chosen, data: Data) -> tuple[SampleSource, Sequence[S
     # A source may be a plugin: its samples are checked once here, so that nothing behind this line has to.
     problems = []
     for problem in _contract_breaches(samples, data):
-        problems.append(f"{component.use}: {problem}")
+        problems.append(f"{component.declared}: {problem}")
     raise_problems(problems)
     return source, samples
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuropbr_core import __version__
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec
@@ -20,6 +20,7 @@ from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.check import plain
 from neuropbr_core.registry.chosen import Chosen, blaming_calls
+from neuropbr_core.registry.guarding import broken, notes_of
 from neuropbr_core.reporting import reporter
 
 
@@ -118,20 +119,21 @@ def export_subject(
     try:
         _remove(scratch)  # of an export that was killed
         scratch.mkdir(parents=True)
+        before = _fingerprint(subject.model)
         with blaming_calls(part, "its export"):
             report = exporter.export(subject.model, spec, scratch / target.name)
-        if not isinstance(report, ExportReport) or not report.path.exists():
-            raise ExportError(
-                f"{part.declared} is broken: its export wrote no file, or returned no ExportReport of it; report this "
-                f"to the authors of its package"
-            )
+        if fault := _report_fault(report, scratch):
+            raise broken(part.declared, f"its export {fault}")
+        # A model that was changed would be compared with itself, and would be what the next exporter gets.
+        if _fingerprint(subject.model) != before:
+            raise broken(part.declared, "its export changed the model that it was given")
         with blaming_calls(part, "reading its own file back"):
-            verification = _verify(subject, exporter, report, views)
+            verification = _verify(subject, exporter, report, views, str(part.declared))
         record = write_record(report.path, Record(part.use, metadata, report.details), verification)
         _replace(report.path, record, target, scratch)
         remember_export(content_digest(target), target.name)
     except OSError as error:
-        raise ExportError(f"{target}: could not be written ({error})") from error
+        raise ExportError("; ".join([f"{target}: could not be written ({error})", *notes_of(error)])) from error
     finally:
         _remove(scratch)
     return Exported(target, verification, report.details)
@@ -211,19 +213,47 @@ def verify_program(subject: Subject, exporter: Exporter, program: Program, views
     return Verification(exporter.precision, comparisons, subject.describe(), views.description)
 
 
-def _verify(subject: Subject, exporter: Exporter, report: ExportReport, views: Views) -> Verification:
+def _verify(subject: Subject, exporter: Exporter, report: ExportReport, views: Views, author: str) -> Verification:
     """Load a new file back and compare it; an error says why it failed and, where known, at which operator."""
     # The pass mark is that of the promise, so a file of another precision would be held to a mark that is not its own.
     if report.precision != exporter.precision:
-        raise ExportError(f"the exporter promises precision {exporter.precision}, but reports {report.precision}")
+        raise ExportError(
+            f"{author} promises precision {exporter.precision}, but reports {report.precision}; the file was not kept"
+        )
     verification = verify_program(subject, exporter, exporter.load(report.path), views)
     if not verification.passed:
         reasons = verification.reasons()
         # Traced now, because the file is about to be removed and `verify --trace` could not read it.
         with suppress(ExportError):  # of a format that cannot be traced
             reasons += exporter.trace(subject.model, views.inputs, report.path)[-1:]
-        raise ExportError(f"{'; '.join(reasons)}; the file was not kept")
+        raise ExportError(f"{'; '.join(reasons)}; written by {author}; the file was not kept")
     return verification
+
+
+def _report_fault(report: Any, scratch: Path) -> str:
+    """What is wrong with the report of an export; empty when nothing is."""
+    if not isinstance(report, ExportReport):
+        return f"returned a {type(report).__name__} and no ExportReport"
+    place: object = report.path  # whatever the annotation says
+    if not isinstance(place, Path):
+        return f"reported the path {place!r}, which is no pathlib.Path"
+    # What is reported is moved to its final name, so it must be nobody else's.
+    if not report.path.resolve().is_relative_to(scratch.resolve()):
+        return f"reported {report.path}, which is not where it was asked to write"
+    if not report.path.exists():
+        return "wrote no file"
+    details: Any = report.details
+    if not isinstance(details, dict) or not all(isinstance(text, str) for text in (*details, *details.values())):
+        return "reported details that are no dictionary of texts"
+    return ""
+
+
+def _fingerprint(model: nn.Module) -> list[tuple[str, str, float, bool]]:
+    """Name, type, sum and mode of everything that an exporter could change in a model."""
+    rows = []
+    for name, tensor in model.state_dict().items():
+        rows.append((name, f"{tensor.dtype} {tuple(tensor.shape)}", float(tensor.double().abs().sum()), model.training))
+    return rows
 
 
 def _replace(file: Path, record: Path, target: Path, scratch: Path) -> None:

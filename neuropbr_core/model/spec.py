@@ -156,23 +156,52 @@ def build_generator(spec: ModelSpec) -> Generator:
     return Generator(encoder, fusion, spec.section)
 
 
-def probe_encoder(encoder: Encoder, in_channels: int, author: str) -> None:
+def probe_as_trained(generator: Generator, spec: ModelSpec, side: int) -> None:
+    """Run encoder and fusion block in training mode, on as many views and pixels as they will be trained with.
+
+    Args:
+        generator: A generator on the `meta` device, where neither memory nor running statistics are at stake.
+        spec: What it was built from.
+        side: Side of the crops that it will be trained on, in pixels.
+
+    Raises:
+        PluginBroken: One of them breaks its contract there.
+    """
+    encoder = generator.encoder
+    stride = encoder.strides[-1]
+    with blaming_calls(spec.encoder, f"its forward pass in training, on a blank image of {side} pixels,"):
+        probe_encoder(encoder, spec.in_channels, str(spec.encoder.declared), (side, side), training=True)
+    with blaming_calls(spec.fusion, f"its forward pass in training, on the blank latents of {spec.views} views,"):
+        size = (side // stride, side // stride)
+        author = str(spec.fusion.declared)
+        probe_fusion(generator.fusion, encoder.channels[-1], author, size, views=spec.views, training=True)
+
+
+def probe_encoder(
+    encoder: Encoder,
+    in_channels: int,
+    author: str,
+    size: tuple[int, int] | None = None,
+    *,
+    training: bool = False,
+) -> None:
     """Check that an encoder returns what it declares.
 
     Args:
         encoder: The encoder.
         in_channels: Channels of its images.
         author: The component with its distribution and version, for messages.
+        size: Height and width of the image; default: a small one of unequal sides.
+        training: Whether to run it in training mode, which moves running statistics.
 
     Raises:
         PluginBroken: It does not; the message has what it declares and what it returned.
     """
     # Two pixels at the coarsest level, so that every stride can be told, and three along the other side: a feature
     # whose sides are exchanged, or that is square whatever the image is, shows.
-    height = 2 * encoder.strides[-1]
-    width = 3 * encoder.strides[-1]
+    height, width = size or (2 * encoder.strides[-1], 3 * encoder.strides[-1])
     image = _blank(encoder, (1, in_channels, height, width))
-    features = _in_eval(encoder, image)
+    features = _run(encoder, image, training=training, author=author)
     declared = [
         (1, channels, height // stride, width // stride)
         for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
@@ -184,26 +213,45 @@ def probe_encoder(encoder: Encoder, in_channels: int, author: str) -> None:
             f"so features of {declared}, but returned {returned} for an image of {height}×{width} pixels; report this "
             f"to the authors of its package"
         )
+    for feature in features:
+        _require_numbers(feature, author)
     _require_gradients(encoder, features[-1], author)
 
 
-def probe_fusion(fusion: Fusion, in_channels: int, author: str) -> None:
+def probe_fusion(
+    fusion: Fusion,
+    in_channels: int,
+    author: str,
+    size: tuple[int, int] = (4, 6),
+    *,
+    views: int = 2,
+    training: bool = False,
+) -> None:
     """Check that a fusion block joins views into one latent of the channels that it declares.
+
+    Args:
+        fusion: The fusion block.
+        in_channels: Channels of its latents.
+        author: The component with its distribution and version, for messages.
+        size: Height and width of the latents.
+        views: How many there are.
+        training: Whether to run it in training mode.
 
     Raises:
         PluginBroken: It does not.
     """
-    latents = _blank(fusion, (1, 2, in_channels, 4, 6))
+    latents = _blank(fusion, (1, views, in_channels, *size))
     # With and without the knowledge that everything is visible.
     for visible in (torch.ones_like(latents[:, :, :1]), None):
-        fused = _in_eval(fusion, latents, visible)
+        fused = _run(fusion, latents, visible, training=training, author=author)
         returned = _shapes([fused])[0]
-        declared = (1, fusion.out_channels, 4, 6)
+        declared = (1, fusion.out_channels, *size)
         if returned != declared:
             raise PluginBroken(
-                f"{author} is broken: it must return a latent of {declared} for two views of {(in_channels, 4, 6)}, "
-                f"but returned {returned}; report this to the authors of its package"
+                f"{author} is broken: it must return a latent of {declared} for {views} views of "
+                f"{(in_channels, *size)}, but returned {returned}; report this to the authors of its package"
             )
+        _require_numbers(fused, author)
         _require_gradients(fusion, fused, author)
 
 
@@ -213,12 +261,31 @@ def _blank(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(shape, device=device)
 
 
-def _in_eval(module: nn.Module, *inputs: Tensor | None) -> Any:
-    """Run a module in eval mode; in training, a blank image would move the running statistics."""
+def _run(module: nn.Module, *inputs: Tensor | None, training: bool, author: str) -> Any:
+    """Run a module in a mode, and leave it in the mode that it was in.
+
+    Raises:
+        PluginBroken: It wrote into its inputs, which the generator and the gradients still need.
+    """
+    before = [changes_in_place(value) for value in inputs]
     was_training = module.training
-    outputs = module.eval()(*inputs)
-    module.train(was_training)
+    try:
+        outputs = module.train(training)(*inputs)
+    finally:
+        module.train(was_training)
+    if [changes_in_place(value) for value in inputs] != before:
+        raise PluginBroken(
+            f"{author} is broken: its forward pass changes its inputs in place, which others still read; report this "
+            f"to the authors of its package"
+        )
     return outputs
+
+
+def changes_in_place(value: Tensor | None) -> int | None:
+    """How often a tensor was changed in place so far; None where nobody counts."""
+    if value is None or value.is_inference():
+        return None
+    return value._version  # noqa: SLF001 - the counter that autograd itself goes by
 
 
 def _shapes(features: Any) -> list[Any]:
@@ -232,6 +299,20 @@ def _shapes(features: Any) -> list[Any]:
         else:
             shapes.append(f"a {type(feature).__name__}")
     return shapes
+
+
+def _require_numbers(output: Tensor, author: str) -> None:
+    """Refuse an output of another type than its input, and one of a blank image that is not finite."""
+    if output.dtype != torch.float32:
+        raise PluginBroken(
+            f"{author} is broken: its output has the type {output.dtype}, where torch.float32 is needed; report this "
+            f"to the authors of its package"
+        )
+    # Shapes alone have no values.
+    if not output.is_meta and not bool(output.isfinite().all()):
+        raise PluginBroken(
+            f"{author} is broken: its output for a blank image is not finite; report this to the authors of its package"
+        )
 
 
 def _require_gradients(module: nn.Module, output: Tensor, author: str) -> None:

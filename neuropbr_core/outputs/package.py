@@ -14,6 +14,7 @@ from neuropbr_core.outputs.material import DERIVED, Material
 from neuropbr_core.outputs.textures import exr_is_missing, write_texture
 from neuropbr_core.recipe.check import plain
 from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.reporting import doing
 
 _CHANNEL_COUNTS = (1, 3, 4)
 
@@ -136,7 +137,8 @@ def write_packages(
         if size not in sizes:
             sizes[size] = material.resized(size)
         place = folder / target.name
-        _write(sizes[size], target, place)
+        with doing(f"packaging for {target.name}"):
+            _write(sizes[size], target, place)
         written.append(place)
     return written
 
@@ -146,7 +148,7 @@ def _by_role(target: Target, textures: Iterable[Texture]) -> dict[str, Texture]:
     for texture in textures:
         if texture.role in by_role:
             raise PackageError(
-                f"target {target.name}: the packager {target.chosen.use} declares two textures of the role "
+                f"target {target.name}: {target.chosen.declared} declares two textures of the role "
                 f"{texture.role!r}; report this to its authors"
             )
         by_role[texture.role] = texture
@@ -180,7 +182,7 @@ def _write(material: Material, target: Target, place: Path) -> None:
         raise  # these have their own words, and are no fault of the packager
     except Exception as error:  # a plugin may raise anything
         raise PackageError(
-            f"target {target.name}: its packager {target.chosen.use} failed: {type(error).__name__}: {error}; report "
+            f"target {target.name}: {target.chosen.declared} failed: {type(error).__name__}: {error}; report "
             f"this to its authors"
         ) from error
 
@@ -195,7 +197,7 @@ def _check_textures(target: Target, package: Package) -> None:
         stems.add(texture.stem)
         if problem:
             raise PackageError(
-                f"target {target.name}: its packager {target.chosen.use} demands a texture {texture.stem!r} that "
+                f"target {target.name}: {target.chosen.declared} demands a texture {texture.stem!r} that "
                 f"{problem}; report this to its authors"
             )
 

@@ -9,15 +9,13 @@ than a millisecond.
 """
 
 import dataclasses
-import signal
-import threading
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -33,6 +31,7 @@ from neuropbr_core.errors import (
 from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.plugin import PROJECT, SUPPORTED_API, Needs
 from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.guarding import guard, noting_interrupts
 from neuropbr_core.registry.installed import (
     BLOCK_VARIABLE,
     FILE_DISTRIBUTION,
@@ -97,13 +96,9 @@ class Component:
         expected = set(_parameters(self.manager, hook)) - {"options"}
         if expected != set(context):
             raise TypeError(f"{hook} takes {sorted(expected)} beside options, not {sorted(context)}")
-        try:
-            instance = getattr(self.manager.hook, hook)(options=options, **context)
         # An error that the user can mend keeps its text, and must not be reported as a defect of the component.
-        except (NeuroPBRError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # plugins may even raise SystemExit
-            raise DefectError(f"{hook} raised {describe(error)}") from error
+        with _contained(f"{hook} raised", passing=NeuroPBRError):
+            instance = getattr(self.manager.hook, hook)(options=options, **context)
         _check_created(self.kind, instance)
         return instance
 
@@ -118,10 +113,8 @@ class Component:
         hook = getattr(self.manager.hook, name, None)
         if hook is None or not hook.get_hookimpls():
             return Needs()
-        try:
+        with _contained(f"{name} raised"):
             needs = hook(options=options)
-        except Exception as error:
-            raise DefectError(f"{name} raised {describe(error)}") from error
         if not isinstance(needs, Needs):
             raise DefectError(f"{name} must return neuropbr_core.plugin.Needs, but returned {needs!r}")
         return needs
@@ -155,33 +148,20 @@ def load(entry: Entry) -> Component:
 
 
 @contextmanager
-def _contained(problem: str) -> Iterator[None]:
+def _contained(problem: str, passing: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
     """Turn everything that a plugin's code raises, `SystemExit` and `KeyboardInterrupt` included, into a defect.
-
-    A real Ctrl-C still ends the program: it comes as a signal, and a plugin's own exception does not.
 
     Args:
         problem: The beginning of the message, before what was raised.
+        passing: Errors that go through as they are.
     """
-    pressed = []
-    previous = None
-    is_main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
-    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-
-        def note(number: int, frame: FrameType | None) -> None:
-            pressed.append(number)
-            signal.default_int_handler(number, frame)
-
-        previous = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    except BaseException as error:
-        if pressed or (isinstance(error, KeyboardInterrupt) and previous is None):
-            raise
-        raise DefectError(f"{problem} {describe(error)}") from error
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGINT, previous)
+    with noting_interrupts() as pressed:
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, passing) or (pressed and isinstance(error, KeyboardInterrupt)):
+                raise
+            raise DefectError(f"{problem} {describe(error)}") from error
 
 
 def _common_api(api: object) -> int:
@@ -315,6 +295,12 @@ def _check_created(kind: Kind, instance: object) -> None:
         channels = getattr(instance, "out_channels", None)
         if not _is_count(channels):
             raise DefectError(f"out_channels must be a whole number of at least 1, but is {channels!r}")
+    elif kind.name == "loss":
+        _check_loss(instance)
+    elif kind.name == "exporter":
+        _check_exporter(instance)
+    elif kind.name == "packager":
+        _check_packager(instance)
 
 
 def _check_pyramid(encoder: object) -> None:
@@ -332,6 +318,36 @@ def _check_pyramid(encoder: object) -> None:
     # A power of two has a single bit, which `stride & (stride - 1)` clears.
     if any(stride & (stride - 1) for stride in strides) or sorted(set(strides)) != list(strides):
         raise DefectError(f"strides must be growing powers of two, finest first, but are {strides}")
+
+
+def _check_loss(loss: Any) -> None:
+    """Check what a loss says about its place in the objective."""
+    if not isinstance(loss.reconstruction, bool):
+        raise DefectError(f"reconstruction must be True or False, but is {loss.reconstruction!r}")
+    if isinstance(loss.share, bool) or not isinstance(loss.share, int | float) or not 0 <= loss.share <= 1:
+        raise DefectError(f"share must be a number from 0 to 1, but is {loss.share!r}")
+    if loss.fused_by is not None and not isinstance(loss.fused_by, type):
+        raise DefectError(f"fused_by must be a class or None, but is {loss.fused_by!r}")
+
+
+def _check_exporter(exporter: Any) -> None:
+    """Check what an exporter says about its files."""
+    # The suffix becomes a part of a file's name, and must not lead to another folder.
+    if not isinstance(exporter.suffix, str) or re.fullmatch(r"(\.[A-Za-z0-9_-]+)*", exporter.suffix) is None:
+        raise DefectError(f"suffix must be a file's suffix such as '.onnx', but is {exporter.suffix!r}")
+    if not isinstance(exporter.precision, str):
+        raise DefectError(f"precision must be a text, but is {exporter.precision!r}")
+    if exporter.view_bits is not None and not _is_count(exporter.view_bits):
+        raise DefectError(f"view_bits must be a number of bits or None, but is {exporter.view_bits!r}")
+
+
+def _check_packager(packager: Any) -> None:
+    """Check which depths and conventions a packager offers; the first of each is its default."""
+    for attribute, allowed in (("depths", (8, 16, "exr")), ("conventions", ("opengl", "directx"))):
+        offered = getattr(packager, attribute)
+        if not (isinstance(offered, tuple | list) and offered and all(choice in allowed for choice in offered)):
+            known = ", ".join(map(str, allowed))
+            raise DefectError(f"{attribute} must be a tuple of one or more of {known}, but is {offered!r}")
 
 
 def _is_count(value: object) -> bool:
@@ -567,7 +583,9 @@ class Registry:
         """
         entry = self.find(kind, use)
         with _blaming(entry):
-            return self._load(entry).create(options, context)
+            instance = self._load(entry).create(options, context)
+        guard(instance, entry)
+        return instance
 
     def choose(self, kind: str, use: str, options: Any = None, *, name: str | None = None, entry: Any = None) -> Chosen:
         """Choose a component outside a recipe.

@@ -5,10 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from neuropbr_core.errors import NeuroPBRError, PluginBroken
-from neuropbr_core.memory import memory_ran_out
 from neuropbr_core.plugin import Needs
-from neuropbr_core.shown import describe
+from neuropbr_core.registry.guarding import blaming
 
 # The registry makes these objects, so its module imports this one.
 if TYPE_CHECKING:
@@ -81,17 +79,8 @@ def blaming_calls(part: Chosen | None, action: str) -> Iterator[None]:
     Raises:
         PluginBroken: It raised something that is no error of the project; the message has its distribution and version.
     """
-    try:
+    if part is None:
         yield
-    except NeuroPBRError:
-        raise
-    except Exception as error:
-        # Memory that ran out is no fault of the component that asked for it last.
-        # A disk that is full is none either; the command line has its own words for it.
-        if part is None or memory_ran_out(error) or isinstance(error, OSError):
-            raise
-        entry = part.declared
-        raise PluginBroken(
-            f"{entry} is broken: {action} raised {describe(error)}. Report it to the authors of {entry.distribution} "
-            f"(`--debug` shows the traceback), or use another component"
-        ) from error
+        return
+    with blaming(lambda: part.declared, action):
+        yield

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from neuropbr_core.errors import RunStopped
 from neuropbr_core.recipe.sections import Recipe, Training
-from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
+from neuropbr_core.reporting import SilentReporter, doing, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.lock import RunLock
 from neuropbr_core.training.fabric import end_others, first, make_fabric
@@ -192,7 +192,8 @@ def _execute(plan: Plan, context: Context) -> None:
             # The first process decides for all: processes that decided differently would wait for each other forever.
             done = context.first(stage.done)
         if not done:
-            stage.execute(context)
+            with doing(f"stage {stage.name}"):
+                stage.execute(context)
         elif plan.resume:
             for text in stage.describe():
                 reporter().line(f"Skipping {stage.name}: {text}")

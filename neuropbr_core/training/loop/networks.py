@@ -9,7 +9,7 @@ from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import NeuroPBRError, RunError
 from neuropbr_core.exporting.subject import check_entries
 from neuropbr_core.model.generator import Generator, unsuitable
-from neuropbr_core.model.spec import ModelSpec, build_generator
+from neuropbr_core.model.spec import ModelSpec, build_generator, probe_as_trained
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.loading import Resolved
@@ -69,8 +69,9 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
             f"losses: no loss counts within the {epochs} epochs of training; give one a weight above 0 and a "
             f"start_epoch within them"
         )
+    spec = ModelSpec.from_recipe(recipe)
     with torch.device("meta"):  # tensors have shapes but no memory
-        generator = build_generator(ModelSpec.from_recipe(recipe))
+        generator = build_generator(spec)
         teacher_features: dict[str, int] = {}
         if recipe.has_online_teacher:
             # A teacher that is not known yet is taken to be like its student.
@@ -92,6 +93,8 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
     if teacher is not None and recipe.has_online_teacher:
         check_crops(teacher, teacher_generator.encoder.strides[-1], recipe.data)
+    with torch.device("meta"):
+        probe_as_trained(generator, spec, recipe.data.crop_side)
 
 
 def refuse_frozen(encoder: Encoder, recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from neuropbr_core.contracts import FusedLosses, Loss, LossInput, LossResult, Lo
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.kinds import LossEntryOptions
 from neuropbr_core.maps import MAP_NAMES
+from neuropbr_core.model.spec import changes_in_place
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry.chosen import Chosen, blaming_calls
 
@@ -63,6 +64,8 @@ def _fault(result: object, learns: bool) -> str:
         return f"its total has the shape {tuple(total.shape)} and the type {total.dtype}"
     if learns and not total.requires_grad:
         return "its total is detached from the predictions"
+    if not isinstance(result.terms, dict) or not all(isinstance(name, str) for name in result.terms):
+        return "its terms are no dictionary with texts as keys"
     for name, value in result.terms.items():
         if not isinstance(value, Tensor) or value.numel() != 1:
             return f"its term {name!r} is no scalar tensor"
@@ -86,8 +89,15 @@ class Term:
             PluginBroken: The loss raised something, or returned anything but a scalar that gradients flow from; the
                 message names its distribution and version.
         """
+        compared = (*x.prediction.maps.values(), *x.prediction.logits.values(), *x.target.values(), x.valid)
+        before = [changes_in_place(value) for value in compared]
         with blaming_calls(self.part, "its forward pass"):
             result = self.loss(x, critic)
+        if [changes_in_place(value) for value in compared] != before:
+            raise PluginBroken(
+                f"losses.{self.name}: {self.author} is broken: its forward pass changes the maps in place, which other "
+                f"losses and the gradients still read; report this to the authors of its package"
+            )
         return self.checked(result, "forward", torch.is_grad_enabled() and _takes_gradients(x))
 
     def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
@@ -109,6 +119,13 @@ class Term:
             return None
         return fused_by
 
+    @property
+    def author(self) -> str:
+        """The component with its distribution and version, for messages."""
+        if self.part is None:
+            return f"loss {self.name}"
+        return str(self.part.declared)
+
     def checked(self, result: object, method: str, learns: bool) -> LossResult:
         """Return the result of a method of the loss, if it is one.
 
@@ -118,11 +135,8 @@ class Term:
         fault = _fault(result, learns)
         if not fault:
             return cast("LossResult", result)
-        author = f"loss {self.name}"
-        if self.part is not None:
-            author = str(self.part.declared)
         raise PluginBroken(
-            f"losses.{self.name}: {author} is broken: {method} must return a LossResult of a scalar tensor that "
+            f"losses.{self.name}: {self.author} is broken: {method} must return a LossResult of a scalar tensor that "
             f"gradients flow from, but {fault}; report this to the authors of its package"
         )
 
@@ -182,7 +196,13 @@ class Objective:
             loss = part.create(setup=setup)
             with blaming_calls(part, "its make_critic"):
                 critic = loss.make_critic()
-            terms.append(Term(name, loss, part.entry, critic, part))
+            term = Term(name, loss, part.entry, critic, part)
+            if critic is not None and not isinstance(critic, nn.Module):
+                raise PluginBroken(
+                    f"losses.{name}: {term.author} is broken: make_critic must return a torch.nn.Module or None, but "
+                    f"returned a {type(critic).__name__}; report this to the authors of its package"
+                )
+            terms.append(term)
         return cls(terms, needs_features=features_needed(recipe), fused=recipe.training.fused_losses == "auto")
 
     def active(self, epoch: int) -> list[tuple[Term, float]]:

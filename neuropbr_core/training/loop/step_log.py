@@ -38,13 +38,23 @@ class StepLog:
         every: Steps between two logs.
         max_skips: Dropped steps in a row after which the run stops.
         overflows: Whether gradient norms may be infinite, because a gradient scaler deals with it.
+        authors: Losses of others by the recipe's name for them, with their distributions and versions.
     """
 
-    def __init__(self, fabric: Fabric, every: int, *, max_skips: int = 1, overflows: bool = False) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        every: int,
+        *,
+        max_skips: int = 1,
+        overflows: bool = False,
+        authors: Mapping[str, str] | None = None,
+    ) -> None:
         self._fabric = fabric
         self._every = every
         self._max_skips = max_skips
         self._overflows = overflows
+        self._authors = authors or {}
         self._pending: list[_Pending] = []
         self._recent: dict[str, list[float]] = {}
         self._epoch: dict[str, list[float]] = {}
@@ -177,6 +187,10 @@ class StepLog:
             if is_term or not name:
                 name = candidate
             if is_term:
+                break
+        for loss, author in self._authors.items():
+            if name.startswith(f"loss/{loss}/"):
+                name = f"{name} of {author}"
                 break
         # The samples of the process where it happened: the others trained on other ones.
         ids = self._fabric.broadcast(row.ids, src=rank)

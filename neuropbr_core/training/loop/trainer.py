@@ -16,9 +16,10 @@ from lightning_fabric import Fabric
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.data.opening import OpenedDataset
-from neuropbr_core.errors import RunError, RunInterrupted
+from neuropbr_core.errors import PluginBroken, RunError, RunInterrupted
 from neuropbr_core.model.spec import ModelSpec, build_generator, parameter_count
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry.catalog import OWN_DISTRIBUTION
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.saving import Position, Saver
 from neuropbr_core.training.checkpoints.store import CheckpointStore
@@ -53,9 +54,10 @@ class Observers:
             except Exception as error:  # an observer must not stop a run, whatever it does
                 # Left out, because it would fail in every step, and a warning each time would hide all others.
                 del self._observers[name]
-                reporter().warning(
-                    f"observer {name} failed in {event} and is left out from here on: {type(error).__name__}: {error}"
-                )
+                reason = f"{type(error).__name__}: {error}"
+                if isinstance(error, PluginBroken):
+                    reason = str(error)  # it names the observer's package
+                reporter().warning(f"observer {name} failed in {event} and is left out from here on: {reason}")
 
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
@@ -189,8 +191,16 @@ class Trainer:
         )
         self.signals = StopSignals(fabric)
         self.position = Position()
+        authors = {}
+        for name, part in recipe.losses.items():
+            if part.declared.distribution != OWN_DISTRIBUTION:
+                authors[name] = str(part.declared)
         self.log = StepLog(
-            fabric, training.log_every_n_steps, max_skips=training.max_skips, overflows=self.stepper.scaled
+            fabric,
+            training.log_every_n_steps,
+            max_skips=training.max_skips,
+            overflows=self.stepper.scaled,
+            authors=authors,
         )
         self._validating = False
         if fabric.world_size > 1:

@@ -124,6 +124,9 @@ class Lists(SampleSource):
         assert (kind, use, set(context)) == ("dataset", "acme:reel", {"data"})
         return self
 
+    def find(self, kind, use):
+        return f"{kind}/{use}"
+
     def samples(self):
         return self.listed
 
@@ -155,7 +158,7 @@ def test_what_a_source_lists_is_checked(samples, alignment, problems):
     component = chosen(*samples)
     with pytest.raises(DataError) as caught:
         open_source(component, Data(alignment=alignment))
-    assert str(caught.value).splitlines() == [f"acme:reel: {problem}" for problem in problems]
+    assert str(caught.value).splitlines() == [f"dataset/acme:reel: {problem}" for problem in problems]
 
 
 def test_a_source_that_keeps_the_rules_is_opened():

@@ -1,5 +1,6 @@
 """What a step needs of a device's memory, and the batch that is found for it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,3 +237,22 @@ def test_the_default_preset_fits_a_large_gpu(monkeypatch: pytest.MonkeyPatch) ->
     preset = load_recipe("neuropbr:teacher_default", ["training.precision=bf16"])
     settled = settle_batch(preset, CPU).training
     assert settled.samples * settled.accumulate == 4
+
+
+def test_a_recipe_that_no_machine_has_memory_for_is_told_before_it_starts(tmp_path: Path) -> None:
+    """Nothing stands in for anything here: the networks are counted, and the memory is this machine's."""
+    data = small_run.blank_dataset(tmp_path / "data", side=1024)
+    sizes = ("data.image_size=1024", "data.output_size=1024", "training.batch_size=65536")
+    settings = (f"data.root={data}", "training.device=cpu", "data.oversample={}", "export=null", *sizes)
+    room = available_memory(CPU)
+    assert room is not None
+    counted = need(small_run.small_recipe(*settings), CPU).of(65536)
+    assert counted > 100 * room
+    said = rf"a batch of 65536 needs about {counted / 1e9:.1f} GB, and [\d.]+ GB are free"
+    with pytest.raises(RunError, match=said):
+        plan(small_run.small_recipe(*settings), tmp_path / "run")
+    with reporting_to(RecordingReporter()) as reporter:
+        plan(small_run.small_recipe(*settings, "training.memory_check=warn"), tmp_path / "run")
+    (warning,) = [line for line in reporter.lines if "needs about" in line]
+    assert re.match(rf"warning: out of memory on cpu, as counted before the first step: {said}", warning)
+    assert not (tmp_path / "run").exists()
