@@ -20,6 +20,7 @@ COMMANDS = {
     "run": LazyCommand("neuropbr_core.cli.run:run", "Train, evaluate and export what RECIPE says."),
     "infer": LazyCommand("neuropbr_core.cli.infer:infer", "Predict the PBR maps of photos or renders."),
     "batch": LazyCommand("neuropbr_core.cli.batch:batch", "Predict the PBR maps of many captures."),
+    "app": LazyCommand("neuropbr_core.cli.app:app", "Make materials in the browser."),
     "package": LazyCommand("neuropbr_core.cli.package:package", "Package maps for other programs."),
     "export": LazyCommand("neuropbr_core.cli.export:export", "Export a model for deployment targets."),
     "verify": LazyCommand("neuropbr_core.cli.verify:verify", "Compare an exported FILE with its model, map by map."),

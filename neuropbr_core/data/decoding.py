@@ -184,6 +184,22 @@ def describe_image(path: Path) -> ImageFacts:
     return ImageFacts(width, height, channels, bits, alpha)
 
 
+def header_tells_size(path: Path) -> bool:
+    """Whether `describe_image` reads a file's header alone; files of rare kinds of TIFF are decoded for it.
+
+    Raises:
+        Undecodable: The file is missing or no image.
+        DataError: Its format needs a library that is not installed, or it does not fit into memory.
+    """
+    if suffix_of(path.name) == EXR_SUFFIX:
+        return True
+    with _errors_of(path):
+        image = _open(path)
+        if image is not None:
+            image.close()
+    return image is not None
+
+
 def decode_image(path: Path, *, colours: bool, least: int | None = None, deep: bool = False) -> Decoded:
     """Decode an image file.
 

@@ -1,6 +1,7 @@
 """The views of one material to predict from: a folder of photos or renders."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ class ViewSet:
         positions: Camera positions `(V, 3)` in tile sides, or None.
         confidence: For estimated cameras, the agreement of each photo with the first, in [0, 1]; otherwise None.
         masks: For each image, bool `(h, w)`, True where it is opaque; None where it is opaque everywhere.
-        refusals: Why photos were left out, one line each.
+        left_out: Why photos were left out, one line each, by their file.
         flashes: For each image, whether the camera's flash fired; None where its file does not tell.
     """
 
@@ -34,8 +35,13 @@ class ViewSet:
     positions: Tensor | None = None
     confidence: tuple[float, ...] | None = None
     masks: tuple[Tensor | None, ...] = ()
-    refusals: tuple[str, ...] = ()
+    left_out: Mapping[Path, str] = field(default_factory=dict)
     flashes: tuple[bool | None, ...] = ()
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why photos were left out, one line each."""
+        return tuple(self.left_out.values())
 
     @property
     def folder(self) -> Path:
@@ -138,7 +144,7 @@ def register_views(views: ViewSet, *, partial: bool = False) -> ViewSet:
         partial: Whether photos that cannot be registered are left out, as long as two photos are left.
 
     Returns:
-        The photos with cameras, and a confidence for each; `refusals` says why others are left out.
+        The photos with cameras, and a confidence for each; `left_out` says why others are left out.
 
     Raises:
         DataError: Photos cannot be registered; the message has one line for each, with what to do.
@@ -161,7 +167,7 @@ def register_views(views: ViewSet, *, partial: bool = False) -> ViewSet:
         images=tuple(views.images[index] for index in kept),
         masks=masks,
         flashes=flashes,
-        refusals=tuple(registration.refusals.values()),
+        left_out={views.paths[index]: reason for index, reason in registration.refusals.items()},
     )
     return replace(_with_cameras(left, registration.cameras), confidence=registration.confidence)
 

@@ -16,12 +16,14 @@ three/         three.js as one file, and what builds it
 
 from neuropbr_core.report.contents import Report, RunContent, Showcase, Version
 from neuropbr_core.report.maps_folder import read_showcase
-from neuropbr_core.report.page import MAP_SIDE, write_page
+from neuropbr_core.report.page import MAP_SIDE, STYLE, VIEWER_PROGRAMS, viewer, write_page
 from neuropbr_core.report.writing import REPORT_NAME, check_report_place, report_key, write_report
 
 __all__ = [
     "MAP_SIDE",
     "REPORT_NAME",
+    "STYLE",
+    "VIEWER_PROGRAMS",
     "Report",
     "RunContent",
     "Showcase",
@@ -29,6 +31,7 @@ __all__ = [
     "check_report_place",
     "read_showcase",
     "report_key",
+    "viewer",
     "write_page",
     "write_report",
 ]

@@ -4,7 +4,7 @@ import html
 import json
 from typing import Any
 
-_VOID = ("img", "input", "meta")
+_VOID = ("img", "input", "link", "meta")
 """Elements without content, which have no end tag."""
 
 _IN_SCRIPTS = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}

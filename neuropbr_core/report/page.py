@@ -23,7 +23,14 @@ from neuropbr_core.report.tables import comparison_table, score_tables, score_ti
 from neuropbr_core.report.writing import GENERATOR
 
 _ROOM = Path(__file__).resolve().parent
-_PROGRAMS = ("three/three.js", "assets/preview.js", "assets/viewer.js", "assets/curves.js", "assets/start.js")
+VIEWER_PROGRAMS = (
+    _ROOM / "three" / "three.js",
+    _ROOM / "assets" / "preview.js",
+    _ROOM / "assets" / "viewer.js",
+)
+"""The programs of the preview and the comparison, in the order in which they have to be loaded."""
+STYLE = _ROOM / "assets" / "report.css"
+_PROGRAMS = (*VIEWER_PROGRAMS, _ROOM / "assets" / "curves.js", _ROOM / "assets" / "start.js")
 MAP_SIDE = 1024
 """Largest side of maps on a page, in pixels: a page with one material of this size has about 5 MB."""
 _RELIGHTING = 2
@@ -52,8 +59,8 @@ def write_page(report: Report, *, map_side: int = MAP_SIDE) -> str:
     """
     programs: list[Html] = []
     hashes: list[str] = []
-    for name in _PROGRAMS:
-        text = (_ROOM / name).read_text(encoding="utf-8")
+    for program in _PROGRAMS:
+        text = program.read_text(encoding="utf-8")
         # Browsers hash what is between the tags, byte by byte.
         digest = hashlib.sha256(text.encode()).digest()
         hashes.append(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
@@ -61,6 +68,20 @@ def write_page(report: Report, *, map_side: int = MAP_SIDE) -> str:
     head = page_head(report.title, key=report.key, scripts=hashes)
     body = element("body", _header(report), _main(report, map_side), _footer(), _data(report), *programs)
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def viewer(showcase: Showcase, *, map_side: int = MAP_SIDE) -> Html:
+    """The preview, the comparison and the pictures of a material, with the data of their programs, for other pages.
+
+    Args:
+        showcase: The material.
+        map_side: Largest side of maps in pixels.
+
+    Returns:
+        A part of a page. `VIEWER_PROGRAMS` bring it to life: `new Page()`, once it is in the document.
+    """
+    showcases = (showcase,)
+    return join(_showcases(showcases, map_side), _data(Report(showcase.name, showcases)))
 
 
 def page_head(title: str, *, key: str = "", scripts: Sequence[str] = ()) -> Html:
@@ -71,7 +92,7 @@ def page_head(title: str, *, key: str = "", scripts: Sequence[str] = ()) -> Html
         key: As for `contents.Report`.
         scripts: The programs that may run, as a content security policy names them.
     """
-    style = (_ROOM / "assets" / "report.css").read_text(encoding="utf-8")
+    style = STYLE.read_text(encoding="utf-8")
     programs = " ".join(scripts) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {programs}"
     return element(

@@ -1,6 +1,5 @@
 """The report in headless Chromium: no error, no request, and a preview that equals our own renderer."""
 
-import base64
 import io
 import math
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 import torch
 from browser import Tab, browser, installed_browser
 from PIL import Image
+from preview_pixels import compare, drawn
 
 from neuropbr_core.materials.cameras import look_at
 from neuropbr_core.materials.color import linear_to_srgb
@@ -67,14 +67,6 @@ def opened(tab: Tab, page: Path) -> Tab:
     return tab
 
 
-def drawn(tab: Tab) -> np.ndarray:
-    """What the canvas shows, `(N, N, 4)` in [0, 1]."""
-    tab.value("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
-    tab.value("neuropbr.panel.preview.draw()")
-    url = tab.value("neuropbr.panel.preview.canvas.toDataURL('image/png')")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGBA")) / 255
-
-
 def rendered(name: str, eye: tuple[float, float, float], size: int) -> np.ndarray:
     """The same plane by our renderer, `(N, N, 3)` in [0, 1]."""
     position = torch.tensor(eye)
@@ -82,19 +74,6 @@ def rendered(name: str, eye: tuple[float, float, float], size: int) -> np.ndarra
     surface = build_surface(read_material(MATERIALS / name).maps, 2 * size)
     linear = render_view(surface, camera, lighting(position), size)
     return linear_to_srgb(linear.clamp(0, 1)).permute(1, 2, 0).numpy()
-
-
-def compare(drawn_pixels: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """Mean absolute difference and correlation, well inside of what is drawn."""
-    solid = drawn_pixels[..., 3] == 1
-    for _ in range(3):  # edges are smoothed by one and not by the other
-        solid[1:-1, 1:-1] &= solid[:-2, 1:-1] & solid[2:, 1:-1] & solid[1:-1, :-2] & solid[1:-1, 2:]
-    solid[:3] = solid[-3:] = False
-    solid[:, :3] = solid[:, -3:] = False
-    assert solid.mean() > 0.2
-    first = drawn_pixels[..., :3][solid]
-    second = expected[solid]
-    return float(np.abs(first - second).mean()), float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
 @pytest.mark.parametrize("index", range(len(NAMES)))

@@ -12,7 +12,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,9 @@ class Tab:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 900, mobile: bool = False) -> None:
-        """Open a page and wait until it is loaded."""
-        self._url = page.resolve().as_uri()
+    def open(self, page: Path | str, *, width: int = 1280, height: int = 900, mobile: bool = False) -> None:
+        """Open a page, a file or an address, and wait until it is loaded."""
+        self._url = page.resolve().as_uri() if isinstance(page, Path) else page
         self.resize(width, height, mobile=mobile)
         self._events.clear()
         self.call("Page.navigate", url=self._url)
@@ -97,8 +97,16 @@ class Tab:
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """Press a key and let it go."""
+        # Enter presses a button by the character that it types.
+        text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 if shift else 0)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 if shift else 0, **text)
+
+    def drop(self, files: Sequence[Path], x: int, y: int) -> None:
+        """Drop files at a place of the window."""
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def picture(self, *, whole: bool = False) -> bytes:
         """What the page shows, as PNG; the whole page or what fits into its window."""
