@@ -22,7 +22,7 @@ COMMANDS = {
     "package": LazyCommand("neuropbr_core.cli.package:package", "Package maps for other programs."),
     "export": LazyCommand("neuropbr_core.cli.export:export", "Export a model for deployment targets."),
     "verify": LazyCommand("neuropbr_core.cli.verify:verify", "Compare an exported FILE with its model, map by map."),
-    "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a run's maps beside the baselines."),
+    "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a model's maps beside the baselines."),
     "compare": LazyCommand("neuropbr_core.cli.compare:compare", "Compare the errors of runs, beside the baselines."),
     "sweep": LazyCommand("neuropbr_core.cli.sweep:sweep", "Run RECIPE with every combination of values."),
     "report": LazyCommand("neuropbr_core.cli.report:report", "Show runs and maps on one HTML page."),
