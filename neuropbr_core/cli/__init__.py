@@ -23,6 +23,7 @@ COMMANDS = {
     "export": LazyCommand("neuropbr_core.cli.export:export", "Export a model for deployment targets."),
     "verify": LazyCommand("neuropbr_core.cli.verify:verify", "Compare an exported FILE with its model, map by map."),
     "evaluate": LazyCommand("neuropbr_core.cli.evaluate:evaluate", "Score a model's maps beside the baselines."),
+    "bench": LazyCommand("neuropbr_core.cli.bench:bench", "Score models and maps of other tools by one protocol."),
     "compare": LazyCommand("neuropbr_core.cli.compare:compare", "Compare the errors of runs, beside the baselines."),
     "sweep": LazyCommand("neuropbr_core.cli.sweep:sweep", "Run RECIPE with every combination of values."),
     "report": LazyCommand("neuropbr_core.cli.report:report", "Show runs and maps on one HTML page."),
