@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord
+from neuropbr_core.inference.scoring import evaluate
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs.evaluate import evaluate
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.run import run
 from neuropbr_core.runs.teacher import plan_teacher

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
         register_views,
         write_maps,
     )
+    from neuropbr_core.inference.scoring import evaluate
     from neuropbr_core.recipe import load_recipe
-    from neuropbr_core.runs.evaluate import Evaluation, evaluate
+    from neuropbr_core.runs.evaluate import Evaluation
     from neuropbr_core.runs.run import run
     from neuropbr_core.workflow import export, package
 
@@ -41,7 +42,7 @@ _EXPORTS = {
     "load_recipe": "neuropbr_core.recipe",
     "run": "neuropbr_core.runs.run",
     "Evaluation": "neuropbr_core.runs.evaluate",
-    "evaluate": "neuropbr_core.runs.evaluate",
+    "evaluate": "neuropbr_core.inference.scoring",
     "export": "neuropbr_core.workflow",
     "package": "neuropbr_core.workflow",
     "open_dataset": "neuropbr_core.data.opening",

@@ -17,8 +17,23 @@ R = TypeVar("R")
 _FEWEST = 8  # jobs for each process, below which starting it takes longer than the work
 
 
+_granted: int | None = None
+
+
+def grant_cores(count: int) -> None:
+    """Let this process count on some of the machine's cores alone, because others work beside it.
+
+    Args:
+        count: Cores, 1 or more.
+    """
+    global _granted  # noqa: PLW0603 - a process has one share of the machine
+    _granted = count
+
+
 def cores() -> int:
-    """Count the processor cores that this process may run on."""
+    """Count the processor cores that this process may use."""
+    if _granted is not None:
+        return _granted
     # Containers and job schedulers often grant fewer cores than the machine has, and macOS cannot ask.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

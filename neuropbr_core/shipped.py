@@ -4,8 +4,9 @@ A reference such as `neuropbr:recipes/quickstart.yaml` names one. During develop
 root; in a built wheel they are inside the package, which is used only where no checkout surrounds the package.
 """
 
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,6 +18,7 @@ SCHEME = "neuropbr:"
 DEFAULT_MODEL = "flash-3"
 """Name of the shipped model that `neuropbr infer` uses when no other is named."""
 CARD = "MODEL_CARD.md"
+MATERIALS = "materials.json"
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -86,6 +88,35 @@ class ShippedModel(NamedTuple):
     license: str
 
 
+def chosen_materials(model: Path) -> tuple[str, ...]:
+    """Materials that choices about a model which ships were made on, as its card lists them; none for other models.
+
+    Args:
+        model: Folder of its weights, or a file in it.
+    """
+    if not is_shipped_model(model):
+        return ()
+    folder = model
+    if not model.is_dir():
+        folder = model.parent
+    return tuple(_card_facts(folder).get("chosen_on", ()))
+
+
+def trained_materials(model: Path) -> tuple[str, ...]:
+    """Materials that a model which ships was trained on, from the list beside its weights; none for other models.
+
+    Args:
+        model: Folder of its weights, or a file in it.
+    """
+    if not is_shipped_model(model):
+        return ()
+    folder = model
+    if not model.is_dir():
+        folder = model.parent
+    records = json.loads((folder / MATERIALS).read_text(encoding="utf-8"))
+    return tuple(record["name"] for record in records)
+
+
 def model_names() -> list[str]:
     """Names of the shipped models."""
     return sorted(path.parent.name for path in (shipped_root() / "models").glob(f"*/{CARD}"))
@@ -105,7 +136,13 @@ def shipped_model(name: str) -> ShippedModel:
         near = did_you_mean(name, names)
         raise NeuroPBRError(f"{name}: no model of that name ships with neuropbr.{near} Models: {', '.join(names)}")
     folder = shipped_root() / "models" / name
+    facts = _card_facts(folder)
+    return ShippedModel(name, folder, facts["summary"], facts["license"])
+
+
+def _card_facts(folder: Path) -> dict[str, Any]:
+    """What a model's card states as data."""
     # The card begins with YAML between two lines of dashes, as model cards elsewhere do.
     _, front, _ = (folder / CARD).read_text(encoding="utf-8").split("---\n", 2)
-    facts = yaml.safe_load(front)
-    return ShippedModel(name, folder, facts["summary"], facts["license"])
+    facts: dict[str, Any] = yaml.safe_load(front)
+    return facts

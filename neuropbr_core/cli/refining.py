@@ -1,6 +1,7 @@
 """The option `--refine`."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -9,6 +10,8 @@ from neuropbr_core.shipped import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Steps(click.IntRange):
@@ -24,14 +27,25 @@ class _Steps(click.IntRange):
             ) from None
 
 
-refine_option = click.option(
-    "--refine",
-    "refine_steps",
-    type=_Steps(0, 10000),
-    is_flag=False,
-    flag_value=200,
-    metavar="[STEPS]",
-    help="Fit the maps to photos with a flash; 0 leaves them as predicted.  [default: 200 with a model that ships]",
+def refine_option_with(text: str) -> "Callable[[Command], Command]":
+    """The option, with a help text."""
+    return click.option(
+        "--refine",
+        "refine_steps",
+        type=_Steps(0, 10000),
+        is_flag=False,
+        flag_value=200,
+        metavar="[STEPS]",
+        help=text,
+    )
+
+
+refine_option = refine_option_with(
+    "Fit the maps to photos with a flash; 0 leaves them as predicted.  [default: 200 with a model that ships]"
+)
+scored_refine_option = refine_option_with(
+    "Score maps that were fitted to the photos, as `neuropbr infer` does by default with a model that ships; 200 steps "
+    "where no number is given.  [default: 0, maps as predicted]"
 )
 
 

@@ -1,5 +1,7 @@
 """`neuropbr sweep`: one run for every combination of values, and one table of all."""
 
+from dataclasses import replace
+
 import click
 
 from neuropbr_core.cli.compare import show_comparison
@@ -32,13 +34,21 @@ class Seeds(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--seeds", type=Seeds(), default=(), metavar="N,N…", help="Run each combination with each of these seeds."
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs at a time, each in a process with its share of the cores, and a log in RUNS_DIR/sweep-logs.",
+)
 @click.option("--dry-run", is_flag=True, help="List the runs, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-def sweep(recipe: str, seeds: tuple[int, ...], dry_run: bool, as_json: bool, **overrides: object) -> None:
+def sweep(recipe: str, seeds: tuple[int, ...], jobs: int, dry_run: bool, as_json: bool, **overrides: object) -> None:
     """Run RECIPE with every combination of values, and show the errors of all runs in one table.
 
     `--set KEY=VALUE,VALUE` names the values of a key. The same command continues a sweep that was interrupted: runs
-    that are done are skipped. A run that fails does not keep the others from theirs.
+    that are done are skipped. A run that fails does not keep the others from theirs. After Ctrl-C, runs save and end.
     """
     if seeds and overrides.get("seed") is not None:
         raise click.UsageError("--seed and --seeds exclude each other")
@@ -47,6 +57,7 @@ def sweep(recipe: str, seeds: tuple[int, ...], dry_run: bool, as_json: bool, **o
     # Imported late: these bring in PyTorch, which takes seconds.
     from neuropbr_core.runs.compare import compare_runs
     from neuropbr_core.runs.sweep import carry_out_sweep, plan_sweep
+    from neuropbr_core.runs.sweep_jobs import carry_out_jobs
 
     runs = plan_sweep(recipe, settings, seeds, fixed)  # type: ignore[arg-type]
     if dry_run:
@@ -54,14 +65,20 @@ def sweep(recipe: str, seeds: tuple[int, ...], dry_run: bool, as_json: bool, **o
             state = "continue" if run.resume else "start"
             result(f"{state:<10}{run.folder.path}")
         return
-    failures = carry_out_sweep(runs)
+    if jobs == 1:
+        failures = carry_out_sweep(runs)
+    else:
+        failures = carry_out_jobs(runs, jobs)
     finished = []
     for run in runs:
         # A run that failed after its evaluation has scores too.
         if run.folder.summary.is_file():
             finished.append(run.folder.path)
     if finished:
-        show_comparison(compare_runs(finished), as_json=as_json)
+        comparison = compare_runs(finished)
+        # A row over seeds of which one is missing must say so.
+        notes = [*comparison.notes, *(f"failed: {failure}" for failure in failures)]
+        show_comparison(replace(comparison, notes=notes), as_json=as_json)
     if failures:
         listed = "\n  ".join(failures)
         raise RunError(f"{len(failures)} of {len(runs)} runs failed; the same command continues them:\n  {listed}")

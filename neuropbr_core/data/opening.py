@@ -2,11 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuropbr_core.contracts import SampleSource
 from neuropbr_core.data.batches.batch import Item
@@ -24,6 +24,7 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
+from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.registry.chosen import Chosen
 from neuropbr_core.reporting import reporter
 from neuropbr_core.samples import Sample
@@ -127,17 +128,45 @@ def open_dataset(
         # Drawn captures are part of the content that a run trains on, so they are part of its fingerprint.
         train = DrawnDataset(train, drawer)
         fingerprint = f"{fingerprint}-{drawer.content}"
-    view_digests = {}
-    for sample in samples:
-        view_digests[sample.id] = tuple(digests[key] for key in sample.views)
     return OpenedDataset(
         all=whole,
         train=train,
         val=MaterialDataset(listing.val, data, images, buffers=whole.buffers),
         split=asdict(split),
         fingerprint=fingerprint,
-        view_digests=view_digests,
+        view_digests=_view_digests(samples, digests),
     )
+
+
+def _view_digests(samples: Sequence[Sample[Any]], digests: Mapping[Hashable, str]) -> dict[str, tuple[str, ...]]:
+    return {sample.id: tuple(digests[key] for key in sample.views) for sample in samples}
+
+
+class OpenedSamples(NamedTuple):
+    """Samples that belong to no recipe.
+
+    Attributes:
+        samples: All of them, whole.
+        view_digests: As in `OpenedDataset`.
+    """
+
+    samples: MaterialDataset
+    view_digests: dict[str, tuple[str, ...]]
+
+
+def open_samples(data: Data) -> OpenedSamples:
+    """Open all samples of a dataset folder for a model that has no recipe, such as one that ships.
+
+    Args:
+        data: The folder, and the sizes and views of the model.
+
+    Raises:
+        DataError: The folder is no dataset, or holds unusable files. The message lists all problems.
+    """
+    source, samples = open_source(default_registry().choose("dataset", "layout", name="source"), data)
+    digests = digest_images(source, samples)
+    images = open_images(source, samples, data, digests)
+    return OpenedSamples(MaterialDataset(samples, data, images), _view_digests(samples, digests))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def format_groups(groups: GroupTables, about: str) -> str:
     for table, of_table in groups.items():
         # One group is the whole set, which other tables have.
         if len(of_table) > 1:
-            parts.append(_table(table, of_table, "baseline"))
+            parts.append(format_table(table, of_table, "baseline"))
     if not parts:
         return ""
     heading = (
@@ -55,11 +55,21 @@ def format_comparison(comparison: GroupTables, other: str) -> str:
     )
     parts: list[str] = []
     for table, groups in comparison.items():
-        parts.append(_table(table, groups, "other"))
+        parts.append(format_table(table, groups, "other"))
     return "\n\n".join([heading, *parts])
 
 
-def _table(caption: str, groups: dict[str, Group], reference: str) -> str:
+def format_table(caption: str, groups: dict[str, Group], reference: str) -> str:
+    """Write groups below each other, metric by metric: the model, what it is compared with, gain and interval.
+
+    Args:
+        caption: What the groups differ in.
+        groups: The groups by label.
+        reference: Heading of the column of what the model is compared with.
+
+    Returns:
+        Lines without a line break at the end.
+    """
     heading = f"{f'by {caption}':<{_LABEL_WIDTH}}{'n (mat.)':>{_SIZE_WIDTH}}{'model':>{_CELL_WIDTH}}"
     heading += f"{reference:>{_CELL_WIDTH}}{'gain':>{_GAIN_WIDTH}}  {'90 %':<{_INTERVAL_WIDTH}}"
     lines = [heading.rstrip()]

@@ -1,8 +1,8 @@
-"""A generator and its baselines on samples that it was not trained on: scored side by side, or drawn."""
+"""A model and its baselines on samples that it was not trained on: scored side by side, or drawn."""
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuropbr_core.contracts import Maps, Prediction
+from neuropbr_core.contracts import Maps
 from neuropbr_core.data.batches.dataset import MaterialDataset
-from neuropbr_core.data.batches.loader import predict_frames, val_loader
+from neuropbr_core.data.batches.loader import val_loader
 from neuropbr_core.data.batches.prepare import Prepared, prepare
 from neuropbr_core.evaluation.baselines import (
     BEST_CONSTANT,
@@ -29,6 +29,7 @@ from neuropbr_core.evaluation.groups import group_tables
 from neuropbr_core.evaluation.material_classes import material_classes
 from neuropbr_core.evaluation.metrics import (
     RERENDER,
+    Perceptual,
     RankStatistic,
     Row,
     RunningMeans,
@@ -41,6 +42,20 @@ from neuropbr_core.evaluation.pictures import comparison_grid
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, Scores
 from neuropbr_core.maps import MAPS, METALLIC, NORMAL, ROUGHNESS
 from neuropbr_core.reporting import track
+
+Predict = Callable[[Prepared], Maps]
+"""Predicts the maps of a batch of whole frames: float32, in the ranges of `neuropbr_core.maps`, on the batch's
+device."""
+
+
+def maps_by(generator: nn.Module) -> Predict:
+    """Predict with a generator, which is on the device of the batches and in eval mode."""
+
+    def predict(prepared: Prepared) -> Maps:
+        maps: Maps = generator(*prepared.inputs).maps
+        return {name: value.float() for name, value in maps.items()}
+
+    return predict
 
 
 @dataclass(frozen=True)
@@ -64,16 +79,23 @@ class Evaluator:
     Args:
         baselines: The baselines, built from the training targets.
         facts: Facts of samples by id; samples that are missing have none.
+        perceptual: A perceptual distance of re-renderings; None leaves it out.
 
     Attributes:
         model: The model's metrics of every sample so far.
         rank_counts: Histograms of metallic predictions by sample and number of views.
     """
 
-    def __init__(self, baselines: Baselines, facts: Mapping[str, CaptureFacts] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        baselines: Baselines,
+        facts: Mapping[str, CaptureFacts] = MappingProxyType({}),
+        perceptual: Perceptual | None = None,
+    ) -> None:
         self.model = RunningMeans()
         self.rank_counts: dict[tuple[str, int], npt.NDArray[np.uint32]] = {}
         self._facts = facts
+        self._perceptual = perceptual
         self._classes: dict[str, tuple[str, ...]] = {}
         self._views = 0
         self._baselines = baselines
@@ -117,9 +139,9 @@ class Evaluator:
         predictions = self._baselines.predictions(views, visible, target)
         # A rendering needs all four maps.
         if set(MAPS) <= set(target):
-            values |= measure_rerendering(prediction, target, valid)
+            values |= measure_rerendering(prediction, target, valid, self._perceptual)
             naive = self._baselines.naive(predictions, target[ROUGHNESS.name])
-            naive_values = measure_rerendering(naive, target, valid)
+            naive_values = measure_rerendering(naive, target, valid, self._perceptual)
             self._baseline_means.setdefault(NAIVE, RunningMeans()).add(ids, materials, naive_values, valid)
         self.model.add(ids, materials, values, valid)
         for name, maps in predictions.items():
@@ -271,26 +293,26 @@ def _of_map(map_name: str, metrics: Mapping[str, float]) -> dict[str, float]:
 
 @torch.no_grad()
 def evaluate_samples(
-    generator: nn.Module,
+    predict: Predict,
     samples: MaterialDataset,
     mean: dict[str, tuple[float, ...]],
     device: torch.device,
-    batch_size: int = 1,
     *,
     views: Sequence[int] = (),
     digests: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    perceptual: Perceptual | None = None,
 ) -> EvaluationRecord:
     """Score whole frames of any samples.
 
     Args:
-        generator: On `device`, in eval mode.
+        predict: Predicts the maps of prepared samples, such as `maps_by(generator)`.
         samples: The samples to score.
         mean: Mean of each map over the training targets (`training_mean`); empty when it is not known.
         device: Where to compute.
-        batch_size: Samples at a time.
         views: Numbers of views; each is scored with the first views of every sample. The record is about the first
             number, and has a table by number. Default: all views of the samples.
         digests: Digests of the content of each sample's views, by the sample's id (`OpenedDataset.view_digests`).
+        perceptual: A perceptual distance of re-renderings; None leaves it out.
 
     Returns:
         The model's and the baselines' metrics.
@@ -302,13 +324,12 @@ def evaluate_samples(
         for sample in shown.samples:
             photos = "".join(digests.get(sample.id, ())[:count])
             facts[sample.id] = CaptureFacts(sample.capture_kind, sample.condition, _short_digest(photos))
-        evaluator = Evaluator(Baselines(mean, aligned=samples.data.aligned), facts)
-        frames = predict_frames(generator, shown, device, batch_size=batch_size)
-        for prepared, prediction in track(frames, math.ceil(len(shown) / batch_size), "evaluating"):
+        evaluator = Evaluator(Baselines(mean, aligned=samples.data.aligned), facts, perceptual)
+        for prepared in track(prepared_frames(shown, device), len(shown), "evaluating"):
             evaluator.add(
                 prepared.ids,
                 prepared.materials,
-                prediction.maps,
+                predict(prepared),
                 prepared.targets,
                 valid=prepared.valid,
                 views=prepared.views,
@@ -341,21 +362,32 @@ def training_mean(train: MaterialDataset, device: torch.device, batch_size: int 
     mean = TargetMean()
     # Whole frames, as in the evaluation: the mean of crops would depend on the epoch.
     whole = train.whole()
-    batches = val_loader(whole, batch_size, num_workers=train.data.num_workers)
-    for batch in track(batches, math.ceil(len(whole) / batch_size), "averaging the training maps"):
-        prepared = prepare(batch, train.data, device)
+    frames = prepared_frames(whole, device, batch_size)
+    for prepared in track(frames, math.ceil(len(whole) / batch_size), "averaging the training maps"):
         mean.add(prepared.targets, prepared.valid)
     return mean.values()
 
 
+def prepared_frames(samples: MaterialDataset, device: torch.device, batch_size: int = 1) -> Iterator[Prepared]:
+    """Prepare every sample once, whole and in order.
+
+    Raises:
+        DataError: An image cannot be used.
+    """
+    for batch in val_loader(samples, batch_size, num_workers=samples.data.num_workers):
+        prepared = prepare(batch, samples.data, device)
+        del batch  # the loader may have its memory back
+        yield prepared
+
+
 @torch.no_grad()
 def draw_samples(
-    generator: nn.Module, samples: MaterialDataset, names: Sequence[str], device: torch.device
+    predict: Predict, samples: MaterialDataset, names: Sequence[str], device: torch.device
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Predict samples again and draw each as a comparison grid.
 
     Args:
-        generator: On `device`, in eval mode.
+        predict: As for `evaluate_samples`.
         samples: Where the samples are.
         names: Ids of the samples to draw, in the order of the result.
         device: Where to compute.
@@ -367,18 +399,18 @@ def draw_samples(
     by_name = {sample.id: sample for sample in samples.samples}
     # In the order of `names`, in which the samples are predicted and drawn.
     chosen = samples.frames_of(by_name[name] for name in names)
-    for prepared, prediction in track(predict_frames(generator, chosen, device), len(chosen), "drawing the worst"):
+    for prepared in track(prepared_frames(chosen, device), len(chosen), "drawing the worst"):
         name = prepared.ids[0]
         material = prepared.materials[0]
-        yield name, material, draw_sample(prepared, prediction, 0, f"{name} · {material}")
+        yield name, material, draw_sample(prepared, predict(prepared), 0, f"{name} · {material}")
 
 
-def draw_sample(prepared: Prepared, prediction: Prediction, index: int, title: str) -> np.ndarray:
+def draw_sample(prepared: Prepared, maps: Maps, index: int, title: str) -> np.ndarray:
     """Draw one sample of a batch.
 
     Args:
         prepared: The batch that was predicted.
-        prediction: The prediction of the whole batch.
+        maps: The predicted maps of the whole batch.
         index: Position of the sample in the batch.
         title: A line above the views.
 
@@ -387,7 +419,7 @@ def draw_sample(prepared: Prepared, prediction: Prediction, index: int, title: s
     """
     return comparison_grid(
         prepared.views[index],
-        _of_sample(prediction.maps, index),
+        _of_sample(maps, index),
         _of_sample(prepared.targets, index),
         prepared.valid[index],
         visible=prepared.visible[index],

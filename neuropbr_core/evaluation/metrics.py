@@ -9,7 +9,7 @@ components. Normals are also compared by angle.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,6 +72,7 @@ METRICS: dict[str, Metric] = {
         Metric("mae", "MAE", 4),
         Metric("rmse", "RMSE", 4),
         Metric("ssim", "SSIM", 3, higher_is_better=True),
+        Metric("lpips", "LPIPS", 3),
         Metric("auc", "AUC", 3, higher_is_better=True),
         Metric("seam", "seam", 2),
     )
@@ -368,17 +369,24 @@ RERENDER = "rerender"
 """Key that takes the place of a map's name in metrics and tables."""
 
 
-def measure_rerendering(prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"]) -> dict[str, Tensor]:
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""How different two batches of sRGB pictures `(B, 3, H, W)` in [0, 1] look: `(B,)`; see `evaluation.perceptual`."""
+
+
+def measure_rerendering(
+    prediction: Maps, target: Maps, valid: Float[Tensor, "B 1 H W"], perceptual: Perceptual | None = None
+) -> dict[str, Tensor]:
     """Compare pictures of predicted and of true maps under lamps that no capture has.
 
     Args:
         prediction: All four maps `(B, C, H, W)`, in the ranges of `neuropbr_core.maps`.
         target: The true maps, same sizes; H and W >= 6.
         valid: 1 where a pixel counts.
+        perceptual: A perceptual distance; None leaves it out.
 
     Returns:
-        `rerender/mae`, `/rmse`, `/psnr` and `/ssim` of sRGB-encoded pictures in [0, 1], means over
-        `heldout_relightings()`; each `(B,)`.
+        `rerender/mae`, `/rmse`, `/psnr` and `/ssim` of sRGB-encoded pictures in [0, 1], and with a perceptual distance
+        `/lpips`: means over `heldout_relightings()`; each `(B,)`.
 
     Source: V. Deschaintre et al., "Single-Image SVBRDF Capture with a Rendering-Aware Deep Network", 2018, section 6,
     and V. Deschaintre et al., "Flexible SVBRDF Capture with a Multi-Image Deep Network", 2019, section 5.
@@ -388,7 +396,12 @@ def measure_rerendering(prediction: Maps, target: Maps, valid: Float[Tensor, "B 
     relightings = heldout_relightings()
     # Lamp by lamp, because pictures of all lamps at once would take eight times the memory of the maps.
     for relighting in relightings:
-        errors = unit_errors(rendering(prediction, relighting), rendering(target, relighting), mask)
+        picture = rendering(prediction, relighting)
+        wanted = rendering(target, relighting)
+        errors = unit_errors(picture, wanted, mask)
+        if perceptual is not None:
+            # Other pixels are made equal: a network that looks at neighbourhoods knows no mask.
+            errors["lpips"] = perceptual(torch.where(mask, picture, wanted), wanted)
         for name, value in errors.items():
             totals[name] = totals.get(name, torch.zeros_like(value)) + value
     return {f"{RERENDER}/{name}": total / len(relightings) for name, total in totals.items()}

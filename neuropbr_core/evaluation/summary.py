@@ -75,6 +75,7 @@ class EvaluationRecord:
         cameras: Where the cameras come from: `recorded`, `registered` (estimated from the photos), or `none`.
         refused: Samples that are not scored because their photos could not be registered.
         groups: Errors of groups of samples beside the best baseline's.
+        refined: Steps in which the maps were fitted to the photos before they were scored; 0 for maps as predicted.
         other: File of an evaluation that this one was compared with; empty without.
         comparison: This evaluation's errors beside those of `other`, over the samples that both scored.
     """
@@ -92,6 +93,7 @@ class EvaluationRecord:
     cameras: str = ""
     refused: tuple[Refusal, ...] = ()
     groups: GroupTables = field(default_factory=dict)
+    refined: int = 0
     other: str = ""
     comparison: GroupTables = field(default_factory=dict)
 
@@ -159,6 +161,7 @@ def load_record(path: Path) -> EvaluationRecord:
         cameras=document.cameras,
         refused=document.refused,
         groups=_group_tables(document.groups),
+        refined=document.refined,
         other=document.other,
         comparison=_group_tables(document.comparison),
     )
@@ -215,6 +218,7 @@ class _Document(msgspec.Struct):
     cameras: str = ""
     refused: tuple[Refusal, ...] = ()
     groups: _Tables = {}
+    refined: int = 0
     other: str = ""
     comparison: _Tables = {}
 
@@ -391,6 +395,8 @@ def describe(record: EvaluationRecord, trained_on: Sequence[str]) -> str:
         trained_on: Materials among them that the model was trained on.
     """
     parts = [format_summary(record)]
+    if record.refined:
+        parts.append(f"The maps were fitted to the photos in {record.refined} steps before they were scored.")
     if record.refused:
         parts.append(_refusals(record))
     views = _count(record.views, "view")
@@ -403,7 +409,8 @@ def describe(record: EvaluationRecord, trained_on: Sequence[str]) -> str:
         parts.append(format_comparison(record.comparison, record.other))
     if trained_on:
         share = f"{len(trained_on)} of {len(record.materials)} materials"
-        parts.append(f"warning: the run trained on {share}, whose numbers measure memory: {', '.join(trained_on)}")
+        names = ", ".join(trained_on)
+        parts.append(f"warning: the model was trained on {share}, whose numbers measure memory: {names}")
     return "\n\n".join(parts)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps, Prediction
 from neuropbr_core.data.batches.batch import Batch
-from neuropbr_core.data.batches.prepare import align
+from neuropbr_core.data.batches.prepare import Inputs, align
 from neuropbr_core.data.images import fit_photo
 from neuropbr_core.errors import DataError, ExportError, ModelError
 from neuropbr_core.kinds import ExporterEntryOptions
@@ -178,6 +178,20 @@ def prepare_inputs(
         _, of_masks = align(replace(batch, views=masks[None]), signature.image_size, device)
         shown = (of_masks.views[:, :, :1] >= _WHOLLY).float()
         inputs = inputs._replace(views=inputs.views * shown, visible=inputs.visible * shown)
+    return named_inputs(inputs, signature, masked=masked)
+
+
+def named_inputs(inputs: Inputs, signature: Signature, *, masked: bool = False) -> dict[str, Tensor]:
+    """Name aligned views, and what belongs to them, as a model takes them.
+
+    Args:
+        inputs: Views in the texture frame.
+        signature: The model's signature.
+        masked: Whether photos have masks, so that there may be pixels that no view sees.
+
+    Returns:
+        The signature's inputs by name, in call order.
+    """
     if signature.geometry == "nominal" or (masked and not signature.aligned):
         weight = inputs.visible.sum(dim=1, keepdim=True).clamp_min(_EPS)
         mean = (inputs.views * inputs.visible).sum(dim=1, keepdim=True) / weight

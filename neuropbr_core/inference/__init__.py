@@ -8,6 +8,7 @@ refine.py         predicted maps -> maps that are fitted to the photos
 ensemble.py       predictions from several sides -> their mean, and how sure the model is
 prediction.py     a folder of photos -> maps in one call, which notebooks show as pictures
 tiled.py          maps larger than a network can predict at once, tile by tile
+scoring.py        any model and a dataset -> its errors beside the baselines
 effort.py         once, from several sides, or tile by tile -> maps with what is known of them
 batch.py          many captures -> a folder for each, and a table
 verification.py   views to verify an export on, and the model that it was exported from

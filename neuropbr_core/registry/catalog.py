@@ -374,6 +374,10 @@ class Registry:
         # Own components of which a warning said that others offer their names too.
         self._told: set[Entry] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to have the same registry: it loads components itself."""
+        return {"_blocks": self._blocks, "_loaded": {}, "_files": self._files, "_told": set()}
+
     @cached_property
     def _installed(self) -> tuple[Entry, ...]:
         return scan()

@@ -1,22 +1,24 @@
-"""The stage that scores a run's model on samples with known maps."""
+"""Scores a model on samples with known maps: the stage of a run, and what it has in common with other models."""
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 
+from neuropbr_core.contracts import Maps
 from neuropbr_core.data.batches.dataset import MaterialDataset
+from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.data.layout.paths import locate
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError, NeuroPBRError, RunError
 from neuropbr_core.evaluation.comparison import compare_with
-from neuropbr_core.evaluation.heldout import draw_samples, evaluate_samples, training_mean
+from neuropbr_core.evaluation.heldout import Predict, draw_samples, evaluate_samples, maps_by, training_mean
 from neuropbr_core.evaluation.summary import (
     EvaluationRecord,
     Refusal,
@@ -43,6 +45,26 @@ CameraChoice = Literal["recorded", "registered"]
 
 HELD_BACK = "held-back"
 """Name of the evaluation of a run's own held-back samples."""
+
+
+class Refine(NamedTuple):
+    """Fits predicted maps to the photos before they are scored.
+
+    Attributes:
+        steps: Steps of the fit, 1 or more.
+        fit: Returns the fitted maps of a batch, from the batch and its predicted maps.
+    """
+
+    steps: int
+    fit: Callable[[Prepared, Maps], Maps]
+
+    def after(self, predict: Predict) -> Predict:
+        """Predict, then fit."""
+
+        def refined(prepared: Prepared) -> Maps:
+            return self.fit(prepared, predict(prepared))
+
+        return refined
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,6 +112,7 @@ class Evaluate(Stage):
         compare: `evaluation.json` of another evaluation of the same samples to compare with.
         output: Folder for record, table and pictures; default: only the record is written, as the run's summary.
         worst: How many of the worst samples, by re-rendering error, are drawn.
+        refine: How the maps are fitted to the photos before they are scored; None scores them as predicted.
         after: The stage that trains the model, when it is one of the same run.
         evaluation: The result, once it is written into the folder `output`.
     """
@@ -108,6 +131,7 @@ class Evaluate(Stage):
     compare: Path | None = None
     output: Path | None = None
     worst: int = 0
+    refine: Refine | None = None
     after: Stage | None = None
     evaluation: Evaluation | None = None
 
@@ -157,14 +181,9 @@ class Evaluate(Stage):
         samples = dataset.val
         if self.data is not None:
             samples = dataset.all
-        refused: tuple[Refusal, ...] = ()
-        if self.cameras == "registered":
-            samples, refused = register_samples(samples)
         if not samples.samples:
             if self.output is None:  # a run that holds nothing back has no summary
                 return
-            if refused:
-                raise DataError(f"no sample could be registered: {refused[0].sample}: {refused[0].reason}")
             raise DataError(f"{self.run.path}: the run held back no material; name samples to score with --data DIR")
         # The baseline of the training targets' mean: measured, or for other data as the run's summary has it.
         mean: dict[str, tuple[float, ...]] = {}
@@ -173,31 +192,27 @@ class Evaluate(Stage):
         else:
             with suppress(DataError):  # a run without a summary; the baseline is left out
                 mean = load_record(self.run.summary).training_mean
-        record = evaluate_samples(
-            generator, samples, mean, device, views=self._views_in_order(), digests=dataset.view_digests
-        )
-        alignment = samples.data.alignment
-        record = replace(
-            record,
-            weights=weights_digest(checkpoint),
-            cameras={"estimated": "registered"}.get(alignment, alignment),
-            refused=refused,
-        )
-        if self.compare is not None:
-            record = compare_with(record, self.compare)
         # The weights' digest is what tells later whether the summary is that of the best checkpoint.
+        scored = Scored(
+            maps_by(generator), samples, dataset.view_digests, weights_digest(checkpoint), mean, self.refine
+        )
         if self.output is None:
+            record, _ = scored.score(device)
             save_record(record, self.run.summary)
             reporter().line(format_summary(record))
             return
-        trained: list[str] = []
+        trained: Sequence[str] = ()
         with suppress(DataError):  # a run whose record is lost; the table then has no warning about memory
             trained = recorded_split(self.run.provenance)["train"]
-        trained_on = tuple(name for name in record.materials if name in trained)
-        shown = samples.with_first_views(record.views)
-        pictures = draw_samples(generator, shown, worst_samples(record, self.worst), device)
-        write_evaluation(self.output, record, trained_on, pictures)
-        self.evaluation = Evaluation(record, self.output, trained_on)
+        self.evaluation = scored.publish(
+            self.output,
+            device,
+            views=self._views_in_order(),
+            register=self.cameras == "registered",
+            compare=self.compare,
+            worst=self.worst,
+            trained=trained,
+        )
 
     def _views_in_order(self) -> tuple[int, ...]:
         """The numbers of views, the one first that most tables are about; none when the run's own is scored alone."""
@@ -226,10 +241,7 @@ class Evaluate(Stage):
         if self.data is None:
             data = recorded_samples(self.run, replace(recipe, data=data)).data
         else:
-            if not (self.data / "input").is_dir():
-                raise DataError(
-                    f"{self.data}: is no dataset; it needs input/ with the views and output/ with the true maps"
-                )
+            require_dataset(self.data)
             data = replace(
                 data,
                 root=str(self.data),
@@ -251,6 +263,115 @@ class Evaluate(Stage):
         if self.curriculum is not None:
             data = replace(data, render_curriculum=self.curriculum, use_dirty=False)
         return replace(recipe, data=data)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model, and samples to score it on.
+
+    Attributes:
+        predict: Predicts the maps of prepared samples, on the device of the samples.
+        samples: The samples.
+        view_digests: Digests of the content of each sample's views, by the sample's id.
+        weights: SHA-256 of the weights; empty when unknown.
+        mean: Mean of each map over the training targets; empty when unknown.
+        refine: How the maps are fitted to the photos; None for maps as predicted.
+    """
+
+    predict: Predict
+    samples: MaterialDataset
+    view_digests: Mapping[str, Sequence[str]]
+    weights: str
+    mean: dict[str, tuple[float, ...]]
+    refine: Refine | None = None
+
+    @property
+    def maps(self) -> Predict:
+        """Predicts the maps that are scored."""
+        if self.refine is None:
+            return self.predict
+        return self.refine.after(self.predict)
+
+    def score(
+        self, device: torch.device, *, views: Sequence[int] = (), register: bool = False
+    ) -> tuple[EvaluationRecord, MaterialDataset]:
+        """Score the samples.
+
+        Args:
+            device: Where to compute.
+            views: As for `evaluate_samples`.
+            register: Whether to find the cameras in the photos.
+
+        Returns:
+            The record, and the samples that were scored.
+
+        Raises:
+            DataError: No sample could be registered, or an image cannot be used.
+        """
+        samples = self.samples
+        refused: tuple[Refusal, ...] = ()
+        if register:
+            samples, refused = register_samples(samples)
+        if refused and not samples.samples:
+            raise DataError(f"no sample could be registered: {refused[0].sample}: {refused[0].reason}")
+        record = evaluate_samples(self.maps, samples, self.mean, device, views=views, digests=self.view_digests)
+        alignment = samples.data.alignment
+        steps = 0
+        if self.refine is not None:
+            steps = self.refine.steps
+        record = replace(
+            record,
+            weights=self.weights,
+            cameras={"estimated": "registered"}.get(alignment, alignment),
+            refused=refused,
+            refined=steps,
+        )
+        return record, samples
+
+    def publish(
+        self,
+        output: Path,
+        device: torch.device,
+        *,
+        views: Sequence[int],
+        register: bool,
+        compare: Path | None,
+        worst: int,
+        trained: Sequence[str],
+    ) -> Evaluation:
+        """Score the samples, and write record, tables and pictures of the worst samples into a folder.
+
+        Args:
+            output: The folder, as `check_place` allows it.
+            device: Where to compute.
+            views: As for `score`.
+            register: As for `score`.
+            compare: `evaluation.json` of another evaluation of the same samples to compare with.
+            worst: How many of the worst samples, by re-rendering error, are drawn.
+            trained: Materials that the model was trained on.
+
+        Raises:
+            DataError: As `score`, or the other evaluation is of other samples.
+            OSError: The results could not be written.
+        """
+        record, samples = self.score(device, views=views, register=register)
+        if compare is not None:
+            record = compare_with(record, compare)
+        trained_on = tuple(name for name in record.materials if name in trained)
+        shown = samples.with_first_views(record.views)
+        pictures = draw_samples(self.maps, shown, worst_samples(record, worst), device)
+        write_evaluation(output, record, trained_on, pictures)
+        return Evaluation(record, output, trained_on)
+
+
+def require_dataset(folder: Path) -> None:
+    """Refuse a folder that is no dataset of the folder layout.
+
+    Raises:
+        DataError: It has no `input/`.
+    """
+    if not (folder / "input").is_dir():
+        raise DataError(f"{folder}: is no dataset; it needs input/ with the views and output/ with the true maps")
 
 
 def recorded_samples(run: RunFolder, recipe: Recipe) -> Recipe:
@@ -298,64 +419,3 @@ def register_samples(samples: MaterialDataset) -> tuple[MaterialDataset, tuple[R
     data = replace(samples.data, alignment="estimated")
     aligned = MaterialDataset(estimated.aligned, data, samples.images, buffers=samples.buffers)
     return aligned, tuple(refused)
-
-
-def evaluate(  # noqa: PLR0913
-    run: str | Path,
-    *,
-    checkpoint: str = BEST,
-    data: str | Path | None = None,
-    curriculum: Curriculum | None = None,
-    views: Sequence[int] = (),
-    cameras: CameraChoice | None = None,
-    compare: str | Path | None = None,
-    output: str | Path | None = None,
-    worst: int = 4,
-    device: torch.device | None = None,
-) -> Evaluation:
-    """Score a run's model on whole frames and write the results into a folder.
-
-    Args:
-        run: The run's folder.
-        checkpoint: `best`, `latest` or a checkpoint's name.
-        data: As for `Evaluate`.
-        curriculum: As for `Evaluate`.
-        views: As for `Evaluate`.
-        cameras: As for `Evaluate`.
-        compare: As for `Evaluate`.
-        output: Where to write; default `RUN/evaluations/held-back` or `RUN/evaluations/NAME-OF-DATA`. What an
-            earlier evaluation left there is replaced when the new one is complete.
-        worst: How many of the worst samples, by re-rendering error, are drawn.
-        device: Where to compute; default: the CPU.
-
-    Raises:
-        NeuroPBRError: As `Evaluate.execute`.
-        OSError: The results could not be written.
-    """
-    folder = RunFolder(Path(run))
-    if output is None:
-        name = HELD_BACK
-        if data is not None:
-            name = Path(data).resolve().name  # `.` and `..` have no name of their own
-        output = folder.path / "evaluations" / name
-    data_folder = None
-    if data is not None:
-        data_folder = Path(data)
-    compared = None
-    if compare is not None:
-        compared = Path(compare)
-    stage = Evaluate(
-        folder,
-        folder.recipe(),
-        device=device or torch.device("cpu"),
-        checkpoint=checkpoint,
-        data=data_folder,
-        curriculum=curriculum,
-        views=tuple(views),
-        cameras=cameras,
-        compare=compared,
-        output=Path(output),
-        worst=worst,
-    )
-    stage.execute(Context())
-    return cast("Evaluation", stage.evaluation)

@@ -35,6 +35,8 @@ class Context:
     Attributes:
         dataset: The dataset of the run, once a stage has opened it, for the stages that follow.
         require_lock: Raises when the run has been taken over by another process; None for a run without a lock.
+        prepared: Called when all is there that other runs may share: captures, packed images, the teacher and its
+            predictions. It may be called several times.
     """
 
     def __init__(self, training: Training | None = None) -> None:
@@ -42,6 +44,7 @@ class Context:
         self._launched = False
         self.dataset: OpenedDataset | None = None
         self.require_lock: Callable[[], None] | None = None
+        self.prepared: Callable[[], None] = lambda: None
 
     @cached_property
     def _fabric(self) -> Fabric:
@@ -140,8 +143,12 @@ class Plan:
         return self.resume and all(stage.done() for stage in self.stages)
 
 
-def carry_out(plan: Plan) -> Path:
+def carry_out(plan: Plan, prepared: Callable[[], None] | None = None) -> Path:
     """Execute the stages of a plan that are not done, and let no other process write the run meanwhile.
+
+    Args:
+        plan: The plan.
+        prepared: As `Context.prepared`.
 
     Returns:
         The run's folder.
@@ -152,6 +159,8 @@ def carry_out(plan: Plan) -> Path:
     """
     # A context of its own, because a teacher's run may have other devices than its student's.
     context = Context(plan.recipe.training)
+    if prepared is not None:
+        context.prepared = prepared
     # The first process speaks for all. Several processes are started here, before anything is written.
     speaker = reporter() if context.is_first else SilentReporter()
     lock = RunLock(plan.folder.path)
@@ -187,6 +196,7 @@ def _execute(plan: Plan, context: Context) -> None:
         if stage.alone and not context.is_first:
             return  # evaluation and exports may take longer than other processes can wait for a message
         if stage.alone:
+            context.prepared()  # the training is over, or was skipped
             done = stage.done()
         else:
             # The first process decides for all: processes that decided differently would wait for each other forever.

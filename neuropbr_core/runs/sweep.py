@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.run import plan, run_path
-from neuropbr_core.runs.stage import Context, carry_out
+from neuropbr_core.runs.stage import Context, Plan, carry_out
 
 SEED = "training.seed"
 
@@ -29,22 +29,39 @@ class SweptRun:
     """One combination of a sweep.
 
     Attributes:
+        source: The recipe's file, or `neuropbr:NAME`.
+        overrides: The overrides of this run.
+        chosen: Those that the run is named after.
         resolved: The checked recipe, and where its values come from.
         folder: Where the run lives.
         resume: Whether the run was started before.
     """
 
+    source: str | Path
+    overrides: tuple[str, ...]
+    chosen: tuple[str, ...]
     resolved: Resolved
     folder: RunFolder
     resume: bool
 
-    def carry_out(self) -> None:
-        """Start or continue the run; a run that is done is left as it is."""
+    def plan(self) -> Plan:
+        """Plan the run; changes nothing.
+
+        Raises:
+            NeuroPBRError: As `runs.run.plan`.
+        """
         try:
-            planned = plan(self.resolved.recipe, self.folder.path, resume=self.resume)
+            return plan(self.resolved.recipe, self.folder.path, resume=self.resume)
         except NeuroPBRError as error:
             raise placed(error, self.resolved.root) from error
-        carry_out(planned)
+
+    def carry_out(self, prepared: Callable[[], None] | None = None) -> None:
+        """Start or continue the run; a run that is done is left as it is.
+
+        Args:
+            prepared: As for `runs.stage.carry_out`.
+        """
+        carry_out(self.plan(), prepared)
 
 
 def split_values(text: str) -> list[str]:
@@ -123,18 +140,34 @@ def plan_sweep(
         for key, value in zip(axes, combination, strict=True):
             # The words name one value, so that an error does not quote the whole list.
             chosen.append(Override(f"{key}={value}", f"--set {key}={value}"))
-        resolved = resolve_recipe(recipe, (*common, *chosen))
-        checked = resolved.recipe
+        run = open_run(recipe, (*common, *chosen), chosen)
         # Fabric starts the other processes with the same command, so they would begin with the sweep's first run.
-        if Context(checked.training).processes > 1:
+        if Context(run.resolved.recipe.training).processes > 1:
             raise RunError("a sweep's runs have one process each; use `neuropbr run` for runs on several devices")
-        folder = RunFolder(run_path(checked, _run_name(checked.name, chosen)))
-        resume = folder.can_resume
-        check_start(folder, resume=resume, overwrite=False)
-        if resume:
-            _check_same(folder, checked)
-        runs.append(SweptRun(resolved, folder, resume))
+        runs.append(run)
     return runs
+
+
+def open_run(source: str | Path, overrides: Sequence[str], chosen: Sequence[str]) -> SweptRun:
+    """Check the recipe of one run of a sweep, and look whether the run was started before; changes nothing.
+
+    Args:
+        source: The recipe's file, or `neuropbr:NAME`.
+        overrides: All overrides of the run.
+        chosen: Those among them that the run is named after.
+
+    Raises:
+        RecipeError: The recipe is wrong.
+        RunError: The folder holds something else.
+    """
+    resolved = resolve_recipe(source, overrides)
+    recipe = resolved.recipe
+    folder = RunFolder(run_path(recipe, _run_name(recipe.name, chosen)))
+    resume = folder.can_resume
+    check_start(folder, resume=resume, overwrite=False)
+    if resume:
+        _check_same(folder, recipe)
+    return SweptRun(source, tuple(overrides), tuple(chosen), resolved, folder, resume)
 
 
 def carry_out_sweep(runs: Sequence[SweptRun]) -> list[str]:

@@ -211,6 +211,7 @@ class Train(Stage):
                 components[name] = part.create(run_dir=self.run.path)
         observers = Observers(components)
         dataset = attach_logits(open_data(self.recipe, teacher, context), self.recipe, teacher)
+        context.prepared()
 
         init_from = None
         if self.recipe.training.init_from is not None and not continues:

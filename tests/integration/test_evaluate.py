@@ -1,4 +1,4 @@
-"""`neuropbr evaluate`: a run on what it held back, and on another dataset."""
+"""`neuropbr evaluate`: a run on what it held back, models on other datasets, and refined maps."""
 
 import json
 import shutil
@@ -11,14 +11,18 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from neuropbr_core import export, infer, load_generator, read_views
 from neuropbr_core.cli import root
+from neuropbr_core.data.images import read_map
+from neuropbr_core.data.layout.scan import find_samples
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.evaluation.metrics import Row
 from neuropbr_core.evaluation.summary import load_record, worst_samples
-from neuropbr_core.recipe.sections import Recipe, Synthesize
+from neuropbr_core.inference.scoring import evaluate
+from neuropbr_core.maps import ALBEDO, ROUGHNESS
+from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
 from neuropbr_core.reporting import RecordingReporter, reporting_to
-from neuropbr_core.runs.evaluate import evaluate
 from neuropbr_core.runs.run import run
 
 MakeRecipe = Callable[..., Recipe]
@@ -61,7 +65,7 @@ def test_another_dataset_is_scored_whole_and_what_was_trained_on_is_named(copy: 
     found = evaluate(copy, data=other, output=tmp_path / "result", worst=0)
     assert found.record.samples == 8
     assert len(found.trained_on) == 6
-    assert "the run trained on 6 of 8 materials" in (tmp_path / "result/evaluation.txt").read_text()
+    assert "the model was trained on 6 of 8 materials" in (tmp_path / "result/evaluation.txt").read_text()
     assert found.record.training_mean == load_record(copy / "summary.json").training_mean
     assert not (tmp_path / "result/worst").exists()
 
@@ -198,3 +202,71 @@ def test_results_replace_an_earlier_evaluation_and_nothing_else(copy: Path, tmp_
     with pytest.raises(RunError, match=r"notes\.txt: is a file, which the evaluation would replace"):
         evaluate(copy, output=notes, worst=0)
     assert notes.read_text() == "mine"
+
+
+def test_a_model_that_ships_is_scored_on_a_dataset_as_its_generator_predicts(kinds: Path, tmp_path: Path) -> None:
+    output = tmp_path / "shipped"
+    options = ["--model", "flash-3", "--data", str(kinds), "--worst", "1", "--device", "cpu", "--output", str(output)]
+    done = CliRunner().invoke(root, ["evaluate", *options])
+    assert done.exit_code == 0, done.output
+    record = load_record(output / "evaluation.json")
+    assert (record.samples, record.views, record.refined) == (4, 3, 0)
+    assert len(record.weights) == 64
+    # flash-3 was trained on neither of these materials, and its list says so.
+    assert "warning" not in done.stdout
+    assert len(list((output / "worst").iterdir())) == 1
+    model = load_generator("neuropbr:flash-3")
+    sample = find_samples(Data(root=str(kinds), views=3, alignment="recorded"))[0]
+    maps = model.predict(read_views(sample.views[0].parent))
+    truth = read_map(sample.maps["roughness"], ROUGHNESS, 256)
+    error = abs(maps["roughness"][0].numpy() - truth / 255).mean()
+    assert record.per_sample[0].values["roughness/mae"] == pytest.approx(error, abs=1e-3)
+
+
+def test_an_exported_file_has_the_scores_of_its_model(copy: Path, kinds: Path, tmp_path: Path) -> None:
+    model = load_generator(copy)
+    model.save(tmp_path / "mine.safetensors")
+    export(copy, "torchscript", output=tmp_path / "exported")
+    by_run = evaluate(copy, data=kinds, worst=0, output=tmp_path / "by_run").record
+    for name in ("mine.safetensors", "exported/torchscript.pt"):
+        options = ["--model", str(tmp_path / name), "--data", str(kinds), "--worst", "0", "--device", "cpu"]
+        done = CliRunner().invoke(root, ["evaluate", *options, "--output", str(tmp_path / "file")])
+        assert done.exit_code == 0, done.output
+        by_file = load_record(tmp_path / "file/evaluation.json")
+        for map_name, scores in by_run.scores.items():
+            assert by_file.scores[map_name]["model"] == pytest.approx(scores["model"], abs=2e-3)
+    assert by_file.weights == by_run.weights
+    fewer = CliRunner().invoke(root, ["evaluate", *options, "--views", "2"])
+    assert "takes 3 views; leave out --views" in str(fewer.exception)
+
+
+def test_refined_maps_are_those_of_inference(copy: Path, kinds: Path, tmp_path: Path) -> None:
+    options = ["--model", "flash-3", "--data", str(kinds), "--worst", "0", "--device", "cpu", "--refine", "5"]
+    done = CliRunner().invoke(root, ["evaluate", *options, "--output", str(tmp_path / "refined")])
+    assert done.exit_code == 0, done.output
+    assert "fitted to the photos in 5 steps" in done.stdout
+    record = load_record(tmp_path / "refined/evaluation.json")
+    assert record.refined == 5
+    first = record.per_sample[0]
+    # The dataset keeps photos at the size that the model reads, so that inference sees the same pixels.
+    inferred = infer(kinds / "input" / first.sample, "neuropbr:flash-3", refine=5, device="cpu")
+    truth = read_map(kinds / "output" / first.material / "albedo.png", ALBEDO, 256)
+    error = abs(inferred.maps["albedo"][0].numpy() - truth / 255).mean()
+    assert first.values["albedo/mae"] == pytest.approx(error, abs=1e-3)
+    # The samples of a run are refined too, and do not replace the evaluation of its maps as predicted.
+    evaluate(copy, refine=5, worst=0)
+    assert load_record(copy / "evaluations/held-back-refined/evaluation.json").refined == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--run", "here", "--model", "flash-3"], "either --run DIR or --model"),
+        (["--model", "flash-3"], "--data DIR"),
+        ([], "name a run with --run DIR"),
+    ],
+)
+def test_a_model_is_named_once_and_needs_samples(options: list[str], message: str) -> None:
+    done = CliRunner().invoke(root, ["evaluate", *options])
+    assert done.exit_code == 2
+    assert message in done.output

@@ -14,7 +14,16 @@ from neuropbr_core.cli import root
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.exporting.record import read_record
 from neuropbr_core.inference import write_maps
-from neuropbr_core.shipped import CARD, DEFAULT_MODEL, model_names, resolve, shipped_model, shipped_root
+from neuropbr_core.shipped import (
+    CARD,
+    DEFAULT_MODEL,
+    chosen_materials,
+    model_names,
+    resolve,
+    shipped_model,
+    shipped_root,
+    trained_materials,
+)
 
 CAPTURES = shipped_root() / "examples" / "captures"
 MAPS = ("albedo.png", "metallic.png", "normal.png", "roughness.png")
@@ -30,6 +39,8 @@ def test_all_models_together_stay_small_and_have_a_card() -> None:
         assert len(model.summary) > 20
         assert model.license
         assert resolve(f"neuropbr:{name}") == model.folder
+        assert len(trained_materials(model.folder)) > 0
+        assert not set(trained_materials(model.folder)) & set(chosen_materials(model.folder))
         card = (model.folder / CARD).read_text(encoding="utf-8")
         for heading in ("## Data", "## Scores", "## What it cannot do", "## Training"):
             assert heading in card, f"{name}: the card lacks {heading}"

@@ -18,6 +18,24 @@ class Declare(Protocol):
     ) -> Path: ...
 
 
+@pytest.fixture(scope="session")
+def alexnet_at_random(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the layers of an AlexNet that LPIPS looks at, drawn at random: its distances mean nothing."""
+    import torch  # most tests of this folder need none
+
+    generator = torch.Generator().manual_seed(7)
+    shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
+    state = {}
+    for layer, shape in shapes.items():
+        # About the scale that keeps values alike from layer to layer.
+        fan_in = shape[1] * shape[2] * shape[3]
+        state[f"features.{layer}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+        state[f"features.{layer}.bias"] = torch.zeros(shape[0])
+    file = tmp_path_factory.mktemp("alexnet") / "random.pth"
+    torch.save(state, file)
+    return file
+
+
 @pytest.fixture
 def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
     """Puts a distribution with one entry point on `sys.path`, in front of everything else.

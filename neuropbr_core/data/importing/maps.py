@@ -92,20 +92,9 @@ class Conversion:
         Raises:
             DataError: Files are missing, unusable, or of a workflow that cannot be converted.
         """
-        self.notes += self.material.notes
-        try:
-            pixels = {
-                "albedo": self._albedo(),
-                "roughness": self._roughness(),
-                "metallic": self._metallic(),
-                "normal": self._normal(),
-            }
-        except DataError as error:
-            # The error may name the unpacked file, which a person has never seen; it must name the archive's.
-            text = str(error)
-            for source, path in self._paths.items():
-                text = text.replace(str(path), str(source))
-            raise DataError(text) from error
+        pixels, missing = self._make()
+        for reason in missing.values():
+            raise DataError(reason)
         size = self.size or pixels["albedo"].shape[0]
         self._note_storage(size)
         stored = {}
@@ -118,6 +107,42 @@ class Conversion:
             if finding.level != "info":
                 self.notes.append(f"{finding.map_name}: {finding.message}")
         return stored
+
+    def some_maps(self, size: int) -> tuple[dict[str, Stored], dict[str, str]]:
+        """Make the maps that can be made.
+
+        Args:
+            size: Side of the maps in pixels.
+
+        Returns:
+            The maps in stored form, uint8 `(C, size, size)`, by name; and why each of the others cannot be made.
+        """
+        pixels, missing = self._make()
+        self._note_storage(size)
+        return {name: store_map(image, MAPS[name], size) for name, image in pixels.items()}, missing
+
+    def _make(self) -> tuple[dict[str, Pixels], dict[str, str]]:
+        """Make the pixels of each map at its own size; or say why that cannot be done."""
+        self.notes += self.material.notes
+        # Roughness before metallic, because a specular map is judged by whether it has brought the roughness.
+        makers = {
+            "albedo": self._albedo,
+            "roughness": self._roughness,
+            "metallic": self._metallic,
+            "normal": self._normal,
+        }
+        pixels = {}
+        missing = {}
+        for name, make in makers.items():
+            try:
+                pixels[name] = make()
+            except DataError as error:
+                # It may name the unpacked file, which a person has never seen; it must name the archive's.
+                text = str(error)
+                for source, path in self._paths.items():
+                    text = text.replace(str(path), str(source))
+                missing[name] = text
+        return pixels, missing
 
     def _albedo(self) -> Pixels:
         choice = self._choose(("albedo", ""))

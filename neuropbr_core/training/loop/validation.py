@@ -79,7 +79,7 @@ def validate(
         tables.append(torch.stack([*rows.values(), counted], dim=1))
         for index, (name, material) in enumerate(zip(prepared.ids, prepared.materials, strict=True)):
             if with_images and material not in images and len(images) < GRIDS:
-                images[material] = draw_sample(prepared, prediction, index, f"{name} · {material}")
+                images[material] = draw_sample(prepared, prediction.maps, index, f"{name} · {material}")
                 for part, picture in draw_parts(prepared, prediction, index).items():
                     details[f"{material}/{part}"] = picture
     generator.train(was_training)  # an average stays in eval mode, in which it was found

@@ -1,5 +1,7 @@
 """Components of single files: `--plugin FILE`, and `plugins:` in a recipe."""
 
+import pickle
+from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -117,6 +119,15 @@ class TestFile:
         registry.add_file(file)
         with pytest.raises(PluginCollision, match="rename one of the files"):
             registry.add_file(other)
+
+    def test_a_registry_is_the_same_in_another_process(self, file: Path) -> None:
+        registry = Registry(["loss/ssim"])
+        entry = registry.add_file(file)
+        registry.options("loss", "absolute")  # a component that was loaded is loaded anew over there
+        other = pickle.loads(pickle.dumps(registry))  # noqa: S301 - our own bytes
+        assert other.find("loss", "absolute") == entry
+        assert "ssim" in {found.name for found in other.entries("loss") if other.blocked_by(found)}
+        assert [field.name for field in fields(other.options("loss", "absolute"))] == ["power"]
 
     def test_a_changed_file_takes_its_own_place(self, file: Path) -> None:
         registry = Registry()

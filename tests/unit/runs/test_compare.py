@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -54,6 +55,23 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
     assert (alone.name, alone.spreads) == ("b", {})
     assert [row.name for row in comparison.baselines] == ["best constant"]
     assert comparison.notes == []
+
+
+def test_mean_and_spread_over_seeds_are_those_of_numpy(tmp_path: Path) -> None:
+    errors = np.random.default_rng(5).uniform(0.05, 0.4, size=(4, 3))
+    folders = []
+    for group, row in enumerate(errors):
+        for seed, mae in enumerate(row):
+            folder = tmp_path / f"{group}-{seed}"
+            folders.append(write_run(folder, seed=seed, mae=float(mae), lr=1e-3 * (group + 1)))
+    # The order in which runs are named, and the runs between them, make no difference.
+    comparison = compare_runs(folders[::2] + folders[1::2])
+    rows = {row.name.split("-")[0]: row for row in comparison.rows}
+    for group, row in enumerate(errors):
+        found = rows[str(group)]
+        assert sorted(found.seeds) == [0, 1, 2]
+        assert found.means["roughness/mae"] == pytest.approx(np.mean(row), rel=1e-12)
+        assert found.spreads["roughness/mae"] == pytest.approx(np.std(row, ddof=1), rel=1e-12)
 
 
 def test_runs_of_one_seed_in_two_places_are_one_row_with_a_note(tmp_path: Path) -> None:

@@ -1,0 +1,224 @@
+"""Scores any model on samples with known maps: a run's, one that ships, or a file; as predicted, or refined."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from neuropbr_core.contracts import Maps
+from neuropbr_core.data.batches.prepare import Inputs, Prepared
+from neuropbr_core.data.opening import open_samples
+from neuropbr_core.errors import DataError
+from neuropbr_core.evaluation.heldout import Predict
+from neuropbr_core.evaluation.summary import check_place, load_record
+from neuropbr_core.exporting.subject import Signature, named_inputs
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator
+from neuropbr_core.inference.refine import refine
+from neuropbr_core.recipe.sections import Data
+from neuropbr_core.runs.evaluate import (
+    HELD_BACK,
+    CameraChoice,
+    Curriculum,
+    Evaluate,
+    Evaluation,
+    Refine,
+    Scored,
+    require_dataset,
+)
+from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.runs.stage import Context
+from neuropbr_core.shipped import trained_materials
+from neuropbr_core.training.checkpoints.store import BEST
+
+Model = LoadedGenerator | ExportedGenerator
+
+
+def predict_with(model: Model) -> Predict:
+    """Predict the maps of prepared samples with any model; their sizes are those of its signature."""
+
+    def predict(prepared: Prepared) -> Maps:
+        maps: dict[str, list[torch.Tensor]] = {}
+        # An exported file takes one sample at a time.
+        for index in range(len(prepared.ids)):
+            own = slice(index, index + 1)
+            directions = prepared.directions
+            if directions is not None:
+                directions = directions[own]
+            inputs = Inputs(prepared.views[own], prepared.visible[own], directions)
+            for name, value in model.apply(named_inputs(inputs, model.signature)).items():
+                maps.setdefault(name, []).append(value.float().to(prepared.views.device))
+        return {name: torch.cat(values) for name, values in maps.items()}
+
+    return predict
+
+
+def refine_frames(steps: int) -> Refine | None:
+    """How predicted maps are fitted to the photos of prepared samples with cameras; None for no steps.
+
+    Args:
+        steps: Steps of the fit.
+    """
+    if not steps:
+        return None
+
+    def fit(prepared: Prepared, maps: Maps) -> Maps:
+        if prepared.positions is None:
+            raise DataError(
+                f"{prepared.ids[0]}: has no cameras, which refinement needs; leave out --refine, or score a model that "
+                "was trained on aligned views"
+            )
+        refined: dict[str, list[torch.Tensor]] = {}
+        for index, positions in enumerate(prepared.positions):
+            of_sample = {name: value[index : index + 1] for name, value in maps.items()}
+            # Scores need no gradients, and the fit does.
+            with torch.enable_grad():
+                result = refine(of_sample, prepared.views[index], positions, prepared.visible[index], steps=steps)
+            for name, value in result.maps.items():
+                refined.setdefault(name, []).append(value.to(prepared.views.device))
+        return {name: torch.cat(values) for name, values in refined.items()}
+
+    return Refine(steps, fit)
+
+
+def data_of(signature: Signature, folder: Path) -> Data:
+    """The section `data` with which a dataset's samples are prepared for a model, all of them whole.
+
+    Args:
+        signature: The model's sizes and views.
+        folder: The dataset.
+    """
+    return Data(
+        root=str(folder),
+        views=signature.views,
+        image_size=signature.image_size,
+        view_size=signature.photo_size,
+        output_size=signature.output_size,
+        alignment="recorded" if signature.aligned else "none",
+        val_ratio=0.0,
+    )
+
+
+def evaluate(  # noqa: PLR0913
+    run: str | Path | None = None,
+    *,
+    model: str | Path | Model | None = None,
+    checkpoint: str = BEST,
+    data: str | Path | None = None,
+    curriculum: Curriculum | None = None,
+    views: Sequence[int] = (),
+    cameras: CameraChoice | None = None,
+    compare: str | Path | None = None,
+    refine: int = 0,
+    output: str | Path | None = None,
+    worst: int = 4,
+    device: torch.device | None = None,
+) -> Evaluation:
+    """Score a model on whole frames and write the results into a folder.
+
+    Args:
+        run: A run's folder; give this or `model`.
+        model: Instead of a run: what `load_generator` takes, such as `neuropbr:flash-3`, or a model that is loaded. It
+            needs `data`, too.
+        checkpoint: Of a run: `best`, `latest` or a checkpoint's name.
+        data: A dataset folder with `input/` and `output/`, all of whose samples are scored; default: the samples of
+            the materials that the run held back.
+        curriculum: `data.render_curriculum` of what is scored; default: the run's, or clean samples.
+        views: Numbers of views to score with, from the first view on; default: as the model was trained.
+        cameras: Which cameras align the photos; default: as the run was trained, or recorded ones.
+        compare: `evaluation.json` of another evaluation of the same samples to compare with.
+        refine: Steps in which the maps are fitted to the photos before they are scored; 0 for maps as predicted.
+        output: Where to write; default `RUN/evaluations/NAME`, or `MODEL_NAME` here; NAME is `held-back` or the
+            dataset's name, with `-refined` behind it for refined maps. What an earlier evaluation left there is
+            replaced when the new one is complete.
+        worst: How many of the worst samples, by re-rendering error, are drawn.
+        device: Where to compute; default: the CPU, or the device of a model that is loaded.
+
+    Raises:
+        RunError: The folder is no run, or the results would replace something else than an evaluation.
+        CheckpointError: There is no such checkpoint, or it is damaged.
+        DataError: The dataset cannot be used, nothing was held back, the model has no cameras to refine with, or the
+            evaluation to compare with is of other samples.
+        OSError: The results could not be written.
+    """
+    if (run is None) == (model is None):
+        raise DataError("evaluate: give either run or model")
+    name = HELD_BACK
+    if data is not None:
+        name = Path(data).resolve().name  # `.` and `..` have no name of their own
+    if refine:
+        name += "-refined"
+    compared = None
+    if compare is not None:
+        compared = Path(compare)
+    if run is not None:
+        folder = RunFolder(Path(run))
+        data_folder = None
+        if data is not None:
+            data_folder = Path(data)
+        stage = Evaluate(
+            folder,
+            folder.recipe(),
+            device=device or torch.device("cpu"),
+            checkpoint=checkpoint,
+            data=data_folder,
+            curriculum=curriculum,
+            views=tuple(views),
+            cameras=cameras,
+            compare=compared,
+            output=Path(output or folder.path / "evaluations" / name),
+            worst=worst,
+            refine=refine_frames(refine),
+        )
+        stage.execute(Context())
+        return cast("Evaluation", stage.evaluation)
+    if data is None:
+        raise DataError("a model that is in no run has no samples of its own; name a dataset with --data DIR")
+    require_dataset(Path(data))
+    if isinstance(model, str | Path):
+        model = load_generator(model).to(device or "cpu")
+    model = cast("Model", model)
+    place = Path(output or f"{model_name(model)}_{name}")
+    check_place(place)
+    # Read before the long part, so that a wrong path fails at once; its samples are compared at the end.
+    if compared is not None:
+        load_record(compared)
+    section = data_of(model.signature, Path(data))
+    if isinstance(model, ExportedGenerator) and views and set(views) != {section.views}:
+        raise DataError(f"{model.origin}: takes {section.views} views; leave out --views")
+    if views:
+        section = replace(section, views=max(views))
+    if curriculum is not None:
+        section = replace(section, render_curriculum=curriculum)
+    if cameras is not None and not section.aligned:
+        raise DataError(
+            f"{model.origin}: was trained on photos without cameras, so it makes no difference where cameras come "
+            "from; leave out --cameras"
+        )
+    # Photos are registered when the samples are known, so that one that is refused does not stop all.
+    if cameras == "registered":
+        section = replace(section, alignment="none")
+    samples, digests = open_samples(section)
+    weights = model.provenance.get("weights", "")
+    scored = Scored(predict_with(model), samples, digests, weights, {}, refine_frames(refine))
+    in_order = tuple(sorted(views, key=lambda count: (count != model.signature.views, count)))
+    computing = torch.device("cpu")
+    if isinstance(model, LoadedGenerator):
+        computing = model.device
+    return scored.publish(
+        place,
+        computing,
+        views=in_order,
+        register=cameras == "registered",
+        compare=compared,
+        worst=worst,
+        trained=trained_materials(model.origin),
+    )
+
+
+def model_name(model: Model) -> str:
+    """Short name of a model: that of its folder, or of its file without the suffix."""
+    if model.origin.is_dir():
+        return model.origin.name
+    return model.origin.stem
