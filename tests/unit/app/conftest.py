@@ -10,7 +10,7 @@ from app_client import ADDRESS
 from starlette.testclient import TestClient
 
 from neuropbr_core.app.limits import Limits
-from neuropbr_core.app.making import offers
+from neuropbr_core.app.making import Offer, offers
 from neuropbr_core.app.site import Site
 from neuropbr_core.inference import Effort, LoadedGenerator, load_generator
 
@@ -32,14 +32,27 @@ def matching_model(tmp_path_factory: pytest.TempPathFactory) -> LoadedGenerator:
     return load_generator(small_run.save_run(tmp_path_factory.mktemp("matching"), recipe))
 
 
+@pytest.fixture(scope="session")
+def offered() -> list[Offer]:
+    """The installed packagers, which are built once to save time."""
+    return offers()
+
+
 @pytest.fixture
-def make_site(tmp_path: Path, plain_model: LoadedGenerator) -> MakeSite:
+def make_site(tmp_path: Path, plain_model: LoadedGenerator, offered: list[Offer]) -> MakeSite:
     """A maker of sites whose files are in `tmp_path/app`."""
 
-    def make(model: LoadedGenerator | None = None, limits: Limits | None = None, **options: Any) -> Site:
+    def make(
+        model: LoadedGenerator | None = None,
+        limits: Limits | None = None,
+        offers_of_site: list[Offer] | None = None,
+        **options: Any,
+    ) -> Site:
         folder = tmp_path / "app"
         folder.mkdir()
-        return Site(model or plain_model, Effort(), folder, offers(), port=7272, limits=limits, **options)
+        return Site(
+            model or plain_model, Effort(), folder, offers_of_site or offered, port=7272, limits=limits, **options
+        )
 
     return make
 

@@ -291,7 +291,7 @@ def test_a_packager_that_cannot_work_cannot_be_chosen(make_site, monkeypatch: py
         raise PackageError("target x: needs another <system>")
 
     monkeypatch.setattr("neuropbr_core.app.making.choose_targets", refuse)
-    site = make_site()
+    site = make_site(offers_of_site=offers())
     with TestClient(site.application, base_url=ADDRESS) as client:
         assert 'value="plain" disabled' in client.get("/").text
         assert "needs another &lt;system&gt;" in client.get("/").text
