@@ -140,10 +140,11 @@ def _with_shown_files(text: str, page: Path, pages: list[Path]) -> tuple[str, se
     for target in set(link_targets(text)):
         if target.startswith(("#", "http:", "https:")):
             continue
+        # What leads nowhere stays as it is: Sphinx reports it, with its line.
         path = Path(os.path.normpath(page.parent / target.partition("#")[0]))
         if path == Path("README.md"):
             text = text.replace(f"]({target})", f"]({target.replace('README.md', 'index.md')})")
-        elif path not in pages:
+        elif path not in pages and ((ROOT / path).is_dir() or path.suffix in LANGUAGES) and (ROOT / path).exists():
             shown.add(path)
             there = os.path.relpath(_page_of(path), page.parent)
             text = text.replace(f"]({target})", f"]({there})")
