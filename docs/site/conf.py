@@ -1,5 +1,6 @@
 """Sphinx's settings for the site; `assemble.py` arranges the pages that Sphinx reads."""
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -26,7 +27,7 @@ myst_heading_anchors = 4
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|np|nn|jaxtyping|collections|pathlib|typing|msgspec|pluggy|_pytest)\..*"),
-    ("py:class", r"Path|Tensor|ndarray|Registry|'.*'"),
+    ("py:class", r"Path|Tensor|ndarray|Registry|Data|.*\.T|'.*'"),
     # Rooms that nobody outside imports: signatures name their classes, and the site does not describe them.
     ("py:class", r"neuropbr_core\.(data|evaluation|exporting|model|outputs|recipe|registry)\..*"),
     # Docstrings write code of every kind between single backticks: names of this site become links, the rest stays.
@@ -53,6 +54,9 @@ html_css_files = ["site.css"]
 html_show_search_summary = False
 html_copy_source = False
 copybutton_prompt_text = "$ "
+
+RANGES = re.compile(r"""~?typing\.Annotated\[(.*?), msgspec\.Meta\((?:[^()'"]|'[^']*'|"[^"]*")*\)\]""")
+"""Types of options with their ranges and descriptions, which the reference of recipes and components has."""
 
 
 def mark_drawings(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -89,11 +93,14 @@ def shorten_signature(
     signature: str | None,
     result: str | None,
 ) -> tuple[str | None, str | None]:
-    """Write defaults that a factory makes as `...`, and leave out parameters that mean nothing."""
+    """Shorten signatures to what a caller needs."""
+    # Every module of PyTorch has these parameters, and contracts do not use them.
     if signature == "(*args: Any, **kwargs: Any)":
         return "", result
-    # Python shows such a default as `<factory>`, which is no Python.
-    return signature and signature.replace("<factory>", "..."), result
+    if signature is None:
+        return None, result
+    # Python shows a default that a factory makes as `<factory>`, which is no Python.
+    return RANGES.sub(r"\1", signature).replace("<factory>", "..."), result
 
 
 def tidy(app: Any, doctree: nodes.document) -> None:

@@ -150,13 +150,14 @@ def schema() -> dict[str, Any]:
 
 def materials_pages() -> dict[str, str]:
     """A page for each module about materials, and a page that lists them."""
-    names = sorted(module.name for module in pkgutil.iter_modules(materials.__path__))
+    prefix = f"{materials.__name__}."
+    names = sorted(module.name.removeprefix(prefix) for module in pkgutil.walk_packages(materials.__path__, prefix))
     title = "Materials: ``neuropbr_core.materials``"
     listed = "".join(f"   {name}\n" for name in names)
     index = f"{title}\n{'=' * len(title)}\n\n.. automodule:: neuropbr_core.materials\n\n.. toctree::\n\n{listed}"
     pages = {"index": index}
     for name in names:
-        module = f"neuropbr_core.materials.{name}"
+        module = prefix + name
         title = f"``{module}``"
         pages[name] = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {module}\n"
     return pages
