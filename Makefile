@@ -13,7 +13,7 @@ COVERAGE_FLOOR = 93
 MEASURE = --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 MONITORED = $(shell $(BIN)/python -c 'import sys; print("$(MEASURE)" if sys.version_info >= (3, 12) else "")' 2>/dev/null)
 
-.PHONY: quickstart model install test test-slow check lint types imports unit coverage test-gpu format clean
+.PHONY: quickstart model docs install test test-slow check lint types imports unit coverage test-gpu format clean
 
 ## quickstart: install; maps of photos by the model in the box; then train, evaluate and export a small model
 quickstart: install
@@ -30,6 +30,10 @@ model: install
 	$(BIN)/neuropbr run recipes/flash_live.yaml --run-name $(MODEL) \
 		--set 'data.source.materials=[neuropbr:examples/materials, "$(MATERIALS)"]' --set 'data.val_materials=[$(HELD_BACK)]'
 	$(BIN)/python models/ship.py runs/$(MODEL) $(MODEL) --checkpoint latest
+
+## docs: the documentation as a site that opens offline, in build/site
+docs: install
+	$(BIN)/python docs/site/assemble.py build/site
 
 install: $(STAMP)
 

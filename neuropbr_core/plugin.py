@@ -1,25 +1,27 @@
 """What a thin plugin module imports. Light: no torch.
 
-'''ConvNeXt feature pyramid.'''                      # the first line is the summary that listings show
+A module looks like this:
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
-from neuropbr_core.plugin import Meta, hookimpl
+    '''ConvNeXt feature pyramid.'''                      # the first line is the summary that listings show
 
-NEUROPBR_API = 1                                     # a literal: the API the module was written for
+    from dataclasses import dataclass
+    from typing import Annotated, Literal
+    from neuropbr_core.plugin import Meta, hookimpl
 
-@dataclass(frozen=True)
-class Options:
-    variant: Annotated[Literal["tiny", "small"], Meta(description="Size of the network.")] = "tiny"
-    drop: Annotated[float, Meta(ge=0, lt=1, description="Stochastic depth rate.")] = 0.0
+    NEUROPBR_API = 1                                     # a literal: the API the module was written for
 
-@hookimpl
-def encoder_options(): return Options
+    @dataclass(frozen=True)
+    class Options:
+        variant: Annotated[Literal["tiny", "small"], Meta(description="Size of the network.")] = "tiny"
+        drop: Annotated[float, Meta(ge=0, lt=1, description="Stochastic depth rate.")] = 0.0
 
-@hookimpl
-def create_encoder(options, in_channels):
-    from acme_convnext.encoder import ConvNeXtEncoder   # torch is imported here, when a recipe names it
-    return ConvNeXtEncoder(options, in_channels)
+    @hookimpl
+    def encoder_options(): return Options
+
+    @hookimpl
+    def create_encoder(options, in_channels):
+        from acme_convnext.encoder import ConvNeXtEncoder   # torch is imported here, when a recipe names it
+        return ConvNeXtEncoder(options, in_channels)
 """
 
 from dataclasses import dataclass

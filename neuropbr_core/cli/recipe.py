@@ -102,8 +102,9 @@ def cost(recipes: tuple[str, ...], **overrides: Any) -> None:
 def schema(output: Path | None, overwrite: bool) -> None:
     """Print the JSON Schema of recipes, with all installed components, for editors.
 
-    In an editor with yaml-language-server, write it to a file and put `# yaml-language-server: $schema=FILE` on a
-    recipe's first line. Components that do not load are named on stderr and left out.
+    Write it to a file. In VS Code and other editors with yaml-language-server, begin a recipe with the line
+    `# yaml-language-server: $schema=FILE`; in JetBrains' programs, with `# $schema: FILE`. Components that do not load
+    are named on stderr and left out.
     """
     import json
 

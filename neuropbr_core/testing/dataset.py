@@ -1,17 +1,19 @@
 """Conformance suite of datasets. An author overrides `write_dataset`, which writes a small dataset.
 
-from neuropbr_core.testing.dataset import DatasetSuite
+A test of an author's package subclasses it:
 
-class TestTape(DatasetSuite):
-    use = "tape"
-    option_sets = ({"file": "captures.tape"},)            # only where options have no default
+    from neuropbr_core.testing.dataset import DatasetSuite
 
-    def write_dataset(self, folder):
-        write_tape(folder / "captures.tape", samples=3, views=2)
-        return {"root": str(folder), "views": 2}          # keys of section `data`
+    class TestTape(DatasetSuite):
+        use = "tape"
+        option_sets = ({"file": "captures.tape"},)            # only where options have no default
 
-    def dataset_options(self, folder):
-        return {"file": str(folder / "captures.tape")}    # options of `data.source`; none unless overridden
+        def write_dataset(self, folder):
+            write_tape(folder / "captures.tape", samples=3, views=2)
+            return {"root": str(folder), "views": 2}          # keys of section `data`
+
+        def dataset_options(self, folder):
+            return {"file": str(folder / "captures.tape")}    # options of `data.source`; none unless overridden
 """
 
 import re

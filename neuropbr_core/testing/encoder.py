@@ -1,10 +1,12 @@
 """Conformance suite of encoders.
 
-from neuropbr_core.testing.encoder import EncoderSuite
+A test of an author's package subclasses it:
 
-class TestConvNeXt(EncoderSuite):
-    use = "convnext"
-    option_sets = ({"variant": "tiny"}, {"variant": "small"})
+    from neuropbr_core.testing.encoder import EncoderSuite
+
+    class TestConvNeXt(EncoderSuite):
+        use = "convnext"
+        option_sets = ({"variant": "tiny"}, {"variant": "small"})
 """
 
 from pathlib import Path

@@ -1,10 +1,12 @@
 """Conformance suite of exporters.
 
-from neuropbr_core.testing.exporter import ExporterSuite
+A test of an author's package subclasses it:
 
-class TestTorchScript(ExporterSuite):
-    use = "torchscript"
-    option_sets = ({}, {"optimize": True})
+    from neuropbr_core.testing.exporter import ExporterSuite
+
+    class TestTorchScript(ExporterSuite):
+        use = "torchscript"
+        option_sets = ({}, {"optimize": True})
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,10 +1,12 @@
 """Conformance suite of fusion blocks.
 
-from neuropbr_core.testing.fusion import FusionSuite
+A test of an author's package subclasses it:
 
-class TestMeanPool(FusionSuite):
-    use = "meanpool"
-    option_sets = ({}, {"out_channels": 8})
+    from neuropbr_core.testing.fusion import FusionSuite
+
+    class TestMeanPool(FusionSuite):
+        use = "meanpool"
+        option_sets = ({}, {"out_channels": 8})
 """
 
 from pathlib import Path

@@ -1,10 +1,12 @@
 """Conformance suite of losses.
 
-from neuropbr_core.testing.loss import LossSuite
+A test of an author's package subclasses it:
 
-class TestL1(LossSuite):
-    use = "l1"
-    option_sets = ({}, {"albedo": 2.0})
+    from neuropbr_core.testing.loss import LossSuite
+
+    class TestL1(LossSuite):
+        use = "l1"
+        option_sets = ({}, {"albedo": 2.0})
 """
 
 import pickle

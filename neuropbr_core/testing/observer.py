@@ -1,9 +1,11 @@
 """Conformance suite of observers.
 
-from neuropbr_core.testing.observer import ObserverSuite
+A test of an author's package subclasses it:
 
-class TestJournal(ObserverSuite):
-    use = "journal"
+    from neuropbr_core.testing.observer import ObserverSuite
+
+    class TestJournal(ObserverSuite):
+        use = "journal"
 """
 
 import copy

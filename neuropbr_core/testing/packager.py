@@ -1,9 +1,11 @@
 """Conformance suite of packagers.
 
-from neuropbr_core.testing.packager import PackagerSuite
+A test of an author's package subclasses it:
 
-class TestGodot(PackagerSuite):
-    use = "godot"
+    from neuropbr_core.testing.packager import PackagerSuite
+
+    class TestGodot(PackagerSuite):
+        use = "godot"
 """
 
 import hashlib

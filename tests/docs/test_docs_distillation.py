@@ -1,7 +1,6 @@
 """`docs/distillation.md`: its recipe is sound, its commands exist, and its numbers follow from the code."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,6 @@ def test_the_recipe_is_sound(page: str, tmp_path: Path) -> None:
     assert recipe.teacher is not None
     assert recipe.teacher.recipe == "neuropbr:teacher_default"
     assert recipe.losses["distillation"].options.alpha == 0.5
-
-
-def test_the_commands_exist_with_these_options(page: str) -> None:
-    commands = [shlex.split(line) for line in re.findall(r"^    neuropbr (.*)$", page, re.MULTILINE)]
-    commands += [shlex.split(text) for text in re.findall(r"`neuropbr ([^`]*)`", page)]
-    assert len(commands) == 6
-    for words in commands:
-        names = words[: 2 if words[0] in ("distill", "plugin", "recipe") else 1]
-        help_text = CliRunner().invoke(root, [*names, "--help"]).output
-        for option in [word for word in words if word.startswith("--")]:
-            assert option in help_text, words
 
 
 def test_options_of_shards_are_those_of_the_command(page: str) -> None:

@@ -100,7 +100,7 @@ def fractal(
 
 
 def ridged(canvas: Canvas, cells: int, octaves: int, *, gain: float = 0.5) -> Float[Tensor, "S S"]:
-    """Sum octaves of 1 - |noise|: sharp crests between round hollows.
+    """Sum octaves of 1 - `|noise|`: sharp crests between round hollows.
 
     Args:
         canvas: The tile.
