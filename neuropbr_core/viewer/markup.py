@@ -95,7 +95,9 @@ def _segments(name: str, legend: str, kind: str, values: Iterable[str], checked:
 
 def _slider(name: str, label: str, low: float, high: float, step: float, value: float) -> Html:
     slider = element("input", type="range", id=f"slider-{name}", name=name, min=low, max=high, step=step, value=value)
-    return element("label", element("span", label), element("output", for_=f"slider-{name}"), slider)
+    # Named, because the label would otherwise belong to the first control that it holds, which is the output.
+    output = element("output", for_=f"slider-{name}")
+    return element("label", element("span", label), output, slider, for_=f"slider-{name}")
 
 
 def _wipe() -> Html:
