@@ -74,19 +74,14 @@ def model(page: Path) -> ExportedGenerator:
 
 @pytest.fixture
 def opened(tab: Tab, page: Path) -> Tab:
+    """The page without photos; it is loaded once, because starting the model takes seconds."""
+    if tab.value("typeof neuropbr") == "undefined":
+        tab.open(page)
+        tab.value("neuropbr.model.started")
+    tab.value("void [...neuropbr.photos].forEach((photo) => neuropbr.remove(photo))")
+    tab.value("void (neuropbr.problems.replaceChildren(), neuropbr.cameras = null, delete window.saved)")
     tab.problems.clear()
     tab.requests.clear()
-    tab.open(page)
-    tab.value("neuropbr.model.started")
-    assert tab.value("neuropbr.problems.textContent") == ""
-    return tab
-
-
-@pytest.fixture
-def programs(tab: Tab, page: Path) -> Tab:
-    """A tab with the page's functions; the page itself may be in use."""
-    if tab.value("typeof fitPhoto") == "undefined":
-        tab.open(page)
     return tab
 
 
@@ -143,6 +138,15 @@ def assert_passes(maps: Maps, expected: Maps) -> None:
         assert comparison.max_difference <= mark.difference, (name, comparison)
 
 
+def test_page_starts_without_an_error_or_a_request(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    tab.value("neuropbr.model.started")
+    assert "The model is loaded" in tab.value("neuropbr.status.textContent")
+    assert tab.value("neuropbr.problems.textContent") == ""
+    assert tab.problems == []
+    assert tab.requests == []
+
+
 @pytest.mark.parametrize("capture", ["bricks", "metal_plates"])
 def test_maps_are_those_of_infer(opened: Tab, model: ExportedGenerator, capture: str) -> None:
     drop(opened, *sorted((CAPTURES / capture).iterdir()))
@@ -197,6 +201,7 @@ def test_marked_corners_give_what_infer_gives_with_the_saved_cameras(
         corners = project(torch.tensor(camera["homography"]), CORNERS).tolist()
         opened.value(f"void neuropbr.photos[{index}].setCorners({corners}, null)")
     # One corner by mouse, away and back, and by keyboard.
+    opened.value("neuropbr.photos[1].card.scrollIntoView({ behavior: 'instant' })")
     box = opened.value("(() => { const b = neuropbr.photos[1].handles[2].getBoundingClientRect(); "
                        "return [b.x + b.width / 2, b.y + b.height / 2]; })()")  # fmt: skip
     before = opened.value("neuropbr.photos[1].corners[2]")
@@ -298,15 +303,15 @@ def test_large_photos_are_nearly_the_same(opened: Tab, tmp_path: Path) -> None:
     ("width", "height", "size"),
     [(64, 64, 32), (96, 128, 32), (77, 50, 32), (40, 20, 32), (20, 15, 32), (32, 32, 32), (43, 43, 32), (128, 16, 32)],
 )
-def test_photos_are_fitted_alike(programs: Tab, width: int, height: int, size: int) -> None:
+def test_photos_are_fitted_alike(opened: Tab, width: int, height: int, size: int) -> None:
     photo = np.random.default_rng(width).integers(0, 256, (3, height, width), dtype=np.uint8)
-    fitted = np.frombuffer(data(programs, f"new Blob([fitPhoto({in_page(photo)}, {size}).values])"), np.uint8)
+    fitted = np.frombuffer(data(opened, f"new Blob([fitPhoto({in_page(photo)}, {size}).values])"), np.uint8)
     np.testing.assert_array_equal(fitted.reshape(size, size, 3), np.moveaxis(fit_photo(photo, size), 0, -1))
 
 
 @pytest.mark.parametrize("inputs", [("views", "visible", "directions"), ("views",)])
 @pytest.mark.parametrize("zoom", [1.0, 2.5])
-def test_photos_are_aligned_alike(programs: Tab, inputs: tuple[str, ...], zoom: float) -> None:
+def test_photos_are_aligned_alike(opened: Tab, inputs: tuple[str, ...], zoom: float) -> None:
     """With one point a pixel and with several, and with what no view sees filled in."""
     signature = Signature(
         3, 24, 48, 24, "recorded", directed=True, geometry="nominal" if len(inputs) == 1 else "inputs"
@@ -320,40 +325,47 @@ def test_photos_are_aligned_alike(programs: Tab, inputs: tuple[str, ...], zoom: 
     records = [{"homography": h.tolist(), "position": p.tolist()} for h, p in zip(homographies, positions, strict=True)]
     facts = {"size": 24, "photoSize": 48, "aligned": True, "inputs": list(inputs)}
     pixels = ", ".join(in_page(photo) for photo in photos)
-    programs.value(f"void (window.prepared = prepareInputs([{pixels}], {json.dumps(records)}, {json.dumps(facts)}))")
-    taps = programs.value(f"tapsNeeded({json.dumps(homographies.tolist())}, 48, 24)")
+    opened.value(f"void (window.prepared = prepareInputs([{pixels}], {json.dumps(records)}, {json.dumps(facts)}))")
+    taps = opened.value(f"tapsNeeded({json.dumps(homographies.tolist())}, 48, 24)")
     assert taps == (1 if zoom == 1.0 else 3)
     assert list(expected) == list(inputs)
     for name, values in expected.items():
-        np.testing.assert_allclose(array(programs, f"prepared.{name}"), values, atol=2e-5)
+        np.testing.assert_allclose(array(opened, f"prepared.{name}"), values, atol=2e-5)
 
 
-def test_cameras_follow_from_corners(programs: Tab) -> None:
-    assert programs.value("[NOMINAL_FOCAL, ...FOCAL_RANGE]") == [NOMINAL_FOCAL, *FOCAL_RANGE]
+def test_photos_of_a_model_without_alignment_stay_as_they_are(opened: Tab) -> None:
+    signature = Signature(2, 24, 24, 24, "none", directed=False)
+    photos = np.random.default_rng(1).integers(0, 256, (2, 3, 24, 24), dtype=np.uint8)
+    expected = prepare_inputs(PhotoSet(list(torch.from_numpy(photos))), signature)
+    facts = {"size": 24, "photoSize": 24, "aligned": False, "inputs": ["views"]}
+    pixels = ", ".join(in_page(photo) for photo in photos)
+    opened.value(f"void (window.prepared = prepareInputs([{pixels}], [], {json.dumps(facts)}))")
+    np.testing.assert_allclose(array(opened, "prepared.views"), expected["views"], atol=1e-7)
+
+
+def test_cameras_follow_from_corners(opened: Tab) -> None:
+    assert opened.value("[NOMINAL_FOCAL, ...FOCAL_RANGE]") == [NOMINAL_FOCAL, *FOCAL_RANGE]
     sizes = [(400, 300), (300, 400), (500, 500)]
     for seed in range(5):
         cameras = sample_cameras(torch.Generator().manual_seed(seed), 3)
         homographies = [camera.homography.double().numpy() for camera in cameras]
         corners = [project(camera.homography.double(), CORNERS.double()).tolist() for camera in cameras]
-        found = programs.value(f"{json.dumps(corners)}.map(homographyOfCorners)")
+        found = opened.value(f"{json.dumps(corners)}.map(homographyOfCorners)")
         np.testing.assert_allclose(found, homographies, atol=1e-5)
         planes = [plane_homography(np.array(h), *size) for h, size in zip(found, sizes, strict=True)]
         focal = focal_length(planes)
-        assert programs.value(f"focalLength({json.dumps([plane.tolist() for plane in planes])})") == pytest.approx(
-            focal
-        )
-        poses = programs.value(f"findPositions({json.dumps(found)}, {json.dumps(sizes)})")
+        assert opened.value(f"focalLength({json.dumps([plane.tolist() for plane in planes])})") == pytest.approx(focal)
+        poses = opened.value(f"findPositions({json.dumps(found)}, {json.dumps(sizes)})")
         for pose, plane in zip(poses, planes, strict=True):
             expected = camera_pose(plane, focal or NOMINAL_FOCAL)
             np.testing.assert_allclose(pose["position"], expected.position, atol=1e-9)
             assert pose["tilt"] == pytest.approx(expected.tilt, abs=1e-9)
     # From straight above, photos do not tell a focal length.
-    assert programs.value("focalLength([[[1, 0, 0], [0, -1, 0], [0, 0, 1]]])") is None
+    assert opened.value("focalLength([[[1, 0, 0], [0, -1, 0], [0, 0, 1]]])") is None
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_a_phone(opened: Tab, scheme: str) -> None:
-    opened.colour_scheme(scheme)
+def test_page_fits_a_phone(opened: Tab) -> None:
+    opened.colour_scheme("dark")
     opened.resize(390, 844, mobile=True)
     drop(opened, *sorted((CAPTURES / "bricks").iterdir()))
     predict(opened)
@@ -363,6 +375,13 @@ def test_page_fits_a_phone(opened: Tab, scheme: str) -> None:
     )
     assert opened.value(f"{nameless}.map((e) => e.outerHTML)") == []
     assert opened.value("findAll('#results figure img').every((image) => image.alt && image.naturalWidth)")
+    # Light text on a dark page.
+    luminance = "(colour) => colour.match(/[0-9]+/g).slice(0, 3).reduce((sum, value) => sum + Number(value), 0)"
+    text, ground = opened.value(
+        f"['color', 'backgroundColor'].map((n) => ({luminance})(getComputedStyle(document.body)[n]))"
+    )
+    assert text > 600
+    assert ground < 150
     assert opened.problems == []
     opened.colour_scheme("light")
     opened.resize(1280, 900)

@@ -16,7 +16,7 @@ import web_runtime
 from click.testing import CliRunner
 
 from neuropbr_core.cli import root
-from neuropbr_core.contracts import Exporter, ExportSpec
+from neuropbr_core.contracts import ExportSpec
 from neuropbr_core.errors import ExportError
 from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
 from neuropbr_exporters.web import Options
@@ -43,11 +43,10 @@ def exported(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestWeb(ExporterSuite):
     use = "web"
 
-    @pytest.fixture
-    def exporter(self, options: Any, package: Path, monkeypatch: pytest.MonkeyPatch) -> Exporter:
-        # The folder whose `node_modules` has the package.
+    @pytest.fixture(autouse=True)
+    def beside_the_package(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Work in the folder whose `node_modules` has the package."""
         monkeypatch.chdir(package.parent.parent)
-        return super().exporter.__wrapped__(self, options)  # type: ignore[attr-defined]
 
 
 def data_of(page: str) -> dict[str, Any]:

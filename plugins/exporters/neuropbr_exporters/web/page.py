@@ -174,8 +174,11 @@ def _shown(metadata: dict[str, str]) -> list[tuple[str, str]]:
 
 def _main(spec: ExportSpec) -> Html:
     views = _views(spec).shape[1]
-    photos = "1 photo" if views == 1 else f"{views} photos"
+    photos = f"{views} photos"
     lines = [f"Take {photos} of one flat material, the first from straight above and the others from different sides."]
+    if views == 1:
+        photos = "one photo"
+        lines = ["Take one photo of a flat material, from straight above."]
     if spec.flash is True:
         lines.append("Use the phone's flash, in a room that is not too bright: the model was trained on such photos.")
     elif spec.flash is False:

@@ -228,13 +228,14 @@ class App {
     const { views, aligned } = this.facts;
     const given = this.photos.length;
     const used = this.photos.slice(0, views);
+    const wanted = views === 1 ? "one photo" : `${views} photos`;
     let text = "";
     let isReady = true;
     if (given < views) {
-      text = `The model takes ${views} photos of one material; ${given} ${given === 1 ? "is" : "are"} there.`;
+      text = `The model takes ${wanted} of one material; ${given} ${given === 1 ? "is" : "are"} there.`;
       isReady = false;
     } else if (given > views) {
-      text = `The model takes ${views} photos; the first ${views} are used.`;
+      text = `The model takes ${wanted}, and ${given} are there; it takes the first.`;
     }
     if (aligned && isReady) {
       const wrong = used.findIndex((photo) => homographyOfCorners(photo.corners) === null && !photo.camera);
