@@ -265,12 +265,19 @@ class ExportSpec:
         outputs: Names of the maps, in order.
         metadata: Text about run, recipe and sizes to store in the file where its format can.
         multiple: For formats that keep sizes open: height and width must be multiples of it.
+        photo_size: Side to which photos are fitted before they become views, in pixels; None: that of the views.
+        aligned: Whether views show the texture in one frame, into which photos have to be warped.
+        flash: Whether the model was trained on photos lit by a flash at the lens; None when it is not known.
     """
 
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     metadata: dict[str, str] = field(default_factory=dict)
     multiple: int = 1
+    # For formats that prepare photos themselves.
+    photo_size: int | None = None
+    aligned: bool = False
+    flash: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -311,6 +318,11 @@ class Exporter:
         """Whether this machine can export, and what to install if not."""
         # Asked before a run trains, so that a missing package is not noticed a day later.
         return Availability(ok=True)
+
+    def reading_requirements(self) -> Availability:
+        """Whether this machine can load files; by default, what exporting needs."""
+        # A converter may be needed to write files, and not to run them.
+        return self.requirements()
 
     def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
         """Write `generator` to `path`.

@@ -26,7 +26,7 @@ from neuropbr_core.kinds import KINDS
 from neuropbr_core.outputs import Material, choose_targets, material_name
 from neuropbr_core.recipe import load_entries
 from neuropbr_core.registry import default_registry
-from neuropbr_core.report import Showcase, Version, viewer
+from neuropbr_core.report import Showcase, Version, showcase_part
 from neuropbr_core.report.maps_folder import CONFIDENCE, material_facts
 from neuropbr_core.report.pictures import colour_picture
 from neuropbr_core.reporting import reporter, reporting_to
@@ -153,7 +153,7 @@ def _make_maps(job: Job, model: LoadedGenerator | ExportedGenerator, effort: Eff
         facts.append(("confidence", f"{float(predicted.confidence.mean()):.2f} on average"))
     facts.append(("sharpness", f"{predicted.sharpness:.2f}"))
     showcase = Showcase(job.name, (Version("maps", material.maps),), "", tuple(inputs["views"][0].cpu()), extras)
-    write_text(job.preview_file, viewer(showcase))
+    write_text(job.preview_file, showcase_part(showcase))
     with replacing(job.maps_file) as aside:
         save_file({name: value.contiguous() for name, value in material.maps.items()}, aside)
     job.change(facts=tuple(facts), made_by=made_by, step="", bar=None, state="done")

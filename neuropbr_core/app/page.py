@@ -9,11 +9,11 @@ from neuropbr_core.app.limits import Limits
 from neuropbr_core.app.making import Offer
 from neuropbr_core.data.decoding import READ_SUFFIXES, why_unread
 from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
-from neuropbr_core.report import STYLE, VIEWER_PROGRAMS
-from neuropbr_core.report.html import Html, data_script, element, join
+from neuropbr_core.viewer.html import Html, data_script, element, join
+from neuropbr_core.viewer.markup import PROGRAM_FILES, STYLE_FILE
 
 _ROOM = Path(__file__).resolve().parent / "assets"
-ASSETS = {path.name: path for path in (STYLE, _ROOM / "app.css", *VIEWER_PROGRAMS, _ROOM / "app.js")}
+ASSETS = {path.name: path for path in (STYLE_FILE, _ROOM / "app.css", *PROGRAM_FILES, _ROOM / "app.js")}
 """Files of the page, by their names in addresses."""
 
 
@@ -26,7 +26,7 @@ def write_page(model: LoadedGenerator | ExportedGenerator, offered: Sequence[Off
         limits: How much is accepted.
     """
     programs = []
-    for path in (*VIEWER_PROGRAMS, _ROOM / "app.js"):
+    for path in (*PROGRAM_FILES, _ROOM / "app.js"):
         programs.append(element("script", src=f"/assets/{path.name}", defer=True))
     settings = {
         "photos": limits.photos,
@@ -63,7 +63,7 @@ def _head(title: str, *programs: Html) -> Html:
         element("title", f"{title} · NeuroPBR"),
         # An icon of no pixels; browsers ask for one otherwise.
         element("link", rel="icon", href="data:,"),
-        element("link", rel="stylesheet", href=f"/assets/{STYLE.name}"),
+        element("link", rel="stylesheet", href=f"/assets/{STYLE_FILE.name}"),
         element("link", rel="stylesheet", href="/assets/app.css"),
         *programs,
     )

@@ -115,7 +115,16 @@ def export_subject(
             f"{target}: is there already and is no export (it has no {record_path(target).name}); move it away, or "
             f"choose another --output"
         )
-    spec = ExportSpec(random_inputs(subject.signature, seed=1), MAP_NAMES, metadata, subject.multiple)
+    signature = subject.signature
+    spec = ExportSpec(
+        random_inputs(signature, seed=1),
+        MAP_NAMES,
+        metadata,
+        subject.multiple,
+        photo_size=signature.photo_size,
+        aligned=signature.aligned,
+        flash=signature.flash,
+    )
     try:
         _remove(scratch)  # of an export that was killed
         scratch.mkdir(parents=True)

@@ -392,9 +392,9 @@ def open_export(path: Path, exporter: str | None = None, *, trust: bool = False)
 
 
 def _available(path: Path, use: str, record: Record) -> Exporter:
-    """The exporter of a file; an error when it cannot work on this machine."""
+    """The exporter of a file; an error when it cannot read files on this machine."""
     exporter = _create(path, use, record)
-    available = exporter.requirements()
+    available = exporter.reading_requirements()
     if not available.ok:
         raise ExportError(f"{path}: exporter {use} cannot work here: {available.reason}")
     return exporter

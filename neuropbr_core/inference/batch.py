@@ -36,9 +36,9 @@ from neuropbr_core.ownership import RECORD, is_as_written, refuse_foreign, remem
 from neuropbr_core.reading import is_plain_name, read_json
 from neuropbr_core.report.batch_page import CaptureLine, write_batch_page
 from neuropbr_core.report.pictures import colour_picture
-from neuropbr_core.report.studio import render_ball
 from neuropbr_core.report.writing import check_report_place
 from neuropbr_core.reporting import SilentReporter, reporting_to
+from neuropbr_core.viewer.studio import render_ball
 
 TABLE = "batch.json"
 PAGE = "batch.html"

@@ -3,27 +3,22 @@
 contents.py    what a report shows: materials with their pictures, and runs with scores, curves and records
 maps_folder.py a folder of maps, as `neuropbr infer` writes it -> a material
 curves.py      a run's journal -> curves with few points
-studio.py      light and camera of the preview; the material on a ball
 tables.py      scores -> tables beside baselines
 page.py        contents -> the page
 strip.py       photos, maps and the material on a ball in one picture
 batch_page.py  the captures of a batch -> a page with a table
 writing.py     the page's file, which replaces no file but an earlier report
-html.py        elements with escaped text
-assets/        style and programs of the page; shading.glsl is the renderer's shading for the graphics card
-three/         three.js as one file, and what builds it
+assets/        programs that belong to reports alone; `neuropbr_core.viewer` has the others
 """
 
 from neuropbr_core.report.contents import Report, RunContent, Showcase, Version
 from neuropbr_core.report.maps_folder import read_showcase
-from neuropbr_core.report.page import MAP_SIDE, STYLE, VIEWER_PROGRAMS, viewer, write_page
+from neuropbr_core.report.page import MAP_SIDE, showcase_part, write_page
 from neuropbr_core.report.writing import REPORT_NAME, check_report_place, report_key, write_report
 
 __all__ = [
     "MAP_SIDE",
     "REPORT_NAME",
-    "STYLE",
-    "VIEWER_PROGRAMS",
     "Report",
     "RunContent",
     "Showcase",
@@ -31,7 +26,7 @@ __all__ = [
     "check_report_place",
     "read_showcase",
     "report_key",
-    "viewer",
+    "showcase_part",
     "write_page",
     "write_report",
 ]

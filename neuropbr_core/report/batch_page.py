@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from neuropbr_core.report.html import Html, element, join
 from neuropbr_core.report.page import page_head
 from neuropbr_core.report.writing import write_report
+from neuropbr_core.viewer.html import Html, element, join
 
 _HEADS = ("", "capture", "photos", "sharpness", "confidence", "tiling", "seconds", "remarks")
 

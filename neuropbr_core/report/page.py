@@ -5,8 +5,6 @@ add the preview, the wipe and the curves. A content security policy lets the pag
 names by their hashes, and forbids every request.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,21 +14,15 @@ from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.color import linear_to_srgb
 from neuropbr_core.materials.relight import heldout_relightings, relight
 from neuropbr_core.report.contents import Facts, Report, RunContent, Showcase, Version
-from neuropbr_core.report.html import Html, data_script, element, join
 from neuropbr_core.report.pictures import colour_picture, exact_picture, map_pictures, shrunk_maps, small_picture
-from neuropbr_core.report.studio import preview_settings, render_ball, shader_constants
 from neuropbr_core.report.tables import comparison_table, score_tables, score_tiles
 from neuropbr_core.report.writing import GENERATOR
+from neuropbr_core.viewer.html import Html, data_script, element, inline_program, join
+from neuropbr_core.viewer.markup import style, viewer, viewer_data, viewer_programs
+from neuropbr_core.viewer.studio import render_ball
 
 _ROOM = Path(__file__).resolve().parent
-VIEWER_PROGRAMS = (
-    _ROOM / "three" / "three.js",
-    _ROOM / "assets" / "preview.js",
-    _ROOM / "assets" / "viewer.js",
-)
-"""The programs of the preview and the comparison, in the order in which they have to be loaded."""
-STYLE = _ROOM / "assets" / "report.css"
-_PROGRAMS = (*VIEWER_PROGRAMS, _ROOM / "assets" / "curves.js", _ROOM / "assets" / "start.js")
+_PROGRAMS = ("curves.js", "start.js")
 MAP_SIDE = 1024
 """Largest side of maps on a page, in pixels: a page with one material of this size has about 5 MB."""
 _RELIGHTING = 2
@@ -59,18 +51,19 @@ def write_page(report: Report, *, map_side: int = MAP_SIDE) -> str:
     """
     programs: list[Html] = []
     hashes: list[str] = []
-    for program in _PROGRAMS:
-        text = program.read_text(encoding="utf-8")
-        # Browsers hash what is between the tags, byte by byte.
-        digest = hashlib.sha256(text.encode()).digest()
-        hashes.append(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
-        programs.append(Html(f"<script>{text}</script>"))
+    texts = viewer_programs()
+    for name in _PROGRAMS:
+        texts.append((_ROOM / "assets" / name).read_text(encoding="utf-8"))
+    for text in texts:
+        program, source = inline_program(text)
+        programs.append(program)
+        hashes.append(source)
     head = page_head(report.title, key=report.key, scripts=hashes)
     body = element("body", _header(report), _main(report, map_side), _footer(), _data(report), *programs)
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
-def viewer(showcase: Showcase, *, map_side: int = MAP_SIDE) -> Html:
+def showcase_part(showcase: Showcase, *, map_side: int = MAP_SIDE) -> Html:
     """The preview, the comparison and the pictures of a material, with the data of their programs, for other pages.
 
     Args:
@@ -78,7 +71,7 @@ def viewer(showcase: Showcase, *, map_side: int = MAP_SIDE) -> Html:
         map_side: Largest side of maps in pixels.
 
     Returns:
-        A part of a page. `VIEWER_PROGRAMS` bring it to life: `new Page()`, once it is in the document.
+        A part of a page. The viewer's programs bring it to life: `new Page()`, once it is in the document.
     """
     showcases = (showcase,)
     return join(_showcases(showcases, map_side), _data(Report(showcase.name, showcases)))
@@ -92,7 +85,6 @@ def page_head(title: str, *, key: str = "", scripts: Sequence[str] = ()) -> Html
         key: As for `contents.Report`.
         scripts: The programs that may run, as a content security policy names them.
     """
-    style = STYLE.read_text(encoding="utf-8")
     programs = " ".join(scripts) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {programs}"
     return element(
@@ -104,7 +96,7 @@ def page_head(title: str, *, key: str = "", scripts: Sequence[str] = ()) -> Html
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"{title} · NeuroPBR"),
-        element("style", Html(style)),
+        style(),
     )
 
 
@@ -207,8 +199,7 @@ def _showcases(showcases: tuple[Showcase, ...], map_side: int) -> Html:
         sets.append(_set(name, showcase, picture, map_side))
     # One material needs no choice.
     navigation = element("nav", join(*tabs), class_="tabs needs-program", aria_label="Materials")
-    viewer = element("div", _preview(), _wipe(), id="viewer")
-    workbench = element("div", viewer, element("div", join(*sets), class_="sets"), class_="workbench")
+    workbench = element("div", viewer(), element("div", join(*sets), class_="sets"), class_="workbench")
     return join(navigation if len(showcases) > 1 else None, workbench)
 
 
@@ -292,93 +283,6 @@ def _figure(
     )
 
 
-def _preview() -> Html:
-    # A canvas has no content that a screen reader could find, so its label says what it shows and how it is moved.
-    canvas = element(
-        "canvas",
-        tabindex=0,
-        role="img",
-        aria_label=(
-            "Interactive preview of the material. Arrow keys turn it, plus and minus zoom, Shift with arrow keys "
-            "moves the lamp."
-        ),
-    )
-    stage = element("div", element("img", alt=""), canvas, class_="stage")
-    message = element(
-        "p", "This browser has no WebGL 2, so the preview is a still picture.", data_message=True, hidden=True
-    )
-    shapes = _segments("shape", "Shape", "radio", ("ball", "plane", "cube"), checked=("ball",))
-    maps = ("albedo", "roughness", "metallic", "normal")
-    toggles = _segments("map", "Maps in use", "checkbox", maps, checked=maps)
-    version = element("label", "Show ", element("select", name="version"), class_="check", data_field="version")
-    sliders = element(
-        "div",
-        _slider("tiles", "Tiling", 1, 8, 1, 1),
-        _slider("exposure", "Exposure", -3, 3, 0.5, 0),
-        _slider("around", "Lamp around", 0, 360, 1, 130),
-        _slider("towards", "Lamp height", 3, 90, 1, 48),
-        _slider("flash", "Lamp", 0, 3, 0.05, 1),
-        _slider("room", "Surroundings", 0, 3, 0.05, 1),
-        class_="sliders",
-    )
-    turning = element("label", element("input", type="checkbox", name="turning"), "Lamp goes round", class_="check")
-    buttons = element(
-        "div",
-        turning,
-        element("button", "Reset", type="button", class_="button", data_action="reset"),
-        element("button", "Save picture", type="button", class_="button", data_action="save"),
-        class_="row",
-    )
-    mouse = element(
-        "span", "Drag to turn. Right button or Shift: move the lamp. Click, then wheel: zoom.", class_="for-mouse"
-    )
-    touch = element("span", "Drag to turn, pinch to zoom; the sliders move the lamp.", class_="for-touch")
-    hint = element("p", mouse, touch, class_="hint")
-    controls = element(
-        "div", element("div", shapes, version, class_="row"), toggles, sliders, buttons, class_="controls"
-    )
-    return element("div", stage, message, hint, controls, class_="panel preview needs-program")
-
-
-def _segments(name: str, legend: str, kind: str, values: Iterable[str], checked: Iterable[str]) -> Html:
-    labels: list[Html] = []
-    for value in values:
-        box = element("input", type=kind, name=name, value=value, checked=value in checked)
-        labels.append(element("label", box, element("span", value)))
-    return element("fieldset", element("legend", legend), element("div", join(*labels), class_="segments"))
-
-
-def _slider(name: str, label: str, low: float, high: float, step: float, value: float) -> Html:
-    slider = element("input", type="range", id=f"slider-{name}", name=name, min=low, max=high, step=step, value=value)
-    return element("label", element("span", label), element("output", for_=f"slider-{name}"), slider)
-
-
-def _wipe() -> Html:
-    slider = element(
-        "input", type="range", min=0, max=100, step=0.5, value=50, aria_label="Border between the two pictures"
-    )
-    # The slider covers both pictures and is invisible, so that dragging works anywhere and by keyboard too.
-    stage = element(
-        "div",
-        element("img", alt="", data_side="right"),
-        element("img", alt="", data_side="left"),
-        element("div", class_="edge"),
-        element("span", class_="caption", data_caption="left"),
-        element("span", class_="caption", data_caption="right"),
-        slider,
-        class_="stage",
-    )
-    choices = element(
-        "div",
-        element("select", name="left", aria_label="Picture on the left"),
-        element("button", "⇄", type="button", class_="button", data_action="swap", aria_label="Swap the pictures"),
-        element("select", name="right", aria_label="Picture on the right"),
-        class_="choices",
-    )
-    text = "Drag the border. A click on a picture below shows it on the right, with Shift on the left."
-    return element("div", stage, choices, element("p", text, class_="hint"), class_="panel wipe needs-program")
-
-
 def _curves(runs: tuple[RunContent, ...]) -> Html:
     legend: list[Html] = []
     if len(runs) > 1:
@@ -401,9 +305,7 @@ def _data(report: Report) -> Html:
     """The data of the page's programs."""
     parts: list[Html] = []
     if report.showcases:
-        # The shader is data for the browser: it is compiled by the graphics card, and no program of the page.
-        shader = shader_constants() + (_ROOM / "assets" / "shading.glsl").read_text(encoding="utf-8")
-        parts.append(data_script("preview-settings", {**preview_settings(), "shader": shader}))
+        parts.append(viewer_data())
     runs: list[Mapping[str, object]] = []
     for run in report.runs:
         if run.curves:

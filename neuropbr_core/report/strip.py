@@ -9,7 +9,7 @@ from neuropbr_core.evaluation.pictures import Picture
 from neuropbr_core.files import replacing
 from neuropbr_core.report.contents import Showcase
 from neuropbr_core.report.pictures import colour_picture, map_pictures
-from neuropbr_core.report.studio import render_ball
+from neuropbr_core.viewer.studio import render_ball
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 """Formats of the picture."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from neuropbr_core.evaluation.groups import GROUP_METRICS
 from neuropbr_core.evaluation.metrics import METRICS, Metric
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, best_value_of
-from neuropbr_core.report.html import Html, element, join
+from neuropbr_core.viewer.html import Html, element, join
 
 Row = Mapping[str, float]
 

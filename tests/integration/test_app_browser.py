@@ -15,8 +15,8 @@ from browser import Tab, browser, installed_browser
 from preview_pixels import compare, drawn
 
 from neuropbr_core.outputs import read_material
-from neuropbr_core.report.studio import render_ball
 from neuropbr_core.shipped import shipped_root
+from neuropbr_core.viewer.studio import render_ball
 
 CAPTURE = shipped_root() / "examples" / "captures" / "bricks"
 

@@ -20,8 +20,8 @@ from neuropbr_core.outputs import read_material
 from neuropbr_core.report import Report, RunContent, Showcase, Version, write_page, write_report
 from neuropbr_core.report.batch_page import CaptureLine, write_batch_page
 from neuropbr_core.report.curves import Curve
-from neuropbr_core.report.studio import DISTANCE, FIELD_OF_VIEW, lighting, render_ball
 from neuropbr_core.shipped import shipped_root
+from neuropbr_core.viewer.studio import DISTANCE, FIELD_OF_VIEW, lighting, render_ball
 
 MATERIALS = shipped_root() / "examples" / "materials"
 NAMES = ("acg_Bricks102", "acg_MetalPlates006")

@@ -1,4 +1,4 @@
-"""three.js of the report is what its pinned versions give."""
+"""three.js of the preview is what its pinned versions give."""
 
 import re
 import shutil
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import neuropbr_core.report
-from neuropbr_core.report.three.build import BUNDLE, HERE, LICENSE, build
+import neuropbr_core.viewer
+from neuropbr_core.viewer.three.build import BUNDLE, HERE, LICENSE, build
 
 
 @pytest.mark.slow
@@ -21,6 +21,6 @@ def test_the_bundle_is_built_from_pinned_versions(tmp_path: Path) -> None:
 def test_versions_are_exact_and_no_lock_file_names_hosts() -> None:
     package = (HERE / "package.json").read_text(encoding="utf-8")
     assert re.findall(r'"(three|esbuild)": "(\d+\.\d+\.\d+)"', package) == [("three", "0.187.0"), ("esbuild", "0.28.2")]
-    room = Path(neuropbr_core.report.__file__).parent
+    room = Path(neuropbr_core.viewer.__file__).parent
     assert not list(room.rglob("*lock*"))
     assert not list(room.rglob("node_modules"))

@@ -90,10 +90,13 @@ def test_a_run_from_outside_the_checkout(site: Path, tmp_path: Path) -> None:
 
 
 def test_the_report_needs_no_checkout(site: Path, tmp_path: Path) -> None:
-    room = site / "neuropbr_core" / "report"
-    source = ROOT / "neuropbr_core" / "report"
-    expected = {path.name for path in source.glob("assets/*")} | {"three.js", "LICENSE", "entry.js", "package.json"}
-    files = {path.name: path.stat().st_size for path in room.rglob("*") if path.is_file() and path.suffix != ".py"}
+    expected = {"three.js", "LICENSE", "entry.js", "package.json"}
+    files = {}
+    for room in ("report", "viewer"):
+        expected.update(path.name for path in (ROOT / "neuropbr_core" / room).glob("assets/*"))
+        for path in (site / "neuropbr_core" / room).rglob("*"):
+            if path.is_file() and path.suffix != ".py":
+                files[path.name] = path.stat().st_size
     assert expected <= files.keys()
     assert sum(files.values()) < 1_000_000
     maps = site / "neuropbr_core" / "_shipped" / "examples" / "materials" / "acg_Bricks102"

@@ -137,7 +137,7 @@ class Tab:
             self.problems.append(str(details["entry"]))
         elif event["method"] == "Network.requestWillBeSent":
             url = details["request"]["url"]
-            if url != self._url and not url.startswith("data:"):
+            if url != self._url and not url.startswith(("data:", "blob:")):
                 self.requests.append(url)
 
 

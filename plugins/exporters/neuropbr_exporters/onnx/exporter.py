@@ -94,21 +94,7 @@ class OnnxExporter(Exporter):
         Raises:
             ExportError: The file is missing, no ONNX, damaged, or was not written by this exporter.
         """
-        existing(path, "onnx")
-        import onnxruntime
-
-        try:
-            # On the CPU alone: accelerators may round differently from run to run.
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise damaged(path, _FILE_TYPE, error) from error
-        manifest = _manifest(path)
-
-        def call(inputs: dict[str, Tensor]) -> list[Tensor]:
-            arrays = {name: value.detach().cpu().numpy() for name, value in inputs.items()}
-            return [torch.from_numpy(value) for value in session.run(manifest.outputs, arrays)]
-
-        return ExportedFile(path, manifest, call)
+        return open_model(_content(path), path)
 
     def load_untrusted(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
         """Read a file of a stranger: a graph of ONNX's own operators, whose weights are all in the file.
@@ -116,8 +102,9 @@ class OnnxExporter(Exporter):
         Raises:
             ExportError: As `load`; or the file names other files, or operators of extensions.
         """
-        _check_graph(path)
-        return self.load(path)
+        model = _content(path)
+        check_model(model, path)
+        return open_model(model, path)
 
     def read_metadata(self, path: Path) -> dict[str, str]:
         """The spec's metadata, from the manifest.
@@ -125,20 +112,73 @@ class OnnxExporter(Exporter):
         Raises:
             ExportError: See `load`.
         """
-        return _manifest(path).metadata
+        return manifest_of(_content(path), path).metadata
 
 
-def _check_graph(path: Path) -> None:
-    """Refuse weights that are kept in other files, and operators that are not part of ONNX."""
+def open_model(model: bytes, path: Path) -> ExportedFile:
+    """Open a model that is in memory, to run on the CPU.
+
+    Args:
+        model: The content of an ONNX file.
+        path: The file that holds it, for messages.
+
+    Raises:
+        ExportError: It is no ONNX, damaged, or was not written by this exporter.
+    """
+    import onnxruntime
+
+    try:
+        # On the CPU alone: accelerators may round differently from run to run.
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise damaged(path, _FILE_TYPE, error) from error
+    manifest = manifest_of(model, path)
+
+    def call(inputs: dict[str, Tensor]) -> list[Tensor]:
+        arrays = {name: value.detach().cpu().numpy() for name, value in inputs.items()}
+        return [torch.from_numpy(value) for value in session.run(manifest.outputs, arrays)]
+
+    return ExportedFile(path, manifest, call)
+
+
+def check_model(model: bytes, path: Path) -> None:
+    """Refuse weights that are kept in other files, and operators that are not part of ONNX.
+
+    Args:
+        model: The content of an ONNX file of a stranger.
+        path: The file that holds it, for messages.
+
+    Raises:
+        ExportError: It has such weights or operators, or is no ONNX.
+    """
     import onnx
 
-    for message in _messages(_read(path)):
+    for message in _messages(_parsed(model, path)):
         if isinstance(message, onnx.NodeProto) and message.domain not in _DOMAINS:
             raise refusal(path, f"it calls {message.domain[:40]}:{message.op_type[:40]}, which is no operator of ONNX")
         if isinstance(message, onnx.TensorProto) and (
             message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
         ):
             raise refusal(path, f"it keeps the tensor {message.name[:80]!r} in another file")
+
+
+def manifest_of(model: bytes, path: Path) -> Manifest:
+    """The manifest in a model's metadata.
+
+    Args:
+        model: The content of an ONNX file.
+        path: The file that holds it, for messages.
+
+    Raises:
+        ExportError: It is no ONNX, or was not written by this exporter.
+    """
+    for entry in _parsed(model, path).metadata_props:
+        if entry.key == MANIFEST_NAME:
+            return Manifest.read(entry.value, path)
+    raise ExportError(
+        f"{path}: an ONNX file, but not one of this exporter: its metadata have no {MANIFEST_NAME} that names its "
+        "inputs and outputs; export the model again"
+    )
 
 
 def _messages(model: "onnx.ModelProto") -> Iterator[Any]:
@@ -157,24 +197,18 @@ def _messages(model: "onnx.ModelProto") -> Iterator[Any]:
                 left.extend(value)
 
 
-def _read(path: Path) -> "onnx.ModelProto":
-    """Read the graph, without the files that it may name."""
+def _parsed(model: bytes, path: Path) -> "onnx.ModelProto":
+    """The graph, without the files that it may name."""
     import onnx
 
-    existing(path, "onnx")
     try:
-        return onnx.load_model(path, load_external_data=False)
+        return onnx.load_model_from_string(model)
     except Exception as error:
         raise damaged(path, _FILE_TYPE, error) from error
 
 
-def _manifest(path: Path) -> Manifest:
-    """The manifest in a file's metadata."""
-    model = _read(path)
-    for entry in model.metadata_props:
-        if entry.key == MANIFEST_NAME:
-            return Manifest.read(entry.value, path)
-    raise ExportError(
-        f"{path}: an ONNX file, but not one of this exporter: its metadata have no {MANIFEST_NAME} that names its "
-        "inputs and outputs; export the model again"
-    )
+def _content(path: Path) -> bytes:
+    try:
+        return existing(path, "onnx").read_bytes()
+    except OSError as error:
+        raise damaged(path, _FILE_TYPE, error) from error

@@ -183,6 +183,12 @@ class Preview {
       chosen[name] = this.textures.get(image);
     }
     if (turn !== this.turn) return;
+    // Textures of pictures that a program has taken out of the page.
+    for (const [image, texture] of this.textures) {
+      if (image.isConnected) continue;
+      texture.dispose();
+      this.textures.delete(image);
+    }
     for (const name of MAPS) this.material.uniforms[`${name}Map`].value = chosen[name] || null;
     this.applyMaps();
   }

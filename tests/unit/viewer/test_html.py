@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from neuropbr_core.report.html import Html, data_script, element, join
+from neuropbr_core.viewer.html import Html, data_script, element, join
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u2028"
 

@@ -1,6 +1,6 @@
 """Builds `three.js`, the part of the library three that the report uses, from the versions in `package.json`.
 
-    python neuropbr_core/report/three/build.py
+    python neuropbr_core/viewer/three/build.py
 
 It needs npm and the network. The same versions give the same bytes, which a slow test checks. There is no lock file:
 three depends on nothing, and esbuild on its own binaries of the same version alone.

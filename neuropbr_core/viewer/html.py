@@ -1,5 +1,7 @@
 """HTML from nested elements; every text that is no HTML already is escaped."""
 
+import base64
+import hashlib
 import html
 import json
 from typing import Any
@@ -63,6 +65,17 @@ def data_script(name: str, value: Any) -> Html:
     # Names of files may hold lone surrogates, which UTF-8 cannot.
     text = text.encode("utf-8", "replace").decode("utf-8")
     return Html(f'<script type="application/json" id="{_escaped(name)}">{text}</script>')
+
+
+def inline_program(text: str) -> tuple[Html, str]:
+    """Write a program into a script element.
+
+    Returns:
+        The element, and its source as a content security policy names it: by its hash, so that no other program runs.
+    """
+    # Browsers hash what is between the tags, byte by byte.
+    digest = hashlib.sha256(text.encode()).digest()
+    return Html(f"<script>{text}</script>"), f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _escaped(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuropbr_core.materials.split_sum import brdf_table
-from neuropbr_core.report.studio import (
+from neuropbr_core.viewer.studio import (
     preview_settings,
     render_ball,
     shader_constants,
