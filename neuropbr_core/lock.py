@@ -105,13 +105,17 @@ class FolderLock:
     Args:
         folder: The folder; made when missing, and removed again if nothing but the lock was ever in it.
         task: What the process that holds the lock does, and what another one can do about it, for its error.
+        keep_folder: Whether the folder stays also when nothing but the lock was ever in it.
     """
 
     def __init__(
         self,
         folder: Path,
         task: str = "writes there; wait for it or stop it",
+        *,
+        keep_folder: bool = False,
     ) -> None:
+        self._keep_folder = keep_folder
         self._folder = folder
         self._task = task
         self._file = folder / LOCK
@@ -159,6 +163,8 @@ class FolderLock:
         if self._is_ours():
             # Only one's own: another process may have taken the lock over.
             self._file.unlink(missing_ok=True)
+        if self._keep_folder:
+            return
         with suppress(OSError):
             self._folder.rmdir()  # which fails, as it should, when there is anything in the folder
 

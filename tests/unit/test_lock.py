@@ -43,6 +43,12 @@ def test_a_folder_is_made_for_the_lock_and_removed_with_it(tmp_path: Path) -> No
     assert [path.name for path in folder.iterdir()] == ["recipe.yaml"]
 
 
+def test_an_empty_folder_stays_when_asked(tmp_path: Path) -> None:
+    with FolderLock(tmp_path, keep_folder=True):
+        pass
+    assert tmp_path.is_dir()
+
+
 def test_a_second_writer_is_told_host_process_and_age(tmp_path: Path) -> None:
     write_lock(tmp_path, replace(LockOwner.here(), host="lab-7", started=time.time() - 3600 * 5))
     with pytest.raises(
