@@ -4,12 +4,10 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import click
 
 from neuropbr_core import __version__
-from neuropbr_core.errors import NeuroPBRError, RunInterrupted
 from neuropbr_core.shown import printable, shortened
 
 FAILURE = 1
@@ -65,7 +63,7 @@ def describe_system_error(error: OSError) -> str:
     return f"{line}; {advice}" if advice else line
 
 
-@dataclass
+# No dataclass: with that module, `--help` would take a tenth longer.
 class Session:
     """What the global options set for one call of the program.
 
@@ -73,7 +71,8 @@ class Session:
         debug: Whether an error shows its traceback.
     """
 
-    debug: bool = False
+    def __init__(self, *, debug: bool = False) -> None:
+        self.debug = debug
 
 
 def exit_code(session: Session, command: Callable[[], object]) -> int:
@@ -107,6 +106,9 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return FAILURE
     except Exception as error:
+        # Imported when something went wrong: its classes would take a twentieth of the time of `--help`.
+        from neuropbr_core.errors import RunInterrupted
+
         _report(session, error)
         if isinstance(error, RunInterrupted):
             return SIGNALLED + error.signal  # what a shell reports of a program that a signal ended
@@ -118,6 +120,8 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
 
 def _report(session: Session, error: Exception) -> None:
     """Print what is wrong; a fault of the program itself comes with its traceback."""
+    from neuropbr_core.errors import NeuroPBRError, RunInterrupted
+
     starved = isinstance(error, MemoryError)
     # Only torch knows the errors of its devices, and where it is not imported it cannot have raised one.
     if "torch" in sys.modules and not isinstance(error, NeuroPBRError):
