@@ -5,8 +5,6 @@ the clipboard. They are shown as escapes. Characters that turn the direction of 
 could otherwise look like another.
 """
 
-import unicodedata
-
 LONGEST = 200
 """Characters of a text from outside that a message shows."""
 
@@ -25,6 +23,8 @@ def printable(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
+    import unicodedata  # a compiled module, which plain texts do not need
+
     parts = []
     for character in text:
         if character in _LINES or unicodedata.category(character) not in _HIDDEN:

@@ -81,8 +81,8 @@ def batch(  # noqa: PLR0913 - one parameter an option
         find_captures,
         watch,
     )
+    from neuropbr_core.lock import FolderLock
     from neuropbr_core.reporting import reporter
-    from neuropbr_core.runs.lock import RunLock
 
     mistakes = (
         (run_folder and model, "give either --run DIR or --model NAME|FILE"),
@@ -115,7 +115,7 @@ def batch(  # noqa: PLR0913 - one parameter an option
     order = Order(effort, size, tileable, packages, strict)
     work = Batch(loaded, place, order, overwrite)
     # After the lock: two batches would replace each other's tables.
-    with RunLock(place, "writes this batch; wait for it or stop it, or choose another --output"):
+    with FolderLock(place, "writes this batch; wait for it or stop it, or choose another --output"):
         if not overwrite:
             work.read()
             work.forget_failed(waiting)

@@ -5,6 +5,7 @@ import click
 from neuropbr_core.cli.data_align import align
 from neuropbr_core.cli.data_check import check, restore
 from neuropbr_core.cli.data_import import import_
+from neuropbr_core.cli.data_merge import merge
 from neuropbr_core.cli.data_pack import pack
 from neuropbr_core.cli.data_procedural import procedural
 from neuropbr_core.cli.data_synthesize import synthesize
@@ -17,6 +18,7 @@ def data() -> None:
 
 
 data.add_command(synthesize)
+data.add_command(merge)
 data.add_command(align)
 data.add_command(check)
 data.add_command(restore)

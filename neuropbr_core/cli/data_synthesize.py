@@ -27,6 +27,18 @@ from neuropbr_core.recipe.sections import Data, Synthesize
 )
 @key_option(Synthesize, "dirty_fraction")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; they change no byte of the result.",
+)
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Render part I of N alone, for several machines; `neuropbr data merge` makes one dataset of all parts.",
+)
 @click.option("--resume", is_flag=True, help="Keep the complete samples of an earlier call.")
 def synthesize(  # noqa: PLR0913
     *,
@@ -42,6 +54,8 @@ def synthesize(  # noqa: PLR0913
     kinds: tuple[CaptureKind, ...],
     dirty_fraction: float,
     device: str,
+    jobs: int,
+    part: str | None,
     resume: bool,
 ) -> None:
     """Render captures of materials, as a phone with its flash on takes them.
@@ -49,8 +63,12 @@ def synthesize(  # noqa: PLR0913
     Each folder below DIR holds albedo.png, roughness.png, metallic.png and normal.png (OpenGL). Views, true maps and
     cameras are written in the layout that training reads.
     """
+    from neuropbr_core.data.synthesis.parts import parse_part
     from neuropbr_core.data.synthesis.render import synthesize as render
 
+    chosen = None
+    if part is not None:
+        chosen = parse_part(part)
     # The recipe's own section, so that a run with the same values finds these captures complete.
     plan = Synthesize(
         materials,
@@ -63,8 +81,11 @@ def synthesize(  # noqa: PLR0913
         kinds=kinds,
         dirty_fraction=dirty_fraction,
     )
-    report = render(plan, output, views=views, resume=resume, device=device)
-    line = f"Rendered {report.rendered} samples into {output}"
+    report = render(plan, output, views=views, resume=resume, device=device, jobs=jobs, part=chosen)
+    place = output
+    if chosen is not None:
+        place = chosen.folder(output)
+    line = f"Rendered {report.rendered} samples into {place}"
     if report.dirty:
         line += f", {report.dirty} of them dirty too"
     if report.kept:

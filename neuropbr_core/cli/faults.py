@@ -5,13 +5,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core import __version__
-from neuropbr_core.errors import NeuroPBRError, RunInterrupted
 from neuropbr_core.shown import printable, shortened
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ def describe_system_error(error: OSError) -> str:
     return "; ".join(parts)
 
 
-@dataclass
+# No dataclass: with that module, `--help` would take a tenth longer.
 class Session:
     """What the global options set for one call of the program.
 
@@ -83,8 +81,9 @@ class Session:
         registry: The registry that the global options ask for; None for the usual one.
     """
 
-    debug: bool = False
-    registry: "Registry | None" = None
+    def __init__(self, *, debug: bool = False, registry: "Registry | None" = None) -> None:
+        self.debug = debug
+        self.registry = registry
 
 
 def exit_code(session: Session, command: Callable[[], object]) -> int:
@@ -126,6 +125,9 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
             _report(session, error)
         return FAILURE
     except BaseException as error:  # also what is no Exception, by which a plugin would end the program in silence
+        # Imported when something went wrong: its classes would take a twentieth of the time of `--help`.
+        from neuropbr_core.errors import RunInterrupted
+
         _report(session, error)
         if isinstance(error, RunInterrupted):
             return SIGNALLED + error.signal  # what a shell reports of a program that a signal ended
@@ -191,6 +193,8 @@ def _blamed(session: Session, error: BaseException) -> BaseException:
 
 def _report(session: Session, error: BaseException) -> None:
     """Print what is wrong; a fault of the program itself comes with its traceback."""
+    from neuropbr_core.errors import NeuroPBRError, RunInterrupted
+
     if not isinstance(error, NeuroPBRError | MemoryError):
         error = _blamed(session, error)
     starved = isinstance(error, MemoryError)

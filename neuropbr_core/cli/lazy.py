@@ -1,17 +1,15 @@
 """Command groups: they suggest the nearest command for an unknown one, and import a command when it is called."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from neuropbr_core.suggestions import did_you_mean
 
 
-@dataclass(frozen=True)
-class LazyCommand:
+class LazyCommand(NamedTuple):
     """A command that is not imported yet.
 
     Attributes:

@@ -2,18 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import click
 
 from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
-from neuropbr_core.registry.catalog import DefectError, Registry, default_registry
+from neuropbr_core.registry.catalog import DefectError, Registry, check_source, default_registry, packages_needed
 from neuropbr_core.registry.installed import Entry
 from neuropbr_core.shown import describe
-
-Status = Literal["unchecked", "ok", "unavailable", "blocked", "collision", "broken"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +22,10 @@ class Listed:
         name: Its name.
         distribution: Distribution that declares it.
         version: Version of the distribution.
-        status: `unchecked` before it is loaded, then `ok` or `broken`; `unavailable` for an exporter or packager that
-            works, but not on this machine; `blocked`; `collision` when several distributions offer the name.
-        reason: Why it has that status; None for `ok` and `unchecked`.
+        status: `ready`; `needs PACKAGE`, such as `needs neuropbr[coreml]`, when something must be installed first;
+            `blocked`; `collision` when several distributions offer the name; `broken`. Only after it was loaded:
+            `unavailable` for an exporter or packager that works, but not on this machine.
+        reason: Why it has that status; None for `ready`.
         summary: First line of its docstring.
     """
 
@@ -35,7 +33,7 @@ class Listed:
     name: str
     distribution: str
     version: str
-    status: Status
+    status: str
     reason: str | None
     summary: str | None
 
@@ -48,8 +46,9 @@ class Listed:
 def list_plugins(context: click.Context, kind: str | None, as_json: bool, check: bool) -> None:
     """List the installed components.
 
-    Shows kind, name, distribution, status and summary. Without --check nothing is imported. Blocked components and
-    those whose name several distributions offer are listed too, and never fail the command.
+    STATUS tells what can be used here: ready; needs PACKAGE, which pip can install; blocked; collision, when several
+    distributions offer the name; or broken. It is read from metadata and sources, and nothing is imported. --check
+    imports each component and asks it what it needs.
     """
     listing = list_components(default_registry(), kind, check=check)
     if as_json:
@@ -69,7 +68,7 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
             notes = ["", *notes]
         result("\n".join([aligned(rows), *notes]))
     # A blocked or colliding component is no fault of the environment, since recipes can still be written.
-    if any(listed.status == "broken" for listed in listing):
+    if check and any(listed.status == "broken" for listed in listing):
         context.exit(1)
 
 
@@ -83,27 +82,48 @@ def list_components(registry: Registry, kind: str | None = None, *, check: bool 
     """
     listing = []
     for entry in registry.entries(kind):
-        status, reason = _status(registry, entry, check)
+        defect = None
+        try:
+            thin = check_source(entry)
+        except DefectError as error:
+            thin = entry.thin_module()
+            defect = str(error)
+        block = registry.blocked_by(entry)
+        if block:
+            status = "blocked"
+            reason: str | None = str(block)
+        elif defect:
+            status = "broken"
+            reason = defect
+        else:
+            status, reason = _status(registry, entry, packages_needed(thin), check)
         # The summary is read from the source, so a component that does not import has one too.
-        facts = (entry.kind, entry.name, entry.distribution, entry.version)
-        listing.append(Listed(*facts, status, reason, entry.summary()))
+        summary = None
+        if thin is not None:
+            summary = thin.summary
+        listing.append(Listed(entry.kind, entry.name, entry.distribution, entry.version, status, reason, summary))
     return listing
 
 
-def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str | None]:
-    """Status of a component, loaded only with `check`; a defect counts for more than a collision."""
-    block = registry.blocked_by(entry)
-    if block:
-        return "blocked", str(block)
-    status: Status = "unchecked"
+def _status(registry: Registry, entry: Entry, needed: dict[str, list[str]], check: bool) -> tuple[str, str | None]:
+    """Status of a component whose source shows no fault; a defect counts for more than a collision."""
+    status = "ready"
     reason = None
+    if needed:
+        status = f"needs {' '.join(needed)}"
+        lines = []
+        for package, modules in needed.items():
+            verb = "are"
+            if len(modules) == 1:
+                verb = "is"
+            lines.append(f"{' and '.join(modules)} {verb} not installed; pip install '{package}'")
+        reason = "; ".join(lines)
     if check:
-        reason = registry.defect(entry)
-        status = "ok"
-        if reason:
-            status = "broken"
-        elif entry.kind in ("exporter", "packager"):
-            # These alone say what they need of the machine: other packages, or an operating system.
+        defect = registry.defect(entry)
+        if defect:
+            return "broken", defect
+        # These alone tell what they need of the machine, for example an operating system.
+        if not needed and entry.kind in ("exporter", "packager"):
             status, reason = _check_requirements(registry, entry)
     rivals = registry.rivals(entry)
     if rivals and status != "broken":
@@ -112,12 +132,12 @@ def _status(registry: Registry, entry: Entry, check: bool) -> tuple[Status, str 
     return status, reason
 
 
-def _check_requirements(registry: Registry, entry: Entry) -> tuple[Status, str | None]:
+def _check_requirements(registry: Registry, entry: Entry) -> tuple[str, str | None]:
     """Ask an exporter or a packager whether it can work here, if it can be built without options."""
     try:
         options = registry.options(entry.kind, entry.qualified)()
     except TypeError:  # an option without a default, which only a recipe can give
-        return "ok", None
+        return "ready", None
     try:
         # By its qualified name, because others may offer the bare one.
         availability = registry.create(entry.kind, entry.qualified, options).requirements()
@@ -134,4 +154,4 @@ def _check_requirements(registry: Registry, entry: Entry) -> tuple[Status, str |
         return "broken", f"requirements raised {type(error).__name__}: {error}"
     if not availability.ok:
         return "unavailable", availability.reason
-    return "ok", None
+    return "ready", None

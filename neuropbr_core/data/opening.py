@@ -19,6 +19,7 @@ from neuropbr_core.data.pack.digest import fingerprint_samples
 from neuropbr_core.data.pack.write import prune_pack
 from neuropbr_core.data.splits import Split, oversample, split_materials, unmatched
 from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, setting_changes
+from neuropbr_core.data.synthesis.parts import refuse_parts
 from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
@@ -451,6 +452,7 @@ def captures_missing(data: Data) -> int:
         return 0
     root = _require_root(data)
     plan = data.synthesize
+    refuse_parts(root)  # they would all be rendered a second time
     capture_folder = CaptureFolder(root)
     settings = plan_settings(plan, data.views)
     recorded = capture_folder.settings()
@@ -464,7 +466,7 @@ def captures_missing(data: Data) -> int:
             changes.append(f"samples {len(capture_folder.materials)} there, {plan.samples} wanted")
         if changes:
             raise DataError(f"{root}: was rendered with other settings: {'; '.join(changes)}; {remedy}")
-    return len(capture_folder.missing(settings, plan.samples))
+    return len(capture_folder.missing(settings, range(plan.samples)))
 
 
 def _require_root(data: Data) -> Path:

@@ -136,24 +136,48 @@ def _chosen(kind: str, plain: Any) -> Chosen:
         raise DocumentError(f"{kind}.{error}") from None
 
 
-def build_generator(spec: ModelSpec) -> Generator:
+def build_generator(spec: ModelSpec, *, probe: bool = True) -> Generator:
     """Create the encoder and the fusion block and join them.
 
     The encoder is run once on a small blank image, so that one whose declared channels or strides are not true is
     refused here, by name, and not later by a shape error inside the decoder.
+
+    Args:
+        spec: The architecture.
+        probe: Whether the parts are run. A caller that leaves it out calls `probe_parts` later.
 
     Raises:
         PluginError: A component is missing or breaks its contract.
         ModelError: The parts do not fit together.
     """
     encoder = spec.encoder.create(in_channels=spec.in_channels)
-    with blaming_calls(spec.encoder, "its forward pass on a blank image"):
-        probe_encoder(encoder, spec.in_channels, str(spec.encoder.declared))
+    if probe:
+        _probe_encoder_of(spec, encoder)
     # Views meet at the coarsest level; finer levels are merged by the generator itself.
     fusion = spec.fusion.create(in_channels=encoder.channels[-1])
+    if probe:
+        _probe_fusion_of(spec, fusion, encoder)
+    return Generator(encoder, fusion, spec.section)
+
+
+def probe_parts(generator: Generator, spec: ModelSpec) -> None:
+    """Run the encoder and the fusion block of a generator that was built without it.
+
+    Raises:
+        PluginBroken: One does not return what it declares, or fails.
+    """
+    _probe_encoder_of(spec, generator.encoder)
+    _probe_fusion_of(spec, generator.fusion, generator.encoder)
+
+
+def _probe_encoder_of(spec: ModelSpec, encoder: Encoder) -> None:
+    with blaming_calls(spec.encoder, "its forward pass on a blank image"):
+        probe_encoder(encoder, spec.in_channels, str(spec.encoder.declared))
+
+
+def _probe_fusion_of(spec: ModelSpec, fusion: Fusion, encoder: Encoder) -> None:
     with blaming_calls(spec.fusion, "its forward pass on blank latents"):
         probe_fusion(fusion, encoder.channels[-1], str(spec.fusion.declared))
-    return Generator(encoder, fusion, spec.section)
 
 
 def probe_as_trained(generator: Generator, spec: ModelSpec, side: int) -> None:

@@ -8,6 +8,7 @@ Each module goes into a plugin manager of its own. A manager that many share is 
 than a millisecond.
 """
 
+import ast
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +38,10 @@ from neuropbr_core.registry.installed import (
     FILE_DISTRIBUTION,
     Block,
     Entry,
+    ThinModule,
     file_entry,
+    is_there,
+    read_source,
     requested_blocks,
     scan,
 )
@@ -45,7 +49,7 @@ from neuropbr_core.registry.known import who_offers
 from neuropbr_core.registry.names import normalized
 from neuropbr_core.registry.options import belongings, undescribed_field
 from neuropbr_core.reporting import reporter
-from neuropbr_core.shown import describe
+from neuropbr_core.shown import describe, shortened
 from neuropbr_core.suggestions import did_you_mean
 
 OWN_DISTRIBUTION = "neuropbr"
@@ -127,12 +131,8 @@ def load(entry: Entry) -> Component:
         DefectError: It does not import, is for another API, breaks the kind's hooks, or its options are unusable.
     """
     kind = KINDS[entry.kind]
-    if not entry.is_well_named:
-        raise DefectError("its name has characters that no recipe can write; allowed are letters, digits and . _ -")
-    # The version is read from the source first: a module that was written for another API may not import at all.
-    thin = entry.thin_module()
-    if thin is not None and thin.api is not None:
-        _common_api(thin.api)
+    # The source is read first: a module that was written for another API may not import at all.
+    check_source(entry)
     with _contained("its module does not import:"):
         plugin = entry.load()
         api = getattr(plugin, "NEUROPBR_API", None)
@@ -145,6 +145,58 @@ def load(entry: Entry) -> Component:
         with _contained(f"{kind.options_hook} raised"):
             options = hook()
     return Component(kind, manager, _checked_options(kind, options), common)
+
+
+def check_source(entry: Entry) -> ThinModule | None:
+    """Check a component as far as its source tells; nothing is imported.
+
+    Returns:
+        What the source states; None for a module without source, which tells nothing before it is imported.
+
+    Raises:
+        DefectError: Its name cannot be written, its module is not there or is no Python, or what the source states is
+            for another API or malformed.
+    """
+    if not entry.is_well_named:
+        raise DefectError("its name has characters that no recipe can write; allowed are letters, digits and . _ -")
+    path = entry.source()
+    if path is None:
+        if not is_there(entry.module):
+            raise DefectError(f"its module {entry.module} is not there")
+        return None
+    thin = read_source(path)
+    if thin is None:
+        try:
+            ast.parse(path.read_bytes())
+        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            raise DefectError(f"its module does not import: {describe(error)}") from error
+        return None
+    if thin.api is not None:
+        _common_api(thin.api)
+    requires = thin.requires
+    texts: list[object] = [requires]
+    if isinstance(requires, dict):
+        texts = [*requires.keys(), *requires.values()]
+    if requires is not None and not all(isinstance(text, str) for text in texts):
+        raise DefectError(
+            f"NEUROPBR_REQUIRES must be a dictionary from modules to what pip installs, such as "
+            f'{{"onnx": "neuropbr[onnx]"}}, but is {shortened(repr(thin.requires))}'
+        )
+    return thin
+
+
+def packages_needed(thin: ThinModule | None) -> dict[str, list[str]]:
+    """What has to be installed before a component works: what pip installs, with the modules that are missing.
+
+    Args:
+        thin: What its source states, as `check_source` returns it.
+    """
+    needed: dict[str, list[str]] = {}
+    if thin is not None and isinstance(thin.requires, dict):
+        for module, package in thin.requires.items():
+            if not is_there(module):
+                needed.setdefault(package, []).append(module)
+    return needed
 
 
 @contextmanager

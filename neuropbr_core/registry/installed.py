@@ -12,8 +12,10 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -28,6 +30,9 @@ BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
 FILE_DISTRIBUTION = "plugin-file"
 """Stands for the distribution of components that a single file offers: `plugin-file:NAME`."""
 
+_LITERALS = ("NEUROPBR_API", "NEUROPBR_REQUIRES")
+"""What thin modules state, in the order of `ThinModule`."""
+
 _KIND_OF_GROUP = {kind.group: kind.name for kind in KINDS.values()}
 
 
@@ -39,11 +44,22 @@ class ThinModule:
         path: The source file.
         docstring: The module's docstring, indentation cleaned.
         api: The literal assigned to `NEUROPBR_API`; None when there is none.
+        requires: The literal assigned to `NEUROPBR_REQUIRES`: what pip installs, by the module that it brings; None
+            when there is none.
     """
 
     path: Path
     docstring: str | None
     api: object
+    requires: object = None
+
+    @property
+    def summary(self) -> str | None:
+        """First line of the docstring; None when there is none."""
+        lines = (self.docstring or "").strip().splitlines()
+        if not lines:
+            return None
+        return lines[0].strip()
 
 
 @dataclass(frozen=True, order=True)
@@ -111,10 +127,16 @@ class Entry:
             raise
         return module
 
+    def source(self) -> Path | None:
+        """The source file of the thin module; None when there is none."""
+        if self.file:
+            return Path(self.file)
+        return locate(self.module)
+
     def thin_module(self) -> ThinModule | None:
         """What the thin module's source states; None when there is no source or it does not parse."""
         if self.file:
-            return _parsed(Path(self.file))
+            return read_source(Path(self.file))
         return read_thin_module(self.module)
 
     def docstring(self) -> str | None:
@@ -126,10 +148,10 @@ class Entry:
 
     def summary(self) -> str | None:
         """First line of the thin module's docstring, read without importing anything."""
-        lines = (self.docstring() or "").strip().splitlines()
-        if not lines:
+        thin = self.thin_module()
+        if thin is None:
             return None
-        return lines[0].strip()
+        return thin.summary
 
     @property
     def is_well_named(self) -> bool:
@@ -236,7 +258,7 @@ def read_thin_module(module: str) -> ThinModule | None:
     path = locate(module)
     if path is None:
         return None
-    return _parsed(path)
+    return read_source(path)
 
 
 def file_entry(path: Path) -> Entry:
@@ -272,8 +294,26 @@ def file_entry(path: Path) -> Entry:
     return Entry(kinds[0].name, path.stem, FILE_DISTRIBUTION, version, kinds[0].group, module, str(path))
 
 
-def _parsed(path: Path) -> ThinModule | None:
-    """What a source file states; None when it does not parse."""
+def is_there(module: str) -> bool:
+    """Whether a module could be imported, with source or without; nothing is imported.
+
+    Args:
+        module: Dotted name.
+    """
+    first, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+        for part in rest:
+            if spec is None:
+                break
+            spec = PathFinder.find_spec(part, spec.submodule_search_locations or ())
+    except (ImportError, ValueError):  # a module that was hidden or damaged by hand
+        return False
+    return spec is not None
+
+
+def read_source(path: Path) -> ThinModule | None:
+    """Read what a thin module's source states; None when it cannot be read or does not parse."""
     try:
         # Parsing warns about invalid escapes in a plugin's source, which is not the reader's business.
         with warnings.catch_warnings():
@@ -281,25 +321,19 @@ def _parsed(path: Path) -> ThinModule | None:
             tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
-    api: object = None
+    literals: dict[str, object] = {}
     # Only a literal at the top level counts: anything else would need the module to run.
     for statement in tree.body:
         match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id="NEUROPBR_API")], value=ast.Constant(value=value))
-                | ast.AnnAssign(target=ast.Name(id="NEUROPBR_API"), value=ast.Constant(value=value))
-            ):
-                api = value
-                break
-            case (
-                ast.Assign(targets=[ast.Name(id="NEUROPBR_API")], value=ast.Tuple(elts=elements))
-                | ast.AnnAssign(target=ast.Name(id="NEUROPBR_API"), value=ast.Tuple(elts=elements))
-            ) if all(isinstance(element, ast.Constant) for element in elements):
-                api = tuple(element.value for element in elements if isinstance(element, ast.Constant))
-                break
-            case _:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _LITERALS:
                 pass
-    return ThinModule(path, ast.get_docstring(tree), api)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in _LITERALS:
+                pass
+            case _:
+                continue
+        with suppress(ValueError):
+            literals.setdefault(name, ast.literal_eval(value))
+    return ThinModule(path, ast.get_docstring(tree), *map(literals.get, _LITERALS))
 
 
 def locate(module: str) -> Path | None:

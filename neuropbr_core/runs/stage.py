@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from lightning_fabric import Fabric
 
 from neuropbr_core.errors import RunStopped
+from neuropbr_core.lock import FolderLock
 from neuropbr_core.recipe.sections import Recipe, Training
 from neuropbr_core.reporting import SilentReporter, doing, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder, check_start
-from neuropbr_core.runs.lock import RunLock
 from neuropbr_core.training.fabric import end_others, first, make_fabric
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ def carry_out(plan: Plan, prepared: Callable[[], None] | None = None) -> Path:
         context.prepared = prepared
     # The first process speaks for all. Several processes are started here, before anything is written.
     speaker = reporter() if context.is_first else SilentReporter()
-    lock = RunLock(plan.folder.path)
+    task = "writes this run; wait for it or stop it, or choose another name with --run-name"
+    lock = FolderLock(plan.folder.path, task)
     context.require_lock = lock.require
     with reporting_to(speaker):
         try:

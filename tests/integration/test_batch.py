@@ -15,7 +15,7 @@ from PIL import Image
 
 from neuropbr_core.cli import root
 from neuropbr_core.inference.predict import LoadedGenerator
-from neuropbr_core.runs.lock import RunLock
+from neuropbr_core.lock import FolderLock
 
 
 def neuropbr(*arguments: str | Path) -> Result:
@@ -102,7 +102,7 @@ def test_nothing_to_do_and_no_place(captures: Path, tmp_path: Path) -> None:
 
 
 def test_two_at_once(captures: Path, trained: Path, tmp_path: Path) -> None:
-    with RunLock(tmp_path / "out"):
+    with FolderLock(tmp_path / "out"):
         done = neuropbr(captures, "--run", trained, "--device", "cpu", "--output", tmp_path / "out")
     assert done.exit_code == 1
     assert "writes this batch; wait for it or stop it, or choose another --output" in str(done.exception)

@@ -14,13 +14,13 @@ from neuropbr_core.cli import root
 from neuropbr_core.errors import ExportError, RunError
 from neuropbr_core.evaluation.summary import load_record
 from neuropbr_core.exporting import export
+from neuropbr_core.lock import FolderLock
 from neuropbr_core.model import weights_digest
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs import evaluate
 from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.runs.lock import RunLock
 from neuropbr_core.runs.run import plan, run
 from neuropbr_core.training.loop.trainer import Trainer
 
@@ -144,7 +144,10 @@ def test_a_run_that_is_being_written_is_left_alone(make_recipe: MakeRecipe, flag
     recipe = make_recipe(*QUIET, "export.torchscript=null")
     folder = run(recipe, run_name="busy")
     before = sorted(path for path in folder.rglob("*") if path.is_file())
-    with RunLock(folder), pytest.raises(RunError, match=r"busy: process \d+ on .* \(it started 0 s ago.* writes this"):
+    with (
+        FolderLock(folder),
+        pytest.raises(RunError, match=r"busy: process \d+ on .* \(it started 0 s ago.* writes this"),
+    ):
         run(recipe, run_name="busy", **flags)
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == before
 
@@ -154,14 +157,14 @@ def test_a_run_that_was_started_meanwhile_is_not_trained_again(
 ) -> None:
     """Another process starts and finishes the run between this one's look at the folder and its lock."""
     recipe = make_recipe(*QUIET, "export.torchscript=null")
-    acquire = RunLock.acquire
+    acquire = FolderLock.acquire
 
-    def late(self: RunLock) -> None:
-        monkeypatch.setattr(RunLock, "acquire", acquire)
+    def late(self: FolderLock) -> None:
+        monkeypatch.setattr(FolderLock, "acquire", acquire)
         run(recipe, run_name="late")
         acquire(self)
 
-    monkeypatch.setattr(RunLock, "acquire", late)
+    monkeypatch.setattr(FolderLock, "acquire", late)
     with pytest.raises(RunError, match="there is a run of that name already"):
         run(recipe, run_name="late")
 

@@ -128,12 +128,20 @@ class SampleFolder:
     identity: str
     files: tuple[Path, ...]
 
+    def __str__(self) -> str:
+        """How errors name it."""
+        return str(self.path)
+
 
 @dataclass(frozen=True)
 class MaterialFolder:
     """A material to examine; its name is the folder's."""
 
     path: Path
+
+    def __str__(self) -> str:
+        """How errors name it."""
+        return str(self.path)
 
 
 @dataclass

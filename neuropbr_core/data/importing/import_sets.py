@@ -69,6 +69,10 @@ class _Job:
     dry_run: bool
     neighbours: tuple[SourceFile, ...]
 
+    def __str__(self) -> str:
+        """How errors name it."""
+        return self.material.name
+
 
 def import_materials(  # noqa: PLR0913
     source: Path,

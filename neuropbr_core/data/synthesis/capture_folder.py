@@ -8,8 +8,7 @@ These records come in addition to the files of every dataset (`layout`).
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -152,14 +151,14 @@ class CaptureFolder:
             self.cameras = read_cameras(self.input / CAMERAS_NAME)
         # Without settings nothing was rendered, and the file is a photographer's own, which only names kinds.
         if (self.input / RECORD_NAME).exists() and (self.input / CAPTURES_NAME).exists():
-            self.captures = _decode(self.input / CAPTURES_NAME, dict[str, CaptureRecord])
+            self.captures = decode_record(self.input / CAPTURES_NAME, dict[str, CaptureRecord])
 
     def settings(self) -> Settings | None:
         """Read the settings of the folder's captures; None when nothing was rendered."""
         path = self.input / RECORD_NAME
         if not path.exists():
             return None
-        settings = _decode(path, Settings)
+        settings = decode_record(path, Settings)
         # Folders from before there were kinds must not be continued with another light than theirs.
         if not settings.flash:
             settings = replace(settings, kinds=("no_flash",), flash=True)
@@ -169,54 +168,34 @@ class CaptureFolder:
         """Whether the folder holds views, or anything else, without a record of how they were rendered."""
         return self.input.exists() and any(self.input.iterdir())
 
-    def missing(self, settings: Settings, samples: int) -> list[int]:
+    def missing(self, settings: Settings, samples: Iterable[int]) -> list[int]:
         """List the samples whose views, maps or records are not all there, or whose images are cut off.
 
         Args:
             settings: The settings of the folder.
-            samples: Number of samples that the folder must have.
+            samples: Numbers of the samples that the folder must have.
         """
         # Each material is looked at once, not once for each of its samples.
         sound = set()
         for name in settings.materials:
             if _are_whole(map_files(self.output / name).values()):
                 sound.add(name)
-        return [index for index in range(samples) if not self._is_complete(index, settings, sound)]
+        return [index for index in samples if not self._is_complete(index, settings, sound)]
 
-    def add(
-        self,
-        index: int,
-        material: str,
-        views: Mapping[Condition, Sequence[Stored]],
-        cameras: Sequence[CameraRecord],
-        record: CaptureRecord,
-    ) -> None:
-        """Write a sample's views. Each folder appears whole or not at all.
+    def add(self, index: int, material: str, cameras: Sequence[CameraRecord], record: CaptureRecord) -> None:
+        """Record a sample whose views are written.
 
         Args:
             index: Number of the sample.
             material: The material that it shows.
-            views: Images of each condition, uint8 `(3, H, W)`, sRGB-encoded.
             cameras: Cameras of the views, the same for all conditions.
             record: Light and artefacts.
         """
         name = sample_name(index)
-        for condition, images in views.items():
-            with replacing(self.input / condition / name) as aside:
-                for view, image in enumerate(images):
-                    write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
-        # Recorded in memory only: `save` writes all records, which would take too long after each sample.
+        # In memory only: `save` writes all records, which would take too long after each sample.
         self.materials[name] = material
         self.cameras[name] = tuple(cameras)
         self.captures[name] = record
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """Context that writes the records at its end, also after an error or Ctrl-C."""
-        try:
-            yield
-        finally:
-            self.save()
 
     def save(self) -> None:
         """Write the records of complete samples."""
@@ -239,6 +218,21 @@ class CaptureFolder:
             for view in range(settings.views):
                 files.append(self.input / condition / name / view_name(view))
         return _are_whole(files)
+
+
+def write_views(folder: Path, index: int, views: Mapping[Condition, Sequence[Stored]]) -> None:
+    """Write a sample's views. Each folder appears whole or not at all.
+
+    Args:
+        folder: Folder of the views of all samples: `input` of a dataset.
+        index: Number of the sample.
+        views: Images of each condition, uint8 `(3, H, W)`, sRGB-encoded.
+    """
+    name = sample_name(index)
+    for condition, images in views.items():
+        with replacing(folder / condition / name) as aside:
+            for view, image in enumerate(images):
+                write_png(aside / view_name(view), np.moveaxis(image, 0, -1))
 
 
 def setting_changes(recorded: Settings, wanted: Settings) -> list[str]:
@@ -279,6 +273,11 @@ def _setting_text(value: object) -> str:
     return f"{value}"
 
 
-def _decode(path: Path, kind: type[T]) -> T:
+def decode_record(path: Path, kind: type[T]) -> T:
+    """Read a record of the folder.
+
+    Raises:
+        DataError: It is damaged.
+    """
     # Records of earlier versions lack newer fields, which then get their defaults.
     return read_json(path, kind, DataError, "restore the file, or render into another folder")

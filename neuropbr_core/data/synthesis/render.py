@@ -8,10 +8,12 @@ therefore equals one that was rendered in a single call.
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +21,14 @@ import torch
 from neuropbr_core.data.decoding import describe_image, verify_image
 from neuropbr_core.data.images import Stored, compress_jpeg, read_map, store_map, write_map
 from neuropbr_core.data.layout.findings import raise_problems
-from neuropbr_core.data.layout.paths import CameraRecord, Condition, map_files, missing_maps, record_camera
+from neuropbr_core.data.layout.paths import (
+    CameraRecord,
+    Condition,
+    map_files,
+    missing_maps,
+    record_camera,
+    sample_name,
+)
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.data.seeding import CAPTURE, DIRT, torch_generator
 from neuropbr_core.data.synthesis.capture_folder import (
@@ -28,17 +37,21 @@ from neuropbr_core.data.synthesis.capture_folder import (
     CaptureRecord,
     Settings,
     setting_changes,
+    write_views,
 )
 from neuropbr_core.data.synthesis.environments import find_environments, read_environments
+from neuropbr_core.data.synthesis.parts import Part, record_part, refuse_parts, require_part
 from neuropbr_core.data.synthesis.procedural import ProceduralMaterial, procedural_materials
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError
+from neuropbr_core.lock import FolderLock
 from neuropbr_core.maps import ALBEDO, MAPS
 from neuropbr_core.materials.capture import Exposure, draw_scene, surface_for, take_clean
 from neuropbr_core.materials.dirt import draw_dirt, take_dirty
 from neuropbr_core.materials.encoding import decode_map
 from neuropbr_core.materials.environments import TURNS, Environment
 from neuropbr_core.materials.surface import Surface
+from neuropbr_core.parallel import cores, stream_jobs
 from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.reporting import track
 from neuropbr_core.shipped import resolve
@@ -47,16 +60,81 @@ from neuropbr_core.shipped import resolve
 # would take longer than rendering when there are thousands.
 _SAVE_SECONDS = 10.0
 
+_GROUPS = 4  # groups of samples for each process
+
 Origin = Path | ProceduralMaterial
 """Where a material's maps come from: its folder, or a generator."""
 
 
-class _Studio(NamedTuple):
-    """The common part of all captures of a call: settings, radiance maps, and the device that renders."""
+class _Group(NamedTuple):
+    """Samples of one material, which one process renders."""
 
+    material: str
+    indices: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """How errors name it."""
+        return f"material {self.material}, {sample_name(self.indices[0])} to {sample_name(self.indices[-1])}"
+
+
+class _Taken(NamedTuple):
+    """A sample whose views are written, with what is to be recorded about it."""
+
+    sample: int
+    material: str
+    cameras: list[CameraRecord]
+    record: CaptureRecord
+
+
+@dataclass
+class _Studio:
+    """Renders groups of samples: what all captures of a call share. Each process has one of its own.
+
+    Attributes:
+        input: Folder of the views.
+        output: Folder of the maps.
+        origins: Where each material comes from.
+        settings: The settings of the captures.
+        device: The device that renders.
+        environment_files: Radiance maps by file name.
+        threads: Threads for PyTorch; None leaves them as they are.
+    """
+
+    input: Path
+    output: Path
+    origins: Mapping[str, Origin]
     settings: Settings
-    environments: Mapping[str, Environment]
     device: torch.device
+    environment_files: dict[str, Path] = field(default_factory=dict)
+    threads: int | None = None
+
+    @cached_property
+    def environments(self) -> Mapping[str, Environment]:
+        """The radiance maps, read on first use."""
+        return read_environments(self.environment_files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets."""
+        state = dict(self.__dict__)
+        # Another process reads them itself: PyTorch would send tensors as shared memory, which this process must keep.
+        state.pop("environments", None)
+        return state
+
+    def __call__(self, group: _Group) -> Iterator[_Taken]:
+        """Write the maps of a material and photograph it, once for each sample of the group."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        # Converted once for each group; the fine maps are on the device until the next material replaces them.
+        maps = {}
+        for name, values in _copy_maps(
+            self.origins[group.material], self.output / group.material, self.settings
+        ).items():
+            maps[name] = decode_map(MAPS[name], torch.from_numpy(values)[None].to(self.device))
+        surface = surface_for(maps, self.settings.view_size)
+        for index in group.indices:
+            views, cameras, record = _take_capture(surface, index, self)
+            write_views(self.input, index, views)
+            yield _Taken(index, group.material, cameras, record)
 
 
 @dataclass(frozen=True)
@@ -81,6 +159,8 @@ def synthesize(
     views: int = 3,
     resume: bool = False,
     device: str = "cpu",
+    jobs: int = 1,
+    part: Part | None = None,
 ) -> SynthesisReport:
     """Render captures of materials into a dataset folder.
 
@@ -90,31 +170,48 @@ def synthesize(
         views: Views of each sample.
         resume: Whether to keep the complete samples of an earlier call with the same settings, instead of refusing.
         device: Device that renders: `auto`, `cpu`, `cuda` or `mps`. Pixels are the same up to rounding.
+        jobs: Processes that render. Their number changes no byte of the result. A script that asks for more than one
+            must start under `if __name__ == "__main__":`.
+        part: Render this part alone, into `out/parts/`, to be merged with the others by `parts.merge_parts`.
 
     Returns:
         Counts of the samples that were rendered and kept.
 
     Raises:
         DataError: Materials or radiance maps are missing or damaged (the message lists all of them), or `out` holds
-            something else already.
+            something else already; or a process died.
         DeviceError: The device is not available.
+        RunError: Another process renders into this folder.
     """
     origins = find_materials_of(plan)
     settings = plan_settings(plan, views)
-    capture_folder = CaptureFolder(out)
-    _require_continuable(capture_folder, settings, resume)
-    missing = capture_folder.missing(settings, plan.samples)
-    if missing:
-        # Everything that can fail early fails before the folder changes: the device, the materials, the radiance maps.
-        chosen = choose_device(device)
-        _require_sound(origins.values())
-        studio = _Studio(settings, read_environments(_environment_files(plan)), chosen)
-        # The settings come before the first capture, so that an interrupted folder can be continued.
-        capture_folder.start(settings)
-        with capture_folder.saving():
-            _render(capture_folder, origins, studio, missing)
+    samples: Sequence[int] = range(plan.samples)
+    folder = out
+    if part is None:
+        refuse_parts(out)
+    else:
+        require_part(part, out, plan.samples)
+        samples = part.samples(plan.samples, len(origins))
+        folder = part.folder(out)
+    # Two processes would render the same samples, and the records of the slower one would replace the other's.
+    task = "renders into this folder; wait for it or stop it, or choose another folder"
+    with FolderLock(folder, task, keep_folder=folder.exists()) as lock:
+        capture_folder = CaptureFolder(folder)
+        _require_continuable(capture_folder, settings, resume)
+        missing = capture_folder.missing(settings, samples)
+        if missing:
+            # Everything that can fail early fails before the folder changes: device, materials, radiance maps.
+            studio = _Studio(capture_folder.input, capture_folder.output, origins, settings, choose_device(device))
+            studio.environment_files = _environment_files(plan)
+            _require_sound(origins.values())
+            studio.environments  # noqa: B018 - read here, for their errors
+            # The settings come before the first capture, so that an interrupted folder can be continued.
+            capture_folder.start(settings)
+            if part is not None:
+                record_part(part, out, plan.samples)
+            _render(capture_folder, studio, missing, jobs, lock)
     dirty = sum(settings.dirty(index) for index in missing)
-    return SynthesisReport(len(missing), dirty, plan.samples - len(missing))
+    return SynthesisReport(len(missing), dirty, len(samples) - len(missing))
 
 
 def find_materials(folder: Path) -> dict[str, Path]:
@@ -243,31 +340,41 @@ def _require_sound(origins: Iterable[Origin]) -> None:
 
 
 def _render(
-    capture_folder: CaptureFolder,
-    origins: Mapping[str, Origin],
-    studio: _Studio,
-    missing: Sequence[int],
+    capture_folder: CaptureFolder, studio: _Studio, missing: Sequence[int], jobs: int, lock: FolderLock
 ) -> None:
-    """Render the missing samples."""
-    settings = studio.settings
-    names = list(origins)
+    """Render the missing samples, and record them."""
+    names = list(studio.origins)
     # Material by material, so that each is decoded once. The order changes no pixel: a sample draws from its own key.
     ordered = sorted(missing, key=lambda index: (index % len(names), index))
+    # A few groups for each process: materials with many samples are split, so that no process is left with the last.
+    largest = -(-len(ordered) // (_GROUPS * jobs))
+    groups = []
+    for position, indices in itertools.groupby(ordered, key=lambda index: index % len(names)):
+        own = list(indices)
+        size = len(own) if jobs == 1 else largest
+        for start in range(0, len(own), size):
+            groups.append(_Group(names[position], tuple(own[start : start + size])))
+
+    if jobs == 1:
+        stream = (taken for group in groups for taken in studio(group))
+    else:
+        # More threads than cores would wait for each other.
+        studio.threads = max(1, cores() // jobs)
+        advice = "try fewer --jobs; --resume keeps what is complete"
+        stream = stream_jobs(studio, groups, jobs, "rendering captures", advice)
     saved = time.monotonic()
-    tracked = track(ordered, len(ordered), "rendering captures")
-    for position, indices in itertools.groupby(tracked, key=lambda index: index % len(names)):
-        material = names[position]
-        # Converted once for each material; the fine maps are on the device until the next material replaces them.
-        maps = {}
-        for name, values in _copy_maps(origins[material], capture_folder.output / material, settings).items():
-            maps[name] = decode_map(MAPS[name], torch.from_numpy(values)[None].to(studio.device))
-        surface = surface_for(maps, settings.view_size)
-        for index in indices:
-            views, cameras, record = _take_capture(surface, index, studio)
-            capture_folder.add(index, material, views, cameras, record)
-            if time.monotonic() - saved > _SAVE_SECONDS:
-                capture_folder.save()
-                saved = time.monotonic()
+    try:
+        with closing(stream):
+            for taken in track(stream, len(ordered), "rendering captures"):
+                capture_folder.add(taken.sample, taken.material, taken.cameras, taken.record)
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    lock.require()
+                    capture_folder.save()
+                    saved = time.monotonic()
+    finally:
+        # Also after an error or Ctrl-C, but not when another process has taken the folder over and writes its records.
+        lock.require()
+        capture_folder.save()
 
 
 def _copy_maps(origin: Origin, target: Path, settings: Settings) -> dict[str, Stored]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from neuropbr_core.observers.wandb.history import WandbObserver
 
 NEUROPBR_API = 1
+NEUROPBR_REQUIRES = {"wandb": "neuropbr[wandb]"}
 
 
 @dataclass(frozen=True)

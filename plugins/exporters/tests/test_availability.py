@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from neuropbr_core.cli import root
 from neuropbr_core.errors import ExportError
+from neuropbr_core.registry.catalog import Registry, check_source, packages_needed
 from neuropbr_exporters.graphs import installed
 
 ABSENT = {
@@ -29,12 +30,13 @@ def absent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def test_it_is_listed_as_unavailable(absent: str) -> None:
-    result = CliRunner().invoke(root, ["list-plugins", "--kind", "exporter", "--check", "--json"])
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_the_listing_tells_what_to_install(absent: str, options: list[str]) -> None:
+    result = CliRunner().invoke(root, ["list-plugins", "--kind", "exporter", "--json", *options])
     rows = {row["name"]: row for row in json.loads(result.output)}
     assert result.exit_code == 0
-    assert (rows[absent]["status"], rows[absent]["reason"]) == ("unavailable", ABSENT[absent][1])
-    assert rows["torchscript"]["status"] == rows["pt2"]["status"] == "ok"
+    assert (rows[absent]["status"], rows[absent]["reason"]) == (f"needs neuropbr[{absent}]", ABSENT[absent][1])
+    assert rows["torchscript"]["status"] == rows["pt2"]["status"] == "ready"
 
 
 def test_export_and_infer_say_what_to_install(absent: str, tmp_path: Path) -> None:
@@ -52,3 +54,17 @@ def test_export_and_infer_say_what_to_install(absent: str, tmp_path: Path) -> No
 
 def test_nothing_is_missing_here() -> None:
     assert installed("onnx", "onnx", "onnxscript", "onnxruntime").ok
+
+
+def test_sources_state_what_the_exporters_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each exporter as `--check` asks it, on a machine without any optional package.
+    registry = Registry()
+    names = [entry for entry in registry.entries("exporter") if entry.distribution == "neuropbr"]
+    for entry in names:
+        thin = check_source(entry)
+        assert thin is not None
+        for module in dict(thin.requires or {}):  # type: ignore[call-overload]
+            monkeypatch.setitem(sys.modules, module, None)
+    for entry in names:
+        exporter = registry.create("exporter", entry.name, registry.options("exporter", entry.name)())
+        assert exporter.requirements().ok == (not packages_needed(check_source(entry))), entry

@@ -15,6 +15,10 @@ from neuropbr_core.cli.option_rows import OptionRow, option_rows
 from neuropbr_core.cli.output import aligned
 from neuropbr_core.registry import set_default_registry
 
+MALFORMED = (
+    'NEUROPBR_REQUIRES must be a dictionary from modules to what pip installs, such as {"onnx": "neuropbr[onnx]"}, '
+    "but is ['json']"
+)
 ENCODERS = "neuropbr.encoders"
 EXPORTERS = "neuropbr.exporters"
 
@@ -92,7 +96,7 @@ class TestListing:
         header, *rows = done.output.splitlines()
         assert header.split() == ["KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY"]
         (row,) = [row for row in rows if "tiny" in row]
-        assert row.split() == ["encoder", "tiny", "acme", "2.5", "unchecked", "A", "tiny", "encoder."]
+        assert row.split() == ["encoder", "tiny", "acme", "2.5", "ready", "A", "tiny", "encoder."]
         assert row.index("A tiny") == header.index("SUMMARY")
         assert all(row.startswith("encoder ") for row in rows)
         assert "nbr_tiny" not in sys.modules
@@ -104,7 +108,7 @@ class TestListing:
             "name": "tiny",
             "distribution": "acme",
             "version": "1.0",
-            "status": "unchecked",
+            "status": "ready",
             "reason": None,
             "summary": "A tiny encoder.",
         }
@@ -114,8 +118,8 @@ class TestListing:
         assert call("list-plugins").output == "No components are installed.\n"
 
     def test_collision_and_block(self, declare, monkeypatch):
-        declare("acme", ENCODERS, "tiny = nbr_acme")
-        declare("beta", ENCODERS, "tiny = nbr_beta", version="2.0")
+        declare("acme", ENCODERS, "tiny = nbr_acme", ENCODER)
+        declare("beta", ENCODERS, "tiny = nbr_beta", ENCODER, version="2.0")
         rows = listed()
         assert rows["acme:tiny"]["status"] == "collision"
         assert rows["acme:tiny"]["reason"] == "beta 2.0 has it too; write acme:tiny in recipes, or block one"
@@ -124,7 +128,7 @@ class TestListing:
         rows = listed()
         assert rows["acme:tiny"]["status"] == "blocked"
         assert rows["acme:tiny"]["reason"] == "'acme:tiny' in NEUROPBR_BLOCK_PLUGINS"
-        assert rows["beta:tiny"]["status"] == "unchecked"
+        assert rows["beta:tiny"]["status"] == "ready"
 
     def test_check_loads_each_and_fails_for_a_broken_one(self, declare):
         declare("acme", ENCODERS, "good = nbr_good", ENCODER)
@@ -133,7 +137,47 @@ class TestListing:
         assert done.exit_code == 1
         assert done.output.endswith("\nencoder/beta:bad broken: its module does not import: OSError: no disk\n")
         rows = listed("--check", "--kind", "encoder")
-        assert (rows["acme:good"]["status"], rows["beta:bad"]["status"]) == ("ok", "broken")
+        assert (rows["acme:good"]["status"], rows["beta:bad"]["status"]) == ("ready", "broken")
+
+    @pytest.mark.parametrize(
+        ("source", "status", "reason"),
+        [
+            (
+                'NEUROPBR_REQUIRES = {"nbr_absent": "acme[fast]"}\n',
+                "needs acme[fast]",
+                "nbr_absent is not installed; pip install 'acme[fast]'",
+            ),
+            (
+                'NEUROPBR_REQUIRES: dict[str, str] = {"no.such": "b", "json.tool": "x", "a1": "b", "a2": "c"}\n',
+                "needs b c",
+                "no.such and a1 are not installed; pip install 'b'; a2 is not installed; pip install 'c'",
+            ),
+            ('NEUROPBR_REQUIRES = {"json": "acme[fast]"}\n', "ready", None),
+            (
+                "NEUROPBR_REQUIRES = ['json']\n",
+                "broken",
+                MALFORMED,
+            ),
+            (
+                "NEUROPBR_API = 99\n",
+                "broken",
+                "it is written for plugin API 99, but this neuropbr supports 1; upgrade whichever of the two is older",
+            ),
+        ],
+    )
+    def test_the_status_is_read_from_the_source(self, declare, source, status, reason):
+        declare("acme", ENCODERS, "tiny = nbr_tiny", '"""A tiny encoder."""\n' + source + dedent(ENCODER))
+        row = listed("--kind", "encoder")["acme:tiny"]
+        assert (row["status"], row["reason"]) == (status, reason)
+        assert "nbr_tiny" not in sys.modules
+
+    def test_a_listing_tells_what_is_broken_and_does_not_fail(self, declare):
+        declare("acme", ENCODERS, "tiny = nbr_tiny", "def create_encoder(:")
+        declare("beta", ENCODERS, "lost = nbr_lost.deep")
+        done = call("list-plugins", "--kind", "encoder")
+        assert done.exit_code == 0
+        assert "acme:tiny broken: its module does not import: SyntaxError: " in done.output
+        assert "beta:lost broken: its module nbr_lost.deep is not there" in done.output
 
     def test_check_succeeds_when_nothing_is_broken(self, declare, monkeypatch):
         site = declare("acme", ENCODERS, "good = nbr_good", ENCODER)
@@ -155,10 +199,10 @@ class TestListing:
     @pytest.mark.parametrize(
         ("source", "status", "reason"),
         [
-            (exporter("return Availability(True)"), "ok", None),
+            (exporter("return Availability(True)"), "ready", None),
             (exporter("return Availability(False, 'pip install tiny')"), "unavailable", "pip install tiny"),
             (exporter("raise ExportError('only on the moon')"), "unavailable", "only on the moon"),
-            (exporter("return Availability(True)", default=": int"), "ok", None),
+            (exporter("return Availability(True)", default=": int"), "ready", None),
             (exporter("raise OSError('gone')"), "broken", "requirements raised OSError: gone"),
             (exporter("pass", create="raise OSError('gone')"), "broken", "create_exporter raised OSError: gone"),
         ],

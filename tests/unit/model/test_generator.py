@@ -1,5 +1,6 @@
 """The generator with stand-in parts: sizes, ranges, order of views, what is invisible, residual albedo."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from neuropbr_core.model.decoder import UNetDecoder, activate, albedo_logits
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.merge import visible_median
 from neuropbr_core.model.ratios import ratio_channels
-from neuropbr_core.model.spec import probe_encoder
+from neuropbr_core.model.spec import ModelSpec, build_generator, probe_encoder
+from neuropbr_core.model.weights import load_model, save_model_file
+from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Decoder, ModelSection
+from neuropbr_encoders.unet.pyramid import UNetEncoder
 
 
 class Pyramid(Encoder):
@@ -188,6 +192,18 @@ def test_an_encoder_that_returns_something_else_is_refused(change: Any, said: st
 
     with pytest.raises(PluginBroken, match=f"acme:odd 1.0 is broken: .*{said}"):
         probe_encoder(Odd(), 3, "acme:odd 1.0")
+
+
+def test_a_loaded_model_whose_encoder_lies_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe("neuropbr:quickstart", ["data.synthesize=null", "data.val_materials=[]"])
+    spec = ModelSpec.from_recipe(recipe)
+    file = tmp_path / "model.safetensors"
+    save_model_file(build_generator(spec), spec, file)
+    assert not load_model(file)[0].training
+    encode = UNetEncoder.forward
+    monkeypatch.setattr(UNetEncoder, "forward", lambda encoder, images: encode(encoder, images)[:-1])
+    with pytest.raises(PluginBroken, match=r"encoder/unet of neuropbr .* is broken: it declares channels"):
+        load_model(file)
 
 
 def test_gradients_reach_every_parameter() -> None:

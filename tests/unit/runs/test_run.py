@@ -8,11 +8,11 @@ import small_run
 
 from neuropbr_core.data.opening import list_samples
 from neuropbr_core.errors import DataError, DeviceError, RecipeError, RunError
+from neuropbr_core.lock import LOCK
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.folder import MARKER, RunFolder, check_start
-from neuropbr_core.runs.lock import LOCK
 from neuropbr_core.runs.run import plan, run_path
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
 

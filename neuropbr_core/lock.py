@@ -1,4 +1,4 @@
-"""One writer a run: a lock file in the run's folder that names its process and shows that it is alive.
+"""One writer a folder: a lock file in the folder names the process that writes there and shows that it is alive.
 
 The file is created with `O_EXCL`, so that of several processes exactly one succeeds, on local and network file systems
 alike. Its time of change is the heartbeat. A lock is stale when its process is gone (which its id and start time show
@@ -99,19 +99,23 @@ class HeldLock:
         return f"process {self.owner.pid} on {self.owner.host} (it started {age} ago, {sign})"
 
 
-class RunLock:
-    """Lets one process alone write a run; as a context manager, for as long as the context lasts.
+class FolderLock:
+    """Lets one process alone write a folder; as a context manager, for as long as the context lasts.
 
     Args:
-        folder: The run's folder; made when missing, and removed again if nothing but the lock was ever in it.
+        folder: The folder; made when missing, and removed again if nothing but the lock was ever in it.
         task: What the process that holds the lock does, and what another one can do about it, for its error.
+        keep_folder: Whether the folder stays also when nothing but the lock was ever in it.
     """
 
     def __init__(
         self,
         folder: Path,
-        task: str = "writes this run; wait for it or stop it, or choose another name with --run-name",
+        task: str = "writes there; wait for it or stop it",
+        *,
+        keep_folder: bool = False,
     ) -> None:
+        self._keep_folder = keep_folder
         self._folder = folder
         self._task = task
         self._file = folder / LOCK
@@ -123,7 +127,7 @@ class RunLock:
         """Take the lock, and keep it alive until it is released.
 
         Raises:
-            RunError: Another process writes the run; the message names its host, its id and its age.
+            RunError: Another process writes the folder; the message names its host, its id and its age.
         """
         while not self._create():
             held = read_lock(self._folder)
@@ -147,7 +151,7 @@ class RunLock:
                         os.utime(self._file)
 
         # A daemon, so that a process that ends without releasing the lock is not kept alive by its heartbeat.
-        self._heart = Thread(target=beat, name="run-lock", daemon=True)
+        self._heart = Thread(target=beat, name="folder-lock", daemon=True)
         self._heart.start()
 
     def release(self) -> None:
@@ -159,6 +163,8 @@ class RunLock:
         if self._is_ours():
             # Only one's own: another process may have taken the lock over.
             self._file.unlink(missing_ok=True)
+        if self._keep_folder:
+            return
         with suppress(OSError):
             self._folder.rmdir()  # which fails, as it should, when there is anything in the folder
 
@@ -176,17 +182,17 @@ class RunLock:
     def require(self) -> None:
         """Check that the lock is still this process's; to be called before something is written.
 
-        A process that was suspended for longer than `PATIENCE` may have lost its run to another machine.
+        A process that was suspended for longer than `PATIENCE` may have lost its folder to another machine.
 
         Raises:
-            RunStopped: Another process has taken over the run.
+            RunStopped: Another process has taken over the folder.
         """
         if not self._is_ours():
             held = read_lock(self._folder)
             by = "is gone"
             if held is not None:
                 by = f"is now that of {held}"
-            raise RunStopped(f"{self._folder}: the lock of this run {by}; nothing more is written from here")
+            raise RunStopped(f"{self._folder}: the lock of this folder {by}; nothing more is written from here")
 
     def _create(self) -> bool:
         """Create the lock file; False when there is one."""
@@ -222,7 +228,7 @@ class RunLock:
             now = read_lock(self._folder)
             if now is None or now.owner != stale.owner or now.staleness() is None:
                 return False
-            # Moved into place, so that nobody sees the run without a lock or with half of one.
+            # Moved into place, so that nobody sees the folder without a lock or with half of one.
             aside = self._folder / f"{LOCK}.{self._owner.token}"
             aside.write_text(json.dumps(asdict(self._owner)), encoding="utf-8")
             aside.replace(self._file)
@@ -236,7 +242,7 @@ class RunLock:
 
 
 def read_lock(folder: Path) -> HeldLock | None:
-    """The lock of a run; None when nobody has taken it."""
+    """The lock of a folder; None when nobody has taken it."""
     file = folder / LOCK
     try:
         silence = time.time() - file.stat().st_mtime

@@ -1,4 +1,4 @@
-"""The lock of a run: one process holds it, others learn which, and a stale one is replaced. Real processes race."""
+"""The lock of a folder: one process holds it, others learn which, and a stale one is replaced. Real processes race."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from neuropbr_core import lock
 from neuropbr_core.errors import RunError, RunStopped
+from neuropbr_core.lock import LOCK, PATIENCE, FolderLock, LockOwner, read_lock
 from neuropbr_core.reporting import RecordingReporter, reporting_to
-from neuropbr_core.runs import lock
-from neuropbr_core.runs.lock import LOCK, PATIENCE, LockOwner, RunLock, read_lock
 
 
 def write_lock(folder: Path, owner: LockOwner, silence: float = 0.0) -> None:
@@ -35,12 +35,18 @@ def gone() -> int:
 
 def test_a_folder_is_made_for_the_lock_and_removed_with_it(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "new"
-    with RunLock(folder):
+    with FolderLock(folder):
         assert [path.name for path in folder.iterdir()] == [LOCK]
     assert not folder.exists()
-    with RunLock(folder):
+    with FolderLock(folder):
         (folder / "recipe.yaml").write_text("")
     assert [path.name for path in folder.iterdir()] == ["recipe.yaml"]
+
+
+def test_an_empty_folder_stays_when_asked(tmp_path: Path) -> None:
+    with FolderLock(tmp_path, keep_folder=True):
+        pass
+    assert tmp_path.is_dir()
 
 
 def test_a_second_writer_is_told_host_process_and_age(tmp_path: Path) -> None:
@@ -48,12 +54,12 @@ def test_a_second_writer_is_told_host_process_and_age(tmp_path: Path) -> None:
     with pytest.raises(
         RunError, match=rf"process {os.getpid()} on lab-7 \(it started 5 h ago, its last sign of life 0"
     ):
-        RunLock(tmp_path).acquire()
+        FolderLock(tmp_path).acquire()
     assert read_lock(tmp_path) is not None
 
 
 def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), RunLock(tmp_path):
+    with pytest.raises(ZeroDivisionError), FolderLock(tmp_path):
         raise ZeroDivisionError
     assert not (tmp_path / LOCK).exists()
 
@@ -70,7 +76,7 @@ def test_a_stale_lock_is_taken_over_with_a_warning(
     tmp_path: Path, owner: LockOwner, silence: float, reason: str
 ) -> None:
     write_lock(tmp_path, owner, silence)
-    with reporting_to(RecordingReporter()) as told, RunLock(tmp_path):
+    with reporting_to(RecordingReporter()) as told, FolderLock(tmp_path):
         held = read_lock(tmp_path)
         assert held is not None
         assert held.owner is not None
@@ -88,18 +94,18 @@ def test_a_stale_lock_is_taken_over_with_a_warning(
 def test_a_lock_whose_process_may_live_is_respected(tmp_path: Path, machine: str | None, silence: float) -> None:
     owner = LockOwner.here()
     write_lock(tmp_path, owner if machine is None else replace(owner, machine=machine), silence)
-    with pytest.raises(RunError, match="writes this run; wait for it or stop it"):
-        RunLock(tmp_path).acquire()
+    with pytest.raises(RunError, match="writes there; wait for it or stop it"):
+        FolderLock(tmp_path).acquire()
 
 
 def test_a_damaged_lock_is_respected_until_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / LOCK).write_text("{")
     monkeypatch.setattr(lock, "_WRITING", 0.2)
     with pytest.raises(RunError, match="a process that does not say who it is"):
-        RunLock(tmp_path).acquire()
+        FolderLock(tmp_path).acquire()
     past = time.time() - PATIENCE - 1
     os.utime(tmp_path / LOCK, (past, past))
-    with reporting_to(RecordingReporter()), RunLock(tmp_path):
+    with reporting_to(RecordingReporter()), FolderLock(tmp_path):
         pass
 
 
@@ -108,17 +114,17 @@ def test_a_takeover_that_was_killed_does_not_block_the_next(tmp_path: Path) -> N
     marker = tmp_path / f"{LOCK}.takeover"
     marker.touch()
     os.utime(marker, (0, 0))
-    with reporting_to(RecordingReporter()), RunLock(tmp_path):
+    with reporting_to(RecordingReporter()), FolderLock(tmp_path):
         assert not marker.exists()
 
 
 def test_who_lost_the_lock_writes_no_more_and_leaves_the_other_lock(tmp_path: Path) -> None:
-    lost = RunLock(tmp_path)
+    lost = FolderLock(tmp_path)
     lost.acquire()
     lost.require()
     other = replace(LockOwner.here(), host="lab-7")
     write_lock(tmp_path, other)
-    with pytest.raises(RunStopped, match=r"the lock of this run is now that of process \d+ on lab-7"):
+    with pytest.raises(RunStopped, match=r"the lock of this folder is now that of process \d+ on lab-7"):
         lost.require()
     lost.release()
     held = read_lock(tmp_path)
@@ -128,7 +134,7 @@ def test_who_lost_the_lock_writes_no_more_and_leaves_the_other_lock(tmp_path: Pa
 
 def test_the_heart_beats_while_the_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.01)
-    with RunLock(tmp_path):
+    with FolderLock(tmp_path):
         os.utime(tmp_path / LOCK, (0, 0))
         for _ in range(500):
             held = read_lock(tmp_path)
@@ -143,14 +149,14 @@ RACER = """
 import sys, time
 from pathlib import Path
 from neuropbr_core.errors import RunError
-from neuropbr_core.runs.lock import RunLock
+from neuropbr_core.lock import FolderLock
 
 folder, start, finish = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 print("ready", flush=True)
 while not start.exists():
     time.sleep(0.001)
 try:
-    with RunLock(folder):
+    with FolderLock(folder):
         print("held", flush=True)
         while not finish.exists():
             time.sleep(0.01)
@@ -191,9 +197,9 @@ def read_line(process: "subprocess.Popen[str]") -> str:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from neuropbr_core.runs.lock import RunLock
+from neuropbr_core.lock import FolderLock
 
-with RunLock(Path(sys.argv[1])):
+with FolderLock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -205,10 +211,10 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> N
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert read_line(process) == "held"
         with pytest.raises(RunError, match=f"process {process.pid} on "):
-            RunLock(tmp_path).acquire()
+            FolderLock(tmp_path).acquire()
         process.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
-        with reporting_to(RecordingReporter()) as told, RunLock(tmp_path):
+        with reporting_to(RecordingReporter()) as told, FolderLock(tmp_path):
             pass
     assert "that process is gone" in told.lines[0]
 
