@@ -158,7 +158,9 @@ def entry_of_maps(folder: Path, captures: BenchCaptures) -> Entry:
     notes += [f"{note} ({count} of {len(names)} captures)" for note, count in remarks.items()]
     for name, reasons in lacking.items():
         capture, reason = next(iter(reasons.items()))
-        notes.append(f"{name} is not scored: {len(reasons)} captures have none, such as {capture}: {reason}")
+        notes.append(
+            f"{name} is not scored: {len(reasons)} of {len(names)} captures lack it, such as {capture}: {reason}"
+        )
         # A mean over the captures that have the map would flatter the tool.
         for maps in stored.values():
             maps.pop(name, None)

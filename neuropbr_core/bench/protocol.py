@@ -35,7 +35,8 @@ _README = """\
 Photos of NeuroPBR's bench, protocol {version} ({digest}).
 
 photos/CAPTURE/    photos as they were taken, with the flash, and cameras.json
-aligned/CAPTURE/   the same photos, warped so that each shows the material's tile from edge to edge
+aligned/CAPTURE/   the same photos, warped so that each shows the material's tile from edge to edge; black where the
+                   photo does not show it
 
 Let another tool predict maps for each capture, from as many of its photos as it takes. Maps must show what the aligned
 photos show: one tile of the material, upright. Put them into a folder for each capture:

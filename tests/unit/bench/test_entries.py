@@ -78,7 +78,9 @@ def test_maps_of_another_size_are_averaged_with_a_line(captures: BenchCaptures, 
     with Image.open(folder / "acg_Rock053_flash/albedo.png") as image:
         image.crop((0, 0, 128, 100)).save(folder / "acg_Rock053_flash/albedo.png")
     entry = entry_of_maps(folder, captures)
-    assert any("albedo is not scored: 1 captures have none, such as acg_Rock053_flash" in note for note in entry.notes)
+    assert any(
+        "albedo is not scored: 1 of 6 captures lack it, such as acg_Rock053_flash" in note for note in entry.notes
+    )
 
 
 def test_what_is_missing_is_named_and_not_scored(captures: BenchCaptures, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_what_is_missing_is_named_and_not_scored(captures: BenchCaptures, tmp_pa
     shutil.copytree(folder / "acg_Rock053_flash", folder / "holiday")
     entry = entry_of_maps(folder, captures)
     assert entry.missing == {"acg_Rock053_offset": "there are no maps of that name"}
-    assert any("roughness is not scored: 1 captures have none" in note for note in entry.notes)
+    assert any("roughness is not scored: 1 of 6 captures lack it" in note for note in entry.notes)
     assert "not of this bench: holiday" in entry.notes
     assert all(set(maps) == {"albedo", "metallic", "normal"} for maps in entry.maps.values())
     (scores,) = score([entry], captures).scores
