@@ -5,6 +5,7 @@ alike. Its time of change is the heartbeat. A lock is stale when its process is 
 on the same machine), or when it has had no heartbeat for a while (which any machine can see). A stale lock is replaced.
 """
 
+import errno
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from typing import Self
 import msgspec
 
 from neuropbr_core.errors import RunError, RunStopped
+from neuropbr_core.reading import read_bytes
 from neuropbr_core.reporting import reporter
 
 LOCK = ".lock"
@@ -33,6 +35,7 @@ PATIENCE = 180.0
 machines differ, and a busy network file system may hold a write back for a minute."""
 
 _WRITING = 2.0  # seconds in which a lock that was created has its content, too
+_MEETINGS = 100  # times in a row that a lock may be there when it is made, and gone when it is read
 _TAKEOVER_PATIENCE = 10.0  # seconds; a takeover reads and replaces one small file
 
 
@@ -127,11 +130,18 @@ class FolderLock:
         """Take the lock, and keep it alive until it is released.
 
         Raises:
+            OSError: The lock cannot be made.
             RunError: Another process writes the folder; the message names its host, its id and its age.
         """
+        vanished = 0
         while not self._create():
             held = read_lock(self._folder)
             if held is None:  # released between the two calls
+                vanished += 1
+                # No two processes meet so often; there are folders in which nothing can be made, such as `/proc/self`.
+                if vanished > _MEETINGS:
+                    raise OSError(errno.ENOENT, "no file can be made in it", str(self._folder))
+                time.sleep(0.01)
                 continue
             if held.owner is None and held.silence < _WRITING:  # created a moment ago, and not written yet
                 time.sleep(0.05)
@@ -246,7 +256,7 @@ def read_lock(folder: Path) -> HeldLock | None:
     file = folder / LOCK
     try:
         silence = time.time() - file.stat().st_mtime
-        content = file.read_bytes()
+        content = read_bytes(file)
     except FileNotFoundError:
         return None
     try:

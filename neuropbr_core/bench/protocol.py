@@ -21,7 +21,6 @@ from neuropbr_core.files import replacing, write_json, write_text
 from neuropbr_core.inference.predict import write_views
 from neuropbr_core.recipe.sections import Data, Synthesize
 from neuropbr_core.reporting import track
-from neuropbr_core.runs.lock import RunLock
 from neuropbr_core.samples import Sample
 
 VERSION = 1
@@ -152,8 +151,7 @@ def prepare_captures(protocol: Protocol | None = None, folder: Path | None = Non
     data = protocol.data(folder)
     rendered = replace(data, synthesize=protocol.plan)
     if captures_missing(rendered):
-        with RunLock(folder, "renders the photos of the bench; wait until they are there"):
-            ensure_captures(rendered)
+        ensure_captures(rendered)
     samples, digests = open_samples(data)
     return BenchCaptures(protocol, folder, samples, digests)
 

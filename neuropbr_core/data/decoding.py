@@ -22,6 +22,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 from neuropbr_core.errors import DataError
 from neuropbr_core.memory import total_memory
+from neuropbr_core.reading import open_bytes
 
 Pixels = npt.NDArray[Any]
 """uint8 or uint16, `(H, W, C)`."""
@@ -288,7 +289,7 @@ def is_cut_off(path: Path) -> bool:
     Raises:
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         start = file.read(12)
         length = file.seek(0, os.SEEK_END)
         if start.startswith(b"\x89PNG\r\n\x1a\n"):

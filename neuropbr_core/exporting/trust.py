@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+from neuropbr_core.reading import open_bytes
 from neuropbr_core.reading.files import read_text
 from neuropbr_core.reporting import reporter
 
@@ -43,13 +44,13 @@ def content_digest(path: Path) -> str:
         OSError: Something could not be read.
     """
     if not path.is_dir():
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     # Each file's name is in the digest too: the same bytes under other names are another package.
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
     whole = hashlib.sha256()
     for name in names:
-        with (path / name).open("rb") as file:
+        with open_bytes(path / name) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{digest}  {name}\n".encode())
     return whole.hexdigest()

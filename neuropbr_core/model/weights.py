@@ -18,7 +18,7 @@ from neuropbr_core.errors import CheckpointError, PluginError
 from neuropbr_core.files import replacing, usual_mode, write_json
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, probe_parts, unfilled
-from neuropbr_core.reading import DocumentError, parse_json, read_json
+from neuropbr_core.reading import DocumentError, open_bytes, parse_json, read_json
 from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.shown import shortened
 
@@ -157,7 +157,7 @@ def weights_digest(place: Path) -> str:
     """
     file = weights_file(place)
     try:
-        with file.open("rb") as stream:
+        with open_bytes(file) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error}); is this a checkpoint folder?") from error

@@ -1,7 +1,6 @@
 """The record of a package: `manifest.json` describes each file of a folder."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from neuropbr_core.contracts import Convention, Depth, Package
 from neuropbr_core.files import json_text
 from neuropbr_core.maps import NORMAL
 from neuropbr_core.outputs.material import DERIVED, Material
+from neuropbr_core.reading import DocumentError, open_bytes, parse_plain, read_bytes
 
 MANIFEST = "manifest.json"
 
@@ -94,10 +94,12 @@ def is_package(folder: Path) -> bool:
     """Whether a folder is a package: it has a manifest with a target."""
     # Other folders have a file of that name too, such as checkpoints.
     try:
-        plain = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        plain = parse_plain(read_bytes(folder / MANIFEST))
+    except (OSError, DocumentError):
         return False
-    return isinstance(plain, dict) and {"target", "material", "files"} <= set(plain)
+    if not isinstance(plain, dict) or not {"target", "material", "files"} <= set(plain):
+        return False
+    return isinstance(plain["files"], list)
 
 
 def foreign_file(folder: Path) -> str | None:
@@ -107,9 +109,9 @@ def foreign_file(folder: Path) -> str | None:
         folder: A package (`is_package`).
     """
     known = {}
-    for record in json.loads((folder / MANIFEST).read_bytes())["files"]:
-        if isinstance(record, dict):
-            known[record.get("file")] = record.get("sha256")
+    for record in parse_plain(read_bytes(folder / MANIFEST))["files"]:
+        if isinstance(record, dict) and isinstance(record.get("file"), str):
+            known[record["file"]] = record.get("sha256")
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not path.is_dir() and name != MANIFEST and known.get(name) != _digest(path):
@@ -118,7 +120,10 @@ def foreign_file(folder: Path) -> str | None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    # A pipe or a device is nothing that a package has; opening one would wait for a writer.
+    if not path.is_file():
+        return ""
+    with open_bytes(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

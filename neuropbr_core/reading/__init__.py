@@ -5,13 +5,14 @@ documents.py  JSON whose types, keys and numbers are checked
 """
 
 from neuropbr_core.reading.documents import DocumentError, convert_json, parse_json, parse_plain, read_json
-from neuropbr_core.reading.files import check_ordinary, is_plain_name, read_bytes, read_text
+from neuropbr_core.reading.files import check_ordinary, is_plain_name, open_bytes, read_bytes, read_text
 
 __all__ = [
     "DocumentError",
     "check_ordinary",
     "convert_json",
     "is_plain_name",
+    "open_bytes",
     "parse_json",
     "parse_plain",
     "read_bytes",

@@ -7,6 +7,7 @@ what is read must be an ordinary file, and of a size that its purpose allows.
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 LARGEST = 256 * 2**20
@@ -38,6 +39,22 @@ def check_ordinary(path: Path) -> None:
     _refuse_special(path, path.stat())
 
 
+def open_bytes(path: Path) -> BufferedReader:
+    """Open an ordinary file for reading.
+
+    Raises:
+        OSError: It cannot be read, or is no ordinary file.
+    """
+    # Not to block: opening a pipe for reading would wait for a writer. Ordinary files are read as usual.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _refuse_special(path, os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "rb")  # noqa: PTH123 - of a descriptor, and the caller closes it
+
+
 def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
     """Read an ordinary file.
 
@@ -48,12 +65,8 @@ def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
     Raises:
         OSError: It cannot be read, is no ordinary file, or is larger.
     """
-    # Not to block: opening a pipe for reading would wait for a writer. Ordinary files are read as usual.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-        status = os.fstat(descriptor)
-        _refuse_special(path, status)
-        if status.st_size > largest:
+    with open_bytes(path) as file:
+        if os.fstat(file.fileno()).st_size > largest:
             raise OSError(errno.EFBIG, f"is larger than {largest >> 20} MiB, which no such file is", str(path))
         return file.read()
 

@@ -309,7 +309,10 @@ class _Reader:
         if reference.startswith(SCHEME):
             shown = _shown(path)
         if not path.is_file():
-            return self._give_up(Place(shown, 1, 1).problem((), f"there is no such file{_alternative(path)}"))
+            reason = f"there is no such file{_alternative(path)}"
+            if path.exists():
+                reason = "is a folder, a pipe or a device, and a recipe's file is needed"
+            return self._give_up(Place(shown, 1, 1).problem((), reason))
         return self._file(path, shown, ())
 
     def top_mapping(self, recipe: Mapping[str, Any]) -> Node:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from neuropbr_core.errors import Problem, RecipeError
+from neuropbr_core.reading import open_bytes
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -194,7 +195,7 @@ def read_file(path: Path, shown: str) -> str:
     """
     place = Place(shown, 1, 1)
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             data = file.read(MAX_BYTES + 1)  # a byte more than allowed shows that the file is too large
     except OSError as error:
         raise RecipeError([place.problem((), f"cannot be read: {error.strerror or error}")]) from None

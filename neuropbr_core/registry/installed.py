@@ -21,6 +21,7 @@ from pathlib import Path
 
 from neuropbr_core.errors import PluginBroken, PluginNotFound
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.reading import read_bytes
 from neuropbr_core.registry.names import normalized
 from neuropbr_core.shown import shortened
 
@@ -273,12 +274,12 @@ def file_entry(path: Path) -> Entry:
     """
     path = path.absolute()
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)  # which waits for no pipe and reads no device to its end
     except OSError as error:
         raise PluginNotFound(f"{path}: is no plugin file that can be read ({error.strerror})") from error
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # nesting may exhaust the parser's memory
         raise PluginBroken(f"{path}: is not Python: {error}") from error
     functions = [statement.name for statement in tree.body if isinstance(statement, ast.FunctionDef)]
     kinds = [kind for kind in KINDS.values() if kind.create_hook in functions]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from neuropbr_core.errors import ScaffoldError
-from neuropbr_core.reading import read_json
+from neuropbr_core.reading import read_bytes, read_json
 from neuropbr_core.scaffold.names import check_component_name, check_kind, module_name
 from neuropbr_core.scaffold.package import Scaffold, ScaffoldComponent
 
@@ -56,7 +56,7 @@ def read_project(folder: Path) -> dict[str, Any]:
     """
     path = folder / PROJECT
     try:
-        content = path.read_bytes().decode()
+        content = read_bytes(path).decode()
         project = tomllib.loads(content).get("project")
     except OSError as error:
         raise ScaffoldError(f"{path}: cannot be read ({error.strerror}); name the folder of a package") from error

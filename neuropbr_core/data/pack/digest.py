@@ -13,6 +13,7 @@ import msgspec
 
 from neuropbr_core.files import write_bytes
 from neuropbr_core.parallel import cores
+from neuropbr_core.reading import open_bytes
 from neuropbr_core.samples import Sample
 
 _TAIL = 4096  # bytes; a PNG ends with the checksum of its last pixels, so another picture has another tail
@@ -28,7 +29,7 @@ def fingerprint_files(files: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             file.seek(max(0, size - _TAIL), os.SEEK_SET)
             tail = file.read()
         digest.update(size.to_bytes(8, "big"))
@@ -112,7 +113,7 @@ class FileDigests:
         if entry is not None and entry[0] == stamp:
             return name, entry, True
         settled = time.time() - changed > _SETTLED
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
         # The stamp is read again: a file that changed while it was read has a digest of no content at all.
         return name, (stamp, digest), settled and _stamp(path)[0] == stamp

@@ -25,6 +25,7 @@ from neuropbr_core.contracts import SampleSource
 from neuropbr_core.data.images import Stored
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
+from neuropbr_core.reading import open_bytes
 
 MAGIC = b"NBRPACK3"
 """The last bytes of every shard. The number is that of the format *and* of the decoding: raise it when `data.decoding`
@@ -114,7 +115,7 @@ def read_shard(path: Path) -> Shard | None:
         The shard; None when the file is not a shard of this format, or has another length than its index requires.
     """
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             # The index is at the end, so a shard can be written in one go without knowing how many images follow.
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _FOOTER))

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from neuropbr_core.errors import CheckpointError
 from neuropbr_core.files import replacing, write_json, write_text
-from neuropbr_core.reading import read_json, read_text
+from neuropbr_core.reading import open_bytes, read_json, read_text
 
 MANIFEST = "manifest.json"
 BEST = "best"
@@ -267,5 +267,5 @@ def _age(name: str) -> list[int]:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
+    with open_bytes(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

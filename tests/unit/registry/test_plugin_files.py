@@ -1,5 +1,6 @@
 """Components of single files: `--plugin FILE`, and `plugins:` in a recipe."""
 
+import os
 import pickle
 from dataclasses import fields
 from pathlib import Path
@@ -101,6 +102,20 @@ class TestFile:
         path = tmp_path / "wrong.py"
         path.write_text(source)
         with pytest.raises(PluginBroken, match=message):
+            Registry().add_file(path)
+
+    @pytest.mark.parametrize(("name", "found"), [("/dev/zero", "is a device"), ("pipe.py", "is a named pipe")])
+    def test_devices_and_pipes_are_not_waited_for(self, tmp_path: Path, name: str, found: str) -> None:
+        path = tmp_path / name
+        if name == "pipe.py":
+            os.mkfifo(path)
+        with pytest.raises(PluginNotFound, match=rf"{found}, and a file is needed"):
+            Registry().add_file(path)
+
+    def test_a_source_that_the_parser_cannot_hold(self, tmp_path: Path) -> None:
+        path = tmp_path / "deep.py"
+        path.write_text(f"a = {'-' * 100_000}1")
+        with pytest.raises(PluginBroken, match=r"deep\.py: is not Python"):
             Registry().add_file(path)
 
     def test_errors_when_it_runs_name_the_file(self, tmp_path: Path) -> None:
