@@ -181,7 +181,7 @@ def _probe_fusion_of(spec: ModelSpec, fusion: Fusion, encoder: Encoder) -> None:
 
 
 def probe_as_trained(generator: Generator, spec: ModelSpec, side: int) -> None:
-    """Run encoder and fusion block in training mode, on as many views and pixels as they will be trained with.
+    """Run encoder and fusion block in training mode, on two samples of the views and pixels that they will train on.
 
     Args:
         generator: A generator on the `meta` device, where neither memory nor running statistics are at stake.
@@ -193,12 +193,16 @@ def probe_as_trained(generator: Generator, spec: ModelSpec, side: int) -> None:
     """
     encoder = generator.encoder
     stride = encoder.strides[-1]
+    # Batch norm has no spread over one pixel of one image, which a crop as small as the stride has in its last feature.
+    samples = 2
     with blaming_calls(spec.encoder, f"its forward pass in training, on a blank image of {side} pixels,"):
-        probe_encoder(encoder, spec.in_channels, str(spec.encoder.declared), (side, side), training=True)
+        author = str(spec.encoder.declared)
+        probe_encoder(encoder, spec.in_channels, author, (side, side), images=samples * spec.views, training=True)
     with blaming_calls(spec.fusion, f"its forward pass in training, on the blank latents of {spec.views} views,"):
         size = (side // stride, side // stride)
         author = str(spec.fusion.declared)
-        probe_fusion(generator.fusion, encoder.channels[-1], author, size, views=spec.views, training=True)
+        channels = encoder.channels[-1]
+        probe_fusion(generator.fusion, channels, author, size, samples=samples, views=spec.views, training=True)
 
 
 def probe_encoder(
@@ -207,6 +211,7 @@ def probe_encoder(
     author: str,
     size: tuple[int, int] | None = None,
     *,
+    images: int = 1,
     training: bool = False,
 ) -> None:
     """Check that an encoder returns what it declares.
@@ -215,7 +220,8 @@ def probe_encoder(
         encoder: The encoder.
         in_channels: Channels of its images.
         author: The component with its distribution and version, for messages.
-        size: Height and width of the image; default: a small one of unequal sides.
+        size: Height and width of the images; default: a small one of unequal sides.
+        images: How many there are.
         training: Whether to run it in training mode, which moves running statistics.
 
     Raises:
@@ -224,10 +230,10 @@ def probe_encoder(
     # Two pixels at the coarsest level, so that every stride can be told, and three along the other side: a feature
     # whose sides are exchanged, or that is square whatever the image is, shows.
     height, width = size or (2 * encoder.strides[-1], 3 * encoder.strides[-1])
-    image = _blank(encoder, (1, in_channels, height, width))
-    features = _run(encoder, image, training=training, author=author)
+    blank = _blank(encoder, (images, in_channels, height, width))
+    features = _run(encoder, blank, training=training, author=author)
     declared = [
-        (1, channels, height // stride, width // stride)
+        (images, channels, height // stride, width // stride)
         for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
     ]
     returned = _shapes(features)
@@ -248,6 +254,7 @@ def probe_fusion(
     author: str,
     size: tuple[int, int] = (4, 6),
     *,
+    samples: int = 1,
     views: int = 2,
     training: bool = False,
 ) -> None:
@@ -258,18 +265,19 @@ def probe_fusion(
         in_channels: Channels of its latents.
         author: The component with its distribution and version, for messages.
         size: Height and width of the latents.
-        views: How many there are.
+        samples: How many samples there are.
+        views: How many views each sample has.
         training: Whether to run it in training mode.
 
     Raises:
         PluginBroken: It does not.
     """
-    latents = _blank(fusion, (1, views, in_channels, *size))
+    latents = _blank(fusion, (samples, views, in_channels, *size))
     # With and without the knowledge that everything is visible.
     for visible in (torch.ones_like(latents[:, :, :1]), None):
         fused = _run(fusion, latents, visible, training=training, author=author)
         returned = _shapes([fused])[0]
-        declared = (1, fusion.out_channels, *size)
+        declared = (samples, fusion.out_channels, *size)
         if returned != declared:
             raise PluginBroken(
                 f"{author} is broken: it must return a latent of {declared} for {views} views of "

@@ -207,7 +207,9 @@ def test_one_target_that_fails_does_not_keep_the_others(
     monkeypatch.setattr(TorchScriptExporter, "trace", lambda *_: ["a table", "first difference: conv_3 (conv)"])
     said = refused("export", "--run", run, "--to", "phone,torchscript", "--output", tmp_path)
     assert said.startswith("export.phone: the exported ")
-    assert "first difference: conv_3 (conv); the file was not kept" in said, "no `verify --trace` can tell afterwards"
+    assert "first difference: conv_3 (conv); written by exporter/torchscript of neuropbr" in said, (
+        "no `verify --trace` can tell afterwards"
+    )
     assert "torchscript:" not in said
     assert {path.name for path in tmp_path.iterdir()} == {"torchscript.pt", "torchscript.pt.verify.json"}
 
