@@ -100,7 +100,13 @@ def build(folder: Path) -> int:
 
     Returns:
         The exit status of Sphinx: 0 when there was no warning.
+
+    Raises:
+        SystemExit: The folder is there and holds no site.
     """
+    # Sphinx writes this file into every site, so that a folder without it holds something else.
+    if folder.exists() and not (folder / ".buildinfo").is_file():
+        raise SystemExit(f"{folder}: is there and is no site; name a new folder, or move it away")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside the folder, because the finished site is moved, which works within one file system only.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:

@@ -114,3 +114,10 @@ def test_every_page_of_the_docs_is_on_the_site() -> None:
     on_the_site = {ROOT / page for page in repository_pages()}
     pages = {path for path in (ROOT / "docs").rglob("*.md") if "site" not in path.parts}
     assert pages - on_the_site == set()
+
+
+def test_the_contents_of_the_site_list_every_page() -> None:
+    contents = (ROOT / "docs/site/contents.md").read_text(encoding="utf-8").splitlines()
+    for page in repository_pages():
+        # README is the start page, which has the contents.
+        assert page == Path("README.md") or page.with_suffix("").as_posix() in contents, page
