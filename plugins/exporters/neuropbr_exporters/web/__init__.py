@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from neuropbr_core.contracts import Exporter
 
 NEUROPBR_API = 1
+NEUROPBR_REQUIRES = {"onnx": "neuropbr[onnx]", "onnxscript": "neuropbr[onnx]", "onnxruntime": "neuropbr[onnx]"}
 
 
 @dataclass(frozen=True)
