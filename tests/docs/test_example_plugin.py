@@ -32,7 +32,7 @@ def test_it_is_listed_beside_the_first_party_components(environment: dict[str, s
     rows = json.loads(neuropbr(environment, tmp_path, "list-plugins", "--check", "--json"))
     acme = {(row["kind"], row["name"]): row for row in rows if row["distribution"] == "acme-neuropbr"}
     assert set(acme) == {("encoder", "convnext"), ("loss", "charbonnier"), ("packager", "threejs")}
-    assert {row["status"] for row in acme.values()} == {"ok"}
+    assert {row["status"] for row in acme.values()} == {"ready"}
     assert acme["encoder", "convnext"]["summary"] == "ConvNeXt feature pyramid (Liu et al. 2022)."
 
 

@@ -171,7 +171,7 @@ def test_it_is_a_component_like_any_other(call: Call) -> None:
     done = call(*PROGRAM, "list-plugins", "--kind", "dataset", "--json", "--check")
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert set(rows) == {"layout", "live", "reel"}
-    assert (rows["reel"]["summary"], rows["reel"]["status"]) == ("Captures in one NumPy archive.", "ok")
+    assert (rows["reel"]["summary"], rows["reel"]["status"]) == ("Captures in one NumPy archive.", "ready")
 
 
 def test_it_passes_the_suite(call: Call, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_new_package_works_at_once(call: Call, tmp_path: Path, kind: str) -> N
 
     rows = json.loads(neuropbr(call, "list-plugins", "--check", "--json"))
     row = next(row for row in rows if row["distribution"] == "acme-wavelet")
-    assert (row["kind"], row["name"], row["status"]) == (kind, "wavelet", "ok")
+    assert (row["kind"], row["name"], row["status"]) == (kind, "wavelet", "ready")
     assert row["summary"]
 
     checks = json.loads(neuropbr(call, "plugin", "check", "acme-wavelet", "--full", "--json"))
@@ -86,7 +86,7 @@ def test_one_package_holds_a_component_of_every_kind(call: Call, tmp_path: Path)
     install(call, tmp_path, tmp_path / "acme-all")
     rows = json.loads(neuropbr(call, "list-plugins", "--check", "--json"))
     statuses = {row["kind"]: row["status"] for row in rows if row["distribution"] == "acme-all"}
-    assert statuses == dict.fromkeys(KINDS, "ok")
+    assert statuses == dict.fromkeys(KINDS, "ready")
 
 
 def test_a_component_joins_the_example_package(call: Call, tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_a_component_joins_the_example_package(call: Call, tmp_path: Path) -> No
     install(call, tmp_path, copy)
     rows = json.loads(neuropbr(call, "list-plugins", "--kind", "loss", "--check", "--json"))
     statuses = {row["name"]: row["status"] for row in rows if row["distribution"] == "acme-neuropbr"}
-    assert statuses == {"charbonnier": "ok", "wavelet": "ok"}
+    assert statuses == {"charbonnier": "ready", "wavelet": "ready"}

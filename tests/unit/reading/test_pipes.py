@@ -7,12 +7,12 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from neuropbr_core.runs.lock import LOCK, RunLock
 
 from neuropbr_core.data.decoding import is_cut_off
 from neuropbr_core.data.pack.digest import fingerprint_files
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.exporting.trust import content_digest
+from neuropbr_core.lock import LOCK, FolderLock
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.outputs.manifest import foreign_file, is_package
 from neuropbr_core.reading import open_bytes, read_bytes
@@ -42,7 +42,7 @@ READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("0.png", lambda folder: fingerprint_files([folder / "0.png"])),
     ("0.png", lambda folder: is_cut_off(folder / "0.png")),
     ("recipe.yaml", lambda folder: load_recipe(folder / "recipe.yaml")),
-    (LOCK, lambda folder: RunLock(folder).acquire()),
+    (LOCK, lambda folder: FolderLock(folder).acquire()),
     ("pyproject.toml", read_project),
 ]
 
@@ -95,4 +95,4 @@ def test_pipes_and_links_to_nothing_were_added_to_a_package(tmp_path: Path) -> N
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nothing can be made is needed")
 def test_a_folder_in_which_no_lock_can_be_made_is_not_asked_for_ever() -> None:
     with pytest.raises(OSError, match="no file can be made in it"):
-        RunLock(Path("/proc/self")).acquire()
+        FolderLock(Path("/proc/self")).acquire()

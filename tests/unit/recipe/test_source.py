@@ -143,5 +143,5 @@ def test_files_that_are_no_text_of_bounded_size_are_refused(tmp_path: Path, data
 
 
 def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"^r\.yaml:1:1: cannot be read: Is a directory$"):
+    with pytest.raises(RecipeError, match=r"^r\.yaml:1:1: cannot be read: is a folder, and a file is needed$"):
         read_file(tmp_path, "r.yaml")
