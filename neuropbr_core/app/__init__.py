@@ -11,5 +11,5 @@ site.py       addresses and what they answer
 serving.py    the port, the temporary folder, and the end
 assets/       style and program of the page; the preview is the report's
 
-Starlette and uvicorn are the extra `app`. Only `neuropbr app` imports this room.
+Starlette and uvicorn are the extra `app`. Only `neuropbr app` imports this package.
 """

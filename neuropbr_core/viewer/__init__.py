@@ -1,6 +1,6 @@
 """Parts of pages that show a material: elements, style, the interactive preview and the wipe between pictures.
 
-Reports and pages that exporters write have them in common, so this room knows maps and materials alone.
+Reports and pages that exporters write have them in common, so this package knows maps and materials alone.
 
 html.py    elements with escaped text
 studio.py  light and camera of the preview; the material on a ball

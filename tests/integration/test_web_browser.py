@@ -21,6 +21,7 @@ from PIL import Image
 from neuropbr_core.cli import root
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.images import fit_photo, read_photo
+from neuropbr_core.data.layout.paths import list_photos
 from neuropbr_core.data.registration.register import (
     FOCAL_RANGE,
     NOMINAL_FOCAL,
@@ -228,6 +229,86 @@ def test_marked_corners_give_what_infer_gives_with_the_saved_cameras(
     assert_passes(maps, model.predict(views))
 
 
+def test_saved_cameras_follow_the_names_of_photos(opened: Tab, tmp_path: Path) -> None:
+    """The arrows change which photo is the first in the page, and not which file `infer` reads first."""
+    folder = tmp_path / "photos"
+    shutil.copytree(CAPTURES / "bricks", folder)
+    (folder / "cameras.json").unlink()
+    truth = json.loads((CAPTURES / "bricks" / "cameras.json").read_text())["bricks"]
+    photos = sorted(folder.iterdir())
+    drop(opened, *photos)
+    for index, camera in enumerate(truth):
+        corners = project(torch.tensor(camera["homography"]), CORNERS).tolist()
+        opened.value(f"void neuropbr.photos[{index}].setCorners({corners}, null)")
+    opened.value("neuropbr.changed()")
+    assert opened.value("find('#cameras-hint').textContent") == ""
+    opened.value("neuropbr.move(neuropbr.photos[2], -2)")
+    assert opened.value("neuropbr.photos.map((photo) => photo.name)") == ["2.jpg", "0.jpg", "1.jpg"]
+    assert "0.jpg is the first photo, which should be from straight above, and not 2.jpg" in opened.value(
+        "find('#cameras-hint').textContent"
+    )
+    opened.value("void (window.save = (blob, name) => { window.saved = { blob, name }; })")
+    opened.value("document.getElementById('save-cameras').click()")
+    (folder / "cameras.json").write_bytes(data(opened, "saved.blob"))
+    views = read_views(folder)
+    assert views.homographies is not None
+    assert views.positions is not None
+    for index, camera in enumerate(truth):
+        np.testing.assert_allclose(views.homographies[index], camera["homography"], atol=1e-4)
+        np.testing.assert_allclose(views.positions[index], camera["position"], atol=0.02)
+    # The file goes back to the same photos, although the order in the page is still another.
+    drop(opened, folder / "cameras.json")
+    found = opened.value("neuropbr.photos.map((photo) => photo.camera.homography)")
+    np.testing.assert_allclose(found, views.homographies[[2, 0, 1]], atol=1e-6)
+
+
+def test_cameras_are_not_saved_for_another_folder(opened: Tab, tmp_path: Path) -> None:
+    bricks = sorted((CAPTURES / "bricks").glob("*.jpg"))
+    shutil.copy(bricks[0], tmp_path / "3.jpg")
+    drop(opened, *bricks, tmp_path / "3.jpg")
+    assert "remove the spare photo:" in opened.value("find('#cameras-hint').textContent")
+    assert opened.value("find('#save-cameras').disabled")
+    opened.value("neuropbr.remove(neuropbr.photos[3])")
+    assert opened.value("find('#cameras-hint').textContent") == ""
+    assert not opened.value("find('#save-cameras').disabled")
+    opened.value("neuropbr.remove(neuropbr.photos[2])")
+    drop(opened, bricks[0])
+    assert "two are named 0.jpg" in opened.value("find('#cameras-hint').textContent")
+    assert opened.value("find('#save-cameras').disabled")
+
+
+def test_photos_are_sorted_as_infer_sorts_them(opened: Tab, tmp_path: Path) -> None:
+    names = ["a.jpg", "B.jpg", "b.jpg", "10.jpg", "9.jpg", "09.jpg", "1a.jpg", "1.jpg", "_1.jpg", "IMG (2).jpg"]
+    names += ["IMG (10).jpg", "IMG-1.jpg", "é.jpg", "z.jpg", "2.10.jpg", "2.9.jpg", "1234567890123.jpg", "a.JPG"]
+    names += ["٣.jpg", "٢١.jpg", "𝟘.jpg", "𝟙𝟘.jpg", "😀.jpg", "\uff5e.jpg", "a1b20.jpg", "a1b3.jpg", "a01b1.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    expected = [path.name for path in list_photos(tmp_path)]
+    assert opened.value(f"sortByName({json.dumps(names)}.map((name) => ({{ name }}))).map((p) => p.name)") == expected
+
+
+def test_later_photos_leave_the_order_of_the_arrows(opened: Tab, tmp_path: Path) -> None:
+    source = CAPTURES / "bricks" / "0.jpg"
+    paths = {}
+    for name in ("1", "2", "9", "10", "3"):
+        paths[name] = tmp_path / f"{name}.jpg"
+        shutil.copy(source, paths[name])
+    order = "neuropbr.photos.map((photo) => photo.name.split('.')[0]).join(' ')"
+    drop(opened, paths["9"])
+    drop(opened, paths["2"])
+    assert opened.value(order) == "2 9"
+    opened.value("find('[aria-label=\"Move up 2.jpg\"]').click()")  # it is the first already
+    drop(opened, paths["1"])
+    assert opened.value(order) == "1 2 9"
+    opened.value("find('[aria-label=\"Move up 9.jpg\"]').click()")
+    drop(opened, paths["10"], paths["3"])
+    assert opened.value(order) == "1 9 2 3 10"
+    opened.value("void [...neuropbr.photos].forEach((photo) => neuropbr.remove(photo))")
+    drop(opened, paths["9"])
+    drop(opened, paths["2"])
+    assert opened.value(order) == "2 9"
+
+
 def test_photos_that_are_no_frame_are_told(opened: Tab) -> None:
     drop(opened, *sorted((CAPTURES / "bricks").glob("*.jpg")))
     assert "No corners are marked" in opened.value("find('#hint').textContent")
@@ -331,6 +412,34 @@ def test_photos_are_aligned_alike(opened: Tab, inputs: tuple[str, ...], zoom: fl
     assert list(expected) == list(inputs)
     for name, values in expected.items():
         np.testing.assert_allclose(array(opened, f"prepared.{name}"), values, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [32, 96, 128])
+def test_agreement_of_photos(opened: Tab, size: int) -> None:
+    random = np.random.default_rng(size)
+    common = random.random((1, 3, size, size))
+    views = (0.6 * common + 0.4 * random.random((3, 3, size, size))).astype(np.float32)
+    edges = np.arange(65) * size // 64
+    pictures = []
+    for brightness in np.einsum("vchw,c->vhw", views.astype(float), (0.3, 0.6, 0.1)):
+        cells = np.empty((64, 64))
+        for row, column in np.ndindex(64, 64):
+            # A cell smaller than a pixel has the value of the pixel that it begins in.
+            rows = slice(edges[row], edges[row + 1] if size >= 64 else edges[row] + 1)
+            columns = slice(edges[column], edges[column + 1] if size >= 64 else edges[column] + 1)
+            cells[row, column] = brightness[rows, columns].mean()
+        differences = cells - local_means(cells)
+        pictures.append(differences / (np.sqrt(local_means(differences**2)) + 0.01))
+    expected = [np.corrcoef(pictures[0].ravel(), picture.ravel())[0, 1] for picture in pictures[1:]]
+    values = json.dumps(views.ravel().tolist())
+    assert opened.value(f"agreements(Float32Array.from({values}), 3, {size})") == pytest.approx(expected, abs=1e-6)
+
+
+def local_means(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Means of 7 × 7 values, whose border repeats outside."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, 3, mode="edge"), (7, 7))
+    means: npt.NDArray[np.float64] = windows.mean((-1, -2))
+    return means
 
 
 def test_photos_of_a_model_without_alignment_stay_as_they_are(opened: Tab) -> None:

@@ -1,1 +1,1 @@
-"""The library three.js as one file for the report's page, with its licence, and the script that builds it."""
+"""The library three.js as one file for pages with the preview, with its licence, and the script that builds it."""

@@ -1,4 +1,4 @@
-"""Builds `three.js`, the part of the library three that the report uses, from the versions in `package.json`.
+"""Builds `three.js`, the part of the library three that the preview uses, from the versions in `package.json`.
 
     python neuropbr_core/viewer/three/build.py
 

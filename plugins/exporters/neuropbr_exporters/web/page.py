@@ -217,6 +217,9 @@ def _main(spec: ExportSpec) -> Html:
                 title="For `neuropbr infer`: put it beside the photos, in a folder named `photos`.",
             )
         )
+    result_actions = [element("div", join(*save), class_="row")]
+    if spec.aligned:
+        result_actions.append(element("p", id="cameras-hint", aria_live="polite"))
     pictures = element(
         "section",
         element(
@@ -235,7 +238,7 @@ def _main(spec: ExportSpec) -> Html:
     results = element(
         "section",
         element("h2", "Material"),
-        element("div", join(*save), class_="row"),
+        *result_actions,
         element("div", viewer(), element("div", pictures, class_="sets"), class_="workbench"),
         id="results",
         hidden=True,

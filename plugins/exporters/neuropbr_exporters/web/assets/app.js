@@ -87,6 +87,7 @@ class App {
   constructor() {
     this.facts = readData("neuropbr-facts");
     this.photos = [];
+    this.isArranged = false; // whether the arrows changed the order of names
     this.cameras = null;
     this.files = new Map(); // of the last prediction, by name
     this.results = find("#results");
@@ -142,17 +143,19 @@ class App {
   // Reads files one after the other; those that fail are named, and the others stay.
   async add(files) {
     this.problems.replaceChildren();
+    const added = [];
     for (const file of files) {
       this.say(`Reading ${file.name} …`);
       try {
         if (/\.json$/i.test(file.name)) this.cameras = this.readCameras(file.name, await file.text());
-        else this.photos.push(await this.readPhoto(file));
+        else added.push(await this.readPhoto(file));
       } catch (error) {
         this.complain(error.message);
       }
     }
-    // As `neuropbr infer` sorts a folder: 10 comes after 9.
-    this.photos.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+    // An order that the user chose stays.
+    if (this.isArranged) this.photos.push(...sortByName(added));
+    else this.photos = sortByName([...this.photos, ...added]);
     this.say("");
     this.useCameras();
     this.arrange();
@@ -192,7 +195,8 @@ class App {
       this.complain(`The file of cameras has ${this.cameras.length}, and there are ${this.photos.length} photos; add or remove some.`);
       return;
     }
-    this.photos.forEach((photo, index) => {
+    // Files of cameras follow the names of photos, whatever their order in the page.
+    sortByName(this.photos).forEach((photo, index) => {
       const camera = this.cameras[index];
       photo.setCorners(TEXTURE_CORNERS.map((corner) => apply(camera.homography, corner).slice(0, 2)), camera);
     });
@@ -204,12 +208,14 @@ class App {
     const to = Math.min(Math.max(from + step, 0), this.photos.length - 1);
     this.photos.splice(from, 1);
     this.photos.splice(to, 0, photo);
+    if (to !== from) this.isArranged = true;
     this.arrange();
   }
 
   remove(photo) {
     this.photos.splice(this.photos.indexOf(photo), 1);
     photo.release();
+    if (!this.photos.length) this.isArranged = false;
     this.useCameras();
     this.arrange();
   }
@@ -251,8 +257,28 @@ class App {
     }
     find("#hint").textContent = text.trim();
     this.button.disabled = !isReady || this.isBusy;
-    const cameras = find("#save-cameras");
-    if (cameras) cameras.disabled = !isReady;
+    if (aligned) this.checkCamerasFile(isReady);
+  }
+
+  // Tells why a file of cameras would not fit the photos, or what changes when `infer` takes them by name.
+  checkCamerasFile(isReady) {
+    const spare = this.photos.length - this.facts.views;
+    const names = this.photos.map((photo) => photo.name);
+    const repeated = names.find((name, index) => names.indexOf(name) < index);
+    const [first] = sortByName(this.photos);
+    let text = "";
+    let isFitting = isReady;
+    if (spare > 0) {
+      text = `To save cameras.json, remove the ${spare === 1 ? "spare photo" : `${spare} spare photos`}: the file must have a camera for each photo of the folder.`;
+      isFitting = false;
+    } else if (repeated !== undefined) {
+      text = `To save cameras.json, rename a photo: two are named ${repeated}, and a folder holds only one of them.`;
+      isFitting = false;
+    } else if (isReady && first !== this.photos[0]) {
+      text = `\`neuropbr infer\` takes photos by name, and cameras.json has this order: there, ${first.name} is the first photo, which should be from straight above, and not ${names[0]}. Rename the photos, and choose them again, to keep the order of this page.`;
+    }
+    find("#cameras-hint").textContent = text;
+    find("#save-cameras").disabled = !isFitting;
   }
 
   // Whether no corner is marked in the photos that are used.
@@ -376,7 +402,10 @@ class App {
 
   saveCameras() {
     try {
-      const text = JSON.stringify({ photos: this.camerasInUse() }, null, 2);
+      // `infer` pairs cameras and photos by the order of names, which the arrows do not change.
+      const cameras = this.camerasInUse();
+      const ordered = sortByName(this.photos).map((photo) => cameras[this.photos.indexOf(photo)]);
+      const text = JSON.stringify({ photos: ordered }, null, 2);
       save(new Blob([text], { type: "application/json" }), "cameras.json");
     } catch (error) {
       this.complain(error.message);

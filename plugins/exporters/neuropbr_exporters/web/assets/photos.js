@@ -49,6 +49,28 @@ async function readPixels(file) {
   return { width, height, values };
 }
 
+// The order in which `neuropbr infer` lists the photos of a folder, `data.layout.paths.list_photos`: digits are padded,
+// so that 10 comes after 9; the names themselves decide between those that differ in leading zeros only.
+const DIGITS_PADDED = 12;
+
+function compareNames(left, right) {
+  // Python counts and compares code points; JavaScript's own `<` and `length` see halves of those beyond 16 bits.
+  const pad = (name) => name.replace(/\p{Nd}+/gu, (digits) => "0".repeat(Math.max(DIGITS_PADDED - [...digits].length, 0)) + digits);
+  const compare = (a, b) => {
+    const [first, second] = [a, b].map((text) => [...text].map((character) => character.codePointAt(0)));
+    const length = Math.min(first.length, second.length);
+    for (let index = 0; index < length; index += 1) {
+      if (first[index] !== second[index]) return first[index] - second[index];
+    }
+    return first.length - second.length;
+  };
+  return compare(pad(left), pad(right)) || compare(left, right);
+}
+
+function sortByName(photos) {
+  return [...photos].sort((left, right) => compareNames(left.name, right.name));
+}
+
 // A photo in the page: its card shows it, and takes its corners where the model wants them.
 class Photo {
   // pixels: fitted to the model's size; size: [width, height] of the file; changed: called when corners move.

@@ -122,29 +122,32 @@ function cubicShares(source, target) {
 
 function enlarge(pixels, width, height) {
   let { values } = pixels;
-  const interpolate = (shares, lines, lineStep, step) => {
+  // Lines are rows or columns. Layouts are the distances of values: to the next line, and to the next pixel of a line.
+  const interpolate = (shares, lines, source, target) => {
     const result = new Uint8Array(lines * shares.length * 3);
-    const resultStep = lineStep === 3 ? lines * 3 : 3;
-    const resultLine = lineStep === 3 ? 3 : shares.length * 3;
     for (let line = 0; line < lines; line += 1) {
       shares.forEach(([first, weights], index) => {
         for (let channel = 0; channel < 3; channel += 1) {
           let sum = WEIGHT_UNIT / 2;
           weights.forEach((weight, place) => {
-            sum += weight * values[line * lineStep + (first + place) * step + channel];
+            sum += weight * values[line * source.line + (first + place) * source.pixel + channel];
           });
           const rounded = Math.min(Math.max(Math.floor(sum / WEIGHT_UNIT), 0), LARGEST);
-          result[line * resultLine + index * resultStep + channel] = rounded;
+          result[line * target.line + index * target.pixel + channel] = rounded;
         }
       });
     }
     values = result;
   };
   if (width !== pixels.width) {
-    interpolate(cubicShares(pixels.width, width), pixels.height, pixels.width * 3, 3);
+    const source = { line: pixels.width * 3, pixel: 3 };
+    const target = { line: width * 3, pixel: 3 };
+    interpolate(cubicShares(pixels.width, width), pixels.height, source, target);
   }
   if (height !== pixels.height) {
-    interpolate(cubicShares(pixels.height, height), width, 3, width * 3);
+    // Columns: only their length changes, so source and target have the same layout.
+    const layout = { line: 3, pixel: width * 3 };
+    interpolate(cubicShares(pixels.height, height), width, layout, layout);
   }
   return { width, height, values };
 }
@@ -412,7 +415,11 @@ function agreements(views, count, size) {
     const cells = new Float64Array(CELLS * CELLS);
     for (let row = 0; row < CELLS; row += 1) {
       for (let column = 0; column < CELLS; column += 1) {
-        const bounds = (cell) => [Math.floor((cell * size) / CELLS), Math.max(Math.floor(((cell + 1) * size) / CELLS), 1)];
+        // At least one pixel: below 64 pixels, neighbouring cells share one.
+        const bounds = (cell) => {
+          const start = Math.floor((cell * size) / CELLS);
+          return [start, Math.max(Math.floor(((cell + 1) * size) / CELLS), start + 1)];
+        };
         const [[top, bottom], [left, right]] = [bounds(row), bounds(column)];
         let sum = 0;
         for (let y = top; y < bottom; y += 1) {
@@ -422,7 +429,7 @@ function agreements(views, count, size) {
             }
           }
         }
-        cells[row * CELLS + column] = sum / Math.max((bottom - top) * (right - left), 1);
+        cells[row * CELLS + column] = sum / ((bottom - top) * (right - left));
       }
     }
     pictures.push(withoutShade(cells));
