@@ -132,6 +132,23 @@ def process_is_alive(pid: int) -> bool:
     return True
 
 
+def is_abandoned(left: Path, host: str, pid: int) -> bool:
+    """Whether the process that a temporary file or folder belongs to has ended without removing it.
+
+    Args:
+        left: The file or folder.
+        host: Name of the process's host.
+        pid: Number of the process.
+    """
+    if host == socket.gethostname():
+        # A file of this very process is of an earlier attempt that failed to remove it.
+        return pid == os.getpid() or not process_is_alive(pid)
+    try:
+        return time.time() - left.lstat().st_mtime > _ABANDONED_SECONDS
+    except OSError:
+        return False  # its writer has just finished
+
+
 def _refuse_special(path: Path) -> None:
     """Refuse to put a file in the place of a device, a pipe or a socket, such as `/dev/null`."""
     try:
@@ -160,22 +177,12 @@ def _recover(path: Path) -> None:
         name, state, host, pid = match.groups()
         if int(pid) == os.getpid() and host == socket.gethostname() and name != path.name:
             continue  # another thread of this process writes it
-        if not _is_abandoned(left, host, int(pid)):
+        if not is_abandoned(left, host, int(pid)):
             continue
         if state == "replaced" and not left.with_name(name).exists():
             left.rename(left.with_name(name))  # the writer was killed between its two renames
         else:
             remove(left)
-
-
-def _is_abandoned(left: Path, host: str, pid: int) -> bool:
-    if host == socket.gethostname():
-        # A file of this very process is of an earlier attempt that failed to remove it.
-        return pid == os.getpid() or not process_is_alive(pid)
-    try:
-        return time.time() - left.lstat().st_mtime > _ABANDONED_SECONDS
-    except OSError:
-        return False  # its writer has just finished
 
 
 def _move_into_place(aside: Path, path: Path) -> None:

@@ -9,7 +9,7 @@ guard.py      requests from other pages and for other hosts are refused; the hea
 page.py       the page as HTML
 site.py       addresses and what they answer
 serving.py    the port, the temporary folder, and the end
-assets/       style and program of the page; the preview is the report's
+assets/       style and program of the page; the preview is the viewer's
 
 Starlette and uvicorn are the extra `app`. Only `neuropbr app` imports this package.
 """

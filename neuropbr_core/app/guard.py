@@ -29,7 +29,16 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _HARMLESS = ("GET", "HEAD")
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reachable from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Guard:
@@ -79,7 +88,7 @@ class Guard:
             return False
         if name is None or port != self._port or "@" in host:
             return False
-        if name in _LOCAL_NAMES:
+        if is_loopback(name):
             return True
         if not self._network:
             return False

@@ -4,10 +4,13 @@ A job belongs to whoever knows its id, which nobody can guess; there is no list 
 and the page look at a job at the same time, so all changes go through its lock, and the page gets copies.
 """
 
+import errno
 import re
 import secrets
+import shutil
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +18,14 @@ from typing import Any, Literal
 
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.files import remove
-from neuropbr_core.reporting import ProgressBar
+from neuropbr_core.reporting import ProgressBar, reporter
 from neuropbr_core.shown import printable, shortened
 
 ID_BYTES = 16
 """Random bytes of an id: 128 bits, which cannot be tried out."""
 _MOST_LINES = 200
 LONGEST_NAME = 100
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 JobState = Literal["collecting", "waiting", "working", "done", "failed"]
 PhotoState = Literal["uploading", "uploaded", "refused", "used", "left out"]
@@ -91,6 +95,7 @@ class ZipFile:
         path: Its file, once `state` is done.
         state: What became of it.
         error: Why it failed.
+        bytes: Its size, once `state` is done.
     """
 
     key: str
@@ -99,19 +104,17 @@ class ZipFile:
     path: Path
     state: PackageState = "waiting"
     error: str = ""
+    bytes: int = 0
 
     def snapshot(self) -> dict[str, Any]:
         """What the page shows of it."""
-        size = 0
-        if self.state == "done":
-            size = self.path.stat().st_size
         return {
             "key": self.key,
             "targets": self.targets,
             "tileable": self.tileable,
             "state": self.state,
             "error": self.error,
-            "bytes": size,
+            "bytes": self.bytes,
         }
 
 
@@ -199,10 +202,11 @@ class Job:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something of it is waiting or being worked on."""
+        """Whether something of it is waiting, being worked on, or on its way from the browser."""
         with self.lock:
             zips = any(archive.state in ("waiting", "working") for archive in self.zips.values())
-            return zips or self.state in ("waiting", "working")
+            uploads = any(photo.state == "uploading" for photo in self.photos.values())
+            return zips or uploads or self.state in ("waiting", "working")
 
     def change(self, part: "Photo | ZipFile | None" = None, **values: Any) -> None:
         """Set attributes of the job or of one of its parts, and let the page know."""
@@ -413,10 +417,38 @@ class Jobs:
             return iter(list(self._jobs.values()))
 
 
-def disk_problem(error: OSError) -> str:
-    """An error of the operating system, without the path, which is the server's own."""
-    reason = (error.strerror or type(error).__name__).lower()
-    return f"The app's folder cannot be used: {reason}; free some space on the disk of temporary files."
+def need_space(folder: Path, least: int) -> None:
+    """Refuse work when the disk is nearly full.
+
+    Args:
+        folder: A folder on the disk.
+        least: Bytes that stay free.
+
+    Raises:
+        Refused: Fewer bytes are free.
+        OSError: The folder is gone.
+    """
+    if shutil.disk_usage(folder).free < least:
+        raise Refused(507, "The disk of temporary files is full; free some space on it.")
+
+
+def as_refusal(error: Exception) -> Refused:
+    """A fault in the words of the page; a fault of the program or the machine is told on the console too."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, NeuroPBRError):
+        return Refused(400, str(error))
+    if isinstance(error, OSError):
+        # Without the path, which is the server's own.
+        problem = f"The app's folder cannot be used: {(error.strerror or type(error).__name__).lower()}"
+        if error.errno in _NO_SPACE:
+            return Refused(507, f"{problem}; free some space on the disk of temporary files.")
+    elif isinstance(error, MemoryError):
+        problem = "There is not enough memory; use fewer photos, or end other programs."
+    else:
+        problem = f"{type(error).__name__}: {error}"
+    reporter().warning("".join(traceback.format_exception(error)))
+    return Refused(500, problem)
 
 
 def shown_name(name: str, otherwise: str) -> str:

@@ -1,6 +1,5 @@
 """A job's photos become maps and a preview; its maps become a zip file of packages."""
 
-import traceback
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from neuropbr_core.app.jobs import Job, JobReporter, JobStopped, Refused, ZipFile, disk_problem, shown_name
+from neuropbr_core.app.jobs import Job, JobReporter, JobStopped, Refused, ZipFile, as_refusal, need_space, shown_name
+from neuropbr_core.app.limits import Limits
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.files import remove, replacing, write_text
 from neuropbr_core.inference import (
@@ -29,7 +29,7 @@ from neuropbr_core.registry import default_registry
 from neuropbr_core.report import Showcase, Version, showcase_part
 from neuropbr_core.report.maps_folder import CONFIDENCE, material_facts
 from neuropbr_core.report.pictures import colour_picture
-from neuropbr_core.reporting import reporter, reporting_to
+from neuropbr_core.reporting import reporting_to
 from neuropbr_core.workflow import package
 
 _ENOUGH_PHOTOS = 5
@@ -100,24 +100,30 @@ def start(job: Job, name: str, first: int | None) -> None:
         job.change(state="waiting", name=shown_name(name, "material"), first=photos[0].number, lines=[], error="")
 
 
-def make_maps(job: Job, model: LoadedGenerator | ExportedGenerator, effort: Effort) -> None:
+def make_maps(job: Job, model: LoadedGenerator | ExportedGenerator, effort: Effort, limits: Limits) -> None:
     """Predict the maps of a job's photos, and write them and their preview into its folder; a fault becomes its error.
 
     Args:
         job: A job that waits.
         model: The model.
         effort: How the maps are predicted.
+        limits: What stays free on the disk.
     """
     try:
         job.go_on()
+        need_space(job.folder, limits.free_bytes)
         job.change(state="working")
         with reporting_to(JobReporter(job)):
             _make_maps(job, model, effort)
     except JobStopped:
-        # Once more, since the work may have written after the job was removed.
-        remove(job.folder)
+        pass
     except Exception as error:  # whatever is wrong with one job, others go on
-        job.change(state="failed", step="", bar=None, error=_explained(job, error))
+        if not job.stopped:
+            job.change(state="failed", step="", bar=None, error=job.shown(str(as_refusal(error))))
+    finally:
+        # Once more, since the work may have written after the job was removed.
+        if job.stopped:
+            remove(job.folder)
 
 
 def _make_maps(job: Job, model: LoadedGenerator | ExportedGenerator, effort: Effort) -> None:
@@ -136,17 +142,26 @@ def _make_maps(job: Job, model: LoadedGenerator | ExportedGenerator, effort: Eff
                 job.change(photo, state="left out", reason=reason.removeprefix(f"{photo.name}: "))
     job.begin("Predicting the maps")
     inputs = model.prepare(views)
+    # An exported file takes a fixed number of photos, the first ones.
+    taken = views.paths[: inputs["views"].shape[1]]
+    names = []
+    with job.lock:
+        by_path = {photo.path: photo for photo in job.uploaded()}
+        for path in views.paths:
+            if path in taken:
+                names.append(by_path[path].name)
+            else:
+                job.change(by_path[path], state="left out", reason=f"the file takes {len(taken)}")
     for doubt in find_doubts(views, inputs, model.signature):
         job.say(doubt, warning=True)
-    if "directions" in inputs and 1 < len(views.paths) < _ENOUGH_PHOTOS:
+    if "directions" in inputs and 1 < len(taken) < _ENOUGH_PHOTOS:
         job.say(f"another photo would tell most from the {missing_side(inputs['directions'])}")
     predicted = predict_maps(model, views, inputs, effort)
     job.begin("Drawing the preview")
-    names = [photo.name for photo in job.uploaded() if photo.state == "used"]
     made_by = {"model": str(model.origin), **model.provenance, **predicted.provenance, "views": ", ".join(names)}
     material = Material(material_name(job.name), predicted.maps, made_by)
     extras = {}
-    facts = [("photos", str(len(views.paths))), *material_facts(material)]
+    facts = [("photos", str(len(taken))), *material_facts(material)]
     if predicted.confidence is not None:
         # Grey as colour, because the report's pictures have three channels.
         extras[CONFIDENCE] = colour_picture(predicted.confidence[0].expand(3, -1, -1))
@@ -160,7 +175,7 @@ def _make_maps(job: Job, model: LoadedGenerator | ExportedGenerator, effort: Eff
 
 
 def order_zip(
-    job: Job, names: Iterable[str], offered: Iterable[Offer], tileable: bool, most: int
+    job: Job, names: Iterable[str], offered: Iterable[Offer], tileable: bool, limits: Limits
 ) -> tuple[ZipFile, bool]:
     """Note a zip file that somebody wants; the same choice is made once.
 
@@ -169,13 +184,13 @@ def order_zip(
         names: Names of packagers.
         offered: Packagers that can be chosen.
         tileable: Whether the maps are cut so that they tile.
-        most: Zip files that a job may have.
+        limits: How many zip files a job may have, and what stays free on the disk.
 
     Returns:
         The zip file, and whether it has to be made.
 
     Raises:
-        Refused: The job has no maps yet, too many zip files, or a name is not offered.
+        Refused: The job has no maps yet, too many zip files, a name is not offered, or the disk is full.
     """
     usable = {offer.name for offer in offered if not offer.problem}
     targets = tuple(sorted(set(names)))
@@ -189,8 +204,9 @@ def order_zip(
         for archive in job.zips.values():
             if (archive.targets, archive.tileable) == (targets, tileable) and archive.state != "failed":
                 return archive, False
-        if len(job.zips) >= most:
-            raise Refused(409, f"There are {most} zip files of this material already, which is the most.")
+        if len(job.zips) >= limits.packages:
+            raise Refused(409, f"There are {limits.packages} zip files of this material already, which is the most.")
+        need_space(job.folder, limits.free_bytes)
         key = f"zip-{len(job.zips)}"
         archive = ZipFile(key, targets, tileable, job.folder / f"{key}.zip")
         job.zips[key] = archive
@@ -213,11 +229,15 @@ def make_zip(job: Job, archive: ZipFile) -> None:
             _write_zip(job, archive, folder)
         finally:
             remove(folder)
-        job.change(archive, state="done")
+        job.change(archive, state="done", bytes=archive.path.stat().st_size)
     except JobStopped:
-        remove(job.folder)
+        pass
     except Exception as error:  # whatever is wrong with one zip file, others go on
-        job.change(archive, state="failed", error=_explained(job, error))
+        if not job.stopped:
+            job.change(archive, state="failed", error=job.shown(str(as_refusal(error))))
+    finally:
+        if job.stopped:
+            remove(job.folder)
 
 
 def _write_zip(job: Job, archive: ZipFile, folder: Path) -> None:
@@ -232,15 +252,3 @@ def _write_zip(job: Job, archive: ZipFile, folder: Path) -> None:
             job.go_on()
             # In a folder of the material's name, so that two materials can be unpacked at one place.
             file.write(path, f"{top}/{path.relative_to(folder).as_posix()}")
-
-
-def _explained(job: Job, error: Exception) -> str:
-    """A fault in the words of the page; a fault of the program itself is told on the console too."""
-    if isinstance(error, NeuroPBRError):
-        return job.shown(str(error))
-    if isinstance(error, OSError):
-        return disk_problem(error)
-    reporter().warning("".join(traceback.format_exception(error)))
-    if isinstance(error, MemoryError):
-        return "There is not enough memory; use fewer photos, or end other programs."
-    return job.shown(f"{type(error).__name__}: {error}")

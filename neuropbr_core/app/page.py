@@ -69,10 +69,16 @@ def _head(title: str, *programs: Html) -> Html:
     )
 
 
+def _counted(photos: int) -> str:
+    if photos == 1:
+        return "one photo"
+    return f"{photos} photos"
+
+
 def _header(model: LoadedGenerator | ExportedGenerator) -> Html:
     chips = [
         element("li", element("b", "model"), f" {model.origin.name}"),
-        element("li", f"trained with {model.signature.views} photos of each material"),
+        element("li", f"trained with {_counted(model.signature.views)} of each material"),
         element("li", "photos stay on the machine that runs the app"),
     ]
     return element(
@@ -88,7 +94,7 @@ def _header(model: LoadedGenerator | ExportedGenerator) -> Html:
 
 
 def _photos(model: LoadedGenerator | ExportedGenerator, limits: Limits) -> Html:
-    advice = [f"Add {model.signature.views} or more photos of one flat material, {limits.photos} at most."]
+    advice = [f"Add {_counted(model.signature.views)} or more of one flat material, {limits.photos} at most."]
     if model.needs_cameras:
         advice.append(
             "Take one from straight above, whose middle square becomes the texture, and the others of the same patch "

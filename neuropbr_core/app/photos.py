@@ -1,13 +1,12 @@
 """An uploaded file becomes a photo of a job, or a line that says why it is none."""
 
 import io
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from PIL import Image
 
-from neuropbr_core.app.jobs import Job, Photo, Refused
+from neuropbr_core.app.jobs import Job, Photo, Refused, need_space
 from neuropbr_core.app.limits import Limits
 from neuropbr_core.data.decoding import describe_image, header_tells_size, suffix_of, why_unread
 from neuropbr_core.data.images import read_photo
@@ -33,8 +32,6 @@ async def store_upload(job: Job, name: str, chunks: AsyncIterator[bytes], limits
         Refused: The job takes no photo any more, has as many as it may, or the disk is full.
         Exception: `chunks` raised it, since the browser is gone; nothing of the file remains.
     """
-    if shutil.disk_usage(job.folder).free < limits.free_bytes:
-        raise Refused(507, f"{name}: the disk of the temporary folder is full; free some space on it")
     with job.lock:
         if not job.is_open:
             raise Refused(409, f"{name}: the photos are complete; begin another material for it")
@@ -51,8 +48,10 @@ async def store_upload(job: Job, name: str, chunks: AsyncIterator[bytes], limits
     try:
         with path.open("wb") as file:
             async for chunk in chunks:
+                need_space(job.folder, limits.free_bytes)
                 received += len(chunk)
-                job.bytes += len(chunk)
+                with job.lock:
+                    job.bytes += len(chunk)
                 # Checked while the bytes arrive: what a request announces need not be true.
                 if received > limits.photo_bytes:
                     problem = f"is larger than {limits.photo_bytes / 2**20:g} MiB; shrink it, or save it as JPEG"
@@ -107,8 +106,8 @@ def examine(job: Job, photo: Photo, path: Path, limits: Limits, side: int) -> No
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=85)
     with job.lock:
-        # Somebody may have started the work, or removed the photo or the job, in the meantime.
-        if job.stopped or not job.is_open or photo.number not in job.photos:
+        # Somebody may have started the work, removed the photo or the job, or given up waiting, in the meantime.
+        if job.stopped or not job.is_open or photo.number not in job.photos or photo.state != "uploading":
             discard(job, path, size)
             job.photos.pop(photo.number, None)
             raise Refused(409, f"{photo.name}: the photos are complete; begin another material for it")
@@ -117,9 +116,11 @@ def examine(job: Job, photo: Photo, path: Path, limits: Limits, side: int) -> No
 
 
 def discard(job: Job, path: Path, size: int) -> None:
-    """Remove a file of a job, whose bytes then count no more."""
-    remove(path)
-    job.bytes -= size
+    """Remove a file of a job, whose bytes then count no more; nothing happens when it is gone."""
+    with job.lock:
+        if path.exists():
+            remove(path)
+            job.bytes -= size
 
 
 def refuse(job: Job, photo: Photo, reason: str) -> Photo:

@@ -1,8 +1,8 @@
 """The port, the temporary folder, and the end."""
 
 import errno
-import ipaddress
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -19,7 +19,7 @@ from neuropbr_core.app.limits import Limits
 from neuropbr_core.app.making import offers
 from neuropbr_core.app.site import Site
 from neuropbr_core.errors import NeuroPBRError
-from neuropbr_core.files import process_is_alive, remove
+from neuropbr_core.files import is_abandoned, remove
 from neuropbr_core.inference import Effort, ExportedGenerator, LoadedGenerator
 from neuropbr_core.reporting import reporter
 
@@ -27,18 +27,10 @@ USUAL_PORT = 7272
 _PORTS = 20
 """Ports that are tried, from the usual one on."""
 _PREFIX = "neuropbr-app-"
+_FOLDER = re.compile(rf"{_PREFIX}(.+)-(\d+)-\w+")
+"""Name of an app's folder: its host and its process, by which a later app knows whether it is abandoned."""
 _PATIENCE = 5
 """Seconds at the end in which running requests may finish."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reachable from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def open_port(host: str, port: int | None) -> socket.socket:
@@ -108,8 +100,7 @@ def serve(
     """
     remove_abandoned()
     host, port = opened.getsockname()[:2]
-    # The process is in the name, so that a later app knows whether the folder is abandoned.
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-"))
     try:
         site = Site(model, effort, folder, offers(), port=port, limits=limits, network=network)
         address = f"http://{_shown_host(host)}:{port}/"
@@ -136,11 +127,13 @@ def serve(
 
 def remove_abandoned() -> None:
     """Remove the folders of apps that were killed before they could do it themselves."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        with suppress(OSError, ValueError):
-            owner = left.lstat().st_uid
-            process = int(left.name.removeprefix(_PREFIX).partition("-")[0])
-            if owner == os.getuid() and left.is_dir() and not left.is_symlink() and not process_is_alive(process):
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        match = _FOLDER.fullmatch(left.name)
+        if match is None or left.is_symlink() or not left.is_dir():
+            continue
+        # Another user's folder cannot be removed.
+        with suppress(OSError):
+            if is_abandoned(left, match[1], int(match[2])):
                 shutil.rmtree(left)
                 reporter().line(f"removed {left}, which an app that was killed had left")
 

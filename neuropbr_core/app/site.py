@@ -6,8 +6,10 @@ looked up, and the files of the page are in a table.
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,11 +22,11 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from neuropbr_core.app.guard import Guard
-from neuropbr_core.app.jobs import Job, Jobs, Refused, disk_problem
+from neuropbr_core.app.jobs import Job, Jobs, Photo, Refused, as_refusal
 from neuropbr_core.app.limits import Limits
 from neuropbr_core.app.making import Offer, make_maps, make_zip, order_zip, start
 from neuropbr_core.app.page import ASSETS, write_gone_page, write_page
-from neuropbr_core.app.photos import discard, examine, store_upload
+from neuropbr_core.app.photos import discard, examine, refuse, store_upload
 from neuropbr_core.app.queues import WorkQueue
 from neuropbr_core.files import remove
 from neuropbr_core.inference import Effort, ExportedGenerator, LoadedGenerator
@@ -97,10 +99,8 @@ class Site:
         self.application = Starlette(routes=routes, middleware=[guard], lifespan=self._lifespan)
 
     def end(self) -> None:
-        """Let open streams and running work end soon; may be called from a signal handler."""
+        """Let open streams and uploads end soon; may be called from a signal handler, which must wait for no lock."""
         self._ends = True
-        for job in self.jobs:
-            job.stopped = True
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -110,6 +110,8 @@ class Site:
         finally:
             sweeper.cancel()
             self.end()
+            for job in self.jobs:
+                job.stopped = True
             # Here and not after the server: a signal that ends the process is raised again when the server is through.
             await run_in_threadpool(self._close)
 
@@ -122,23 +124,35 @@ class Site:
         """Remove jobs that nobody has looked at for some time."""
         while True:
             await asyncio.sleep(min(_SWEEP_SECONDS, self.limits.kept_seconds))
+            # An app of another host that shares the disk sees by the time that the folder is not abandoned.
+            with suppress(OSError):
+                os.utime(self._folder)
             for job in self.jobs.expired(self.limits.kept_seconds):
                 await run_in_threadpool(self.jobs.remove, job)
 
     def _answer(self, handler: Handler) -> Handler:
-        """The handler, whose refusals become answers."""
+        """The handler, whose errors become answers."""
 
+        @wraps(handler)
         async def answer(request: Request) -> Response:
             try:
                 return await handler(request)
-            except Refused as refusal:
-                return JSONResponse({"error": str(refusal)}, refusal.status)
             except ClientDisconnect:
                 return Response(status_code=400)  # nobody reads it
-            except OSError as error:
-                return JSONResponse({"error": disk_problem(error)}, 507)
+            except Exception as error:  # Starlette's own answer would be no JSON, and without the guard's headers
+                refusal = self._refusal(request, error)
+                return JSONResponse({"error": str(refusal)}, refusal.status)
 
         return answer
+
+    def _refusal(self, request: Request, error: Exception) -> Refused:
+        if not isinstance(error, Refused) and "job" in request.path_params:
+            # A job that was removed meanwhile has taken its files with it.
+            try:
+                self._job(request)
+            except Refused as gone:
+                return gone
+        return as_refusal(error)
 
     def _job(self, request: Request) -> Job:
         return self.jobs.find(request.path_params["job"])
@@ -205,13 +219,32 @@ class Site:
     async def _upload(self, request: Request) -> Response:
         job = self._job(request)
         name = request.query_params.get("name", "")
-        photo, path = await store_upload(job, name, self._chunks(request), self.limits)
-        if path is not None:
-            side = self._model.signature.photo_size
-            async with self._decoding:
-                await run_in_threadpool(examine, job, photo, path, self.limits, side)
+        try:
+            photo, path = await store_upload(job, name, self._chunks(request), self.limits)
+            if path is not None:
+                await self._examine(job, photo, path)
+        finally:
+            # Once more, since the upload may have written after the job was removed.
+            if job.stopped:
+                remove(job.folder)
         # A refused photo is a part of the job too: the page shows it with its reason.
         return JSONResponse(photo.snapshot(), 201)
+
+    async def _examine(self, job: Job, photo: Photo, path: Path) -> None:
+        """Look at a photo that was stored, and refuse it whatever goes wrong: until then, the job cannot be started."""
+        size = path.stat().st_size
+        problem = "was not looked at; add it again"  # the request was cancelled
+        try:
+            async with self._decoding:
+                await run_in_threadpool(examine, job, photo, path, self.limits, self._model.signature.photo_size)
+        except Exception as error:  # decoders raise whatever they like
+            if isinstance(error, Refused) or job.stopped:
+                raise
+            problem = str(as_refusal(error)).replace(str(path), photo.name)
+        finally:
+            if photo.state == "uploading":
+                discard(job, path, size)
+                refuse(job, photo, problem)
 
     async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
         """The content of a request, as long as more of it arrives and the app does not end.
@@ -263,7 +296,7 @@ class Site:
         if not isinstance(name, str) or not isinstance(first, int | None) or isinstance(first, bool):
             raise Refused(400, "A start has a name, which is text, and the number of the first photo.")
         start(job, name, first)
-        self._predictions.put(job.id, lambda: make_maps(job, self._model, self._effort))
+        self._predictions.put(job.id, lambda: make_maps(job, self._model, self._effort, self.limits))
         return JSONResponse(self._snapshot(job), 202)
 
     async def _preview(self, request: Request) -> Response:
@@ -280,7 +313,7 @@ class Site:
         is_list = isinstance(targets, list) and all(isinstance(name, str) for name in targets)
         if not is_list or not isinstance(tileable, bool):
             raise Refused(400, "An order has targets, which is a list of names, and tileable, which is true or false.")
-        archive, is_new = order_zip(job, targets or [], self._offered, tileable, self.limits.packages)
+        archive, is_new = order_zip(job, targets or [], self._offered, tileable, self.limits)
         if is_new:
             self._packages.put(f"{job.id}/{archive.key}", lambda: make_zip(job, archive))
         return JSONResponse(self._snapshot(job), 202)
@@ -301,7 +334,7 @@ class Site:
             body += chunk
             if len(body) > self.limits.body_bytes:
                 raise Refused(413, f"The request is larger than {self.limits.body_bytes} bytes.")
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             values = json.loads(body)
             if isinstance(values, dict):
                 return values

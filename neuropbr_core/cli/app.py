@@ -28,7 +28,7 @@ _NEEDED = ("starlette", "uvicorn")
     "--keep",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(1),
     metavar="MINUTES",
     help="Remove materials that nobody has looked at for so long.",
 )
@@ -65,8 +65,9 @@ def app(  # noqa: PLR0913 - one parameter an option
         raise NeuroPBRError(f"{' and '.join(missing)} {verb} not installed; pip install 'neuropbr[app]'")
     if run_folder and model:
         raise click.UsageError("give either --run DIR or --model NAME|FILE")
+    from neuropbr_core.app.guard import is_loopback
     from neuropbr_core.app.limits import Limits
-    from neuropbr_core.app.serving import is_loopback, open_port, serve
+    from neuropbr_core.app.serving import open_port, serve
     from neuropbr_core.inference import Effort
 
     if not is_loopback(host) and not allow_network:

@@ -1,10 +1,11 @@
 // The page's program: sends photos to the server, shows what it tells about a job, and starts the preview.
-// `find`, `findAll`, `readData` and `Page` are the report's (viewer.js).
+// `find`, `findAll`, `readData` and `Page` are the viewer's (viewer.js).
 
 "use strict";
 
 const settings = readData("app-settings");
 const STEPS = { collecting: "", waiting: "Waiting", working: "Working", done: "Done", failed: "Failed" };
+const LOST = "The connection to the app is lost; trying again.";
 
 class Job {
   constructor() {
@@ -15,7 +16,12 @@ class Job {
     this.id = match && match[1];
     this.listen();
     this.updateStart();
-    if (this.id) this.look();
+    if (this.id) this.look().then(() => this.restore());
+  }
+
+  // After a reload: what was chosen for the last start.
+  restore() {
+    if (this.state && this.state.first !== null) find("#name").value = this.state.name;
   }
 
   get address() {
@@ -46,6 +52,10 @@ class Job {
     find("#start").addEventListener("click", () => this.start());
     find("#zip").addEventListener("click", () => this.orderZip());
     find("#remove").addEventListener("click", () => this.remove());
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.unfollow();
+      else if (this.isBusy()) this.look();
+    });
   }
 
   // Sends a request; an answer that is no success becomes an error with the server's words.
@@ -127,14 +137,19 @@ class Job {
     this.uploads -= 1;
     if (problems.length) this.complain(new Error([...new Set(problems)].join("\n")));
     this.updateStart();
-    this.announce(`${this.usable().length} photos are there`);
+    this.announce(`Photos that can be used: ${this.usable().length}`);
   }
 
-  async create() {
-    const job = await this.send("/jobs", {});
-    this.id = job.id;
-    // The address brings back this material, after the page was closed too.
-    history.pushState(null, "", this.address);
+  // One promise for all: photos that are dropped before the answer belong to the same material.
+  create() {
+    this.creation ??= this.send("/jobs", {}).then((job) => {
+      this.id = job.id;
+      // The address brings back this material, after the page was closed too.
+      history.pushState(null, "", this.address);
+    }).finally(() => {
+      this.creation = null;
+    });
+    return this.creation;
   }
 
   usable() {
@@ -196,8 +211,12 @@ class Job {
     if (state.state === "done") this.showResult();
     find("#packages").hidden = state.state !== "done";
     this.showZips();
+    if (this.isBusy()) this.follow();
+  }
+
+  isBusy() {
     const waits = (item) => ["waiting", "working"].includes(item.state);
-    if (waits(state) || state.zips.some(waits)) this.follow();
+    return this.state !== null && [this.state, ...this.state.zips].some(waits);
   }
 
   showStep() {
@@ -266,6 +285,7 @@ class Job {
     label.className = "check";
     label.hidden = !settings.matches;
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "first", value: photo.number });
+    radio.checked = photo.number === this.state.first;
     label.append(radio, "from above");
     label.title = "This photo was taken from straight above; the others are matched to it.";
     const button = Object.assign(document.createElement("button"), { type: "button", className: "button", textContent: "Remove" });
@@ -369,29 +389,31 @@ class Job {
     if (last) this.announce(`Zip file ${last.targets.join(", ")}: ${texts[last.state](last)}`);
   }
 
-  // Listens to the server until nothing is done for this job any more.
+  // Listens to the server until nothing is done for this job any more. A tab that nobody sees does not listen: browsers
+  // open six connections to a host, and each tab that listens takes one of them.
   follow() {
-    if (this.events) return;
+    if (this.events || document.hidden) return;
     const events = new EventSource(`${this.address}/events`);
     this.events = events;
-    const end = () => {
-      events.close();
-      this.events = null;
-    };
     events.addEventListener("message", (event) => {
-      this.complain(null);
+      if (find("#problem").textContent === LOST) this.complain(null); // other errors stay
       this.show(JSON.parse(event.data));
     });
-    events.addEventListener("rest", end);
+    events.addEventListener("rest", () => this.unfollow());
     events.addEventListener("error", () => {
       // The browser tries again by itself unless the server refused.
       if (events.readyState === EventSource.CLOSED) {
-        end();
+        this.unfollow();
         this.look();
       } else {
-        this.complain(new Error("The connection to the app is lost; trying again."));
+        this.complain(new Error(LOST));
       }
     });
+  }
+
+  unfollow() {
+    this.events?.close();
+    this.events = null;
   }
 }
 

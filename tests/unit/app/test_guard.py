@@ -21,7 +21,7 @@ def test_foreign_hosts_are_refused(client: TestClient, host: str, path: str) -> 
     assert "none of the app's" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:7272", "localhost:7272", "LOCALHOST:7272", "[::1]:7272"])
+@pytest.mark.parametrize("host", ["127.0.0.1:7272", "127.0.0.2:7272", "localhost:7272", "LOCALHOST:7272", "[::1]:7272"])
 def test_own_hosts_are_answered(client: TestClient, host: str) -> None:
     assert client.get("/", headers={"host": host}).status_code == 200
 
@@ -72,6 +72,17 @@ def test_every_answer_has_the_headers(client: TestClient, path: str) -> None:
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cross-origin-resource-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
+
+
+def test_a_fault_of_the_program_is_answered_as_json_with_the_headers(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = new_job(client)
+    monkeypatch.setattr(site, "_snapshot", lambda _: 1 / 0)
+    answer = client.get(f"{job}/state")
+    assert (answer.status_code, answer.json()) == (500, {"error": "ZeroDivisionError: division by zero"})
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_no_answer_allows_other_origins(client: TestClient) -> None:

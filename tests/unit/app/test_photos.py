@@ -14,7 +14,7 @@ from app_client import ADDRESS, finished, new_job, picture, upload
 from PIL import Image
 from starlette.testclient import TestClient
 
-from neuropbr_core.app.jobs import Jobs, Refused
+from neuropbr_core.app.jobs import Job, Jobs, Photo, Refused
 from neuropbr_core.app.limits import Limits
 from neuropbr_core.app.photos import store_upload
 from neuropbr_core.app.site import Site
@@ -142,6 +142,55 @@ def test_photos_of_rare_kinds_of_tiff_are_not_decoded_to_learn_their_size(client
     assert photo["reason"] == "is a TIFF file of a rare kind; convert it to PNG or JPEG"
 
 
+def test_a_photo_at_which_the_program_fails_is_refused(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = new_job(client)
+    with monkeypatch.context() as patch:
+        patch.setattr("neuropbr_core.app.photos.read_photo", lambda *_: 1 / 0)
+        photo = upload(client, job, "a.png", picture())
+    assert (photo["state"], photo["reason"]) == ("refused", "ZeroDivisionError: division by zero")
+    assert "Traceback" in capsys.readouterr().err
+    assert stored(site) == []
+    upload(client, job, "b.png", picture())
+    assert client.post(f"{job}/start", json={}).status_code == 202
+
+
+def test_a_photo_whose_request_ends_while_others_are_decoded_is_refused(site: Site) -> None:
+    job = site.jobs.create(1)
+    photo = job.new_photo("a.png")
+    path = job.photo_folder / "upload-000.png"
+    path.write_bytes(picture())
+    job.bytes = path.stat().st_size
+
+    async def end() -> None:
+        # All decoders are at work.
+        while not site._decoding.locked():
+            await site._decoding.acquire()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(site._examine(job, photo, path), 0.05)
+
+    asyncio.run(end())
+    assert (photo.state, job.bytes, job.is_busy) == ("refused", 0, False)
+    assert not path.exists()
+
+
+def test_a_removal_during_an_upload_leaves_nothing(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = new_job(client)
+
+    def look(_: Job, photo: Photo, path: Path, *__: object) -> None:
+        site.jobs.remove(site.jobs.find(job.rpartition("/")[2]))
+        # A file that was opened before the removal and written after it.
+        path.parent.mkdir(parents=True)
+        raise Refused(409, photo.name)
+
+    monkeypatch.setattr("neuropbr_core.app.site.examine", look)
+    assert client.post(f"{job}/photos", params={"name": "a.png"}, content=picture()).status_code == 409
+    assert list(site.jobs._folder.iterdir()) == []
+
+
 def test_too_many_photos(make_site) -> None:
     site = make_site(limits=Limits(photos=2))
     with TestClient(site.application, base_url=ADDRESS) as client:
@@ -158,7 +207,9 @@ def test_a_full_disk(make_site) -> None:
     with TestClient(site.application, base_url=ADDRESS) as client:
         answer = client.post(f"{new_job(client)}/photos", params={"name": "a.png"}, content=picture())
         assert answer.status_code == 507
-        assert "disk of the temporary folder is full" in answer.json()["error"]
+        assert "disk of temporary files is full" in answer.json()["error"]
+        (job,) = site.jobs
+        assert (job.photos, job.bytes, stored(site)) == ({}, 0, [])
 
 
 def test_a_browser_that_is_closed_in_the_middle_leaves_nothing(tmp_path: Path) -> None:

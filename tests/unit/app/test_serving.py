@@ -16,7 +16,8 @@ import small_run
 from click.testing import CliRunner
 
 from neuropbr_core.app import serving
-from neuropbr_core.app.serving import is_loopback, open_port, remove_abandoned
+from neuropbr_core.app.guard import is_loopback
+from neuropbr_core.app.serving import open_port, remove_abandoned
 from neuropbr_core.cli import root
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.reporting import RecordingReporter, reporting_to
@@ -56,15 +57,23 @@ def test_folders_of_killed_apps_are_removed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    for name in (f"neuropbr-app-{ended.pid}-abc", f"neuropbr-app-{os.getpid()}-abc", "neuropbr-app-x-abc", "other"):
+    host = socket.gethostname()
+    abandoned = f"neuropbr-app-{host}-{ended.pid}-abc"
+    kept = {
+        f"neuropbr-app-{host}-{os.getppid()}-abc",
+        f"neuropbr-app-container-{ended.pid}-abc",  # processes of another host cannot be asked
+        "neuropbr-app-x-abc",
+        "other",
+    }
+    for name in (abandoned, *kept):
         (tmp_path / name).mkdir()
         (tmp_path / name / "photo.png").touch()
-    (tmp_path / f"neuropbr-app-{ended.pid}-link").symlink_to(tmp_path / "other")
+    link = tmp_path / f"neuropbr-app-{host}-{ended.pid}-link"
+    link.symlink_to(tmp_path / "other")
     with reporting_to(RecordingReporter()) as told:
         remove_abandoned()
-    assert [line.partition(",")[0] for line in told.lines] == [f"removed {tmp_path}/neuropbr-app-{ended.pid}-abc"]
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {f"neuropbr-app-{os.getpid()}-abc", "neuropbr-app-x-abc", "other", f"neuropbr-app-{ended.pid}-link"}
+    assert [line.partition(",")[0] for line in told.lines] == [f"removed {tmp_path}/{abandoned}"]
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, link.name}
     assert (tmp_path / "other" / "photo.png").exists()
 
 
@@ -73,6 +82,12 @@ def test_other_machines_are_let_in_only_on_request(host: str) -> None:
     answer = CliRunner().invoke(root, ["app", "--host", host])
     assert answer.exit_code == 2
     assert "asks for no password; add --allow-network" in answer.output
+
+
+def test_materials_are_kept_for_a_minute_at_least() -> None:
+    answer = CliRunner().invoke(root, ["app", "--keep", "0.5"])
+    assert answer.exit_code == 2
+    assert "0.5 is not in the range x>=1" in answer.output
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 import errno
 import io
 import json
+import os
 import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +23,11 @@ from neuropbr_core.app.making import offers
 from neuropbr_core.app.page import ASSETS
 from neuropbr_core.app.site import Site
 from neuropbr_core.errors import PackageError
-from neuropbr_core.inference import LoadedGenerator
+from neuropbr_core.inference import LoadedGenerator, Prediction, load_exported
+from neuropbr_core.report import Showcase, showcase_part
 from neuropbr_core.shipped import shipped_root
+from neuropbr_core.viewer.html import Html
+from neuropbr_core.workflow import export
 
 CAPTURE = shipped_root() / "examples" / "captures" / "bricks"
 
@@ -58,6 +63,14 @@ def busy(site: Site) -> Iterator[Callable[[], None]]:
         yield release.set
     finally:
         release.set()
+
+
+def wait_for_queues(site: Site) -> None:
+    """Wait for all work of the site that was ordered before."""
+    for queue in (site._predictions, site._packages):
+        through = threading.Event()
+        queue.put("last", through.set)
+        assert through.wait(30)
 
 
 def test_photos_become_maps_preview_and_packages(client: TestClient) -> None:
@@ -147,6 +160,9 @@ def test_registration_is_shown_for_each_photo(make_site, matching_model: LoadedG
     assert side["confidence"] > 0.5
     assert above["confidence"] == 1
     assert cat["reason"].startswith("cannot be registered to above.jpg: ")
+    (job_of_site,) = site.jobs
+    # In the model's order.
+    assert job_of_site.made_by["views"] == "above.jpg, side.jpg"
     # Nothing of the server's folders and names is in what the page gets.
     assert "photo-1-" not in json.dumps(states)
     assert str(site.jobs._folder) not in json.dumps(states)
@@ -304,6 +320,7 @@ def test_a_packager_that_cannot_work_cannot_be_chosen(make_site, monkeypatch: py
     [
         (b"no JSON", 400, "is no JSON object"),
         (b"[1]", 400, "is no JSON object"),
+        (b"[" * 16_000, 400, "is no JSON object"),
         (b"{" + b" " * 20_000 + b"}", 413, "larger than 16384 bytes"),
         (b'{"targets": "plain"}', 400, "a list of names"),
         (b'{"targets": [1]}', 400, "a list of names"),
@@ -397,6 +414,115 @@ def test_a_job_that_is_removed_in_the_middle_of_its_work_leaves_nothing(
     assert [path.name for path in site.jobs._folder.iterdir()] == [left.folder.name]
 
 
+def test_a_removal_while_the_preview_is_drawn_leaves_nothing(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Preview and maps are written afterwards, and their folder with them."""
+    drawing, removed = threading.Event(), threading.Event()
+
+    def slow(showcase: Showcase) -> Html:
+        drawing.set()
+        assert removed.wait(30)
+        return showcase_part(showcase)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neuropbr_core.app.making.showcase_part", slow)
+        job = started(client, "a", picture())
+        assert drawing.wait(30)
+        assert client.delete(job).status_code == 204
+        removed.set()
+        wait_for_queues(site)
+    assert list(site.jobs._folder.iterdir()) == []
+
+
+def test_a_removal_while_a_zip_file_is_made_leaves_nothing(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packing, removed = threading.Event(), threading.Event()
+
+    def slow(prediction: Prediction, targets: tuple[str, ...], folder: Path, **_: object) -> None:
+        packing.set()
+        assert removed.wait(30)
+        folder.mkdir(parents=True)
+
+    monkeypatch.setattr("neuropbr_core.app.making.package", slow)
+    job = started(client, "a", picture())
+    finished(client, job)
+    client.post(f"{job}/zips", json={"targets": ["plain"]})
+    assert packing.wait(30)
+    assert client.delete(job).status_code == 204
+    removed.set()
+    wait_for_queues(site)
+    assert list(site.jobs._folder.iterdir()) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_an_exported_file_takes_the_first_photos(make_site, plain_model: LoadedGenerator, tmp_path: Path) -> None:
+    (exported,) = export(plain_model.origin, ["torchscript"], output=tmp_path / "exports")
+    site = make_site(load_exported(exported.path))
+    with TestClient(site.application, base_url=ADDRESS) as client:
+        job = new_job(client)
+        for number in range(4):
+            upload(client, job, f"{number}.png", picture())
+        client.post(f"{job}/start", json={"first": 3})
+        state = finished(client, job)
+    assert state["state"] == "done", state["error"]
+    assert [photo["state"] for photo in state["photos"]] == ["used", "used", "left out", "used"]
+    assert state["photos"][2]["reason"] == "the file takes 3"
+    assert ["photos", "3"] in state["facts"]
+    (made,) = site.jobs
+    assert made.made_by["views"] == "3.png, 0.png, 1.png"
+
+
+def test_a_full_disk_ends_the_work_before_it_writes(make_site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site()
+    with TestClient(site.application, base_url=ADDRESS) as client:
+        job = new_job(client)
+        upload(client, job, "a.png", picture())
+        full = "The disk of temporary files is full; free some space on it."
+        with monkeypatch.context() as patch:
+            patch.setattr("neuropbr_core.app.jobs.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+            client.post(f"{job}/start", json={})
+            state = finished(client, job)
+            assert (state["state"], state["error"]) == ("failed", full)
+        client.post(f"{job}/start", json={})
+        assert finished(client, job)["state"] == "done"
+        monkeypatch.setattr("neuropbr_core.app.jobs.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+        answer = client.post(f"{job}/zips", json={"targets": ["plain"]})
+        assert (answer.status_code, answer.json()) == (507, {"error": full})
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "end"),
+    [(errno.EACCES, 500, "denied"), (errno.ENOSPC, 507, "free some space on the disk of temporary files.")],
+)
+def test_only_a_full_disk_gets_the_advice_to_free_some_space(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch, number: int, status: int, end: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    job = new_job(client)
+    monkeypatch.setattr(site, "_snapshot", fail)
+    answer = client.get(f"{job}/state")
+    assert answer.status_code == status
+    assert answer.json()["error"].endswith(end)
+
+
+def test_a_job_that_is_removed_during_a_request_is_not_there(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(job: Job) -> None:
+        site.jobs.remove(job)
+        job.photo_folder.stat()
+
+    job = new_job(client)
+    monkeypatch.setattr(site, "_snapshot", remove)
+    answer = client.get(f"{job}/state")
+    assert answer.status_code == 404
+    assert "not here any more" in answer.json()["error"]
+
+
 def test_old_jobs_are_removed_with_their_files(make_site) -> None:
     site = make_site(limits=Limits(kept_seconds=0.05))
     with TestClient(site.application, base_url=ADDRESS) as client:
@@ -416,8 +542,9 @@ def test_old_jobs_are_removed_with_their_files(make_site) -> None:
 
 def test_jobs_that_are_worked_on_do_not_expire(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path)
-    jobs.create(2).change(state="waiting")
-    idle = jobs.create(2)
+    jobs.create(3).change(state="waiting")
+    jobs.create(3).new_photo("is being uploaded.png")
+    idle = jobs.create(3)
     assert jobs.expired(-1.0) == [idle]
     assert jobs.expired(60.0) == []
 
@@ -428,6 +555,15 @@ def test_the_end_removes_everything_and_stops_the_work(make_site, tmp_path: Path
         started(client, "a", picture())
         started(client, "b", picture())
     assert not (tmp_path / "app").exists()
+
+
+def test_a_signal_handler_waits_for_no_lock(site: Site) -> None:
+    """A signal may interrupt the thread that holds it."""
+    with site.jobs._lock:
+        ending = threading.Thread(target=site.end, daemon=True)
+        ending.start()
+        ending.join(10)
+        assert not ending.is_alive()
 
 
 def test_reports_of_the_work_reach_the_page_and_end_it(tmp_path: Path) -> None:
