@@ -21,6 +21,7 @@ from typing import Self
 import msgspec
 
 from neuropbr_core.errors import RunError, RunStopped
+from neuropbr_core.files import process_is_alive
 from neuropbr_core.reading import read_bytes
 from neuropbr_core.reporting import reporter
 
@@ -268,12 +269,8 @@ def read_lock(folder: Path) -> HeldLock | None:
 
 def _is_alive(owner: LockOwner) -> bool:
     """Whether the process is there, on this machine."""
-    try:
-        os.kill(owner.pid, 0)  # sends nothing; only asks whether the process exists
-    except ProcessLookupError:
+    if not process_is_alive(owner.pid):
         return False
-    except PermissionError:  # it exists, and is another user's
-        return True
     # An id is used again after a while, so the process that has it need not be the one that took the lock.
     start = _process_start(owner.pid)
     return start is None or start == owner.process_start

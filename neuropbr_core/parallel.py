@@ -123,7 +123,7 @@ def stream_jobs(
             there.close()
             workers[here] = _Worker(process, here)
             workers[here].give(waiting)
-        while busy := [pipe for pipe, worker in workers.items() if worker.job is not None]:
+        while busy := [pipe for pipe, worker in workers.items() if worker.is_busy]:
             for pipe in wait(busy):
                 worker = workers[cast("Connection", pipe)]
                 try:
@@ -150,15 +150,16 @@ def stream_jobs(
 
 @dataclass
 class _Worker:
-    """A process, its pipe, and what it works on; None when there is nothing left for it."""
+    """A process, its pipe, and the job that it works on, if it is busy."""
 
     process: BaseProcess
     pipe: Connection
-    job: object = None
+    is_busy: bool = False
+    job: object = None  # None may be a job
 
     def give(self, waiting: deque[Any]) -> None:
         """Give it the next job."""
-        self.job = None
+        self.is_busy = bool(waiting)
         if waiting:
             self.job = waiting.popleft()
             with suppress(OSError):  # it has died, which the next look at its pipe finds
@@ -173,7 +174,8 @@ class _Worker:
         if code > _SIGNALLED:
             number = code - _SIGNALLED
         end = f"ended with status {code}"
-        if number > 0:
+        # `Signals` has no real-time signals, and a status such as 255 stands for no signal.
+        if number in set(signal.Signals):
             end = f"was ended by {signal.Signals(number).name}"
         if number == signal.SIGKILL:
             end += ", most likely because memory ran out,"

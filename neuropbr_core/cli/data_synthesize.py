@@ -82,10 +82,7 @@ def synthesize(  # noqa: PLR0913
         dirty_fraction=dirty_fraction,
     )
     report = render(plan, output, views=views, resume=resume, device=device, jobs=jobs, part=chosen)
-    place = output
-    if chosen is not None:
-        place = chosen.folder(output)
-    line = f"Rendered {report.rendered} samples into {place}"
+    line = f"Rendered {report.rendered} samples into {report.folder}"
     if report.dirty:
         line += f", {report.dirty} of them dirty too"
     if report.kept:

@@ -1,5 +1,6 @@
 """Writes a trained generator through an exporter, and keeps the file only when it equals the model."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from neuropbr_core import __version__
@@ -257,11 +259,14 @@ def _report_fault(report: Any, scratch: Path) -> str:
     return ""
 
 
-def _fingerprint(model: nn.Module) -> list[tuple[str, str, float, bool]]:
-    """Name, type, sum and mode of everything that an exporter could change in a model."""
-    rows = []
-    for name, tensor in model.state_dict().items():
-        rows.append((name, f"{tensor.dtype} {tuple(tensor.shape)}", float(tensor.double().abs().sum()), model.training))
+def _fingerprint(model: nn.Module) -> list[tuple[str, ...]]:
+    """What an exporter could change in a model: its tensors with a digest of their bytes, and each module's mode."""
+    rows: list[tuple[str, ...]] = [(name, f"training {module.training}") for name, module in model.named_modules()]
+    # A state dict lacks the buffers that are not persistent, which the model computes with all the same.
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        # Bytes, because NaN differs from itself; flattened, because a single number cannot be seen as several bytes.
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        rows.append((name, f"{tensor.dtype} {tuple(tensor.shape)}", hashlib.sha256(content).hexdigest()))
     return rows
 
 

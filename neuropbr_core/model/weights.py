@@ -88,8 +88,8 @@ def load_model(place: Path) -> tuple[Generator, ModelSpec]:
         place: The folder, or the weights file alone.
 
     Raises:
-        CheckpointError: A file is missing, damaged, or does not fit the installed components; or one of them is not
-            installed.
+        CheckpointError: A file is missing, damaged, or does not fit the installed components; one of them is not
+            installed; or a weight is not finite.
     """
     document = _read_document(place)
     spec = _spec(place, document)
@@ -108,6 +108,18 @@ def load_model(place: Path) -> tuple[Generator, ModelSpec]:
     missing = [name for name, tensor in tensors if tensor.is_meta]
     if missing:
         raise CheckpointError(f"{file}: holds no values for {', '.join(dict.fromkeys(missing))}; {versions}")
+    # Before the parts are run, which would be blamed for weights that are not finite.
+    parameters = dict(generator.named_parameters())
+    for name, tensor in state.items():
+        # A sum takes a twentieth of the time of the look at each value, and is finite only when they all are.
+        if tensor.sum().isfinite():
+            continue
+        # A buffer may hold infinity on purpose, as masks of attention do.
+        if tensor.isnan().any() or (name in parameters and tensor.isinf().any()):
+            raise CheckpointError(
+                f"{file}: {name} holds values that are not finite, as after a training that diverged; use an earlier "
+                f"checkpoint"
+            )
     # With the weights: running on `meta` loads PyTorch's compiler, which takes a third of the start of `infer`.
     probe_parts(generator, spec)
     return generator.eval(), spec

@@ -36,6 +36,7 @@ from neuropbr_core.registry.guarding import guard, noting_interrupts
 from neuropbr_core.registry.installed import (
     BLOCK_VARIABLE,
     FILE_DISTRIBUTION,
+    PARSE_ERRORS,
     Block,
     Entry,
     ThinModule,
@@ -168,16 +169,14 @@ def check_source(entry: Entry) -> ThinModule | None:
     if thin is None:
         try:
             ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        except (OSError, *PARSE_ERRORS) as error:
             raise DefectError(f"its module does not import: {describe(error)}") from error
         return None
     if thin.api is not None:
         _common_api(thin.api)
     requires = thin.requires
-    texts: list[object] = [requires]
-    if isinstance(requires, dict):
-        texts = [*requires.keys(), *requires.values()]
-    if requires is not None and not all(isinstance(text, str) for text in texts):
+    is_sound = isinstance(requires, dict) and all(isinstance(text, str) for text in (*requires, *requires.values()))
+    if requires is not None and not is_sound:
         raise DefectError(
             f"NEUROPBR_REQUIRES must be a dictionary from modules to what pip installs, such as "
             f'{{"onnx": "neuropbr[onnx]"}}, but is {shortened(repr(thin.requires))}'

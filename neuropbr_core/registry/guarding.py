@@ -139,6 +139,10 @@ def broken(entry: Entry, fault: str) -> PluginBroken:
 def guard(instance: Any, entry: Entry, methods: Mapping[str, Check] | None = None) -> None:
     """Put `blaming`, and a check of what is returned, around the methods of an instance that its contract names.
 
+    The methods of the instance are replaced. An object that wraps the instance would be of no contract's class, and
+    would have to pass on every attribute that a component may have. The guards are attributes of the instance and
+    pickle with it, so that a dataset in a loader's process is guarded too.
+
     Args:
         instance: What the component created.
         entry: The component.
@@ -163,8 +167,8 @@ def _guarded(entry: Entry, name: str, check: Check, method: Any, *args: Any, **o
         fault = check(returned, (*args, *options.values()))
         if fault:
             raise broken(entry, f"its {name} returned {fault}")
-        if name == "drawer" and returned is not None:
-            guard(returned, entry, _DRAWER_METHODS)
+        if returned is not None:
+            guard(returned, entry, _METHODS.get(f"{entry.kind}.{name}", {}))
         return returned
 
 
@@ -360,9 +364,10 @@ _METHODS: dict[str, dict[str, Check]] = {
         "read_view": _view,
         "read_map": _map,
     },
+    "dataset.drawer": {"draw": _drawn_visit},
     "packager": {"requirements": _availability, "textures": _textures, "write_documents": _anything},
 }
-"""The methods of each kind that the core calls, with the checks of what they return."""
+"""The methods of each kind that the core calls, with the checks of what they return.
 
-_DRAWER_METHODS: dict[str, Check] = {"draw": _drawn_visit}
-"""The methods of what a dataset's `drawer` returns."""
+The key `kind.method` has the methods of the object that a method returns.
+"""

@@ -34,6 +34,9 @@ FILE_DISTRIBUTION = "plugin-file"
 _LITERALS = ("NEUROPBR_API", "NEUROPBR_REQUIRES")
 """What thin modules state, in the order of `ThinModule`."""
 
+PARSE_ERRORS = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
+"""What `ast.parse` and `ast.literal_eval` raise: TypeError for a list as a key, MemoryError for deep nesting."""
+
 _KIND_OF_GROUP = {kind.group: kind.name for kind in KINDS.values()}
 
 
@@ -279,7 +282,7 @@ def file_entry(path: Path) -> Entry:
         raise PluginNotFound(f"{path}: is no plugin file that can be read ({error.strerror})") from error
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # nesting may exhaust the parser's memory
+    except PARSE_ERRORS as error:
         raise PluginBroken(f"{path}: is not Python: {error}") from error
     functions = [statement.name for statement in tree.body if isinstance(statement, ast.FunctionDef)]
     kinds = [kind for kind in KINDS.values() if kind.create_hook in functions]
@@ -320,7 +323,7 @@ def read_source(path: Path) -> ThinModule | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    except (OSError, *PARSE_ERRORS):
         return None
     literals: dict[str, object] = {}
     # Only a literal at the top level counts: anything else would need the module to run.
@@ -332,7 +335,7 @@ def read_source(path: Path) -> ThinModule | None:
                 pass
             case _:
                 continue
-        with suppress(ValueError):
+        with suppress(*PARSE_ERRORS):
             literals.setdefault(name, ast.literal_eval(value))
     return ThinModule(path, ast.get_docstring(tree), *map(literals.get, _LITERALS))
 

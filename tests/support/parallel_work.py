@@ -45,8 +45,12 @@ def end_itself(job: object) -> list[object]:
     return [job]
 
 
-def leave(job: object) -> list[object]:
-    os._exit(3)
+def echo(job: object) -> list[object]:
+    return [job]
+
+
+def leave(status: int, job: object) -> list[object]:
+    os._exit(status)
     return [job]
 
 

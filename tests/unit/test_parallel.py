@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 
 import parallel_work  # in `tests/support`, where the other processes find it too
 import pytest
@@ -27,6 +28,11 @@ def test_results_keep_the_order_of_the_jobs() -> None:
 def test_results_of_a_job_come_one_by_one() -> None:
     with closing(stream(parallel_work.multiples, [1, 10, 100])) as results:
         assert sorted(results) == [1, 2, 3, 10, 20, 30, 100, 200, 300]
+
+
+def test_none_is_a_job_too() -> None:
+    with closing(stream(parallel_work.echo, [None, 1, None])) as results:
+        assert sorted(results, key=str) == [1, None, None]
 
 
 def test_an_error_keeps_its_type_and_its_place() -> None:
@@ -51,7 +57,8 @@ def test_an_error_that_does_not_pickle_is_told() -> None:
     [
         (parallel_work.kill_itself, "was ended by SIGKILL, most likely because memory ran out,"),
         (parallel_work.end_itself, "was ended by SIGTERM"),
-        (parallel_work.leave, "ended with status 3"),
+        (partial(parallel_work.leave, 3), "ended with status 3"),
+        (partial(parallel_work.leave, -1), "ended with status 255"),  # above 128, and no signal
     ],
 )
 def test_a_process_that_dies_is_named_with_its_job(function, end) -> None:

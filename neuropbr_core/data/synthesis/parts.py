@@ -11,13 +11,14 @@ import filecmp
 import os
 import re
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from neuropbr_core.data.layout.findings import raise_problems
-from neuropbr_core.data.layout.paths import map_files, sample_name
+from neuropbr_core.data.layout.paths import METADATA_NAME, map_files, sample_name
 from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, Settings, decode_record, setting_changes
-from neuropbr_core.errors import DataError
+from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.files import remove, replacing, write_json
 from neuropbr_core.lock import FolderLock, read_lock
 from neuropbr_core.reporting import track
@@ -113,6 +114,13 @@ def parse_part(text: str) -> Part:
     raise DataError(f"part {text!r}: must be I/N, such as 3/8: I from 1 to N, N at most {_MOST_PARTS}")
 
 
+def is_merged(part: Part, root: Path) -> bool:
+    """Whether a dataset is there and the part is not: the parts are merged, and this one would be rendered again."""
+    begun = (part.folder(root) / "input" / _RECORD_NAME).exists()
+    # A merge writes this file at its end; without it the merge was interrupted, and is done again from the parts.
+    return not begun and (root / "input" / METADATA_NAME).exists()
+
+
 def require_part(part: Part, root: Path, samples: int) -> None:
     """Refuse a part that cannot be rendered, or not be continued.
 
@@ -122,14 +130,19 @@ def require_part(part: Part, root: Path, samples: int) -> None:
         samples: Samples of all parts.
 
     Raises:
-        DataError: There are more parts than samples, the parts of this folder are being merged, or the part was begun
-            as one of another number of samples.
+        DataError: There are more parts than samples, the parts of this folder are merged or being merged, or the part
+            was begun as one of another number of samples.
     """
     if part.count > samples:
         raise DataError(f"part {part}: {samples} samples make at most {samples} parts")
     merging = read_lock(root)
     if merging is not None and merging.staleness() is None:
         raise DataError(f"{root}: {merging} writes there; render parts before they are merged, or into another folder")
+    if is_merged(part, root):
+        raise DataError(
+            f"{root}: holds a dataset, so part {part} is merged already; check it with --resume, or choose another "
+            f"folder"
+        )
     path = part.folder(root) / "input" / _RECORD_NAME
     if path.exists():
         there = decode_record(path, _PartRecord)
@@ -182,9 +195,9 @@ def merge_parts(root: Path) -> MergeReport:
             f"{root / PARTS}: no such folder; render the parts with `neuropbr data synthesize … --output {root} "
             f"--part 1/N` to `--part N/N`"
         )
-    with FolderLock(root, "writes there; wait for it or stop it"):
+    with FolderLock(root, "writes there; wait for it or stop it"), ExitStack() as locks:
         remove(root / _MERGED)  # of an earlier merge that was killed at its very end
-        rendered = _read_parts(root)
+        rendered = _read_parts(root, locks)
         first = rendered[0]
         total = first.record.samples
         merged = CaptureFolder(root)
@@ -213,8 +226,12 @@ def merge_parts(root: Path) -> MergeReport:
     return MergeReport(len(rendered), total)
 
 
-def _read_parts(root: Path) -> list[_Rendered]:
-    """Read the records of all parts, in order.
+def _read_parts(root: Path, locks: ExitStack) -> list[_Rendered]:
+    """Read the records of all parts, in order, and keep everybody else from rendering them.
+
+    Args:
+        root: The dataset's folder.
+        locks: Receives the locks of the parts.
 
     Raises:
         DataError: Parts are missing, being rendered, or do not belong together.
@@ -245,9 +262,10 @@ def _read_parts(root: Path) -> list[_Rendered]:
 
     rendered = []
     for part, path in sorted(folders.items(), key=lambda item: item[0].index):
-        held = read_lock(path)
-        if held is not None and held.staleness() is None:
-            problems.append(f"{path}: {held} still renders it; wait for it")
+        try:
+            locks.enter_context(FolderLock(path, "still renders it; wait for it", keep_folder=True))
+        except RunError as error:
+            problems.append(str(error))
             continue
         captures = CaptureFolder(path)
         settings = captures.settings()

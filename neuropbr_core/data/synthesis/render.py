@@ -40,7 +40,7 @@ from neuropbr_core.data.synthesis.capture_folder import (
     write_views,
 )
 from neuropbr_core.data.synthesis.environments import find_environments, read_environments
-from neuropbr_core.data.synthesis.parts import Part, record_part, refuse_parts, require_part
+from neuropbr_core.data.synthesis.parts import Part, is_merged, record_part, refuse_parts, require_part
 from neuropbr_core.data.synthesis.procedural import ProceduralMaterial, procedural_materials
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DataError
@@ -53,7 +53,7 @@ from neuropbr_core.materials.environments import TURNS, Environment
 from neuropbr_core.materials.surface import Surface
 from neuropbr_core.parallel import cores, stream_jobs
 from neuropbr_core.recipe.sections import Synthesize
-from neuropbr_core.reporting import track
+from neuropbr_core.reporting import reporter, track
 from neuropbr_core.shipped import resolve
 
 # Seconds between two writes of the records. A crash costs this much work and one sample; writing after each sample
@@ -145,11 +145,13 @@ class SynthesisReport:
         rendered: Number of samples rendered.
         dirty: Number of these that have a dirty rendering too.
         kept: Number of samples that existed before.
+        folder: The folder that holds them: that of the part, as long as it is not merged.
     """
 
     rendered: int
     dirty: int
     kept: int
+    folder: Path
 
 
 def synthesize(
@@ -190,12 +192,22 @@ def synthesize(
     if part is None:
         refuse_parts(out)
     else:
-        require_part(part, out, plan.samples)
         samples = part.samples(plan.samples, len(origins))
         folder = part.folder(out)
+        # A job of a cluster that is started again may come after the merge.
+        if resume and is_merged(part, out):
+            merged = CaptureFolder(out)
+            _require_continuable(merged, settings, resume)
+            if lost := merged.missing(settings, samples):
+                raise DataError(f"{out}: lacks {len(lost)} samples of part {part}; render them without --part")
+            reporter().line(f"{out}: part {part} is merged already")
+            return SynthesisReport(0, 0, len(samples), out)
+        require_part(part, out, plan.samples)
     # Two processes would render the same samples, and the records of the slower one would replace the other's.
     task = "renders into this folder; wait for it or stop it, or choose another folder"
     with FolderLock(folder, task, keep_folder=folder.exists()) as lock:
+        if part is not None:
+            require_part(part, out, plan.samples)  # again: a merge may have come first
         capture_folder = CaptureFolder(folder)
         _require_continuable(capture_folder, settings, resume)
         missing = capture_folder.missing(settings, samples)
@@ -211,7 +223,7 @@ def synthesize(
                 record_part(part, out, plan.samples)
             _render(capture_folder, studio, missing, jobs, lock)
     dirty = sum(settings.dirty(index) for index in missing)
-    return SynthesisReport(len(missing), dirty, len(samples) - len(missing))
+    return SynthesisReport(len(missing), dirty, len(samples) - len(missing), folder)
 
 
 def find_materials(folder: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""A small protocol: two materials, two kinds, three photos of 64 pixels."""
+"""A small protocol: three materials, two kinds, three photos of 64 pixels."""
 
 import shutil
 

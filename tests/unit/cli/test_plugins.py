@@ -17,7 +17,7 @@ from neuropbr_core.registry import set_default_registry
 
 MALFORMED = (
     'NEUROPBR_REQUIRES must be a dictionary from modules to what pip installs, such as {"onnx": "neuropbr[onnx]"}, '
-    "but is ['json']"
+    "but is "
 )
 ENCODERS = "neuropbr.encoders"
 EXPORTERS = "neuropbr.exporters"
@@ -156,8 +156,11 @@ class TestListing:
             (
                 "NEUROPBR_REQUIRES = ['json']\n",
                 "broken",
-                MALFORMED,
+                f"{MALFORMED}['json']",
             ),
+            ("NEUROPBR_REQUIRES = 'json'\n", "broken", f"{MALFORMED}'json'"),
+            ("NEUROPBR_REQUIRES = {'json': 1}\n", "broken", f"{MALFORMED}{{'json': 1}}"),
+            ("NEUROPBR_REQUIRES = {['json']: 'x'}\n", "ready", None),  # no literal; its import will tell
             (
                 "NEUROPBR_API = 99\n",
                 "broken",

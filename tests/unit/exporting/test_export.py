@@ -10,7 +10,7 @@ import small_run
 import torch
 
 from neuropbr_core.contracts import Maps
-from neuropbr_core.errors import DataError, ExportError, ModelError
+from neuropbr_core.errors import DataError, ExportError, ModelError, PluginBroken
 from neuropbr_core.exporting import (
     PASS_MARKS,
     Comparison,
@@ -20,16 +20,20 @@ from neuropbr_core.exporting import (
     Verification,
     check_entries,
     compare,
+    create_exporter,
+    export_subject,
     make_subject,
     prepare_inputs,
     random_inputs,
     write_record,
 )
+from neuropbr_core.exporting.export import Views
 from neuropbr_core.exporting.record import Record, read_record, record_path
 from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import nominal_cameras, project
 from neuropbr_core.model import ModelSpec, build_generator
+from neuropbr_core.registry import Registry
 
 Entry = ExporterEntryOptions
 SR = ("model.decoder.super_resolution=2", "data.output_size=64")
@@ -241,3 +245,47 @@ def test_a_damaged_record_is_refused_with_file_and_key(text: bytes, said: str, t
 def test_a_signature_is_read_back() -> None:
     signature = Signature(3, 512, 512, 1024, "estimated", directed=True, geometry="nominal")
     assert Signature.read(signature.text()) == signature
+
+
+CHANGING = """
+import torch
+from neuropbr_core.contracts import Exporter, ExportReport
+from neuropbr_core.plugin import hookimpl
+NEUROPBR_API = 1
+class Changes(Exporter):
+    suffix = ".xx"
+    def export(self, model, spec, path):
+        first = next(model.parameters()).data
+        CHANGE
+        path.touch()
+        return ExportReport(path, self.precision)
+    def load(self, path):
+        raise ValueError("is read back")
+@hookimpl
+def create_exporter(options): return Changes()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("first.neg_()", "its export changed the model that it was given"),
+        ("first.copy_(first.flip(0))", "its export changed the model that it was given"),
+        ("next(model.children()).train()", "its export changed the model that it was given"),
+        ("model.count.add_(1)", "its export changed the model that it was given"),
+        # The model's own NaN is no change.
+        ("pass", "its load raised ValueError: is read back"),
+    ],
+)
+def test_an_exporter_that_changes_the_model_is_refused(change: str, fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "changing.py"
+    file.write_text(CHANGING.replace("CHANGE", change))
+    registry = Registry()
+    registry.add_file(file)
+    part = registry.choose("exporter", "changing")
+    unchanged = subject()
+    unchanged.model.register_buffer("constant", torch.tensor(torch.nan))
+    unchanged.model.register_buffer("count", torch.tensor(1.0), persistent=False)
+    views = Views(random_inputs(unchanged.signature), "random views")
+    with pytest.raises(PluginBroken, match=fault):
+        export_subject(unchanged, part, create_exporter(part), tmp_path / "out", origin={}, views=views)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Encoder, Fusion
-from neuropbr_core.errors import ModelError, PluginBroken
+from neuropbr_core.errors import CheckpointError, ModelError, PluginBroken
 from neuropbr_core.maps import MAPS
 from neuropbr_core.model.decoder import UNetDecoder, activate, albedo_logits
 from neuropbr_core.model.generator import Generator
@@ -192,6 +192,19 @@ def test_an_encoder_that_returns_something_else_is_refused(change: Any, said: st
 
     with pytest.raises(PluginBroken, match=f"acme:odd 1.0 is broken: .*{said}"):
         probe_encoder(Odd(), 3, "acme:odd 1.0")
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_no_fault_of_a_component(value: float, tmp_path: Path) -> None:
+    recipe = load_recipe("neuropbr:quickstart", ["data.synthesize=null", "data.val_materials=[]"])
+    spec = ModelSpec.from_recipe(recipe)
+    generator = build_generator(spec)
+    name, parameter = next(generator.encoder.named_parameters(prefix="encoder"))
+    parameter.data.view(-1)[-1] = value
+    file = tmp_path / "model.safetensors"
+    save_model_file(generator, spec, file)
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors: {name} holds values that are not finite"):
+        load_model(file)
 
 
 def test_a_loaded_model_whose_encoder_lies_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

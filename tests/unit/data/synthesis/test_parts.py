@@ -23,6 +23,7 @@ from neuropbr_core.files import process_is_alive
 from neuropbr_core.lock import FolderLock
 from neuropbr_core.maps import MAPS
 from neuropbr_core.recipe.sections import Data, Synthesize
+from neuropbr_core.reporting import RecordingReporter, reporting_to
 
 COUNT = 3
 
@@ -141,6 +142,56 @@ def test_two_writers_of_a_part_are_kept_apart(plan, root):
             synthesize(plan, root, views=2, part=part, resume=True)
         with pytest.raises(RunError, match=r"writes there; wait for it or stop it"):
             merge_parts(root)
+
+
+def test_a_part_that_is_merged_is_not_rendered_again(plan, root, whole):
+    part = Part(2, COUNT)
+    merge_parts(root)
+    with pytest.raises(DataError, match=r"holds a dataset, so part 2/3 is merged already; check it with --resume"):
+        synthesize(plan, root, views=2, part=part)
+    reports = RecordingReporter()
+    with reporting_to(reports):
+        report = synthesize(plan, root, views=2, part=part, resume=True)
+    assert (report.rendered, report.kept, report.folder) == (0, 2, root)
+    assert reports.lines == [f"{root}: part 2/3 is merged already"]
+    with pytest.raises(DataError, match=r"was rendered with other settings: seed 4 there, 5 wanted"):
+        synthesize(replace(plan, seed=5), root, views=2, part=part, resume=True)
+    with pytest.raises(DataError, match=r"lacks 1 samples of part 3/3; render them without --part"):
+        synthesize(replace(plan, samples=8), root, views=2, part=Part(3, COUNT), resume=True)
+    assert content(root) == whole
+    assert not (root / "parts").exists()
+
+
+def test_a_part_that_waited_for_the_merge_is_refused(plan, root, whole, monkeypatch):
+    part = Part(2, COUNT)
+    acquire = FolderLock.acquire
+
+    def merge_first(lock):
+        monkeypatch.setattr(FolderLock, "acquire", acquire)
+        merge_parts(root)
+        acquire(lock)
+
+    monkeypatch.setattr(FolderLock, "acquire", merge_first)
+    with pytest.raises(DataError, match=r"part 2/3 is merged already"):
+        synthesize(plan, root, views=2, part=part, resume=True)
+    assert content(root) == whole
+
+
+def test_nobody_renders_a_part_during_the_merge(plan, root, monkeypatch):
+    link = os.link
+
+    def render_meanwhile(source, target):
+        monkeypatch.setattr(parts_module.os, "link", link)
+        with (
+            pytest.raises(RunError, match=r"2-of-3: process \d+ on .* renders"),
+            FolderLock(Part(2, COUNT).folder(root), "renders"),
+        ):
+            pass
+        link(source, target)
+
+    monkeypatch.setattr(parts_module.os, "link", render_meanwhile)
+    merge_parts(root)
+    assert parts_module.os.link is link
 
 
 def lose(root):
