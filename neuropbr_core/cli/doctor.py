@@ -19,6 +19,7 @@ from neuropbr_core.diagnosis.environment import (
 from neuropbr_core.diagnosis.imports import ImportTime, trace_imports
 from neuropbr_core.diagnosis.privacy import anonymous
 from neuropbr_core.registry.catalog import Registry, default_registry
+from neuropbr_core.registry.groups import unknown_groups
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def diagnose(registry: Registry, *, trace: bool = False) -> Diagnosis:
             notes.append(line)
     for idle in registry.idle_blocks():
         notes.append(f"the block {idle} matches no installed component; look at its spelling")
+    # No problem: a package may declare components for a newer core beside those of this one.
+    notes += unknown_groups()
     times: list[ImportTime] = []
     if trace:
         times = trace_imports(registry.entries())

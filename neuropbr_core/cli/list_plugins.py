@@ -9,7 +9,9 @@ from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import DefectError, Registry, check_source, default_registry, packages_needed
+from neuropbr_core.registry.groups import unknown_groups
 from neuropbr_core.registry.installed import Entry
+from neuropbr_core.reporting import reporter
 from neuropbr_core.shown import describe
 
 
@@ -50,6 +52,8 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     distributions offer the name; or broken. It is read from metadata and sources, and nothing is imported. --check
     imports each component and asks it what it needs.
     """
+    for sentence in unknown_groups():
+        reporter().warning(sentence)
     listing = list_components(default_registry(), kind, check=check)
     if as_json:
         result(json.dumps(list(map(asdict, listing)), indent=2))

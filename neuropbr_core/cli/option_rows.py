@@ -76,20 +76,21 @@ def _rows(
         inner_defaults: Mapping[str, Any] = {}
         if isinstance(default, Mapping):
             inner_defaults = default
-        for suffix, nested in _nested(value):
+        for suffix, nested in _nested(value, definitions):
             # A dataclass inside itself, such as a tree, would have no end of rows.
             if nested["$ref"] not in (reference, *around):
                 around_nested = (reference, *around)
                 yield from _rows(nested, definitions, inner_defaults, f"{prefix}{key}{suffix}.", around_nested)
 
 
-def _nested(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _nested(node: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The dataclasses inside a value, each with the suffix of the option's name that reaches into it."""
-    if "$ref" in node:
+    # Other types have definitions of their own too, such as an `Enum`, which has no fields.
+    if "$ref" in node and "properties" in definitions[node["$ref"].removeprefix(REF)]:
         yield "", node
     suffix = ""
     if node.get("type") in ("array", "object"):
         suffix = "[]"
     for child in children(node):
-        for inner, nested in _nested(child):
+        for inner, nested in _nested(child, definitions):
             yield suffix + inner, nested

@@ -13,7 +13,9 @@ from neuropbr_core.cli.output import aligned, command, result
 from neuropbr_core.errors import PluginNotFound
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import Registry, default_registry
+from neuropbr_core.registry.groups import unknown_groups
 from neuropbr_core.registry.installed import Entry
+from neuropbr_core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,13 @@ def resolve_component(registry: Registry, component: str) -> Entry:
             candidates[entry.kind] = f"{entry.kind}/{use}"
     if len(candidates) == 1:
         return registry.find(next(iter(candidates)), use)
-    state = "nothing has that name"
     if candidates:
-        state = f"there are {' and '.join(candidates.values())}"
-    raise PluginNotFound(f"{component}: {state}. Write KIND/NAME; `neuropbr list-plugins` shows all")
+        state = f"there are {' and '.join(candidates.values())}."
+    else:
+        state = f"nothing has that name.{did_you_mean(use, (entry.name for entry in registry.entries()))}"
+        for sentence in unknown_groups():
+            state += f" {sentence}"
+    raise PluginNotFound(f"{component}: {state} Write KIND/NAME; `neuropbr list-plugins` shows all")
 
 
 def _text(description: Description) -> str:

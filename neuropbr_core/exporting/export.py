@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -143,8 +144,13 @@ def export_subject(
         record = write_record(report.path, Record(part.use, metadata, report.details), verification)
         _replace(report.path, record, target, scratch)
         remember_export(content_digest(target), target.name)
+    except NeuroPBRError as error:
+        # An exporter names the path that it was given, in a folder that is about to be removed.
+        error.args = tuple(_without_folder(argument, scratch) for argument in error.args)
+        raise
     except OSError as error:
-        raise ExportError("; ".join([f"{target}: could not be written ({error})", *notes_of(error)])) from error
+        reason = _without_folder(str(error), scratch)
+        raise ExportError("; ".join([f"{target}: could not be written ({reason})", *notes_of(error)])) from error
     finally:
         _remove(scratch)
     return Exported(target, verification, report.details)
@@ -257,6 +263,13 @@ def _report_fault(report: Any, scratch: Path) -> str:
     if not isinstance(details, dict) or not all(isinstance(text, str) for text in (*details, *details.values())):
         return "reported details that are no dictionary of texts"
     return ""
+
+
+def _without_folder(text: Any, scratch: Path) -> Any:
+    """A message with the final path where it names one in `scratch`; what is no text stays as it is."""
+    if not isinstance(text, str):
+        return text
+    return text.replace(f"{scratch.name}{os.sep}", "")
 
 
 def _fingerprint(model: nn.Module) -> list[tuple[str, ...]]:

@@ -32,6 +32,7 @@ from neuropbr_core.errors import (
 from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.plugin import PROJECT, SUPPORTED_API, Needs
 from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.groups import unknown_groups
 from neuropbr_core.registry.guarding import guard, noting_interrupts
 from neuropbr_core.registry.installed import (
     BLOCK_VARIABLE,
@@ -560,6 +561,8 @@ class Registry:
                 )
             # Only for packages that are not installed: the list may be older than what is.
             message += who_offers(kind, use)
+            # A component in a misspelt group is in no listing, so its author finds out here.
+            message += " ".join([*unknown_groups(), ""])
             # A right name under the wrong kind is a common slip, such as an encoder named as a fusion.
             elsewhere = []
             for entry in self._all:

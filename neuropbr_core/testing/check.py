@@ -10,8 +10,10 @@ import importlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ from neuropbr_core import testing
 from neuropbr_core.errors import PluginBroken, PluginError
 from neuropbr_core.registry.catalog import Registry, default_registry, set_default_registry
 from neuropbr_core.registry.installed import Entry, locate
+from neuropbr_core.registry.options import missing_words, options_to_set
 from neuropbr_core.suggestions import did_you_mean
 from neuropbr_core.testing.component import FULL_VARIABLE, ComponentSuite
 
@@ -32,6 +35,12 @@ SUITE_MODULE = "suite"
 
 _ARGUMENTS = ("-q", "-p", "no:cacheprovider", "--assert=plain", "--capture=sys", "--import-mode=importlib")
 """Plain assertions, because the suites' messages say what the contract asks; no cache, to leave no folder behind."""
+
+_ADVICE_FOR_USERS = re.compile(
+    r"\. (Upgrade or uninstall \S+, or block the component with .*? shows what it declares"
+    r"|Report it to the authors of \S+ \(`--debug` shows the traceback\), or use another component)"
+)
+"""The ends of messages about a broken component, of the registry's and of its guards."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,10 @@ def suite_for(kind: str, use: str, options: Mapping[str, Any] | None = None) -> 
         base = getattr(testing, f"{kind.capitalize()}Suite", None)
         if base is None:
             raise PluginBroken(f"{entry}: neuropbr_core.testing has no suite for the kind {kind}")
+        # Without them there is nothing to check: every test would fail with the same words.
+        missing = options_to_set(default_registry().options(kind, entry.qualified), typed)
+        if missing:
+            raise PluginBroken(f"{entry}: {missing_words(missing)}, as with `--set {missing[0]}=VALUE`")
         attributes |= base.attributes_for(entry.qualified, (typed,))
     return type("TestComponent", (base,), attributes)
 
@@ -265,16 +278,27 @@ class _Observer:
             # The last line of the component's own code that the failure passed through, else that of the suite.
             own = None
             suite = None
-            for step in call.excinfo.traceback:
-                path = Path(str(step.path))
-                place = f"{path}:{step.lineno + 1}"
-                if self.package is not None and (path == self.package or path.is_relative_to(self.package)):
-                    own = place
-                elif path.is_relative_to(Path(testing.__file__).parent):
-                    suite = place
+            cause: BaseException | None = call.excinfo.value
+            # The core turns what a component raises into an error of its own; the cause has the component's lines.
+            while cause is not None:
+                for step in traceback.extract_tb(cause.__traceback__):
+                    path = Path(step.filename)
+                    place = f"{path}:{step.lineno}"
+                    if self.package is not None and (path == self.package or path.is_relative_to(self.package)):
+                        own = place
+                    elif path.is_relative_to(Path(testing.__file__).parent):
+                        suite = place
+                cause = cause.__cause__
             where = own or suite
         function = getattr(item, "function", None)
         tried = (getattr(function, "__doc__", None) or item.name).strip().splitlines()[0]
         name = item.name
+        if report.failed and message is not None:
+            # The author reads this report, and needs no advice for users of the component.
+            message = re.sub(_ADVICE_FOR_USERS, "", message)
+            if name == ComponentSuite.test_defaults_build.__name__:
+                # What does not build cannot be checked: all other checks would fail with the same words.
+                message += "; the checks that remain need the component and were left out"
+                item.session.shouldfail = message
         self.checks.append(Check(name, tried, report.outcome, message, where, round(call.duration, 3)))
         return report

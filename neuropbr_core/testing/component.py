@@ -21,6 +21,7 @@ import msgspec
 import pytest
 
 from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.registry.options import missing_words, options_to_set
 
 _HEAVY = ("torch", "timm", "torchvision", "lightning", "lightning_fabric", "jsonschema", "coremltools", "onnx", "wandb")
 """Packages that take a tenth of a second or more to import."""
@@ -66,6 +67,9 @@ class ComponentSuite:
             msgspec.ValidationError: A value has the wrong type or is out of range.
         """
         options_type = cls.options_type()
+        missing = options_to_set(options_type, values)
+        if missing:
+            pytest.fail(f"{missing_words(missing)} (in `option_sets` of the suite)", pytrace=False)
         # The constructor checks no types; plain data that msgspec reads back is checked like a recipe.
         return msgspec.convert(msgspec.to_builtins(options_type(**values)), options_type)
 
@@ -170,10 +174,8 @@ class ComponentSuite:
 
     def test_defaults_build(self, tmp_path: Path) -> None:
         """A recipe that names the component and no option gets a component."""
-        for field in dataclasses.fields(self.options_type()):
-            has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-            if field.init and not has_default:
-                pytest.skip(f"option {field.name!r} has no default, so that recipes must set it")
+        for name in options_to_set(self.options_type(), {}):
+            pytest.skip(f"option {name!r} has no default, so that recipes must set it")
         self.create_from_defaults(tmp_path)
 
     def test_thin_module_imports_nothing_heavy(self) -> None:

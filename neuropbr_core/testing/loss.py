@@ -9,6 +9,7 @@ A test of an author's package subclasses it:
         option_sets = ({}, {"albedo": 2.0})
 """
 
+import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -298,19 +299,21 @@ class LossSuite(ComponentSuite):
         x = self.example()
         value = _evaluate(loss, x, critic).total
         gradients = _gradients(loss, x, critic)
-        spoiled = _spoil(x)
-        spoiled_value = _evaluate(loss, spoiled, critic).total
-        # Equal bit by bit: anything that reads the pixels would differ by more than rounding, or by NaN.
-        assert torch.equal(spoiled_value, value), (
-            f"a loss must ignore pixels with LossInput.valid = 0, but extreme values there change it from "
-            f"{value.item():g} to {spoiled_value.item():g}"
-        )
-        # Differentiated in the original logits, from which the spoiled maps were computed.
-        for name, gradient in _gradients(loss, spoiled, critic, leaves=x.prediction.logits).items():
-            assert torch.equal(gradient, gradients[name]), (
-                f"a loss must ignore pixels with LossInput.valid = 0, but extreme values there change the gradient of "
-                f"{name}"
+        # A product with `valid` hides large numbers, but not infinity: infinity times zero is not a number.
+        for extreme in (1e6, math.inf):
+            spoiled = _spoil(x, extreme)
+            spoiled_value = _evaluate(loss, spoiled, critic).total
+            # Equal bit by bit: anything that reads the pixels would differ by more than rounding, or by NaN.
+            assert torch.equal(spoiled_value, value), (
+                f"a loss must ignore pixels with LossInput.valid = 0, but values of {extreme:g} there change it from "
+                f"{value.item():g} to {spoiled_value.item():g}: choose pixels with torch.where"
             )
+            # Differentiated in the original logits, from which the spoiled maps were computed.
+            for name, gradient in _gradients(loss, spoiled, critic, leaves=x.prediction.logits).items():
+                assert torch.equal(gradient, gradients[name]), (
+                    f"a loss must ignore pixels with LossInput.valid = 0, but values of {extreme:g} there change the "
+                    f"gradient of {name}: choose pixels with torch.where before anything is computed from them"
+                )
 
     def test_invalid_pixels_get_no_gradient(self, loss: Loss, critic: nn.Module | None) -> None:
         """The generator learns nothing where no view sees the texture."""
@@ -578,7 +581,7 @@ def _descend(x: LossInput, gradients: Maps, step: float) -> LossInput:
     return replace(x, prediction=Prediction(maps, logits, x.prediction.features))
 
 
-def _spoil(x: LossInput) -> LossInput:
+def _spoil(x: LossInput, extreme: float) -> LossInput:
     """Put extreme values into the invalid pixels of everything that losses compare."""
 
     def spoiled(maps: Maps, value: float) -> Maps:
@@ -590,9 +593,10 @@ def _spoil(x: LossInput) -> LossInput:
 
     teacher = x.teacher
     if teacher is not None:
-        teacher = spoiled_prediction(teacher, -1e5)
+        teacher = spoiled_prediction(teacher, -extreme / 10)
     # Different values, so that their differences are extreme too.
-    return replace(x, prediction=spoiled_prediction(x.prediction, 1e6), target=spoiled(x.target, -1e6), teacher=teacher)
+    prediction = spoiled_prediction(x.prediction, extreme)
+    return replace(x, prediction=prediction, target=spoiled(x.target, -extreme), teacher=teacher)
 
 
 def _detached(x: LossInput) -> LossInput:

@@ -148,6 +148,7 @@ def assert_gradient_is_true(module: nn.Module, inputs: tuple[Tensor, ...], what:
     except GradcheckError as error:
         raise AssertionError(
             f"the gradient of {what} must be its derivative, but torch.autograd.gradcheck finds another: "
-            f"{str(error).splitlines()[0]}"
+            f"{str(error).splitlines()[0].rstrip(':,')}; the check runs in float64, and a cast to float32 is the usual "
+            f"reason: cast to torch.promote_types(x.dtype, torch.float32)"
         ) from error
     assert true, f"the gradient of {what} must be its derivative, but torch.autograd.gradcheck finds another"

@@ -188,16 +188,20 @@ class StepLog:
                 name = candidate
             if is_term:
                 break
+        check = ""
         for loss, author in self._authors.items():
             if name.startswith(f"loss/{loss}/"):
                 name = f"{name} of {author}"
+                # An author begins with KIND/NAME.
+                check = f". `neuropbr plugin check {author.split()[0]}` looks for the fault in the loss alone"
                 break
         # The samples of the process where it happened: the others trained on other ones.
         ids = self._fabric.broadcast(row.ids, src=rank)
         raise RunStopped(
             f"{name} is not finite in step {row.step + 1} of epoch {epoch + 1} (samples "
             f"{', '.join(dict.fromkeys(ids))}); lower optimizer.lr or training.grad_clip_norm, set training.precision: "
-            "fp32, or drop such steps with training.on_nonfinite: skip. Checkpoints saved before this point are intact"
+            "fp32, or drop such steps with training.on_nonfinite: skip. Checkpoints saved before this point are "
+            f"intact{check}"
         )
 
 

@@ -67,6 +67,32 @@ class ChangesTheModel(TorchScriptExporter):
         return report
 
 
+class ReportsNumbers(TorchScriptExporter):
+    def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
+        report = super().export(generator, spec, path)
+        return replace(report, details={"operators": 12})  # type: ignore[dict-item]
+
+
+class Coarse(TorchScriptExporter):
+    """Rounds maps to steps of 1/128, as half precision with large numbers does."""
+
+    def load(self, path: Path) -> Program:
+        program = super().load(path)
+
+        def run(inputs: Mapping[str, Tensor]) -> Maps:
+            return {name: (value * 128).round() / 128 for name, value in program(inputs).items()}
+
+        return run
+
+
+def test_the_tolerance_follows_from_the_precision(tmp_path: Path) -> None:
+    exporter = Coarse(Options())
+    with pytest.raises(AssertionError, match=r"of precision fp32 must give .* tolerance of 1e-05"):
+        Suite().test_every_input_set_equals_the_model(exporter, tmp_path)
+    exporter.precision = "fp16"
+    Suite().test_export_again_replaces_the_file(exporter, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("test", "fault"),
     [
@@ -78,6 +104,7 @@ class ChangesTheModel(TorchScriptExporter):
         ("test_a_full_disk_leaves_nothing", WritesInPlace),
         ("test_a_failed_export_leaves_nothing", LeavesScraps),
         ("test_export_writes_one_file_and_reports_it", LeavesScraps),
+        ("test_export_writes_one_file_and_reports_it", ReportsNumbers),
         ("test_garbage_is_refused_by_name", TakesAnything),
         ("test_wrong_inputs_are_refused_by_name", TakesAnything),
         ("test_model_is_left_as_it_was", ChangesTheModel),

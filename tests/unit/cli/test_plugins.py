@@ -1,5 +1,6 @@
 """`list-plugins` and `plugin show`."""
 
+import enum
 import json
 import sys
 from dataclasses import dataclass, field
@@ -216,6 +217,23 @@ class TestListing:
         assert (row["status"], row["reason"]) == (status, reason)
 
 
+def test_a_misspelt_group_is_named(declare):
+    declare("acme-typo", "neuropbr.loss", "tiny = nbr_tiny", '"""A loss."""')
+    declare("acme-other", "neuropbr_training.hooks", "tiny = nbr_other")
+    declare("acme-far", "setuptools.finalize", "tiny = nbr_far")
+    message = "acme-typo declares the group `neuropbr.loss`, which does not exist; did you mean `neuropbr.losses`?"
+    done = call("list-plugins", "--json")
+    assert message in done.stderr
+    assert "acme-other" not in done.stderr
+    assert "acme-far" not in done.stderr
+    json.loads(done.stdout)
+    assert message in json.loads(call("doctor", "--json").stdout)["notes"]
+    assert f"no installed distribution offers loss/tiny. {message} Known: " in str(
+        call("plugin", "show", "loss/tiny").exception
+    )
+    assert f"nothing has that name. {message}" in str(call("plugin", "check", "acme-typo").exception)
+
+
 class TestShow:
     def test_text(self, declare):
         declare("acme", ENCODERS, "tiny = nbr_tiny", ENCODER)
@@ -280,13 +298,18 @@ class TestShow:
         assert two == (
             "tiny: there are encoder/tiny and exporter/tiny. Write KIND/NAME; `neuropbr list-plugins` shows all"
         )
-        assert str(call("plugin", "show", "absent").exception).startswith("absent: nothing has that name. Write KIND/")
+        assert str(call("plugin", "show", "zzz").exception).startswith("zzz: nothing has that name. Write KIND/")
 
 
 @dataclass(frozen=True)
 class Inner:
     depth: Annotated[int, Meta(ge=1)] = 2
     rate: Annotated[float, Meta(gt=0, lt=1, description="How fast.")] = 0.5
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
 
 
 @dataclass(frozen=True)
@@ -308,6 +331,7 @@ class Everything:
     maybe: Inner | None = None
     several: tuple[Inner, ...] = ()
     anything: Any = None
+    color: Color = Color.RED
 
 
 class TestOptionRows:
@@ -332,6 +356,7 @@ class TestOptionRows:
             ("several", "a list of values, each a mapping", "", ()),
             ("several[].rate", "a number", "above 0 and below 1", 0.5),
             ("anything", "any value", "", None),
+            ("color", "blue, red", "", "red"),
         ],
     )
     def test_types_ranges_and_defaults(self, name, type_, range_, default):

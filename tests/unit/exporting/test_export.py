@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import small_run
 import torch
+from torch import nn
 
-from neuropbr_core.contracts import Maps
+from neuropbr_core.contracts import ExportReport, ExportSpec, Maps
 from neuropbr_core.errors import DataError, ExportError, ModelError, PluginBroken
 from neuropbr_core.exporting import (
     PASS_MARKS,
@@ -33,7 +34,8 @@ from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import nominal_cameras, project
 from neuropbr_core.model import ModelSpec, build_generator
-from neuropbr_core.registry import Registry
+from neuropbr_core.registry import Registry, default_registry
+from neuropbr_exporters.torchscript.exporter import TorchScriptExporter
 
 Entry = ExporterEntryOptions
 SR = ("model.decoder.super_resolution=2", "data.output_size=64")
@@ -152,6 +154,21 @@ def maps(**changes: torch.Tensor) -> Maps:
 
 def judge(precision: str, **changes: torch.Tensor) -> Verification:
     return Verification(precision, compare(maps(**changes), maps()), "the model", "a test")
+
+
+class _Refusing(TorchScriptExporter):
+    def export(self, generator: nn.Module, spec: ExportSpec, path: Path) -> ExportReport:
+        raise ExportError(f"{path}: the format has no such operator")
+
+
+def test_an_exporters_error_names_the_final_path(tmp_path: Path) -> None:
+    part = default_registry().choose("exporter", "torchscript", name="small")
+    exporter = _Refusing(part.options)
+    model = subject()
+    views = Views(random_inputs(model.signature), "noise")
+    with pytest.raises(ExportError) as caught:
+        export_subject(model, part, exporter, tmp_path, origin={}, views=views)
+    assert str(caught.value) == f"{tmp_path / 'small.pt'}: the format has no such operator"
 
 
 def test_psnr_is_over_the_width_of_the_maps_range() -> None:

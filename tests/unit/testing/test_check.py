@@ -60,6 +60,35 @@ LOSS = '''
         return Faulty()
 '''
 
+REQUIRED = """
+    from dataclasses import dataclass
+    from neuropbr_core.plugin import hookimpl
+
+    NEUROPBR_API = 1
+
+    @dataclass(frozen=True)
+    class Options:
+        epsilon: float
+
+    @hookimpl
+    def {kind}_options():
+        return Options
+
+    @hookimpl
+    def create_{kind}(options):
+        raise ValueError("no such thing")
+"""
+
+UNBUILT = """
+    from neuropbr_core.plugin import hookimpl
+
+    NEUROPBR_API = 1
+
+    @hookimpl
+    def create_loss():
+        raise ValueError("no such thing")
+"""
+
 
 def call(*args: str) -> Result:
     set_default_registry(None)
@@ -171,7 +200,28 @@ class TestCommand:
         done = call("plugin", "check", "nothing")
         assert done.exit_code == 1, done.output
         assert "nothing has that name" in str(done.exception)
+        assert "Did you mean" not in str(done.exception)
         assert "Packages with components: neuropbr" in str(done.exception)
+
+    def test_a_name_that_is_nearly_right(self) -> None:
+        assert "nothing has that name. Did you mean 'resnet'?" in str(call("plugin", "check", "resnett").exception)
+
+    @pytest.mark.parametrize("kind", ["loss", "encoder", "exporter"])
+    def test_an_option_without_a_default(self, kind: str, declare: Any) -> None:
+        declare("acme", KINDS[kind].group, "needy = nbr_needy", REQUIRED.format(kind=kind))
+        done = call("plugin", "check", f"{kind}/needy")
+        assert done.exit_code == 1, done.output
+        assert "option 'epsilon' has no default: give every option one" in done.output
+        assert "--set epsilon=VALUE" in done.output
+
+    def test_what_does_not_build_is_reported_once_at_the_authors_line(self, declare: Any) -> None:
+        site = declare("acme", "neuropbr.losses", "unbuilt = nbr_unbuilt", UNBUILT)
+        done = call("plugin", "check", "loss/unbuilt")
+        assert done.exit_code == 1, done.output
+        assert done.output.count("ValueError: no such thing") == 1
+        line = dedent(UNBUILT).splitlines().index('    raise ValueError("no such thing")') + 1
+        assert f"where  {site}/nbr_unbuilt.py:{line}\n" in done.output
+        assert "Upgrade or uninstall" not in done.output
 
 
 def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

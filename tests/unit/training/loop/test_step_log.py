@@ -64,6 +64,15 @@ def test_the_term_the_step_and_the_samples_of_that_very_step_are_named(value: fl
         log.check(1)
 
 
+def test_a_loss_of_others_is_named_with_its_check() -> None:
+    log = StepLog(Fabric(accelerator="cpu", devices=1), 1, authors={"edges": "loss/edge of acme 1.0"})
+    log.add(0, 0, stepped(loss__edges__sum=math.nan), ["a"])
+    with pytest.raises(
+        RunError, match=r"^loss/edges/sum of loss/edge of acme 1\.0 .*`neuropbr plugin check loss/edge`"
+    ):
+        log.flush(0)
+
+
 def test_an_infinite_gradient_norm_stops_unless_a_scaler_deals_with_it() -> None:
     log = make_log()
     log.add(0, 0, stepped(loss__total=1.0, grad_norm=math.inf), ["a"])
