@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -22,9 +21,8 @@ from neuropbr_core.inference.scoring import Model, data_of, model_name, predict_
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map, encode_map
 from neuropbr_core.reporting import track
-from neuropbr_core.runs.folder import RunFolder
-from neuropbr_core.shipped import chosen_materials, is_shipped_model, trained_materials
-from neuropbr_core.training.provenance import recorded_split
+from neuropbr_core.runs.trained_on import TrainedOn, trained_on
+from neuropbr_core.shipped import chosen_materials
 
 
 @dataclass(frozen=True)
@@ -36,23 +34,39 @@ class Entry:
         origin: The model, or the folder of the maps.
         maps: Maps `(1, C, size, size)` of each capture, by the capture's name, at the protocol's size and in the ranges
             of `neuropbr_core.maps`. All captures have the same maps.
-        trained_on: Materials that it was trained on; None where nobody knows.
+        trained_on: Materials that it was trained on, as far as they are known.
         chosen_on: Materials that choices about it were made on.
         missing: Captures without maps, and why.
         notes: What was done to the maps or left out, one line each.
         weights: SHA-256 of a model's weights; empty when unknown.
         refined: Steps in which the maps were fitted to the photos.
+        unfitted: Captures whose maps stayed as predicted all the same, because their photos look as if they were taken
+            without the flash.
     """
 
     name: str
     origin: str
     maps: dict[str, Maps]
-    trained_on: tuple[str, ...] | None = None
+    trained_on: TrainedOn = field(default_factory=TrainedOn)
     chosen_on: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     weights: str = ""
     refined: int = 0
+    unfitted: int = 0
+
+
+def entry_name(model: Model, steps: int = 0) -> str:
+    """Name of a model's entry in tables.
+
+    Args:
+        model: The model.
+        steps: Steps in which its maps are fitted to the photos.
+    """
+    name = model_name(model)
+    if steps:
+        name += ", refined"
+    return name
 
 
 def entry_of_model(model: Model, captures: BenchCaptures, steps: int = 0) -> Entry:
@@ -68,7 +82,6 @@ def entry_of_model(model: Model, captures: BenchCaptures, steps: int = 0) -> Ent
     """
     protocol = captures.protocol
     data = data_of(model.signature, captures.folder)
-    name = model_name(model)
     device = torch.device("cpu")
     if isinstance(model, LoadedGenerator):
         # Its number of views is free, unlike that of an exported file.
@@ -79,9 +92,9 @@ def entry_of_model(model: Model, captures: BenchCaptures, steps: int = 0) -> Ent
             f"{model.origin}: takes {data.views} photos, and the captures of the bench have {protocol.views}"
         )
     predict = predict_with(model)
-    if refine := refine_frames(steps):
+    refine = refine_frames(steps)
+    if refine is not None:
         predict = refine.after(predict)
-        name += ", refined"
     samples, _ = captures.opened_for(data)
     maps: dict[str, Maps] = {}
     for prepared in track(prepared_frames(samples, device), len(samples), f"predicting with {model_name(model)}"):
@@ -92,27 +105,27 @@ def entry_of_model(model: Model, captures: BenchCaptures, steps: int = 0) -> Ent
         if data.output_size != protocol.size:
             maps[capture_name(sample)] = _resampled(predicted, protocol.size)
     notes = []
-    if steps:
-        notes.append(f"its maps were fitted to the photos in {steps} steps")
+    unfitted = 0
+    if refine is not None:
+        fitted = f"its maps were fitted to the photos in {steps} steps"
+        unfitted = refine.count_unfitted(data.views, len(maps))
+        if unfitted:
+            fitted += f", except those of {unfitted} of {len(maps)} captures, which look as if taken without the flash"
+        notes.append(fitted)
     if data.output_size != protocol.size:
         notes.append(f"maps of {data.output_size} pixels were resampled to {protocol.size}")
     if data.views < protocol.views:
         notes.append(f"sees {data.views} of the {protocol.views} photos of each capture")
-    trained_on = None
-    if is_shipped_model(model.origin):
-        trained_on = trained_materials(model.origin)
-    elif isinstance(model, LoadedGenerator) and (run := RunFolder.around(model.origin)):
-        with suppress(DataError):  # a run whose record is lost
-            trained_on = tuple(recorded_split(run.provenance)["train"])
     return Entry(
-        name,
+        entry_name(model, steps),
         str(model.origin),
         maps,
-        trained_on,
+        trained_on(model.origin),
         chosen_on=chosen_materials(model.origin),
         notes=tuple(notes),
         weights=model.provenance.get("weights", ""),
         refined=steps,
+        unfitted=unfitted,
     )
 
 
@@ -131,17 +144,17 @@ def entry_of_maps(folder: Path, captures: BenchCaptures) -> Entry:
         DataError: There is no such folder, it has maps of no capture, or two sets of maps for one.
     """
     names = list(captures.names)
-    found, notes = _sets_of(folder, names)
+    sets, notes = _sets_of(folder, names)
     stored: dict[str, Maps] = {}
     missing = {}
     lacking: dict[str, dict[str, str]] = {}
     remarks = Counter[str]()
     for capture in track(names, len(names), f"reading {folder.name}"):
-        if capture not in found:
+        if capture not in sets:
             missing[capture] = "there are no maps of that name"
             continue
         with TemporaryDirectory(prefix="neuropbr-bench-") as scratch:
-            conversion = Conversion(found[capture], Path(scratch))
+            conversion = Conversion(sets[capture], Path(scratch))
             converted, reasons = conversion.some_maps(captures.protocol.size)
         if not converted:
             missing[capture] = "; ".join(reasons.values())
@@ -169,31 +182,40 @@ def entry_of_maps(folder: Path, captures: BenchCaptures) -> Entry:
     return Entry(folder.resolve().name, str(folder), stored, missing=missing, notes=tuple(notes))
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a place that cannot hold another tool's maps.
+
+    Raises:
+        DataError: There is no such folder, or it holds the photos of the bench.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give the folder that holds a folder of maps for each capture")
+    if (folder / PHOTOS).is_dir():
+        raise DataError(f"{folder}: holds the photos of the bench; give the folder of maps that a tool made of them")
+
+
 def _sets_of(folder: Path, names: Sequence[str]) -> tuple[dict[str, MaterialSet], list[str]]:
     """The files of each capture's maps, by the capture's name; and remarks on what belongs to none.
 
     Raises:
         DataError: There is no such folder, it has maps of no capture, or two sets of maps for one.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give the folder that holds a folder of maps for each capture")
-    if (folder / PHOTOS).is_dir():
-        raise DataError(f"{folder}: holds the photos of the bench; give the folder of maps that a tool made of them")
+    check_folder(folder)
     listing = find_sets(folder)
-    found: dict[str, MaterialSet] = {}
+    sets: dict[str, MaterialSet] = {}
     strangers = []
     for material in listing.sets:
         capture = _capture_of(material, names)
         if capture is None:
             strangers.append(material.name)
             continue
-        if capture in found:
+        if capture in sets:
             raise DataError(
-                f"{folder}: has two sets of maps for {capture}: {_place(found[capture])} and {_place(material)}; leave "
+                f"{folder}: has two sets of maps for {capture}: {_place(sets[capture])} and {_place(material)}; leave "
                 "one of them"
             )
-        found[capture] = material
-    if not found:
+        sets[capture] = material
+    if not sets:
         raise DataError(
             f"{folder}: holds maps of no capture of the bench; it needs a folder for each, such as {names[0]}, with "
             "files such as albedo.png, roughness.png, metallic.png and normal.png"
@@ -201,7 +223,7 @@ def _sets_of(folder: Path, names: Sequence[str]) -> tuple[dict[str, MaterialSet]
     notes = [f"{path}: {why}" for path, why in listing.damaged.items()]
     if strangers:
         notes.append(f"not of this bench: {', '.join(sorted(strangers))}")
-    return found, notes
+    return sets, notes
 
 
 def _capture_of(material: MaterialSet, names: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ COLUMNS = (
     f"{RERENDER}/lpips",
 )
 """Map and metric of each column."""
+_WIDTH = 120  # columns of a terminal that has room for the tables
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Result:
         """The materials that no entry was trained on, as far as that is known: those of the main table."""
         trained: set[str] = set()
         for scores in self.scores:
-            trained.update(scores.entry.trained_on or ())
+            trained.update(scores.entry.trained_on.materials)
         return tuple(name for name in self.materials if name not in trained)
 
     @property
@@ -131,7 +133,9 @@ class Result:
                     "origin": entry.origin,
                     "weights": entry.weights,
                     "refined": entry.refined,
-                    "trained_on": _within(entry.trained_on, self.materials),
+                    "unfitted": entry.unfitted,
+                    "trained_on": _within(entry.trained_on.materials, self.materials),
+                    "trained_on_is_complete": entry.trained_on.is_complete,
                     "chosen_on": _within(entry.chosen_on, self.materials),
                     "missing": entry.missing,
                     "notes": list(entry.notes),
@@ -156,6 +160,19 @@ class Result:
         }
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Refuse entries of one name.
+
+    Raises:
+        DataError: Two entries have one name.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{name}: two entries have that name; rename one of the folders, so that tables tell them apart"
+            )
+
+
 def score(entries: Sequence[Entry], captures: BenchCaptures, lpips: Lpips | None = None) -> Result:
     """Score entries beside the baselines.
 
@@ -167,12 +184,7 @@ def score(entries: Sequence[Entry], captures: BenchCaptures, lpips: Lpips | None
     Raises:
         DataError: Two entries have one name.
     """
-    names = [entry.name for entry in entries]
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(
-                f"{name}: two entries have that name; rename one of the folders, so that tables tell them apart"
-            )
+    check_names([entry.name for entry in entries])
     return Result(captures, tuple(_score(entry, captures, lpips) for entry in entries), lpips)
 
 
@@ -203,8 +215,8 @@ def describe(result: Result) -> str:
     kinds = ", ".join(dict.fromkeys(sample.capture_kind for sample in samples))
     heading = (
         f"NeuroPBR bench {VERSION}, protocol {protocol.digest}: {len(samples)} captures of {len(result.materials)} "
-        f"materials ({kinds}),\n{protocol.views} photos each, maps of {protocol.size}². Results with the same digits "
-        "can be compared."
+        f"materials ({kinds}),\n{protocol.views} photos each, maps of {protocol.size}².\n"
+        "Results can be compared when these digits and the materials that the tables are over are the same."
     )
     parts = [heading]
     shown = [column for column in COLUMNS if any(column in scores.rows[0].values for scores in result.scores)]
@@ -233,12 +245,12 @@ def _main_table(result: Result, shown: Sequence[str]) -> str:
         rows.append((scores.entry.name, *_cells(scores.over(result.unseen), shown)))
     for name, spreads in result.baselines.items():
         rows.append((name, *_cells(spreads, shown)))
-    count = len(result.unseen)
-    return f"Over {count} materials that no entry is known to have trained on:\n{_aligned(rows)}"
+    caption = f"Over {len(result.unseen)} materials that no entry is known to have trained on: "
+    return f"{textwrap.fill(caption + ', '.join(result.unseen), _WIDTH)}\n{_aligned(rows)}"
 
 
 def _material_table(scores: Scores, result: Result, shown: Sequence[str]) -> str:
-    trained_on = scores.entry.trained_on or ()
+    trained_on = scores.entry.trained_on.materials
     rows = [(scores.entry.name, *map(_heading, shown))]
     for material in result.materials:
         label = material
@@ -254,10 +266,12 @@ def _notes(result: Result) -> list[str]:
     lines = []
     for scores in result.scores:
         entry = scores.entry
-        if entry.trained_on is None:
-            lines.append(f"{entry.name}: nobody knows whether it was trained on materials of the bench")
-        elif trained := _within(entry.trained_on, result.materials):
+        trained = _within(entry.trained_on.materials, result.materials)
+        if trained:
             lines.append(f"* {entry.name}: was trained on {', '.join(trained)}, whose numbers measure memory")
+        if not entry.trained_on.is_complete:
+            others = "other materials" if trained else "materials"
+            lines.append(f"{entry.name}: nobody knows whether it was trained on {others} of the bench")
         if chosen := _within(entry.chosen_on, result.materials):
             lines.append(
                 f"{entry.name}: choices about it were made on {', '.join(chosen)}; their numbers are optimistic"
@@ -331,9 +345,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _within(names: Sequence[str] | None, materials: Sequence[str]) -> list[str] | None:
-    if names is None:
-        return None
+def _within(names: Sequence[str], materials: Sequence[str]) -> list[str]:
     return [name for name in materials if name in names]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from neuropbr_core.cli.chosen_model import load_chosen, model_options
 from neuropbr_core.cli.output import OUTPUT, command, result
@@ -58,20 +59,28 @@ def bench(  # noqa: PLR0913 - one parameter an option
 
     Without options, the shipped model is scored. With --maps, the maps of other tools are, and a model beside them when
     it is named. --photos writes what other tools need. Errors are means over materials that no model is known to have
-    trained on, beside the baselines; results with the same protocol digits can be compared.
+    trained on, beside the baselines. Results can be compared when their protocol digits and these materials are the
+    same.
 
     The captures are rendered by the first call, which takes about a minute, and kept among the user's data.
     """
-    from neuropbr_core.bench.entries import entry_of_maps, entry_of_model
+    from neuropbr_core.bench.entries import check_folder, entry_name, entry_of_maps, entry_of_model
     from neuropbr_core.bench.protocol import prepare_captures, write_photos
-    from neuropbr_core.bench.scores import describe, score
+    from neuropbr_core.bench.scores import check_names, describe, score
     from neuropbr_core.evaluation.perceptual import load_lpips, usual_place
     from neuropbr_core.files import json_text, write_text
+    from neuropbr_core.reporting import reporter
 
+    # Not by their values: an option that has its usual value was given all the same.
+    context = click.get_current_context()
+    given = []
+    for parameter in context.command.params:
+        if context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
+            given.append(parameter.name)
     named = run_folder or model
     mistakes = (
         (run_folder and model, "give either --run DIR or --model NAME|FILE"),
-        (photos and (named or folders or refine_steps), "--photos scores nothing; give it alone"),
+        (photos and len(given) > 1, "--photos scores nothing; give it alone"),
         (folders and refine_steps and not named, "--refine is for a model; name one, or leave it out"),
     )
     for is_made, message in mistakes:
@@ -82,18 +91,25 @@ def bench(  # noqa: PLR0913 - one parameter an option
         result(f"wrote {written}; {written / 'README.txt'} says how its photos become maps that can be scored")
         return
     # What can be wrong is found before captures are rendered and models predict.
+    names = []
     for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; give the folder that holds a folder of maps for each capture")
-    place = weights or usual_place()
+        check_folder(folder)
+        names.append(folder.resolve().name)
+    check_names(names)
     lpips = None
-    if place is not None:
-        lpips = load_lpips(place)
+    if weights is not None:
+        lpips = load_lpips(weights)
+    elif place := usual_place():
+        try:
+            lpips = load_lpips(place)
+        except DataError as error:  # a file that the user has not named must not stop the bench
+            reporter().warning(f"{error}; LPIPS is left out")
     loaded = None
     if named or not folders:
         loaded = load_chosen(run_folder, checkpoint, model, exporter, device, trust=trust)
         if refine_steps:
             chosen_steps(refine_steps, loaded, None, None)
+        check_names([entry_name(loaded, refine_steps or 0), *names])
     captures = prepare_captures()
     entries = [entry_of_maps(folder, captures) for folder in folders]
     if loaded is not None:

@@ -75,7 +75,6 @@ def evaluate(  # noqa: PLR0913
     from typing import cast
 
     from neuropbr_core.devices import choose_device
-    from neuropbr_core.evaluation.summary import describe
     from neuropbr_core.inference import load_generator
     from neuropbr_core.inference.scoring import evaluate as score
     from neuropbr_core.runs.evaluate import CameraChoice, Curriculum
@@ -111,5 +110,5 @@ def evaluate(  # noqa: PLR0913
         # NaN is no JSON; the record has null in its place.
         result(json.dumps(evaluation.record.to_dict(), indent=2, allow_nan=False))
         return
-    result(describe(evaluation.record, evaluation.trained_on))
+    result(repr(evaluation))
     result(f"Results: {evaluation.folder}")

@@ -7,7 +7,6 @@ Source: R. Zhang et al., "The Unreasonable Effectiveness of Deep Features as a P
 """
 
 import hashlib
-import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuropbr_core.errors import DataError
+from neuropbr_core.reading import open_bytes
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 """torchvision's AlexNet for ImageNet; the digits are the first of its SHA-256."""
@@ -74,11 +74,13 @@ def load_lpips(file: Path) -> Lpips:
     from torchmetrics.functional.image.lpips import _LPIPS  # its public form would download the weights
 
     try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with open_bytes(file) as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+            state = torch.load(stream, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); {_ADVICE}") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # damaged files make PyTorch's reader raise nearly anything, such as KeyError
         raise DataError(f"{file}: holds no weights that PyTorch reads; {_ADVICE}") from error
     with warnings.catch_warnings():
         # torchvision warns about the words in which torchmetrics asks for a network without weights.

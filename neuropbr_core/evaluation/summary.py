@@ -76,6 +76,8 @@ class EvaluationRecord:
         refused: Samples that are not scored because their photos could not be registered.
         groups: Errors of groups of samples beside the best baseline's.
         refined: Steps in which the maps were fitted to the photos before they were scored; 0 for maps as predicted.
+        unfitted: Samples whose maps stayed as predicted all the same, because their photos look as if they were taken
+            without the flash.
         other: File of an evaluation that this one was compared with; empty without.
         comparison: This evaluation's errors beside those of `other`, over the samples that both scored.
     """
@@ -94,6 +96,7 @@ class EvaluationRecord:
     refused: tuple[Refusal, ...] = ()
     groups: GroupTables = field(default_factory=dict)
     refined: int = 0
+    unfitted: int = 0
     other: str = ""
     comparison: GroupTables = field(default_factory=dict)
 
@@ -162,6 +165,7 @@ def load_record(path: Path) -> EvaluationRecord:
         refused=document.refused,
         groups=_group_tables(document.groups),
         refined=document.refined,
+        unfitted=document.unfitted,
         other=document.other,
         comparison=_group_tables(document.comparison),
     )
@@ -219,6 +223,7 @@ class _Document(msgspec.Struct):
     refused: tuple[Refusal, ...] = ()
     groups: _Tables = {}
     refined: int = 0
+    unfitted: int = 0
     other: str = ""
     comparison: _Tables = {}
 
@@ -387,16 +392,23 @@ def _group_tables(tables: _Tables) -> GroupTables:
 RECORD, TABLE, WORST = "evaluation.json", "evaluation.txt", "worst"
 
 
-def describe(record: EvaluationRecord, trained_on: Sequence[str]) -> str:
+def describe(record: EvaluationRecord, trained_on: Sequence[str], *, is_complete: bool = True) -> str:
     """The tables for a terminal, with a warning when they are not about unknown materials.
 
     Args:
         record: The metrics.
         trained_on: Materials among them that the model was trained on.
+        is_complete: Whether these are all; False where nobody knows.
     """
     parts = [format_summary(record)]
     if record.refined:
-        parts.append(f"The maps were fitted to the photos in {record.refined} steps before they were scored.")
+        fitted = f"The maps were fitted to the photos in {record.refined} steps before they were scored"
+        if record.unfitted:
+            fitted += (
+                f", except those of {record.unfitted} of {_count(record.samples, 'sample')}, whose photos look as if "
+                "they were taken without the flash"
+            )
+        parts.append(f"{fitted}.")
     if record.refused:
         parts.append(_refusals(record))
     views = _count(record.views, "view")
@@ -411,6 +423,8 @@ def describe(record: EvaluationRecord, trained_on: Sequence[str]) -> str:
         share = f"{len(trained_on)} of {len(record.materials)} materials"
         names = ", ".join(trained_on)
         parts.append(f"warning: the model was trained on {share}, whose numbers measure memory: {names}")
+    if not is_complete:
+        parts.append("Nobody knows all materials that the model was trained on; numbers of these measure memory.")
     return "\n\n".join(parts)
 
 
@@ -469,14 +483,14 @@ def _is_evaluation(folder: Path) -> bool:
 
 
 def write_evaluation(
-    folder: Path, record: EvaluationRecord, trained_on: Sequence[str], pictures: Iterable[tuple[str, str, Picture]]
+    folder: Path, record: EvaluationRecord, table: str, pictures: Iterable[tuple[str, str, Picture]]
 ) -> None:
     """Write an evaluation beside its place, then put it there; an earlier one is replaced when the new one is whole.
 
     Args:
         folder: Its place.
         record: The metrics.
-        trained_on: Materials among them that the model was trained on.
+        table: What `describe` returns of them.
         pictures: Id, material and comparison grid of the worst samples, worst first.
 
     Raises:
@@ -484,6 +498,6 @@ def write_evaluation(
     """
     with replacing(folder) as aside:
         save_record(record, aside / RECORD)
-        write_text(aside / TABLE, describe(record, trained_on) + "\n")
+        write_text(aside / TABLE, f"{table}\n")
         for rank, (name, material, picture) in enumerate(pictures, start=1):
             write_png(aside / WORST / f"{rank:02d}_{file_name(name)}_{file_name(material)}.png", picture)

@@ -17,6 +17,7 @@ from neuropbr_core.exporting.subject import Signature, named_inputs
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator
 from neuropbr_core.inference.refine import refine
 from neuropbr_core.recipe.sections import Data
+from neuropbr_core.reporting import SilentReporter, reporting_to
 from neuropbr_core.runs.evaluate import (
     HELD_BACK,
     CameraChoice,
@@ -29,7 +30,7 @@ from neuropbr_core.runs.evaluate import (
 )
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context
-from neuropbr_core.shipped import trained_materials
+from neuropbr_core.runs.trained_on import trained_on
 from neuropbr_core.training.checkpoints.store import BEST
 
 Model = LoadedGenerator | ExportedGenerator
@@ -63,6 +64,8 @@ def refine_frames(steps: int) -> Refine | None:
     if not steps:
         return None
 
+    unfitted: set[tuple[str, int]] = set()
+
     def fit(prepared: Prepared, maps: Maps) -> Maps:
         if prepared.positions is None:
             raise DataError(
@@ -72,14 +75,20 @@ def refine_frames(steps: int) -> Refine | None:
         refined: dict[str, list[torch.Tensor]] = {}
         for index, positions in enumerate(prepared.positions):
             of_sample = {name: value[index : index + 1] for name, value in maps.items()}
-            # Scores need no gradients, and the fit does.
-            with torch.enable_grad():
-                result = refine(of_sample, prepared.views[index], positions, prepared.visible[index], steps=steps)
+            photos = prepared.views[index]
+            # Scores need no gradients, and the fit does. Its lines would come once for each sample.
+            with torch.enable_grad(), reporting_to(SilentReporter()):
+                result = refine(of_sample, photos, positions, prepared.visible[index], steps=steps)
+            if result.interrupted:
+                # Ctrl-C ends the scoring: maps that are half fitted have no scores of their own.
+                raise KeyboardInterrupt
+            if not result.steps:
+                unfitted.add((prepared.ids[index], len(photos)))
             for name, value in result.maps.items():
                 refined.setdefault(name, []).append(value.to(prepared.views.device))
         return {name: torch.cat(values) for name, values in refined.items()}
 
-    return Refine(steps, fit)
+    return Refine(steps, fit, unfitted)
 
 
 def data_of(signature: Signature, folder: Path) -> Data:
@@ -213,12 +222,14 @@ def evaluate(  # noqa: PLR0913
         register=cameras == "registered",
         compare=compared,
         worst=worst,
-        trained=trained_materials(model.origin),
+        trained=trained_on(model.origin),
     )
 
 
 def model_name(model: Model) -> str:
-    """Short name of a model: that of its folder, or of its file without the suffix."""
+    """Short name of a model: that of its run or folder, or of its file without the suffix."""
+    if run := RunFolder.around(model.origin):
+        return run.name
     if model.origin.is_dir():
         return model.origin.name
     return model.origin.stem

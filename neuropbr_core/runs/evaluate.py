@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 
@@ -36,6 +36,7 @@ from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Stage
+from neuropbr_core.runs.trained_on import TrainedOn, trained_on
 from neuropbr_core.training.checkpoints.store import BEST, find_checkpoint
 from neuropbr_core.training.provenance import recorded_split
 
@@ -47,16 +48,20 @@ HELD_BACK = "held-back"
 """Name of the evaluation of a run's own held-back samples."""
 
 
-class Refine(NamedTuple):
+@dataclass(frozen=True)
+class Refine:
     """Fits predicted maps to the photos before they are scored.
 
     Attributes:
         steps: Steps of the fit, 1 or more.
         fit: Returns the fitted maps of a batch, from the batch and its predicted maps.
+        unfitted: Id and number of views of samples whose maps stayed as predicted, because their photos look as if they
+            were taken without the flash. `fit` fills it.
     """
 
     steps: int
     fit: Callable[[Prepared, Maps], Maps]
+    unfitted: set[tuple[str, int]]
 
     def after(self, predict: Predict) -> Predict:
         """Predict, then fit."""
@@ -66,6 +71,21 @@ class Refine(NamedTuple):
 
         return refined
 
+    def count_unfitted(self, views: int, total: int) -> int:
+        """How many samples stayed as predicted when they had this many views; a warning tells of them.
+
+        Args:
+            views: Number of views.
+            total: How many samples there are.
+        """
+        count = sum(1 for _, shown in self.unfitted if shown == views)
+        if count:
+            reporter().warning(
+                f"{count} of {total} samples look as if they were photographed without the flash, which refinement "
+                "needs; their maps are scored as predicted"
+            )
+        return count
+
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
@@ -74,16 +94,18 @@ class Evaluation:
     Attributes:
         record: Metrics of the model and of the baselines.
         folder: Where `evaluation.json`, `evaluation.txt` and `worst/` are.
-        trained_on: Materials among them that the run trained on, so that their numbers measure memory.
+        trained_on: Materials among them that the model was trained on, so that their numbers measure memory.
+        trained_on_is_complete: Whether these are all; False where nobody knows.
     """
 
     record: EvaluationRecord
     folder: Path
     trained_on: tuple[str, ...]
+    trained_on_is_complete: bool = True
 
     def __repr__(self) -> str:
         """The tables that `neuropbr evaluate` prints."""
-        return describe(self.record, self.trained_on)
+        return describe(self.record, self.trained_on, is_complete=self.trained_on_is_complete)
 
     def _repr_html_(self) -> str:
         """The tables, and the worst samples below."""
@@ -201,9 +223,6 @@ class Evaluate(Stage):
             save_record(record, self.run.summary)
             reporter().line(format_summary(record))
             return
-        trained: Sequence[str] = ()
-        with suppress(DataError):  # a run whose record is lost; the table then has no warning about memory
-            trained = recorded_split(self.run.provenance)["train"]
         self.evaluation = scored.publish(
             self.output,
             device,
@@ -211,7 +230,7 @@ class Evaluate(Stage):
             register=self.cameras == "registered",
             compare=self.compare,
             worst=self.worst,
-            trained=trained,
+            trained=trained_on(checkpoint),
         )
 
     def _views_in_order(self) -> tuple[int, ...]:
@@ -317,14 +336,17 @@ class Scored:
         record = evaluate_samples(self.maps, samples, self.mean, device, views=views, digests=self.view_digests)
         alignment = samples.data.alignment
         steps = 0
+        unfitted = 0
         if self.refine is not None:
             steps = self.refine.steps
+            unfitted = self.refine.count_unfitted(record.views, record.samples)
         record = replace(
             record,
             weights=self.weights,
             cameras={"estimated": "registered"}.get(alignment, alignment),
             refused=refused,
             refined=steps,
+            unfitted=unfitted,
         )
         return record, samples
 
@@ -337,7 +359,7 @@ class Scored:
         register: bool,
         compare: Path | None,
         worst: int,
-        trained: Sequence[str],
+        trained: TrainedOn,
     ) -> Evaluation:
         """Score the samples, and write record, tables and pictures of the worst samples into a folder.
 
@@ -348,7 +370,7 @@ class Scored:
             register: As for `score`.
             compare: `evaluation.json` of another evaluation of the same samples to compare with.
             worst: How many of the worst samples, by re-rendering error, are drawn.
-            trained: Materials that the model was trained on.
+            trained: Materials that the model was trained on, as far as they are known.
 
         Raises:
             DataError: As `score`, or the other evaluation is of other samples.
@@ -357,11 +379,12 @@ class Scored:
         record, samples = self.score(device, views=views, register=register)
         if compare is not None:
             record = compare_with(record, compare)
-        trained_on = tuple(name for name in record.materials if name in trained)
+        memory = tuple(name for name in record.materials if name in trained.materials)
+        evaluation = Evaluation(record, output, memory, trained.is_complete)
         shown = samples.with_first_views(record.views)
         pictures = draw_samples(self.maps, shown, worst_samples(record, worst), device)
-        write_evaluation(output, record, trained_on, pictures)
-        return Evaluation(record, output, trained_on)
+        write_evaluation(output, record, repr(evaluation), pictures)
+        return evaluation
 
 
 def require_dataset(folder: Path) -> None:

@@ -63,6 +63,14 @@ class SweptRun:
         """
         carry_out(self.plan(), prepared)
 
+    def opened_again(self) -> "SweptRun":
+        """The run as its folder is now: another sweep may have started or finished it since this one was planned.
+
+        Raises:
+            NeuroPBRError: As `open_run`.
+        """
+        return open_run(self.source, self.overrides, self.chosen)
+
 
 def split_values(text: str) -> list[str]:
     """Split the values of a swept key at commas, except those within brackets or quotes.
@@ -183,7 +191,7 @@ def carry_out_sweep(runs: Sequence[SweptRun]) -> list[str]:
     for position, run in enumerate(runs, start=1):
         reporter().line(f"Run {position} of {len(runs)}: {run.folder.path}")
         try:
-            run.carry_out()
+            run.opened_again().carry_out()
         except RunInterrupted:
             raise  # the user stops the sweep, not one run
         except NeuroPBRError as error:

@@ -78,7 +78,10 @@ class _Job:
         code = self.process.exitcode or 0
         if code >= 0:
             return f"its process ended with exit code {code} without a word; see {self.log}"
-        reason = f"its process was killed by {signal.Signals(-code).name}"
+        try:
+            reason = f"its process was killed by {signal.Signals(-code).name}"
+        except ValueError:  # a real-time signal, which has no name
+            reason = f"its process ended with status {code}"
         if -code == signal.SIGKILL:
             reason += ", as systems do when memory runs out; try fewer --jobs"
         return f"{reason}; see {self.log}"
@@ -112,7 +115,7 @@ def carry_out_jobs(runs: Sequence[SweptRun], jobs: int) -> list[str]:
                     waiting = []
                 for job in running:
                     job.read()
-                # Looked at again in each round: a run that waits may have been done by another sweep meanwhile.
+                # Looked at now and not before: another sweep may have done a run that waited here.
                 if waiting and len(running) < jobs and not any(job.is_preparing for job in running):
                     run = waiting.pop(0)
                     if _is_done(run):
@@ -192,6 +195,7 @@ def _note(bar: ProgressBar, running: Sequence[_Job]) -> None:
 def _is_done(run: SweptRun) -> bool:
     """Whether a run needs no process; one that cannot be planned gets one, whose error is then the run's."""
     try:
+        run = run.opened_again()
         return run.resume and run.plan().is_done()
     except NeuroPBRError:
         return False

@@ -1,6 +1,7 @@
 """The stages that render a run's captures and train its model."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from neuropbr_core.training.loop.initial import find_start
 from neuropbr_core.training.loop.networks import refuse_frozen
 from neuropbr_core.training.loop.schedule import learning_rate
 from neuropbr_core.training.loop.trainer import Observers, Trainer
-from neuropbr_core.training.provenance import recorded_components, recorded_teacher, write_provenance
+from neuropbr_core.training.provenance import recorded_components, recorded_start, recorded_teacher, write_provenance
 from neuropbr_core.training.teachers import TrainedTeacher
 
 _MOST_CHANGES = 12
@@ -257,14 +258,21 @@ class Train(Stage):
 
     def _write_records(self, dataset: OpenedDataset, teacher: TrainedTeacher | None, init_from: Path | None) -> None:
         """Make the folder a run, in place of an older one that is replaced; the first process alone does it."""
+        start: dict[str, str] | None = None
+        if init_from is not None:
+            start = {"checkpoint": str(init_from), "weights": weights_digest(init_from)}
+        elif self.continues:
+            # The weights come from a checkpoint of the run, which itself came from there.
+            with suppress(DataError):  # the record is lost, and is written anew
+                start = recorded_start(self.run.provenance)
         if self.overwrite:
             self.run.clear()
             self.overwrite = False  # from here on, the folder is that of the new run
         facts: dict[str, Any] = {"data": dataset.fingerprint, "split": dataset.split}
         if teacher is not None:
             facts["teacher"] = teacher.record
-        if init_from is not None:
-            facts["init_from"] = {"checkpoint": str(init_from), "weights": weights_digest(init_from)}
+        if start is not None:
+            facts["init_from"] = start
         # The recipe first: a folder that has one can be overwritten, whenever this process is killed.
         self.run.write_recipe(self.recipe)
         write_provenance(self.run.path, self.recipe, facts)

@@ -74,6 +74,28 @@ def recorded_teacher(provenance: Path) -> dict[str, str] | None:
     return record
 
 
+def recorded_start(provenance: Path) -> dict[str, str] | None:
+    """The weights that a run started from, as `checkpoint` and SHA-256 `weights`; None for a run that started anew.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    start = _read(provenance, "which weights the run started from").init_from
+    if start is None:
+        return None
+    record: dict[str, str] = msgspec.to_builtins(start)
+    return record
+
+
+def recorded_sources(provenance: Path) -> list[dict[str, str]]:
+    """The weights that a run learnt from, as `checkpoint` and SHA-256 `weights`: its start's and its teacher's.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    return [source for source in (recorded_start(provenance), recorded_teacher(provenance)) if source is not None]
+
+
 def recorded_components(provenance: Path) -> tuple[dict[str, str], ...]:
     """The components that a run was started with, as `Entry.provenance` describes them.
 
@@ -97,7 +119,7 @@ class _TeacherRecord(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """What the file holds; only split, teacher and components are read back."""
+    """What the file holds; only split, teacher, start and components are read back."""
 
     neuropbr: str = ""
     python: str = ""

@@ -26,7 +26,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_true_maps_have_no_errors(captures: BenchCaptures, tmp_path: Path) -> None:
     entry = entry_of_maps(true_maps(captures, tmp_path / "truth"), captures)
-    assert (entry.name, entry.missing, entry.trained_on) == ("truth", {}, None)
+    assert (entry.name, entry.missing, entry.trained_on) == ("truth", {}, ((), False))
     spreads = score([entry], captures).scores[0].over(("acg_MetalPlates006", "acg_Rock053", "t3_Wood_027"))
     for metric, best in {"albedo/psnr": 60, "rerender/psnr": 60, "roughness/mae": 0, "normal/angle": 0}.items():
         assert spreads[metric].mean == pytest.approx(best, abs=1e-4)
@@ -120,7 +120,8 @@ def test_a_model_of_another_size_is_resampled(captures: BenchCaptures, tmp_path:
     model = load_generator(save_run(tmp_path / "run", small_recipe()))
     entry = entry_of_model(model, captures)
     assert "maps of 32 pixels were resampled to 64" in entry.notes
-    assert entry.trained_on is None
+    assert entry.name == "run"
+    assert entry.trained_on == ((), False)
     assert set(entry.maps) == set(captures.names)
     for maps in entry.maps.values():
         assert set(maps) == set(MAP_NAMES)

@@ -1,6 +1,7 @@
 """The numbers of the bench are those of an independent computation, and its tables say what they are about."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,18 @@ import torch
 from bench_maps import true_maps
 from click.testing import CliRunner, Result
 from PIL import Image
+from small_run import save_run, small_recipe
 
+from neuropbr_core import load_generator
+from neuropbr_core.bench import protocol as protocol_module
+from neuropbr_core.bench.entries import entry_of_model
 from neuropbr_core.bench.protocol import BenchCaptures
+from neuropbr_core.bench.scores import describe, score
 from neuropbr_core.cli import root
+from neuropbr_core.data.splits import Split
+from neuropbr_core.training.provenance import write_provenance
+
+MATERIALS = ("acg_MetalPlates006", "acg_Rock053", "t3_Wood_027")
 
 
 def bench(*arguments: object) -> Result:
@@ -38,7 +48,8 @@ def test_means_and_deviations_over_materials(small_bench: BenchCaptures, noisy: 
     document = json.loads(file.read_text())
     assert document["protocol"] == small_bench.protocol.digest
     entry, perfect = document["entries"]
-    assert (entry["name"], perfect["name"], entry["trained_on"]) == ("noisy", "truth", None)
+    assert (entry["name"], perfect["name"]) == ("noisy", "truth")
+    assert (entry["trained_on"], entry["trained_on_is_complete"]) == ([], False)
     errors: dict[str, list[float]] = {}
     for name, sample in small_bench.names.items():
         with Image.open(noisy / name / "roughness.png") as image:
@@ -68,7 +79,7 @@ def test_the_shipped_model_is_scored_on_what_it_has_not_seen(small_bench: BenchC
     assert (entry["name"], entry["refined"], entry["trained_on"]) == ("flash-3", 0, ["acg_Rock053"])
     assert entry["chosen_on"] == ["acg_MetalPlates006"]
     assert entry["unseen"]["albedo/psnr"]["materials"] == 2
-    assert "Over 2 materials that no entry is known to have trained on" in done.stdout
+    assert "no entry is known to have trained on: acg_MetalPlates006, t3_Wood_027\n" in done.stdout
     assert "acg_Rock053 *" in done.stdout
     assert "* flash-3: was trained on acg_Rock053, whose numbers measure memory" in done.stdout
     assert "choices about it were made on acg_MetalPlates006" in done.stdout
@@ -99,8 +110,68 @@ def test_numbers_that_cannot_be_compared_come_with_a_warning(small_bench: BenchC
     done = bench("--maps", folder)
     assert "warning: some: 1 of 6 captures have no maps, so that its numbers cannot be compared" in done.stdout
     assert "t3_Wood_027_flash: there are no maps of that name" in done.stdout
-    other = true_maps(small_bench, tmp_path / "elsewhere/some")
-    assert "two entries have that name" in str(bench("--maps", folder, "--maps", other).exception)
+
+
+def test_places_and_names_are_checked_before_anything_is_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rendered() -> BenchCaptures:
+        pytest.fail("captures were rendered")
+
+    monkeypatch.setattr(protocol_module, "prepare_captures", rendered)
+    first, second, shipped = (tmp_path / name for name in ("a/tool", "b/tool", "flash-3"))
+    for folder in (first, second, shipped):
+        folder.mkdir(parents=True)
+    for words in (("--maps", first, "--maps", second), ("--model", "flash-3", "--device", "cpu", "--maps", shipped)):
+        assert "two entries have that name" in str(bench(*words).exception)
+    assert "no such folder" in str(bench("--maps", tmp_path / "nowhere").exception)
+
+
+def run_trained_on(folder: Path, materials: list[str]) -> Path:
+    """A run of random weights whose record names the materials."""
+    recipe = small_recipe()
+    save_run(folder, recipe)
+    write_provenance(folder, recipe, {"split": asdict(Split(tuple(materials), (), 0, None))})
+    return folder
+
+
+def test_the_tables_are_over_what_no_run_was_trained_on(captures: BenchCaptures, tmp_path: Path) -> None:
+    first = entry_of_model(load_generator(run_trained_on(tmp_path / "first", ["acg_Rock053", "mine"])), captures)
+    second = entry_of_model(load_generator(run_trained_on(tmp_path / "second", ["t3_Wood_027"])), captures)
+    assert (first.name, first.trained_on) == ("first", (("acg_Rock053", "mine"), True))
+    assert score([first], captures).unseen == ("acg_MetalPlates006", "t3_Wood_027")
+    assert score([second], captures).unseen == ("acg_MetalPlates006", "acg_Rock053")
+    both = score([first, second], captures)
+    document = both.to_dict()
+    assert document["unseen"] == ["acg_MetalPlates006"]
+    assert [entry["trained_on"] for entry in document["entries"]] == [["acg_Rock053"], ["t3_Wood_027"]]
+    text = describe(both)
+    assert "no entry is known to have trained on: acg_MetalPlates006\n" in text
+    assert "nobody knows" not in text
+
+
+def test_nothing_is_compared_when_every_material_was_trained_on(captures: BenchCaptures, tmp_path: Path) -> None:
+    model = load_generator(run_trained_on(tmp_path / "all", list(MATERIALS)))
+    result = score([entry_of_model(model, captures)], captures)
+    assert result.unseen == ()
+    assert json.loads(json.dumps(result.to_dict()))["baselines"] == {}
+    text = describe(result)
+    assert "Every material was trained on by one of the entries" in text
+    assert text.count(" *  ") == 3
+
+
+def test_a_damaged_file_in_the_hubs_cache_leaves_lpips_out(
+    small_bench: BenchCaptures, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub/checkpoints/alexnet-owt-7be5be79.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half a download")
+    done = bench("--maps", noisy)
+    assert done.exit_code == 0, done.output
+    assert "holds no weights that PyTorch reads" in done.stderr
+    assert "LPIPS is left out" in done.stdout
+    assert "holds no weights" in str(bench("--maps", noisy, "--lpips-weights", file).exception)
 
 
 @pytest.mark.slow
@@ -125,6 +196,8 @@ def test_lpips_is_computed_with_given_weights(
     ("arguments", "message"),
     [
         (("--photos", "here", "--model", "flash-3"), "--photos scores nothing"),
+        (("--photos", "here", "--json"), "--photos scores nothing"),
+        (("--photos", "here", "--device", "auto"), "--photos scores nothing"),
         (("--maps", "there", "--refine"), "--refine is for a model"),
         (("--run", "runs/a", "--model", "flash-3"), "either --run DIR or --model"),
     ],

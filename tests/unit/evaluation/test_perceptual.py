@@ -1,5 +1,6 @@
 """LPIPS with an AlexNet whose weights were drawn at random: its wiring is tested, and its distances mean nothing."""
 
+import os
 from inspect import getfile
 from pathlib import Path
 
@@ -42,9 +43,13 @@ def test_files_that_are_no_alexnet_are_refused(alexnet_at_random: Path, tmp_path
         DataError, match=r"nowhere\.pth: cannot be read \(No such file or directory\); give torchvision's"
     ):
         load_lpips(tmp_path / "nowhere.pth")
-    (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(DataError, match="holds no weights that PyTorch reads"):
-        load_lpips(tmp_path / "text.pth")
+    for text in ("not weights", "half a download"):
+        (tmp_path / "text.pth").write_text(text)
+        with pytest.raises(DataError, match="holds no weights that PyTorch reads"):
+            load_lpips(tmp_path / "text.pth")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(DataError, match=r"pipe\.pth: cannot be read"):
+        load_lpips(tmp_path / "pipe.pth")
     state = torch.load(alexnet_at_random, weights_only=True)
     torch.save({**state, "features.0.weight": torch.zeros(1)}, tmp_path / "small.pth")
     with pytest.raises(DataError, match="its layers have other sizes"):

@@ -12,7 +12,7 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.baselines import Baselines
 from neuropbr_core.evaluation.heldout import Evaluator, bumpier_half
 from neuropbr_core.evaluation.metrics import PSNR_CAP
-from neuropbr_core.evaluation.summary import EvaluationRecord, format_summary, load_record, save_record
+from neuropbr_core.evaluation.summary import EvaluationRecord, describe, format_summary, load_record, save_record
 
 MEAN = {"albedo": (0.5, 0.5, 0.5), "roughness": (0.5,), "metallic": (0.3,)}
 
@@ -213,3 +213,16 @@ def test_a_tie_marks_all_and_long_names_are_shortened() -> None:
 
 def test_the_summary_of_nothing_says_so() -> None:
     assert format_summary(Evaluator(Baselines(MEAN)).record()) == "No held-back sample was scored."
+
+
+def test_what_was_not_fitted_and_what_nobody_knows_is_told(tmp_path: Path) -> None:
+    record = dataclasses.replace(evaluate(), refined=20, unfitted=3)
+    save_record(record, tmp_path / "record.json")
+    assert load_record(tmp_path / "record.json").unfitted == 3
+    text = describe(record, ("wood",), is_complete=False)
+    assert "in 20 steps before they were scored, except those of 3 of 4 samples, whose photos look as if" in text
+    assert "warning: the model was trained on 1 of 2 materials" in text
+    assert "Nobody knows all materials that the model was trained on" in text
+    known = describe(dataclasses.replace(record, unfitted=0), ())
+    assert "in 20 steps before they were scored." in known
+    assert "Nobody" not in known

@@ -1,16 +1,21 @@
 """`neuropbr sweep`: which runs it makes, what it refuses, and what becomes of failures."""
 
 import signal
+from multiprocessing import Pipe
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 from neuropbr_core.cli import root
 from neuropbr_core.errors import RecipeError, RunError, RunInterrupted
+from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs import sweep
 from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.runs.stage import Plan
 from neuropbr_core.runs.sweep import carry_out_sweep, plan_sweep, split_values
+from neuropbr_core.runs.sweep_jobs import _is_done, _Job
 
 QUICKSTART = "neuropbr:quickstart"
 
@@ -143,3 +148,35 @@ def test_a_dry_run_lists_the_runs(tmp_path: Path) -> None:
     twice = CliRunner().invoke(root, [*words, "--set", "training.epochs=1,2", "--epochs", "3"])
     assert "training.epochs is swept, and set by --epochs 3 too" in str(twice.exception)
     assert "no list of integers" in CliRunner().invoke(root, ["sweep", QUICKSTART, "--seeds", "1;2"]).output
+
+
+def test_a_run_that_another_sweep_has_done_meanwhile_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = plan_sweep(QUICKSTART, [], (1, 2), [runs_dir(tmp_path)])
+
+    def nothing_left(recipe: Recipe, path: Path, *, resume: bool) -> Plan:
+        return Plan(recipe, RunFolder(path), resume, overwrite=False, stages=[])
+
+    monkeypatch.setattr(sweep, "plan", nothing_left)
+    assert not _is_done(runs[0])
+    runs[0].folder.path.mkdir()
+    runs[0].folder.write_recipe(runs[0].resolved.recipe)
+    assert not runs[0].resume
+    assert _is_done(runs[0])
+    assert not _is_done(runs[1])
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (-signal.SIGKILL, "was killed by SIGKILL, as systems do"),
+        (-40, "ended with status -40; see"),
+        (3, "exit code 3"),
+    ],
+)
+def test_the_end_of_a_process_without_a_word_is_told(tmp_path: Path, status: int, reason: str) -> None:
+    (run, _) = plan_sweep(QUICKSTART, [], (1, 2), [runs_dir(tmp_path)])
+    messages, writer = Pipe(duplex=False)
+    writer.close()
+    assert reason in _Job(run, tmp_path / "log", Mock(exitcode=status), messages).end()

@@ -6,7 +6,13 @@ from pathlib import Path
 import small_run
 
 from neuropbr_core.data.splits import split_materials
-from neuropbr_core.training.provenance import PROVENANCE, recorded_split, recorded_teacher, write_provenance
+from neuropbr_core.training.provenance import (
+    PROVENANCE,
+    recorded_sources,
+    recorded_split,
+    recorded_teacher,
+    write_provenance,
+)
 
 
 def test_a_whole_record_is_read_back(tmp_path: Path) -> None:
@@ -17,3 +23,4 @@ def test_a_whole_record_is_read_back(tmp_path: Path) -> None:
     write_provenance(tmp_path, small_run.small_recipe(), facts)
     assert recorded_split(tmp_path / PROVENANCE) == {"train": list(split.train), "val": list(split.val)}
     assert recorded_teacher(tmp_path / PROVENANCE) == teacher
+    assert recorded_sources(tmp_path / PROVENANCE) == [start, {**teacher}]

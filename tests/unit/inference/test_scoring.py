@@ -1,0 +1,79 @@
+"""Refining samples to score them: it can be stopped, and samples without a flash are counted."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import save_run, small_recipe
+
+from neuropbr_core import load_generator
+from neuropbr_core.contracts import Maps
+from neuropbr_core.data.batches.prepare import Prepared
+from neuropbr_core.inference import refine as refine_module
+from neuropbr_core.inference.scoring import model_name, refine_frames
+from neuropbr_core.materials.alignment import identity_frame
+from neuropbr_core.reporting import RecordingReporter, reporting_to
+
+SIZE = 16
+
+
+@pytest.fixture
+def maps() -> Maps:
+    return {
+        "albedo": torch.full((2, 3, SIZE, SIZE), 0.5),
+        "roughness": torch.full((2, 1, SIZE, SIZE), 0.5),
+        "metallic": torch.full((2, 1, SIZE, SIZE), 0.1),
+        "normal": torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(2, 3, SIZE, SIZE),
+    }
+
+
+def two_samples(maps: Maps) -> Prepared:
+    """One sample with photos under a flash, and one whose photos look the same from everywhere."""
+    positions = torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.0, 1.0], [-0.4, 0.4, 0.8]])
+    first = {name: value[:1] for name, value in maps.items()}
+    lit = refine_module.linear_photos(first, positions).clamp(0, 1)
+    views = torch.stack((lit, torch.full_like(lit, 0.5)))
+    ones = torch.ones(2, 3, 1, SIZE, SIZE)
+    return Prepared(
+        ids=["lit", "dull"],
+        materials=["a", "b"],
+        views=views,
+        visible=ones,
+        targets=maps,
+        crop_to_texture=identity_frame(2),
+        valid=ones[:, 0],
+        positions=positions.expand(2, 3, 3),
+    )
+
+
+def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps) -> None:
+    refine = refine_frames(3)
+    assert refine is not None
+    with reporting_to(RecordingReporter()) as recorder:
+        refined = refine.after(lambda _: maps)(two_samples(maps))
+        assert isinstance(recorder, RecordingReporter)
+        assert recorder.lines == []
+        assert refine.count_unfitted(3, 2) == 1
+        assert refine.count_unfitted(2, 2) == 0
+    (line,) = recorder.lines
+    assert "1 of 2 samples look as if they were photographed without the flash" in line
+    assert torch.equal(refined["albedo"][1], maps["albedo"][1])
+    assert not torch.equal(refined["albedo"][0], maps["albedo"][0])
+
+
+def test_ctrl_c_ends_the_scoring(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refine_module._Search, "_run", interrupt)
+    refine = refine_frames(3)
+    assert refine is not None
+    with pytest.raises(KeyboardInterrupt):
+        refine.fit(two_samples(maps), maps)
+
+
+def test_a_checkpoint_has_the_name_of_its_run(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "mine", small_recipe())
+    assert model_name(load_generator(folder)) == "mine"
+    assert model_name(load_generator(folder / "checkpoints/epoch_0001")) == "mine"
+    assert model_name(load_generator("neuropbr:flash-3")) == "flash-3"
