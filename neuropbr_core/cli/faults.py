@@ -112,9 +112,7 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has closed standard output, as `head` does. The interpreter's last flush must not fail too.
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is no path of ours
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _drop_output()  # the reader has closed standard output, as `head` does
         return FAILURE
     except SystemExit as error:
         innermost = error.__traceback__
@@ -129,12 +127,23 @@ def exit_code(session: Session, command: Callable[[], object]) -> int:
         from neuropbr_core.errors import RunInterrupted
 
         _report(session, error)
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError:
+            _drop_output()  # what a full disk does not take is lost
         if isinstance(error, RunInterrupted):
             return SIGNALLED + error.signal  # what a shell reports of a program that a signal ended
         return FAILURE
     if isinstance(code, int):
         return code
     return 0
+
+
+def _drop_output() -> None:
+    """Let standard output go nowhere: the interpreter's last flush must not fail once more."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is no path of ours
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def contain_threads(session: Session) -> None:

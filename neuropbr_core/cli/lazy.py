@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from neuropbr_core.shown import shortened
 from neuropbr_core.suggestions import did_you_mean
 
 
@@ -29,6 +30,13 @@ class LazyCommand(NamedTuple):
 
 class Group(click.Group):
     """A group that answers an unknown command with the nearest known one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of the command line; none may hold a zero byte, which no path has."""
+        for word in args:
+            if "\0" in word:
+                ctx.fail(f"{shortened(word)}: holds a zero byte, which no path or name has")
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

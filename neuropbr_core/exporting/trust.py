@@ -52,7 +52,7 @@ def content_digest(path: Path) -> str:
     for name in names:
         with open_bytes(path / name) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{digest}  {name}\n".encode())
+        whole.update(f"{digest}  ".encode() + os.fsencode(name) + b"\n")  # a name need not be text
     return whole.hexdigest()
 
 

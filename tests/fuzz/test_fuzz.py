@@ -24,8 +24,10 @@ from neuropbr_core.errors import NeuroPBRError, RecipeError
 from neuropbr_core.evaluation.summary import load_record
 from neuropbr_core.exporting.record import read_record, record_path
 from neuropbr_core.model.weights import read_spec
+from neuropbr_core.outputs.manifest import foreign_file, is_package
 from neuropbr_core.reading import DocumentError, parse_plain
 from neuropbr_core.recipe import load_recipe
+from neuropbr_core.registry import Registry
 from neuropbr_core.shown import printable, shortened
 from neuropbr_core.training.checkpoints.store import CheckpointStore
 from neuropbr_core.training.provenance import recorded_split, recorded_teacher
@@ -244,6 +246,77 @@ def test_files_of_any_content(content: bytes, tmp_path_factory: pytest.TempPathF
         read_environment(folder / "map.hdr")
 
 
+PACKAGE: dict[str, Any] = {
+    "target": "gltf",
+    "material": "oak",
+    "files": [{"file": "a.png", "sha256": "0", "role": "base_color"}],
+}
+
+
+@TRIES
+@given(data=st.data())
+def test_manifests_of_packages_with_another_value(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzz-package"
+    folder.mkdir(exist_ok=True)
+    wrong = changed(PACKAGE, data.draw(st.sampled_from(places_of(PACKAGE))), data.draw(VALUES))
+    (folder / "manifest.json").write_text(json.dumps(wrong), encoding="utf-8")
+    (folder / "a.png").write_bytes(b"x")
+    if is_package(folder):
+        foreign_file(folder)
+
+
+LINES = [
+    "NEUROPBR_API = 1",
+    "NEUROPBR_API = 10 ** 9",
+    "from neuropbr_core.plugin import hookimpl",
+    "@hookimpl",
+    "def create_loss(options): return None",
+    "def create_loss(options, other): ...",
+    "def loss_options(): return 3",
+    "def create_encoder(options, in_channels): ...",
+    "raise SystemExit(0)",
+    "raise KeyboardInterrupt",
+    "1 / 0",
+    "(",
+]
+SOURCES = st.one_of(
+    st.text(max_size=200), st.binary(max_size=200), st.lists(st.sampled_from(LINES), max_size=6).map("\n".join)
+)
+
+
+@TRIES
+@given(source=SOURCES)
+def test_plugin_files_of_any_content(source: str | bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("plugin") / "any.py"
+    path.write_bytes(source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass"))
+    registry = Registry()
+    with suppress(NeuroPBRError):
+        entry = registry.add_file(path)
+        registry.choose(entry.kind, entry.name)
+
+
+ROWS = [b'{"step": 1, "epoch": 1, "total": 0.5}', b"[1]", b"null", b'{"step": "\\u001b[2J"}', b'{"total": 1e999}', b"{"]
+
+
+@settings(FEWER, max_examples=15)
+@given(content=st.one_of(st.binary(max_size=60), VALUES.map(lambda value: json.dumps(value).encode())), data=st.data())
+def test_reports_and_tables_of_foreign_folders(content: bytes, data: st.DataObject, run: Path) -> None:
+    files = {
+        run / "summary.json": content,
+        run / "provenance.json": content,
+        run / "metrics.jsonl": b"\n".join(data.draw(st.lists(st.sampled_from([*ROWS, content]), max_size=5))),
+        run / "exports" / "x.onnx.verify.json": content,
+    }
+    for path, text in files.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text)
+    for words in (["compare", str(run)], ["report", str(run), "--output", str(run.parent / "r.html"), "--overwrite"]):
+        error = CliRunner().invoke(root, words).exception
+        assert error is None or isinstance(error, SystemExit | NeuroPBRError), repr(error)
+
+
 COMMANDS = [
     ["recipe", "check", "{}"],
     ["recipe", "show", "neuropbr:quickstart", "--set", "{}"],
@@ -259,6 +332,17 @@ COMMANDS = [
     ["verify", "{}", "--run", "."],
     ["evaluate", "--run", "{}"],
     ["export", "--run", "{}", "--to", "onnx"],
+    ["batch", "{}"],
+    ["package", "{}", "--for", "gltf"],
+    ["package", ".", "--for", "{}"],
+    ["report", "{}"],
+    ["compare", "{}"],
+    ["sweep", "neuropbr:quickstart", "--set", "training.epochs={},0", "--dry-run"],
+    ["sweep", "neuropbr:quickstart", "--seeds", "{}", "--dry-run"],
+    ["plugin", "new", "{}", "{}", "--output", "{}"],
+    ["plugin", "update", "{}"],
+    ["--plugin", "{}", "list-plugins"],
+    ["--block", "{}", "list-plugins"],
 ]
 
 

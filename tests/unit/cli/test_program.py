@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -214,6 +215,19 @@ class TestErrors:
             process.stdout.close()
             assert process.stderr.read() == b""
         assert process.returncode == 1
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+    @pytest.mark.parametrize("body", ["print('x')", "[click.echo('x' * 999) for _ in range(999)]"])
+    def test_a_full_disk_behind_standard_output_is_said_once(self, body):
+        script = f"{failing(body)}\nsys.argv = ['neuropbr', 'list-plugins']\ncli.main()"
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            "error: no space left on device; free space on that disk, or name a place on another one"
+        ]
 
     def test_a_pipe_that_closes_at_the_last_flush_is_quiet(self, monkeypatch, tmp_path):
         class Closed(io.StringIO):

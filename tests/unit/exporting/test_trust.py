@@ -1,5 +1,7 @@
 """Which exported files are opened: whole ones, and of strangers those that can only compute."""
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,3 +108,11 @@ def test_a_list_that_is_damaged_or_cannot_be_written_stops_nothing(
     monkeypatch.setenv("NEUROPBR_DATA_HOME", str(tmp_path / "home" / "exports.txt"))
     remember_export("0" * 64, "x")
     assert "could not be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names are always text there")
+def test_the_digest_of_a_folder_takes_names_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    before = content_digest(tmp_path)
+    (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"1")
+    assert content_digest(tmp_path) != before
