@@ -287,7 +287,7 @@ class ExportReport:
     Attributes:
         path: The file or folder.
         precision: `fp32`, `fp16`, …: which pass mark verification applies; that of the exporter.
-        details: Facts for people (sizes, operator counts, notes).
+        details: Facts for people (sizes, operator counts, notes): a text for each name.
     """
 
     path: Path
@@ -809,8 +809,10 @@ class Packager:
     place, so that a package is complete or absent.
 
     Attributes:
-        depths: How textures may be stored; the first is used unless the user overrides it.
-        conventions: Conventions of normal maps that the target can read; the first is its own.
+        depths: How textures may be stored; the first is used unless the user overrides it. 8 and 16 are bits of a
+            channel in PNG files, `"exr"` is half floats; there are no other files.
+        conventions: Conventions of normal maps that the target can read; the first is its own. `"opengl"` is +Y up,
+            `"directx"` +Y down.
     """
 
     depths: tuple[Depth, ...] = (8, 16, "exr")

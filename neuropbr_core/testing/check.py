@@ -109,7 +109,10 @@ def check_component(
         PluginError: The component does not load, or does not take the options.
     """
     # A component that does not load would fail every check with the same words.
-    registry.options(entry.kind, entry.qualified)
+    try:
+        registry.options(entry.kind, entry.qualified)
+    except PluginBroken as error:
+        raise PluginBroken(_ADVICE_FOR_USERS.sub("", str(error))) from error
     observed = _Observer(_package_folder(entry))
     before = default_registry()
     set_default_registry(registry)
@@ -295,7 +298,7 @@ class _Observer:
         name = item.name
         if report.failed and message is not None:
             # The author reads this report, and needs no advice for users of the component.
-            message = re.sub(_ADVICE_FOR_USERS, "", message)
+            message = _ADVICE_FOR_USERS.sub("", message)
             if name == ComponentSuite.test_defaults_build.__name__:
                 # What does not build cannot be checked: all other checks would fail with the same words.
                 message += "; the checks that remain need the component and were left out"

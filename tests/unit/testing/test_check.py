@@ -182,6 +182,7 @@ class TestCommand:
         assert done.exit_code == 1, done.output
         (row,) = json.loads(done.stdout)
         assert "its module does not import: OSError: no disk" in row["broken"]
+        assert "Upgrade or uninstall" not in row["broken"]
 
     def test_options_of_the_command_line(self, declare: Any) -> None:
         done = call("plugin", "check", "observer/journal", "--set", "level=3")
