@@ -22,7 +22,7 @@ from torch import Tensor
 from neuropbr_core.data.images import read_map, write_map
 from neuropbr_core.data.layout.paths import map_files, record_camera
 from neuropbr_core.data.seeding import CAPTURE, torch_generator
-from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, CaptureRecord
+from neuropbr_core.data.synthesis.capture_folder import CaptureFolder, CaptureRecord, write_views
 from neuropbr_core.data.synthesis.render import find_materials
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import Camera
@@ -183,7 +183,8 @@ def write_captures(plan: Synthesize, output: Path, *, views: int = 3, rays: int 
             offset = (x, y, z)
         record = CaptureRecord(scene.surroundings, 0.0, kind != "no_flash", scene.ambient, None, kind, offset)
         cameras = [record_camera(*camera) for camera in scene.cameras]
-        folder.add(index, name, {"clean": list(photos)}, cameras, record)
+        write_views(folder.input, index, {"clean": list(photos)})
+        folder.add(index, name, cameras, record)
     # The folder gets no synthesis.json, so that nobody continues it with our renderer.
     folder.save()
 
