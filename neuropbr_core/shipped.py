@@ -96,10 +96,7 @@ def chosen_materials(model: Path) -> tuple[str, ...]:
     """
     if not is_shipped_model(model):
         return ()
-    folder = model
-    if not model.is_dir():
-        folder = model.parent
-    return tuple(_card_facts(folder).get("chosen_on", ()))
+    return tuple(_card_facts(_folder_of(model)).get("chosen_on", ()))
 
 
 def trained_materials(model: Path) -> tuple[str, ...]:
@@ -110,11 +107,15 @@ def trained_materials(model: Path) -> tuple[str, ...]:
     """
     if not is_shipped_model(model):
         return ()
-    folder = model
-    if not model.is_dir():
-        folder = model.parent
-    records = json.loads((folder / MATERIALS).read_text(encoding="utf-8"))
+    records = json.loads((_folder_of(model) / MATERIALS).read_text(encoding="utf-8"))
     return tuple(record["name"] for record in records)
+
+
+def _folder_of(model: Path) -> Path:
+    """The folder of a model that is given as its folder or as a file in it."""
+    if model.is_dir():
+        return model
+    return model.parent
 
 
 def model_names() -> list[str]:
