@@ -119,8 +119,10 @@ class BenchCaptures:
     @property
     def photos(self) -> str:
         """Digest of all photos. It may differ between machines that round differently, and the scores hardly do."""
-        content = "".join(digest for digests in self.view_digests.values() for digest in digests)
-        return hashlib.sha256(content.encode()).hexdigest()[:8]
+        digest = hashlib.sha256()
+        for of_sample in self.view_digests.values():
+            digest.update("".join(of_sample).encode())
+        return digest.hexdigest()[:8]
 
     def opened_for(self, data: Data) -> OpenedSamples:
         """Open the captures at a model's sizes."""

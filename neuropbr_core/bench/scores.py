@@ -70,7 +70,9 @@ class Scores:
         """The baselines' metrics over some materials, by the baseline's name."""
         rows = self._of(materials)
         spreads: dict[str, dict[str, Spread]] = {}
-        for name in rows[0].baselines if rows else ():
+        if not rows:
+            return spreads
+        for name in rows[0].baselines:
             spreads[name] = _spreads((row.material, row.baselines[name]) for row in rows)
         return spreads
 
@@ -219,7 +221,10 @@ def describe(result: Result) -> str:
         "Results can be compared when these digits and the materials that the tables are over are the same."
     )
     parts = [heading]
-    shown = [column for column in COLUMNS if any(column in scores.rows[0].values for scores in result.scores)]
+    measured: set[str] = set()
+    for scores in result.scores:
+        measured.update(scores.rows[0].values)
+    shown = [column for column in COLUMNS if column in measured]
     if result.unseen:
         parts.append(_main_table(result, shown))
         groups: dict[str, Group] = {}
