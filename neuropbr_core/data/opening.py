@@ -140,7 +140,10 @@ def open_dataset(
 
 
 def _view_digests(samples: Sequence[Sample[Any]], digests: Mapping[Hashable, str]) -> dict[str, tuple[str, ...]]:
-    return {sample.id: tuple(digests[key] for key in sample.views) for sample in samples}
+    of_views = {}
+    for sample in samples:
+        of_views[sample.id] = tuple(digests[key] for key in sample.views)
+    return of_views
 
 
 class OpenedSamples(NamedTuple):
