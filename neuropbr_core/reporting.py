@@ -227,7 +227,8 @@ class _Pulse(threading.Thread):
             quiet = time.monotonic() - self._since
             if quiet < self._silence:
                 return
-            what = _doing[-1] if _doing else "working"
+            # A copy, because the program may be through with its work between two looks at the list.
+            what = ["working", *_doing][-1]
             # The cursor goes back to the beginning, so that whatever is printed past this class replaces the text.
             sys.stderr.write(f"\r\x1b[2K{what} ({quiet:.0f} s)\r")
             sys.stderr.flush()
