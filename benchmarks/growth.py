@@ -22,11 +22,8 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from step import NETWORKS, RECIPE
-from torch.nn import functional as F
+from step import NETWORKS, RECIPE, make_batch
 
-from neuropbr_core.data.batches.prepare import Prepared
-from neuropbr_core.maps import MAPS, NORMAL
 from neuropbr_core.model import ModelSpec, build_generator
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.training.loop.objective import Objective
@@ -63,27 +60,6 @@ class Point:
     megabytes: float
 
 
-def make_batch(size: int, views: int, batch: int) -> Prepared:
-    """Random photos and maps."""
-    random = torch.Generator().manual_seed(0)
-    targets = {}
-    for name, spec in MAPS.items():
-        low, high = spec.value_range
-        values = torch.rand(batch, spec.channels, size, size, generator=random) * (high - low) + low
-        if name == NORMAL.name:
-            values = F.normalize(values, dim=1)
-        targets[name] = values
-    return Prepared(
-        ids=["sample"] * batch,
-        materials=["material"] * batch,
-        views=torch.rand(batch, views, 3, size, size, generator=random),
-        visible=torch.ones(batch, views, 1, size, size),
-        targets=targets,
-        crop_to_texture=torch.eye(3).repeat(batch, 1, 1),
-        valid=torch.ones(batch, 1, size, size),
-    )
-
-
 def measure(job: tuple[str, int, int, int, int]) -> tuple[list[float], float]:
     """Take steps; returns processor seconds of each but the first, and the growth of memory in MB.
 
@@ -101,7 +77,7 @@ def measure(job: tuple[str, int, int, int, int]) -> tuple[list[float], float]:
     generator = build_generator(ModelSpec.from_recipe(recipe))
     objective = Objective.from_recipe(recipe, generator.feature_channels)
     stepper = make_stepper(Fabric(accelerator="cpu", devices=1), recipe, generator.train(), objective)
-    photos = make_batch(size, views, batch)
+    photos = make_batch(size, batch, views)
     stepper.step([photos], [1.0], epoch=0)  # warms up, and makes the optimiser's state
     seconds = []
     for _ in range(rounds):

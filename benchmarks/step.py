@@ -73,8 +73,8 @@ def make_recipe(size: int, batch: int) -> Recipe:
     return load_recipe(RECIPE, [*NETWORKS, *sizes])
 
 
-def make_batch(size: int, batch: int) -> Prepared:
-    """A batch of three views that see everything."""
+def make_batch(size: int, batch: int, views: int = 3) -> Prepared:
+    """Random photos that see everything, and random maps."""
     random = torch.Generator().manual_seed(0)
     targets = {}
     for name, spec in MAPS.items():
@@ -86,8 +86,8 @@ def make_batch(size: int, batch: int) -> Prepared:
     return Prepared(
         ids=["sample"] * batch,
         materials=["material"] * batch,
-        views=torch.rand(batch, 3, 3, size, size, generator=random),
-        visible=torch.ones(batch, 3, 1, size, size),
+        views=torch.rand(batch, views, 3, size, size, generator=random),
+        visible=torch.ones(batch, views, 1, size, size),
         targets=targets,
         crop_to_texture=torch.eye(3).repeat(batch, 1, 1),
         valid=torch.ones(batch, 1, size, size),
