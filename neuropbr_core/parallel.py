@@ -11,10 +11,11 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar, cast
@@ -117,8 +118,8 @@ def stream_jobs(
         for _ in range(min(processes, len(waiting))):
             here, there = context.Pipe()
             process = context.Process(target=_work, args=(there, function), daemon=True)
-            with _interrupts_held_back():
-                process.start()
+            # A terminal sends Ctrl-C to every process. Only the parent's message would help the user, and it ends the others.
+            start_without_signals(process, [signal.SIGINT])
             # This process must not keep the worker's end open: only then does the pipe end when the worker dies.
             there.close()
             workers[here] = _Worker(process, here)
@@ -146,6 +147,23 @@ def stream_jobs(
             worker.process.join(_PATIENCE)
             worker.process.kill()  # does nothing to a process that has ended
             worker.process.join()
+
+
+def start_without_signals(process: BaseProcess, held: Iterable[signal.Signals]) -> None:
+    """Start a process that signals do not reach until it unblocks them; this process gets them when it has started.
+
+    Args:
+        process: A process of the `spawn` method, not yet started.
+        held: The signals.
+    """
+    # Starting the first process also starts `multiprocessing`'s tracker, which then unblocks SIGINT and SIGTERM: the
+    # tracker has to run already, or that first process would hear them.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)  # a new process inherits the mask, and keeps it
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass
@@ -210,20 +228,6 @@ def _portable(error: Exception) -> Exception:
     except Exception:  # errors of libraries may refuse in any way
         return RuntimeError(f"{type(error).__name__}: {error}\n{trace}")
     return error
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Context in which a process that starts learns nothing of Ctrl-C, now and later.
-
-    A terminal sends Ctrl-C to every process. Only the parent's message would help the user, and it ends the others. A
-    new process inherits the mask of signals and keeps it; the parent receives a held signal at the end of the context.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)

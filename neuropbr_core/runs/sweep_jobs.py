@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from neuropbr_core.errors import NeuroPBRError, RunInterrupted
-from neuropbr_core.parallel import cores, grant_cores
+from neuropbr_core.parallel import cores, grant_cores, start_without_signals
 from neuropbr_core.registry.catalog import Registry, default_registry, set_default_registry
 from neuropbr_core.reporting import ProgressBar, reporter
 from neuropbr_core.runs.sweep import SweptRun, open_run
@@ -210,11 +210,7 @@ def _start(run: SweptRun, share: int) -> _Job:
     arguments = (run.source, run.overrides, run.chosen, default_registry(), str(log), share, writer)
     process = context.Process(target=_carry_out, args=arguments, name=run.folder.name)
     # Held back until the process is ready for them: while it imports, a signal would end it with a traceback.
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    start_without_signals(process, _STOPS)
     writer.close()  # so that the end of the process closes the pipe
     return _Job(run, log, process, messages)
 

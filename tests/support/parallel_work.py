@@ -62,6 +62,11 @@ def sleep(seconds: float) -> Iterator[int]:
         yield 0
 
 
+def hears_interrupts(job: object) -> list[bool]:
+    time.sleep(0.2)  # so that the other process takes the other job
+    return [signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+
+
 def main() -> None:
     from neuropbr_core.parallel import stream_jobs
 

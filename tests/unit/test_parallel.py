@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import parallel_work  # in `tests/support`, where the other processes find it too
 import pytest
@@ -93,3 +94,19 @@ def test_processes_end_with_their_parent(number, to_group) -> None:
         time.sleep(0.05)
     assert not any(map(process_is_alive, pids))
     assert errors.count("Traceback") == int(to_group)  # the parent's own, of Python's usual handler
+
+
+def test_the_first_processes_of_a_program_do_not_hear_interrupts() -> None:
+    # In a fresh interpreter: the first process that it starts also starts multiprocessing's tracker.
+    program = (
+        "import parallel_work\n"
+        "from neuropbr_core.parallel import stream_jobs\n"
+        "if __name__ == '__main__':\n"
+        "    print(list(stream_jobs(parallel_work.hears_interrupts, [1, 2], 2, 'listening', 'wake up')))\n"
+    )
+    support = str(Path(parallel_work.__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": support}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[False, False]", done.stderr
