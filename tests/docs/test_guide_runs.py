@@ -47,6 +47,9 @@ SMALLER = {
 }
 """Forms of rows that need smaller values here; an empty one is shown by a test of its own."""
 
+ALONE = {"losses.gan.start_epoch", "training.precision"}
+"""Settings without which a run shows more: a critic that starts late shows nothing of its own settings."""
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -94,31 +97,55 @@ def settings(guide: str, counterpart: str) -> list[str]:
     return SMALLER.get(guide, re.findall(r"`([^`]+)`", counterpart))
 
 
-ROWS = [
-    pytest.param(settings(guide, counterpart), id=guide)
-    for name in ("keys", "losses", "troubles")
-    for guide, counterpart in table(name).items()
-    if guide != "Custom losses" and settings(guide, counterpart)
-]
+def rows_by_run() -> dict[str, dict[str, list[str]]]:
+    """The settings of each row, by the runs that show them.
+
+    Rows that set plain values at different places share a run. One that chooses a component, takes something away,
+    needs smaller values or would change what others do (`ALONE`) has a run of its own.
+    """
+    runs: dict[str, dict[str, list[str]]] = {}
+    places: dict[str, set[str]] = {}
+    for name in ("keys", "losses", "troubles"):
+        for guide, counterpart in table(name).items():
+            texts = settings(guide, counterpart)
+            if guide == "Custom losses" or not texts:
+                continue
+            own = {text.split("=")[0] for text in texts}
+            is_plain = guide not in SMALLER and own.isdisjoint(ALONE)
+            is_plain = is_plain and not any(text.endswith(("null", "}")) for text in texts)
+            shared = [run for run in runs if is_plain and run in places and places[run].isdisjoint(own)]
+            if shared:
+                runs[shared[0]][guide] = texts
+                places[shared[0]] |= own
+            else:
+                runs[guide] = {guide: texts}
+                if is_plain:
+                    places[guide] = own
+    return runs
 
 
-@pytest.mark.parametrize("texts", ROWS)
-def test_a_run_takes_the_settings_of_each_row(base: Path, texts: list[str]) -> None:
+RUNS = rows_by_run()
+
+
+@pytest.mark.parametrize("rows", RUNS.values(), ids=RUNS)
+def test_a_run_takes_the_settings_of_each_row(base: Path, rows: dict[str, list[str]]) -> None:
     words = []
-    for text in texts:
-        words += ["--set", text]
-    if "model.encoder.freeze=true" in texts:
+    for texts in rows.values():
+        for text in texts:
+            words += ["--set", text]
+    if "model.encoder.freeze=true" in words:
         # Random weights are not frozen: the run starts from those of the teacher.
         words += ["--init-from", base / "runs" / "teacher"]
     run = train(base, *words, name="row")
     assert (run / "summary.json").is_file()
     ran = load_recipe(run / "recipe.yaml")
-    if texts == ["losses.gan=null"]:
-        # What is gone cannot be taken away again.
-        assert "gan" not in ran.losses
-        return
-    # What ran is what the row says: the run's recipe, with these settings on top, is the same recipe.
-    assert load_recipe(run / "recipe.yaml", texts).tree == ran.tree
+    for guide, texts in rows.items():
+        if texts == ["losses.gan=null"]:
+            # What is gone cannot be taken away again.
+            assert "gan" not in ran.losses
+        else:
+            # What ran is what the row says: the run's recipe, with these settings on top, is the same recipe.
+            assert load_recipe(run / "recipe.yaml", texts).tree == ran.tree, guide
 
 
 def test_the_simple_critic_runs(base: Path) -> None:
