@@ -1,8 +1,9 @@
 """`neuropbr infer`: views in, maps out."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -24,6 +25,22 @@ DOUBTFUL = 0.5
 """Confidence below which texels are counted as doubtful."""
 MOST_VIEWS = 64
 """Most views that a recipe may ask for, and so an upper bound of those that an earlier call wrote."""
+
+
+def _region(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> tuple[int, int, int, int] | Literal["auto"] | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})", text.replace(" ", ""))
+    if match is None or int(match[3]) == 0 or int(match[4]) == 0:
+        raise click.BadParameter(
+            f"{text!r} is no region; give LEFT,TOP,WIDTH,HEIGHT in pixels of the first photo, such as "
+            "40,800,200,150, or auto"
+        )
+    return int(match[1]), int(match[2]), int(match[3]), int(match[4])
 
 
 @command()
@@ -52,6 +69,18 @@ MOST_VIEWS = 64
 )
 @click.option("--max-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="For --resolution.")
 @refine_option
+@click.option(
+    "--white",
+    callback=_region,
+    metavar="REGION",
+    help="White paper in the first photo: LEFT,TOP,WIDTH,HEIGHT in its pixels, or auto. It tells exposure and colour.",
+)
+@click.option(
+    "--reflectance",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="Of what --white names: 0.18 for a grey card.  [default: 0.85, paper]",
+)
 @click.option("--size", type=click.IntRange(1, 16384), metavar="N", help="Resample the maps to N×N by Lanczos.")
 @click.option("--strict", is_flag=True, help="Refuse photos that make the maps doubtful, instead of warning.")
 @target_options(required=False)
@@ -73,6 +102,8 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     resolution: int | None,
     max_memory: float | None,
     refine_steps: int | None,
+    white: tuple[int, int, int, int] | Literal["auto"] | None,
+    reflectance: float | None,
     size: int | None,
     strict: bool,
     targets: str | None,
@@ -97,6 +128,9 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     albedo, and roughness, metallic and relief of each substance. Ctrl-C ends the fit and keeps the best so far.
     confidence.png is written too. --refine does so with any model that was trained on aligned views; --refine 0 leaves
     the maps as predicted.
+
+    With --white, a sheet of white paper or a grey card in the first photo tells how bright the light was, which photos
+    cannot tell by themselves.
 
     With --resolution, maps have the detail of large photos: the network sees them tile by tile, within --max-memory.
     With --for, packages for other programs are written beside the maps, as by `neuropbr package`.
@@ -123,6 +157,7 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
             not given and not run_folder,
             "name the folder of the photos; only a run knows a dataset to take samples from",
         ),
+        (reflectance and not white, "--reflectance is that of what --white names; give both"),
         (max_memory and not resolution, "--max-memory limits the tiles of --resolution N; give both"),
         (ensemble and resolution, "give either --ensemble or --resolution N: tiles are predicted from one side"),
         (ensemble and tileable, "give either --ensemble or --tileable: the confidence map is not cut with the others"),
@@ -154,6 +189,7 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     register = loaded.needs_cameras
     with doing("reading the photos"):
         views, material_of = _views(given, cameras, run_folder, sample_idx or 0, register=register, size=photo_size)
+        views = _calibrated(views, white, reflectance)
     result(f"model {loaded.origin}")
     # In two steps, because the prepared views are written too.
     inputs = loaded.prepare(views)
@@ -224,6 +260,19 @@ def _views(
         side = "held back"
     result(f"{sample.id}: {len(sample.views.paths)} views of {sample.material}, {side}")
     return sample.views, sample.material
+
+
+def _calibrated(
+    views: "ViewSet", white: tuple[int, int, int, int] | Literal["auto"] | None, reflectance: float | None
+) -> "ViewSet":
+    """The views, exposed by the white reference where one is named."""
+    if white is None:
+        return views
+    from neuropbr_core.inference import WhiteReference, calibrate
+
+    if reflectance is None:
+        return calibrate(views, WhiteReference(white))
+    return calibrate(views, WhiteReference(white, reflectance))
 
 
 def _tell_doubts(refusals: Sequence[str], doubts: Sequence[str], *, strict: bool) -> None:

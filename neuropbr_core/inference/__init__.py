@@ -2,6 +2,7 @@
 
 views.py          a folder of photos with their cameras -> ViewSet
 run_samples.py    a sample of a run's dataset -> ViewSet
+white.py          a white reference in the first photo -> photos of known exposure
 doubts.py         photos that differ from those of training -> what to expect
 predict.py        a run or an exported file -> a model that turns a ViewSet into maps -> PNG files
 refine.py         predicted maps -> maps that are fitted to the photos
@@ -33,6 +34,7 @@ from neuropbr_core.inference.refine import CaptureLight, Priors, Refinement, ref
 from neuropbr_core.inference.run_samples import DatasetSample, read_sample
 from neuropbr_core.inference.tiled import LargeMaps, predict_large, sharpness_of
 from neuropbr_core.inference.views import ViewSet, read_capture, read_views, register_views
+from neuropbr_core.inference.white import WhiteReference, calibrate
 
 __all__ = [
     "CaptureLight",
@@ -47,6 +49,8 @@ __all__ = [
     "Priors",
     "Refinement",
     "ViewSet",
+    "WhiteReference",
+    "calibrate",
     "find_doubts",
     "infer",
     "load_exported",

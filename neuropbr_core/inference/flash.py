@@ -9,7 +9,12 @@ from neuropbr_core.materials.color import srgb_to_linear
 LEAST_FLASH = 0.3
 """Share of the falloff of a flash below which there was none. In rendered captures of all example materials, 30 of 30
 with a flash had more, and 26 of 30 without one had less; the others were polished, and showed lamps."""
-_CLIPPED = 0.98  # sRGB value from which a pixel may have been brighter
+USUAL_AMBIENT = 0.18
+"""Share of the light that comes from around in a usual flash photo, the middle of what captures are rendered with."""
+BENT = 0.85
+"""sRGB value from which phones bend their highlights."""
+CLIPPED = 0.98
+"""sRGB value from which a pixel may have been brighter."""
 _DARK = 0.02  # sRGB value up to which noise is as large as the signal
 _LEAST_COMMON = 0.2  # share of the frame that two views must both show well to be compared
 _EPS = 1e-4
@@ -36,7 +41,7 @@ def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | No
     # The camera's height above the plane divided by the cosine is its distance from the pixel.
     distances = positions[:, 2, None, None].float() / cosines
     falloff = (cosines / distances.square()).log()
-    good = (visible[:, 0] > 0) & (views.amax(dim=1) < _CLIPPED) & (views.amin(dim=1) > _DARK)
+    good = (visible[:, 0] > 0) & (views.amax(dim=1) < CLIPPED) & (views.amin(dim=1) > _DARK)
     covariance = torch.zeros(())
     variance = torch.zeros(())
     for first in range(len(views)):

@@ -274,7 +274,15 @@ def refine_prediction(
     visible = inputs.get("visible")
     if visible is not None:
         visible = visible[0]
-    return refine(maps, photos, positions, visible, steps=steps, flash_fired=views.flash_fired)
+    return refine(
+        maps,
+        photos,
+        positions,
+        visible,
+        steps=steps,
+        flash_fired=views.flash_fired,
+        exposure_known=views.exposure_known,
+    )
 
 
 def write_maps(maps: Maps, folder: str | Path) -> list[Path]:

@@ -23,6 +23,7 @@ from neuropbr_core.inference.predict import (
     write_maps,
 )
 from neuropbr_core.inference.views import read_capture
+from neuropbr_core.inference.white import WhiteReference, calibrate
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import encode_map
 from neuropbr_core.shipped import DEFAULT_MODEL
@@ -95,6 +96,7 @@ def infer(
     *,
     cameras: str | Path | None = None,
     refine: int | None = None,
+    white: WhiteReference | None = None,
     device: str = "auto",
 ) -> Prediction:
     """Predict the maps of a folder of photos, as `neuropbr infer` does.
@@ -105,13 +107,15 @@ def infer(
         cameras: See `read_views`. Without cameras, photos are registered where the model needs cameras.
         refine: Steps in which the maps are fitted to the photos, 0 for none; None for 200 with a model that ships, and
             else for none.
+        white: White paper or a grey card in the first photo, which tells its exposure; see `calibrate`.
         device: `auto`, `cpu`, `cuda` or `mps`; for a model that is not loaded yet.
 
     Returns:
         The maps, and why they may be wrong.
 
     Raises:
-        DataError: The photos cannot be read or registered, or the model takes views as they are and cannot be refined.
+        DataError: The photos cannot be read or registered, the white reference cannot be used, or the model takes views
+            as they are and cannot be refined.
         CheckpointError: There is no such checkpoint, or it is damaged.
         DeviceError: The device is not there.
         ValueError: The number of steps is negative.
@@ -126,6 +130,8 @@ def infer(
         raise DataError(f"{model.origin}: takes views as they are, so that its maps cannot be refined; use refine=0")
     # Photos are shrunk while they are read, to no more than the network sees of them.
     views = read_capture(photos, cameras, register=model.needs_cameras, size=model.signature.photo_size)
+    if white is not None:
+        views = calibrate(views, white)
     inputs = model.prepare(views)
     predicted = predict_maps(model, views, inputs, Effort(refine=refine))
     warnings = (*views.refusals, *find_doubts(views, inputs, model.signature))

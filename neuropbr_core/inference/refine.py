@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
-from neuropbr_core.inference.flash import LEAST_FLASH, flash_share
+from neuropbr_core.inference.flash import BENT, CLIPPED, LEAST_FLASH, USUAL_AMBIENT, flash_share
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
 from neuropbr_core.materials.ggx import DIELECTRIC_F0, MIN_ROUGHNESS, schlick
@@ -39,13 +39,10 @@ REFINE_STEPS = 200
 _GRID = 40
 # Texels that the last solve handles at once, which bounds its memory.
 _CHUNK = 1 << 16
-# Share of the light that comes from around in a usual flash photo, the middle of what captures are rendered with.
-_USUAL_AMBIENT = 0.18
-# Encoded values between which a photo loses its say: phones bend their highlights from here on, then clip.
-_BENT = 0.85
-_CLIPPED = 0.98
 # Error of encoded values that is normal for a good fit. It weighs the photos against the priors.
 _USUAL_ERROR = 0.02
+# Standard deviation of the logarithm of an exposure that a white reference tells.
+_KNOWN_EXPOSURE = 0.02
 _RATE = 0.08
 # Each start gets this share of the steps, before the best of them goes on alone.
 _TRIAL_SHARE = 0.3
@@ -186,7 +183,7 @@ class _Fit(NamedTuple):
     error: Float[Tensor, "V 3 N"]
 
 
-def refine(
+def refine(  # noqa: PLR0913 - facts of one capture, which callers name
     maps: Maps,
     photos: Float[Tensor, "V 3 S S"],
     positions: Float[Tensor, "V 3"],
@@ -195,6 +192,7 @@ def refine(
     steps: int = REFINE_STEPS,
     priors: Priors | None = None,
     flash_fired: bool | None = None,
+    exposure_known: bool = False,
 ) -> Refinement:
     """Fit predicted maps to the photos that they were predicted from.
 
@@ -211,6 +209,7 @@ def refine(
         priors: How far each unknown may move.
         flash_fired: Whether the camera's flash fired, as the files tell. It decides only where the photos themselves
             cannot: a phone's lamp that burns all the time is no flash to its camera, but as good as one.
+        exposure_known: Whether the first photo records a white card at the centre as 1, as a white reference tells.
 
     Returns:
         The refined maps, on the CPU, and the light.
@@ -239,7 +238,7 @@ def refine(
     fitted = {name: _resized(name, value.to(device).float(), size) for name, value in maps.items()}
     texels = _texels(fitted, photos.float(), positions.to(device).float(), visible.float())
     flash = _flash(positions)
-    problem = _Problem(texels.at(_grid(size).to(device)), flash, priors)
+    problem = _Problem(texels.at(_grid(size).to(device)), flash, priors, exposure_known=exposure_known)
     shared = problem.start
     taken = 0
     interrupted = False
@@ -267,7 +266,7 @@ def refine(
         CaptureLight(
             torch.exp(shared.exposure + shared.photo_exposure).cpu(),
             flash,
-            (_USUAL_AMBIENT * torch.exp(shared.ambient)).cpu(),
+            (USUAL_AMBIENT * torch.exp(shared.ambient)).cpu(),
         ),
         float((before[0] / before[1].clamp_min(1e-6)).sqrt()),
         float((after[0] / after[1].clamp_min(1e-6)).sqrt()),
@@ -281,7 +280,7 @@ def _unrefined(maps: Maps, photos: Tensor, positions: Tensor) -> Refinement:
     """The given maps, under the usual light, with errors that nobody measured."""
     return Refinement(
         {name: value.cpu() for name, value in maps.items()},
-        CaptureLight(torch.ones(len(photos)), _flash(positions), torch.full((3,), _USUAL_AMBIENT)),
+        CaptureLight(torch.ones(len(photos)), _flash(positions), torch.full((3,), USUAL_AMBIENT)),
         math.nan,
         math.nan,
         torch.full((1, 1, *photos.shape[-2:]), math.nan),
@@ -333,23 +332,24 @@ def linear_photos(
     if ambient is None:
         ambient = torch.zeros(3)
     # The logarithm of no light is -∞, whose exponential is 0 again.
-    factor, offset = problem.linear_in_base(problem.start._replace(ambient=torch.log(ambient / _USUAL_AMBIENT)))
+    factor, offset = problem.linear_in_base(problem.start._replace(ambient=torch.log(ambient / USUAL_AMBIENT)))
     return (factor * texels.base + offset).view(-1, 3, size, size)
 
 
 def _flash(positions: Tensor) -> float:
     """The lamp that makes a white card at the centre look like 1 in the first photo, beside the usual ambient light."""
     first = positions[0].float()
-    return math.pi * (1 - _USUAL_AMBIENT) * float(first.norm()) ** 3 / float(first[2])
+    return math.pi * (1 - USUAL_AMBIENT) * float(first.norm()) ** 3 / float(first[2])
 
 
 class _Problem:
     """The objective at some texels, as a function of the shared numbers."""
 
-    def __init__(self, texels: _Texels, flash: float, priors: Priors) -> None:
+    def __init__(self, texels: _Texels, flash: float, priors: Priors, *, exposure_known: bool = False) -> None:
         self._texels = texels
         self._flash = flash
         self._priors = priors
+        self._exposure_known = exposure_known
         # Residuals of linear light times the slope of the sRGB curve are residuals of encoded values, to first order.
         self._photo_weight = texels.weight * _encoding_slope(texels.linear) ** 2
         self._albedo_weight = priors.albedo * _encoding_slope(texels.base) ** 2
@@ -432,6 +432,10 @@ class _Problem:
         data = data + priors.albedo * moved.square().mean()
         # Exposure has heavy tails: captures by this project's renderer deviate little, a phone's as they like.
         distance = torch.log1p((shared.exposure / priors.exposure).square()).sum()
+        if self._exposure_known:
+            around = torch.log(1 - USUAL_AMBIENT + USUAL_AMBIENT * torch.exp(shared.ambient).mean())
+            white = shared.exposure + shared.photo_exposure[0] + around  # logarithm of the white card's radiance
+            distance = (white / _KNOWN_EXPOSURE).square().sum()
         distance = distance + torch.log1p((shared.photo_exposure / priors.photo_exposure).square()).sum()
         distance = distance + (shared.ambient / priors.ambient).square().sum()
         distance = distance + (shared.relief / priors.relief).square().sum()
@@ -462,7 +466,7 @@ class _Problem:
         scale, bias = specular_scale_bias(facing[None], roughness.expand_as(facing)[None])
         # Light from all around enters as π times its radiance, which cancels the 1 / π at the exit.
         leaving = (1 - schlick(facing)) * (1 - DIELECTRIC_F0)
-        around = (_USUAL_AMBIENT * torch.exp(shared.ambient)).view(1, 3, 1)
+        around = (USUAL_AMBIENT * torch.exp(shared.ambient)).view(1, 3, 1)
         # F0 is lerp(0.04, base, metallic), so part of the mirrored light multiplies the base colour.
         of_flash = metallic * tinted + dielectric * scattered
         of_around = metallic * scale + dielectric * leaving
@@ -614,7 +618,7 @@ def _texels(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor) -> _
     squared = (to_lens * to_lens).sum(dim=1)
     encoded = photos.flatten(2)
     # The brightest channel bends first. A little weight stays, for texels that every photo clips.
-    bent = ((encoded.amax(dim=1, keepdim=True) - _BENT) / (_CLIPPED - _BENT)).clamp(0, 1)
+    bent = ((encoded.amax(dim=1, keepdim=True) - BENT) / (CLIPPED - BENT)).clamp(0, 1)
     normal = maps["normal"][0].flatten(1)
     return _Texels(
         encoded,

@@ -27,6 +27,7 @@ class ViewSet:
         masks: For each image, bool `(h, w)`, True where it is opaque; None where it is opaque everywhere.
         left_out: Why photos were left out, one line each, by their file.
         flashes: For each image, whether the camera's flash fired; None where its file does not tell.
+        exposure_known: Whether the first image records a white card at the texture's centre as 1 (`white.calibrate`).
     """
 
     paths: tuple[Path, ...]
@@ -37,6 +38,7 @@ class ViewSet:
     masks: tuple[Tensor | None, ...] = ()
     left_out: Mapping[Path, str] = field(default_factory=dict)
     flashes: tuple[bool | None, ...] = ()
+    exposure_known: bool = False
 
     @property
     def refusals(self) -> tuple[str, ...]:
