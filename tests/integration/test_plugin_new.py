@@ -48,7 +48,7 @@ def test_a_new_package_works_at_once(call: Call, tmp_path: Path, kind: str) -> N
     package = tmp_path / "acme-wavelet"
     install(call, tmp_path, package)
 
-    rows = json.loads(neuropbr(call, "list-plugins", "--check", "--json"))
+    rows = json.loads(neuropbr(call, "list-plugins", "--kind", kind, "--check", "--json"))
     row = next(row for row in rows if row["distribution"] == "acme-wavelet")
     assert (row["kind"], row["name"], row["status"]) == (kind, "wavelet", "ready")
     assert row["summary"]
