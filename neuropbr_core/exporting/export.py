@@ -22,8 +22,8 @@ from neuropbr_core.exporting.trust import content_digest, remember_export
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.check import plain
-from neuropbr_core.registry.chosen import Chosen, blaming_calls
-from neuropbr_core.registry.guarding import broken, notes_of
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.guarding import blaming_calls, broken, notes_of
 from neuropbr_core.reporting import reporter
 
 

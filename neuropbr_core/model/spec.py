@@ -18,7 +18,8 @@ from neuropbr_core.model.ratios import ratio_channels
 from neuropbr_core.reading import DocumentError, convert_json
 from neuropbr_core.recipe.sections import ModelSection, Recipe
 from neuropbr_core.registry.catalog import default_registry
-from neuropbr_core.registry.chosen import Chosen, blaming_calls
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.guarding import blaming_calls
 
 SIZES = ("views", "image_size", "photo_size", "output_size", "alignment")
 """What a model's description repeats of section `data`: enough to prepare views without the recipe."""

@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.memory import memory_ran_out
-from neuropbr_core.registry.installed import Entry
 from neuropbr_core.shown import describe, shortened
+
+# For types alone: whatever calls a component imports this module, and need not read what is installed.
+if TYPE_CHECKING:
+    from neuropbr_core.registry.chosen import Chosen
+    from neuropbr_core.registry.installed import Entry
 
 Check = Callable[[Any, tuple[Any, ...]], str]
 """Says what is wrong with a value that a method returned for its arguments, after `returned`; empty if nothing is."""
@@ -51,7 +55,7 @@ def noting_interrupts() -> Iterator[list[int]]:
 
 
 @contextmanager
-def blaming(declared: Callable[[], Entry], action: str) -> Iterator[None]:
+def blaming(declared: Callable[[], "Entry"], action: str) -> Iterator[None]:
     """Turn whatever a component raises while it works into an error that names it.
 
     Args:
@@ -80,12 +84,30 @@ def blaming(declared: Callable[[], Entry], action: str) -> Iterator[None]:
             raise broken(declared(), f"{action} raised {describe(error)}") from error
 
 
+@contextmanager
+def blaming_calls(part: "Chosen | None", action: str) -> Iterator[None]:
+    """Turn whatever a component raises while it works into an error that names it.
+
+    Args:
+        part: The component; None lets everything pass.
+        action: What it was doing, such as `its forward pass`.
+
+    Raises:
+        PluginBroken: It raised something that is no error of the project; the message has its distribution and version.
+    """
+    if part is None:
+        yield
+        return
+    with blaming(lambda: part.declared, action):
+        yield
+
+
 def notes_of(error: BaseException) -> list[str]:
     """What `blaming` added to an error that it let pass: who asked for what failed."""
     return list(getattr(error, "__notes__", ()))
 
 
-def culprit(error: BaseException, entries: Iterable[Entry]) -> Entry | None:
+def culprit(error: BaseException, entries: "Iterable[Entry]") -> "Entry | None":
     """The component of others whose code was at work when an error was raised; None when there was none.
 
     It is the last net: for code of a component that the core cannot call within `blaming`, such as the forward pass of
@@ -123,7 +145,7 @@ def _common_parts(first: str, second: str) -> int:
     return count
 
 
-def broken(entry: Entry, fault: str) -> PluginBroken:
+def broken(entry: "Entry", fault: str) -> PluginBroken:
     """The error about a component that breaks its contract.
 
     Args:
@@ -136,7 +158,7 @@ def broken(entry: Entry, fault: str) -> PluginBroken:
     )
 
 
-def guard(instance: Any, entry: Entry, methods: Mapping[str, Check] | None = None) -> None:
+def guard(instance: Any, entry: "Entry", methods: Mapping[str, Check] | None = None) -> None:
     """Put `blaming`, and a check of what is returned, around the methods of an instance that its contract names.
 
     The methods of the instance are replaced. An object that wraps the instance would be of no contract's class, and
@@ -160,7 +182,7 @@ def guard(instance: Any, entry: Entry, methods: Mapping[str, Check] | None = Non
             object.__setattr__(instance, name, partial(_guarded, entry, name, check, method))
 
 
-def _guarded(entry: Entry, name: str, check: Check, method: Any, *args: Any, **options: Any) -> Any:
+def _guarded(entry: "Entry", name: str, check: Check, method: Any, *args: Any, **options: Any) -> Any:
     """Call a method of a component, and check what it returns."""
     with blaming(lambda: entry, f"its {name}"):
         returned = method(*args, **options)
