@@ -29,7 +29,8 @@ from neuropbr_core.app.page import ASSETS, write_gone_page, write_page
 from neuropbr_core.app.photos import discard, examine, refuse, store_upload
 from neuropbr_core.app.queues import WorkQueue
 from neuropbr_core.files import remove
-from neuropbr_core.inference import Effort, ExportedGenerator, LoadedGenerator
+from neuropbr_core.inference.effort import Effort
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator
 from neuropbr_core.outputs import material_name
 
 _LOOK_SECONDS = 0.2
