@@ -5,12 +5,14 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from neuropbr_core.errors import NeuroPBRError, RunError, RunInterrupted
-from neuropbr_core.recipe import Override, Resolved, resolve_recipe
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.compare import differences
+from neuropbr_core.recipe.loading import Resolved, resolve_recipe
+from neuropbr_core.recipe.merge import Override
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder, check_start
@@ -63,13 +65,13 @@ class SweptRun:
         """
         carry_out(self.plan(), prepared)
 
-    def opened_again(self) -> "SweptRun":
-        """The run as its folder is now: another sweep may have started or finished it since this one was planned.
+    @property
+    def opened_again(self) -> Callable[[], "SweptRun"]:
+        """Gives the run as its folder is now: another sweep may have started or finished it since this one was planned.
 
-        Raises:
-            NeuroPBRError: As `open_run`.
+        It can be sent to another process, and raises what `open_run` raises.
         """
-        return open_run(self.source, self.overrides, self.chosen)
+        return partial(open_run, self.source, self.overrides, self.chosen)
 
 
 def split_values(text: str) -> list[str]:
