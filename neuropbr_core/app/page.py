@@ -41,7 +41,11 @@ def write_page(model: LoadedGenerator | ExportedGenerator, offered: "Sequence[Of
         "body",
         _header(model),
         element("main", _photos(model, limits), _progress(), _result(), _packages(offered)),
-        _footer(),
+        element(
+            "footer",
+            f"neuropbr {__version__}. The page asks nothing of other machines. ",
+            "The preview is drawn by three.js (MIT licence).",
+        ),
         data_script("app-settings", settings),
     )
     return f"<!doctype html>\n{element('html', _head('Photos to material', *programs), body, lang='en')}\n"
@@ -195,11 +199,3 @@ def _packages(offered: "Sequence[Offer]") -> Html:
 
 def _button(text: str, action: str, *, disabled: bool = False) -> Html:
     return element("button", text, type="button", class_="button", id=action, disabled=disabled)
-
-
-def _footer() -> Html:
-    return element(
-        "footer",
-        f"neuropbr {__version__}. The page asks nothing of other machines. ",
-        "The preview is drawn by three.js (MIT licence).",
-    )

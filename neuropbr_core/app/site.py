@@ -105,6 +105,11 @@ class Site:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        def close() -> None:
+            self._predictions.close()
+            self._packages.close()
+            remove(self._folder)
+
         sweeper = asyncio.create_task(self._sweep())
         try:
             yield
@@ -114,12 +119,7 @@ class Site:
             for job in self.jobs:
                 job.stopped = True
             # Here and not after the server: a signal that ends the process is raised again when the server is through.
-            await run_in_threadpool(self._close)
-
-    def _close(self) -> None:
-        self._predictions.close()
-        self._packages.close()
-        remove(self._folder)
+            await run_in_threadpool(close)
 
     async def _sweep(self) -> None:
         """Remove jobs that nobody has looked at for some time."""
