@@ -13,7 +13,6 @@ from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.compare import differences
 from neuropbr_core.recipe.loading import Resolved, resolve_recipe
 from neuropbr_core.recipe.merge import Override
-from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.run import plan, run_path
@@ -168,15 +167,28 @@ def open_run(source: str | Path, overrides: Sequence[str], chosen: Sequence[str]
 
     Raises:
         RecipeError: The recipe is wrong.
-        RunError: The folder holds something else.
+        RunError: The folder holds something else, or a run of another recipe.
     """
     resolved = resolve_recipe(source, overrides)
     recipe = resolved.recipe
-    folder = RunFolder(run_path(recipe, _run_name(recipe.name, chosen)))
+    # The swept keys and values name the run, as far as folders can hold them.
+    exact = "-".join((recipe.name, *chosen))
+    name = _UNSAFE.sub("_", exact)
+    if name != exact or len(name) > _LONGEST_NAME:
+        # Two combinations must not become one folder because their difference is in what was left out.
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+    folder = RunFolder(run_path(recipe, name))
     resume = folder.can_resume
     check_start(folder, resume=resume, overwrite=False)
     if resume:
-        _check_same(folder, recipe)
+        # A run of the same name with another recipe: the table would show it under a wrong name.
+        for change in differences(folder.recipe().tree, recipe.tree):
+            # Where a run continues and computes is no property of the run.
+            if change.keys not in (("training", "resume_from"), ("training", "device")):
+                raise RunError(
+                    f"{folder.path}: was started with another recipe ({change}); choose another --runs-dir, or remove "
+                    f"the run"
+                )
     return SweptRun(source, tuple(overrides), tuple(chosen), resolved, folder, resume)
 
 
@@ -200,28 +212,3 @@ def carry_out_sweep(runs: Sequence[SweptRun]) -> list[str]:
             failures.append(f"{run.folder.name}: {error}")
             reporter().line(f"Run {run.folder.name} failed: {error}")
     return failures
-
-
-def _run_name(recipe: str, chosen: Sequence[str]) -> str:
-    """Name of a combination's run: the swept keys and values, as far as folders can hold them."""
-    exact = "-".join((recipe, *chosen))
-    name = _UNSAFE.sub("_", exact)
-    if name != exact or len(name) > _LONGEST_NAME:
-        # Two combinations must not become one folder because their difference is in what was left out.
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
-    return name
-
-
-def _check_same(folder: RunFolder, recipe: Recipe) -> None:
-    """Refuse a run of the same name with another recipe: the table would show it under a wrong name.
-
-    Raises:
-        RunError: The recipes differ.
-    """
-    for change in differences(folder.recipe().tree, recipe.tree):
-        # Where a run continues and computes is no property of the run.
-        if change.keys in (("training", "resume_from"), ("training", "device")):
-            continue
-        raise RunError(
-            f"{folder.path}: was started with another recipe ({change}); choose another --runs-dir, or remove the run"
-        )
