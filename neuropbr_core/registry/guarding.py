@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -225,16 +226,26 @@ def _texts(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
     return f"{_kind(value)}; it must be a dictionary of texts"
 
 
-def _named_facts(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
-    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
-        return ""
-    return f"{_kind(value)}; it must be a dictionary with texts as keys"
+@dataclass(frozen=True)
+class _OfTexts:
+    """Checks that a value is a collection of texts; of a mapping, its keys.
 
+    Attributes:
+        kinds: Classes that it may have.
+        wanted: What it must be, in words.
+    """
 
-def _lines(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
-    if isinstance(value, list | tuple) and all(isinstance(line, str) for line in value):
-        return ""
-    return f"{_kind(value)}; it must be a list of texts"
+    kinds: tuple[type, ...]
+    wanted: str
+
+    def __call__(self, value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG002 - the signature of a check
+        if (
+            isinstance(value, self.kinds)
+            and isinstance(value, Iterable)
+            and all(isinstance(text, str) for text in value)
+        ):
+            return ""
+        return f"{_kind(value)}; it must be {self.wanted}"
 
 
 def _samples(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
@@ -260,12 +271,6 @@ def _samples(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
             except TypeError:
                 return f"the sample {sample.id} with the key {shortened(repr(key))}, which cannot be hashed"
     return ""
-
-
-def _materials(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
-    if isinstance(value, set | frozenset) and all(isinstance(name, str) for name in value):
-        return ""
-    return f"{_kind(value)}; it must be a set of the materials' names"
 
 
 def _drawer(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
@@ -365,8 +370,8 @@ _METHODS: dict[str, dict[str, Check]] = {
         "load": _program,
         "load_untrusted": _program,
         "read_metadata": _texts,
-        "report": _named_facts,
-        "trace": _lines,
+        "report": _OfTexts((dict,), "a dictionary with texts as keys"),
+        "trace": _OfTexts((list, tuple), "a list of texts"),
     },
     "observer": {
         "run_started": _anything,
@@ -380,7 +385,7 @@ _METHODS: dict[str, dict[str, Check]] = {
     },
     "dataset": {
         "samples": _samples,
-        "materials": _materials,
+        "materials": _OfTexts((set, frozenset), "a set of the materials' names"),
         "drawer": _drawer,
         "digests": _digests,
         "read_view": _view,
