@@ -6,7 +6,7 @@ from typing import Any
 
 from neuropbr_core.errors import ExportError
 from neuropbr_core.exporting.export import Exported
-from neuropbr_core.exporting.subject import Signature
+from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.inference.prediction import Prediction
 from neuropbr_core.inference.verification import real_views
 from neuropbr_core.kinds import KINDS

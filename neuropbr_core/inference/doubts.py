@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from neuropbr_core.exporting.subject import Signature
+from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.inference.flash import LEAST_FLASH, flash_share
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.materials.color import srgb_to_linear
