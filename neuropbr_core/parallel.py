@@ -118,7 +118,8 @@ def stream_jobs(
         for _ in range(min(processes, len(waiting))):
             here, there = context.Pipe()
             process = context.Process(target=_work, args=(there, function), daemon=True)
-            # A terminal sends Ctrl-C to every process; only the parent's message helps, and it ends the others.
+            # A terminal sends Ctrl-C to every process. Only the parent's message would help the user, and it ends the
+            # others.
             start_without_signals(process, [signal.SIGINT])
             # This process must not keep the worker's end open: only then does the pipe end when the worker dies.
             there.close()

@@ -208,12 +208,24 @@ class _Pulse(threading.Thread):
                 if _open_bars:
                     self._since = time.monotonic()
                     continue
-            self._show()
+            with self._lock:
+                quiet = time.monotonic() - self._since
+                if quiet < self._silence:
+                    continue
+                # A copy, because the program may be through with its work between two looks at the list.
+                what = ["working", *_doing][-1]
+                # The cursor goes back to the beginning, so that what is printed past this class replaces the text.
+                sys.stderr.write(f"\r\x1b[2K{what} ({quiet:.0f} s)\r")
+                sys.stderr.flush()
+                self._shown = True
 
     def interrupt(self) -> None:
         """Remove what is shown, before something else is."""
         with self._lock:
-            self._remove()
+            if self._shown:
+                sys.stderr.write("\r\x1b[2K")
+                sys.stderr.flush()
+                self._shown = False
             self._since = time.monotonic()
 
     def end(self) -> None:
@@ -221,24 +233,6 @@ class _Pulse(threading.Thread):
         self._over.set()
         self.join()
         self.interrupt()
-
-    def _show(self) -> None:
-        with self._lock:
-            quiet = time.monotonic() - self._since
-            if quiet < self._silence:
-                return
-            # A copy, because the program may be through with its work between two looks at the list.
-            what = ["working", *_doing][-1]
-            # The cursor goes back to the beginning, so that whatever is printed past this class replaces the text.
-            sys.stderr.write(f"\r\x1b[2K{what} ({quiet:.0f} s)\r")
-            sys.stderr.flush()
-            self._shown = True
-
-    def _remove(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-            self._shown = False
 
 
 _pulse: _Pulse | None = None

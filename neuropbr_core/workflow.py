@@ -6,13 +6,13 @@ from typing import Any
 
 from neuropbr_core.errors import ExportError
 from neuropbr_core.exporting.export import Exported
-from neuropbr_core.exporting.subject import Signature
+from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.inference.prediction import Prediction
 from neuropbr_core.inference.verification import real_views
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.outputs import Material, check_places, choose_targets, material_name, read_material, write_packages
-from neuropbr_core.recipe import load_entries
+from neuropbr_core.recipe.loading import load_entries
 from neuropbr_core.recipe.merge import plain_data
 from neuropbr_core.recipe.yaml_tree import flow
 from neuropbr_core.registry.chosen import Chosen

@@ -11,26 +11,19 @@ from neuropbr_core.app.jobs import Job, JobReporter, JobStopped, Refused, ZipFil
 from neuropbr_core.app.limits import Limits
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.files import remove, replacing, write_text
-from neuropbr_core.inference import (
-    Effort,
-    ExportedGenerator,
-    LoadedGenerator,
-    Prediction,
-    find_doubts,
-    missing_side,
-    predict_maps,
-    read_views,
-    register_views,
-)
+from neuropbr_core.inference.doubts import find_doubts
+from neuropbr_core.inference.effort import Effort, predict_maps
+from neuropbr_core.inference.ensemble import missing_side
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator
+from neuropbr_core.inference.views import read_views, register_views
 from neuropbr_core.kinds import KINDS
-from neuropbr_core.outputs import Material, choose_targets, material_name
-from neuropbr_core.recipe import load_entries
+from neuropbr_core.outputs import Material, choose_targets, material_name, write_packages
+from neuropbr_core.recipe.loading import load_entries
 from neuropbr_core.registry import default_registry
 from neuropbr_core.report import Showcase, Version, showcase_part
 from neuropbr_core.report.maps_folder import CONFIDENCE, material_facts
 from neuropbr_core.report.pictures import colour_picture
 from neuropbr_core.reporting import reporting_to
-from neuropbr_core.workflow import package
 
 _ENOUGH_PHOTOS = 5
 """More photos tell little more."""
@@ -242,13 +235,17 @@ def make_zip(job: Job, archive: ZipFile) -> None:
 
 def _write_zip(job: Job, archive: ZipFile, folder: Path) -> None:
     """Write the packages into a folder, and from there into the zip file, which is there whole or not at all."""
-    prediction = Prediction(job.name, load_file(job.maps_file), None, job.made_by, ())
     with reporting_to(JobReporter(job)):
-        package(prediction, archive.targets, folder, tileable=archive.tileable)
-    top = material_name(job.name)
+        # Packagers before maps, because reading and deriving maps takes time.
+        entries = load_entries(KINDS["packager"], {name: f"packager {name}" for name in archive.targets}, [])
+        targets = choose_targets(entries)
+        material = Material(material_name(job.name), load_file(job.maps_file), job.made_by)
+        if archive.tileable:
+            material = material.tileable()
+        write_packages(material, targets, folder)
     # The lowest level: pictures are compressed already, and the texts are small.
     with replacing(archive.path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for path in sorted(folder.rglob("*")):
             job.go_on()
             # In a folder of the material's name, so that two materials can be unpacked at one place.
-            file.write(path, f"{top}/{path.relative_to(folder).as_posix()}")
+            file.write(path, f"{material.name}/{path.relative_to(folder).as_posix()}")

@@ -2,22 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neuropbr_core import __version__
 from neuropbr_core.app.jobs import LONGEST_NAME
 from neuropbr_core.app.limits import Limits
-from neuropbr_core.app.making import Offer
 from neuropbr_core.data.decoding import READ_SUFFIXES, why_unread
-from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator
 from neuropbr_core.viewer.html import Html, data_script, element, join
 from neuropbr_core.viewer.markup import PROGRAM_FILES, STYLE_FILE
+
+if TYPE_CHECKING:
+    from neuropbr_core.app.making import Offer
 
 _ROOM = Path(__file__).resolve().parent / "assets"
 ASSETS = {path.name: path for path in (STYLE_FILE, _ROOM / "app.css", *PROGRAM_FILES, _ROOM / "app.js")}
 """Files of the page, by their names in addresses."""
 
 
-def write_page(model: LoadedGenerator | ExportedGenerator, offered: Sequence[Offer], limits: Limits) -> str:
+def write_page(model: LoadedGenerator | ExportedGenerator, offered: "Sequence[Offer]", limits: Limits) -> str:
     """Write the page.
 
     Args:
@@ -38,7 +41,11 @@ def write_page(model: LoadedGenerator | ExportedGenerator, offered: Sequence[Off
         "body",
         _header(model),
         element("main", _photos(model, limits), _progress(), _result(), _packages(offered)),
-        _footer(),
+        element(
+            "footer",
+            f"neuropbr {__version__}. The page asks nothing of other machines. ",
+            "The preview is drawn by three.js (MIT licence).",
+        ),
         data_script("app-settings", settings),
     )
     return f"<!doctype html>\n{element('html', _head('Photos to material', *programs), body, lang='en')}\n"
@@ -159,7 +166,7 @@ def _result() -> Html:
     )
 
 
-def _packages(offered: Sequence[Offer]) -> Html:
+def _packages(offered: "Sequence[Offer]") -> Html:
     boxes: list[Html] = []
     for offer in offered:
         note = offer.problem or offer.summary
@@ -192,11 +199,3 @@ def _packages(offered: Sequence[Offer]) -> Html:
 
 def _button(text: str, action: str, *, disabled: bool = False) -> Html:
     return element("button", text, type="button", class_="button", id=action, disabled=disabled)
-
-
-def _footer() -> Html:
-    return element(
-        "footer",
-        f"neuropbr {__version__}. The page asks nothing of other machines. ",
-        "The preview is drawn by three.js (MIT licence).",
-    )

@@ -24,9 +24,17 @@ class WorkQueue:
             key: A name by which to ask for its place.
             work: The work; it handles its own errors.
         """
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._lock:
+                    self._keys.remove(key)
+
         with self._lock:
             self._keys.append(key)
-            self._executor.submit(self._run, key, work)
+            self._executor.submit(run)
 
     def before(self, key: str) -> int:
         """How many pieces of work come before one; 0 for one that is being done, or that is not in the queue."""
@@ -38,10 +46,3 @@ class WorkQueue:
     def close(self) -> None:
         """Drop what waits, and wait for what is being done."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def _run(self, key: str, work: Callable[[], None]) -> None:
-        try:
-            work()
-        finally:
-            with self._lock:
-                self._keys.remove(key)

@@ -20,7 +20,8 @@ from neuropbr_core.app.making import offers
 from neuropbr_core.app.site import Site
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.files import is_abandoned, remove
-from neuropbr_core.inference import Effort, ExportedGenerator, LoadedGenerator
+from neuropbr_core.inference.effort import Effort
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator
 from neuropbr_core.reporting import reporter
 
 USUAL_PORT = 7272

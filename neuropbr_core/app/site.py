@@ -29,7 +29,8 @@ from neuropbr_core.app.page import ASSETS, write_gone_page, write_page
 from neuropbr_core.app.photos import discard, examine, refuse, store_upload
 from neuropbr_core.app.queues import WorkQueue
 from neuropbr_core.files import remove
-from neuropbr_core.inference import Effort, ExportedGenerator, LoadedGenerator
+from neuropbr_core.inference.effort import Effort
+from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator
 from neuropbr_core.outputs import material_name
 
 _LOOK_SECONDS = 0.2
@@ -104,6 +105,11 @@ class Site:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        def close() -> None:
+            self._predictions.close()
+            self._packages.close()
+            remove(self._folder)
+
         sweeper = asyncio.create_task(self._sweep())
         try:
             yield
@@ -113,12 +119,7 @@ class Site:
             for job in self.jobs:
                 job.stopped = True
             # Here and not after the server: a signal that ends the process is raised again when the server is through.
-            await run_in_threadpool(self._close)
-
-    def _close(self) -> None:
-        self._predictions.close()
-        self._packages.close()
-        remove(self._folder)
+            await run_in_threadpool(close)
 
     async def _sweep(self) -> None:
         """Remove jobs that nobody has looked at for some time."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -190,16 +189,13 @@ def write_photos(captures: BenchCaptures, place: Path) -> Path:
             write_cameras(folder / CAMERAS_NAME, {name: sample.cameras or ()})
             write_views(prepared.views[0], aside / ALIGNED / name)
             records.append({"name": name, "material": sample.material, "kind": sample.capture_kind})
-        write_json(aside / RECORD, _record(captures, records))
+        record = {
+            "version": VERSION,
+            "protocol": protocol.digest,
+            "photos": captures.photos,
+            "size": protocol.size,
+            "captures": records,
+        }
+        write_json(aside / RECORD, record)
         write_text(aside / "README.txt", _README.format(version=VERSION, digest=protocol.digest))
     return place
-
-
-def _record(captures: BenchCaptures, records: Sequence[dict[str, str]]) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "protocol": captures.protocol.digest,
-        "photos": captures.photos,
-        "size": captures.protocol.size,
-        "captures": records,
-    }

@@ -23,7 +23,7 @@ from neuropbr_core.data.synthesis.parts import refuse_parts
 from neuropbr_core.data.synthesis.render import plan_settings, synthesize
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.recipe import load_recipe
+from neuropbr_core.recipe.loading import load_recipe
 from neuropbr_core.recipe.sections import Data, Recipe, Synthesize
 from neuropbr_core.registry.catalog import default_registry
 from neuropbr_core.registry.chosen import Chosen

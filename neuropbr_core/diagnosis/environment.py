@@ -71,13 +71,20 @@ def environment() -> dict[str, str]:
     isolated = "no"
     if sys.prefix != sys.base_prefix:
         isolated = "yes"
+    origin = "an installed package"
+    if (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file():
+        origin = "a checkout"
+    # A container or `taskset` may allow fewer processors than there are. macOS cannot tell.
+    usable = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        usable = len(os.sched_getaffinity(0))
     facts = {
-        "neuropbr": f"{__version__} ({_origin()})",
+        "neuropbr": f"{__version__} ({origin})",
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
         "virtual environment": isolated,
         "executable": sys.executable or "unknown",
         "system": platform.platform(),
-        "processor": f"{platform.machine()}, {_usable_processors()} of {os.cpu_count()} usable",
+        "processor": f"{platform.machine()}, {usable} of {os.cpu_count()} usable",
         "memory": "unknown",
     }
     if memory is not None:
@@ -137,21 +144,6 @@ def devices() -> list[DeviceState]:
         states.append(DeviceState("mps", platform.processor() or "Apple GPU"))
     states.append(DeviceState("cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"))
     return states
-
-
-def _origin() -> str:
-    """How the core is installed."""
-    folder = Path(__file__).resolve().parents[2]
-    if (folder / "pyproject.toml").is_file():
-        return "a checkout"
-    return "an installed package"
-
-
-def _usable_processors() -> int:
-    # A container or `taskset` may allow fewer than there are. macOS cannot tell.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _requirements() -> list[Requirement]:

@@ -41,9 +41,15 @@ def anonymous(text: str, names: Iterable[str] | None = None, homes: Iterable[str
         homes: Home folders, besides all folders in `/home` and `Users`; default: that of the user.
     """
     if names is None:
-        names = _own_names()
+        names = [socket.gethostname(), socket.gethostname().partition(".")[0]]
+        for variable in ("USER", "LOGNAME", "USERNAME", "SUDO_USER"):
+            names.append(os.environ.get(variable, ""))
+        with suppress(OSError, KeyError):  # a container may run as a user that has no name
+            names.append(getpass.getuser())
     if homes is None:
-        homes = _own_homes()
+        homes = [os.environ.get("HOME", "")]
+        with suppress(RuntimeError):  # there is no home
+            homes += [str(Path.home()), str(Path.home().resolve())]
     # The longest first, because one may be a part of another.
     for home in sorted(set(homes), key=len, reverse=True):
         if len(home) > 1:
@@ -67,19 +73,3 @@ def _shortened(match: re.Match[str]) -> str:
         if part not in ("", "~"):
             kept.append(part)
     return "…/" + "/".join(kept)
-
-
-def _own_names() -> list[str]:
-    names = [socket.gethostname(), socket.gethostname().partition(".")[0]]
-    for variable in ("USER", "LOGNAME", "USERNAME", "SUDO_USER"):
-        names.append(os.environ.get(variable, ""))
-    with suppress(OSError, KeyError):  # a container may run as a user that has no name
-        names.append(getpass.getuser())
-    return names
-
-
-def _own_homes() -> list[str]:
-    homes = [os.environ.get("HOME", "")]
-    with suppress(RuntimeError):  # there is no home
-        homes += [str(Path.home()), str(Path.home().resolve())]
-    return homes

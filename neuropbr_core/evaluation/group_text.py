@@ -93,7 +93,10 @@ def _line(label: str, group: Group, metric: Metric, score: Score) -> str:
     size = f"{group.samples} ({group.materials})"
     text = f"{name:<{_LABEL_WIDTH}}{size:>{_SIZE_WIDTH}}"
     for value in (score.model, score.reference):
-        text += f"{_number(value, metric.digits):>{_CELL_WIDTH}}"
+        number = "–"
+        if math.isfinite(value):
+            number = f"{value:.{metric.digits}f}"
+        text += f"{number:>{_CELL_WIDTH}}"
     text += f"{_gain(score.gain, metric):>{_GAIN_WIDTH}}"
     interval = ""
     if not math.isnan(score.low):
@@ -127,9 +130,3 @@ def _gain(value: float, metric: Metric) -> str:
     if metric.higher_is_better:
         return f"{value:+.{metric.digits}f}"
     return f"{value:.2f}×"
-
-
-def _number(value: float, digits: int) -> str:
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.{digits}f}"

@@ -323,7 +323,11 @@ def evaluate_samples(
         facts: dict[str, CaptureFacts] = {}
         for sample in shown.samples:
             photos = "".join(digests.get(sample.id, ())[:count])
-            facts[sample.id] = CaptureFacts(sample.capture_kind, sample.condition, _short_digest(photos))
+            digest = ""
+            if photos:
+                # Sixteen hexadecimal digits are enough to tell photos apart.
+                digest = hashlib.blake2b(photos.encode(), digest_size=8).hexdigest()
+            facts[sample.id] = CaptureFacts(sample.capture_kind, sample.condition, digest)
         evaluator = Evaluator(Baselines(mean, aligned=samples.data.aligned), facts, perceptual)
         for prepared in track(prepared_frames(shown, device), len(shown), "evaluating"):
             evaluator.add(
@@ -348,13 +352,6 @@ def evaluate_samples(
     if len(evaluators) > 1:
         groups = group_tables(rows, record.views, counts)
     return replace(record, per_sample=tuple(rows), groups=groups)
-
-
-def _short_digest(content: str) -> str:
-    """Sixteen hexadecimal digits, enough to tell photos apart; empty for no content."""
-    if not content:
-        return ""
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def training_mean(train: MaterialDataset, device: torch.device, batch_size: int = 1) -> dict[str, tuple[float, ...]]:

@@ -253,7 +253,13 @@ def comparison_grid(
     Returns:
         The picture, at most 1100 pixels wide; a sample of 256 pixels is shown pixel for pixel.
     """
-    layout = _Layout(*_tile_size(*valid.shape[-2:]))
+    height, width = valid.shape[-2:]
+    scale: float = _MAX_TILE / max(height, width)
+    # Whole multiples keep pixels square and equally large; a small sample can then be checked pixel by pixel.
+    if scale >= 1:
+        scale = _MAX_TILE // max(height, width)
+    # A very long sample would shrink to nothing on its short side.
+    layout = _Layout(max(1, round(width * scale)), max(1, round(height * scale)))
     rows = [np.asarray(_views_row(layout, views, visible, title))]
     inside = boolean_mask(valid)
     # In the order of MAPS, so that pictures of all models are arranged alike.
@@ -295,17 +301,6 @@ def stack_grids(grids: Sequence[Picture]) -> Picture:
             canvas[top : top + 2, _MARGIN : width - _MARGIN] = _FAINT
         top = bottom
     return canvas
-
-
-def _tile_size(height: int, width: int) -> tuple[int, int]:
-    """Return width and height of a tile: the largest whole multiple that fits, or the sample shrunk to fit."""
-    side = max(height, width)
-    scale: float = _MAX_TILE / side
-    # Whole multiples keep pixels square and equally large; a small sample can then be checked pixel by pixel.
-    if scale >= 1:
-        scale = _MAX_TILE // side
-    # A very long sample would shrink to nothing on its short side.
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _views_row(
@@ -355,23 +350,18 @@ def _map_row(
     _write(row, (_MARGIN, top), name)
     _write(row, (_MARGIN, top + _HEADER), "mean error", _FAINT)
     _write(row, (_MARGIN, top + _HEADER + 18), _mean_error(name, error[inside]), _FAINT)
-    _draw_legend(row, layout, name, top)
-    return row
-
-
-def _draw_legend(row: Image.Image, layout: _Layout, name: str, top: int) -> None:
-    """Draw the error's colours, from 0 at the bottom to the limit at the top, with both numbers."""
+    # The error's colours, from 0 at the bottom to the limit at the top, with both numbers.
     left = layout.column(len(_COLUMNS) - 1) + layout.tile_width + _GAP
     ramp = np.linspace(1, 0, layout.tile_height)[:, None].repeat(_RAMP_WIDTH, axis=1)
     row.paste(Image.fromarray(heat_colors(ramp)), (left, top))
-    limit = ERROR_LIMITS[name]
-    hottest = _amount(name, limit)
+    hottest = _amount(name, ERROR_LIMITS[name])
     # Larger errors have the same colour, except where none can be larger.
-    if limit != 1.0:
+    if ERROR_LIMITS[name] != 1.0:
         hottest += "+"
-    text_left = left + _RAMP_WIDTH + 4
-    _write(row, (text_left, top - 2), hottest, _FAINT)
-    _write(row, (text_left, top + layout.tile_height - _FONT_SIZE - 3), _amount(name, 0.0), _FAINT)
+    left += _RAMP_WIDTH + 4
+    _write(row, (left, top - 2), hottest, _FAINT)
+    _write(row, (left, top + layout.tile_height - _FONT_SIZE - 3), _amount(name, 0.0), _FAINT)
+    return row
 
 
 def _mean_error(name: str, errors: npt.NDArray[np.float32]) -> str:

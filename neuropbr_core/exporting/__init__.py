@@ -1,6 +1,7 @@
 """Export: an exporter writes and reads a file, and the core decides whether the file equals the model.
 
-subject.py   the trained generator, changed as an entry of `export` asks; views of one material -> its inputs
+inputs.py    what a model takes; views of one material -> its inputs
+subject.py   the trained generator, changed as an entry of `export` asks
 export.py    exporter -> file -> loaded back -> compared -> moved to its final name
 record.py    maps of the file and of the model -> PSNR, pass or fail; the record beside a file; opening it again
 """
@@ -14,6 +15,7 @@ from neuropbr_core.exporting.export import (
     origin,
     verify_program,
 )
+from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs, random_inputs
 from neuropbr_core.exporting.record import (
     PASS_MARKS,
     Comparison,
@@ -23,15 +25,7 @@ from neuropbr_core.exporting.record import (
     open_export,
     write_record,
 )
-from neuropbr_core.exporting.subject import (
-    PhotoSet,
-    Signature,
-    Subject,
-    check_entries,
-    make_subject,
-    prepare_inputs,
-    random_inputs,
-)
+from neuropbr_core.exporting.subject import Subject, check_entries, make_subject
 
 __all__ = [
     "PASS_MARKS",

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from neuropbr_core import __version__
 from neuropbr_core.contracts import Exporter, ExportReport, ExportSpec
 from neuropbr_core.errors import ExportError, NeuroPBRError
+from neuropbr_core.exporting.inputs import random_inputs
 from neuropbr_core.exporting.record import PASS_MARKS, Program, Record, Verification, compare, record_path, write_record
-from neuropbr_core.exporting.subject import Subject, random_inputs
+from neuropbr_core.exporting.subject import Subject
 from neuropbr_core.exporting.trust import content_digest, remember_export
 from neuropbr_core.maps import MAP_NAMES, MAPS
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.check import plain
-from neuropbr_core.registry.chosen import Chosen, blaming_calls
-from neuropbr_core.registry.guarding import broken, notes_of
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.guarding import blaming_calls, broken, notes_of
 from neuropbr_core.reporting import reporter
 
 

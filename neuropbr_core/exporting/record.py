@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuropbr_core.contracts import Exporter, Maps
 from neuropbr_core.errors import ExportError, PluginError
-from neuropbr_core.exporting.subject import Signature
+from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.exporting.trust import content_digest, is_own_export
 from neuropbr_core.files import write_json
 from neuropbr_core.kinds import ExporterEntryOptions

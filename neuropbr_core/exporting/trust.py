@@ -12,8 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from neuropbr_core.reading import open_bytes
-from neuropbr_core.reading.files import read_text
+from neuropbr_core.reading import open_bytes, read_text
 from neuropbr_core.reporting import reporter
 
 HOME_VARIABLE = "NEUROPBR_DATA_HOME"

@@ -285,7 +285,7 @@ class Batch:
         else:
             row = Row(capture.name, str(capture.folder), "done", key, _seconds(start), **facts)
         self.rows[capture.name] = row
-        self._write_table()
+        write_json(self.output / TABLE, _Table(self._model_facts(), self._sorted_rows()))
         return row
 
     def write_page(self) -> None:
@@ -361,9 +361,6 @@ class Batch:
 
     def _sorted_rows(self) -> list[Row]:
         return sorted(self.rows.values(), key=lambda row: row.name)
-
-    def _write_table(self) -> None:
-        write_json(self.output / TABLE, _Table(self._model_facts(), self._sorted_rows()))
 
 
 def check_batch_place(output: Path, folders: Sequence[Path], *, overwrite: bool, resume: bool) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from neuropbr_core.exporting.subject import Signature
+from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.inference.flash import LEAST_FLASH, flash_share
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.materials.color import srgb_to_linear
@@ -35,11 +35,13 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
     doubts = []
     given = len(views.paths)
     if given < signature.views:
+        photos = f"{given} photos"
         expectation = "expect weaker relief, and highlights that stay in the albedo"
         if given == 1:
+            photos = "1 photo"
             expectation = "expect guesses: one photo tells neither relief nor metal from colour"
         doubts.append(
-            f"{views.folder}: has {_photos(given)}, and the model was trained with {signature.views} of each material; "
+            f"{views.folder}: has {photos}, and the model was trained with {signature.views} of each material; "
             f"{expectation}. Add photos from other sides"
         )
     pictures = inputs["views"][0].cpu()
@@ -107,9 +109,3 @@ def _exposure_doubts(views: ViewSet, pictures: Tensor, visible: Tensor, *, align
             "expect an albedo between both. Lock the exposure, and retake them"
         )
     return doubts
-
-
-def _photos(count: int) -> str:
-    if count == 1:
-        return "1 photo"
-    return f"{count} photos"

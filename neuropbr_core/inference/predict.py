@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.images import write_map, write_png
 from neuropbr_core.errors import DataError
+from neuropbr_core.exporting.inputs import Signature, prepare_inputs
 from neuropbr_core.exporting.record import OpenedExport, open_export
-from neuropbr_core.exporting.subject import Signature, prepare_inputs
 from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, refine
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.maps import MAPS

@@ -506,27 +506,24 @@ class _Search:
 
     def run(self) -> None:
         """Take the steps. Ctrl-C ends them early."""
+        problem = self._problem
         try:
-            self._run()
+            # One photo's light explains anything by the albedo, so it cannot judge roughness, metallic and relief.
+            if problem.photos == 1:
+                self._descend(problem.start, self._steps, "light")
+                return
+            starts = self._starts(max(1, int(self._steps * _MIRROR_SHARE)))
+            trial = max(1, int(self._steps * _TRIAL_SHARE) // len(starts))
+            for start in starts:
+                self._descend(start, trial, "together")
+            left = self._steps - self.taken
+            self._descend(self.best, left - left // 2, "together")
+            self._descend(self.best, left // 2, "apart")
         except KeyboardInterrupt:
             self.interrupted = True
             reporter().line(f"refinement stopped after {self.taken} of {self._steps} steps; the best so far is kept")
         finally:
             self._bar.close()
-
-    def _run(self) -> None:
-        problem = self._problem
-        # One photo's light explains anything by the albedo, so it cannot judge roughness, metallic and relief.
-        if problem.photos == 1:
-            self._descend(problem.start, self._steps, "light")
-            return
-        starts = self._starts(max(1, int(self._steps * _MIRROR_SHARE)))
-        trial = max(1, int(self._steps * _TRIAL_SHARE) // len(starts))
-        for start in starts:
-            self._descend(start, trial, "together")
-        left = self._steps - self.taken
-        self._descend(self.best, left - left // 2, "together")
-        self._descend(self.best, left // 2, "apart")
 
     def _starts(self, steps: int) -> list[_Shared]:
         """List where descents begin: small steps do not lead from a mirror to a rough surface, nor out of metal."""

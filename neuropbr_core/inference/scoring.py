@@ -13,7 +13,7 @@ from neuropbr_core.data.opening import open_samples
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import Predict
 from neuropbr_core.evaluation.summary import check_place, load_record
-from neuropbr_core.exporting.subject import Signature, named_inputs
+from neuropbr_core.exporting.inputs import Signature, named_inputs
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator
 from neuropbr_core.inference.refine import refine
 from neuropbr_core.recipe.sections import Data

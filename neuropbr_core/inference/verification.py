@@ -7,8 +7,9 @@ from pathlib import Path
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.errors import ExportError
 from neuropbr_core.exporting.export import Views
+from neuropbr_core.exporting.inputs import Signature, prepare_inputs
 from neuropbr_core.exporting.record import OpenedExport
-from neuropbr_core.exporting.subject import Signature, Subject, make_subject, prepare_inputs
+from neuropbr_core.exporting.subject import Subject, make_subject
 from neuropbr_core.inference.predict import load_generator
 from neuropbr_core.inference.views import ViewSet, read_capture, read_views
 from neuropbr_core.model.weights import weights_digest

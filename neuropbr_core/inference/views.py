@@ -10,7 +10,7 @@ from torch import Tensor
 from neuropbr_core.data.images import read_photo
 from neuropbr_core.data.layout.paths import CAMERAS_NAME, CameraRecord, list_photos, read_cameras
 from neuropbr_core.errors import DataError
-from neuropbr_core.exporting.subject import PhotoSet
+from neuropbr_core.exporting.inputs import PhotoSet
 from neuropbr_core.reporting import reporter
 
 

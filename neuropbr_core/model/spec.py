@@ -18,10 +18,13 @@ from neuropbr_core.model.ratios import ratio_channels
 from neuropbr_core.reading import DocumentError, convert_json
 from neuropbr_core.recipe.sections import ModelSection, Recipe
 from neuropbr_core.registry.catalog import default_registry
-from neuropbr_core.registry.chosen import Chosen, blaming_calls
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.guarding import blaming_calls
 
-SIZES = ("views", "image_size", "photo_size", "output_size", "alignment")
+_SIZES = ("views", "image_size", "photo_size", "output_size", "alignment")
 """What a model's description repeats of section `data`: enough to prepare views without the recipe."""
+
+Alignment = Literal["none", "recorded", "estimated"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class ModelSpec:
     image_size: int
     photo_size: int
     output_size: int
-    alignment: str
+    alignment: Alignment
     flash: bool | None = None
 
     @property
@@ -68,7 +71,7 @@ class ModelSpec:
         """The spec of the model that a recipe trains."""
         data = recipe.data
         facts = {}
-        for name in SIZES:
+        for name in _SIZES:
             facts[name] = getattr(data, name)
         # Captures that were not rendered by the recipe may have any light, and a recipe may render several lights.
         flash = None
@@ -85,7 +88,7 @@ class ModelSpec:
             parts[part.name] = {"use": part.use, **asdict(part.options)}
         plain = asdict(self.section)
         facts = {}
-        for name in SIZES:
+        for name in _SIZES:
             facts[name] = getattr(self, name)
         return {**parts, **plain, **facts, "flash": self.flash}
 
@@ -103,7 +106,7 @@ class ModelSpec:
         encoder = _chosen("encoder", rest.pop("encoder", None))
         fusion = _chosen("fusion", rest.pop("fusion", None))
         facts = {}
-        for name in SIZES:
+        for name in _SIZES:
             facts[name] = rest.pop(name, None)
         facts["flash"] = rest.pop("flash", None)
         sizes = convert_json(facts, _Sizes)
@@ -114,13 +117,13 @@ Side = Annotated[int, Meta(ge=16, le=8192)]
 
 
 class _Sizes(msgspec.Struct):
-    """The facts of `SIZES` and `flash`, with the ranges that recipes have."""
+    """The facts of `_SIZES` and `flash`, with the ranges that recipes have."""
 
     views: Annotated[int, Meta(ge=1, le=64)]
     image_size: Side
     photo_size: Side
     output_size: Side
-    alignment: Literal["none", "recorded", "estimated"]
+    alignment: Alignment
     flash: bool | None = None
 
 

@@ -1,15 +1,11 @@
 """What a recipe's entry becomes: a component with its options, which builds itself and answers for its faults."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from neuropbr_core.plugin import Needs
-from neuropbr_core.registry.guarding import blaming
-
 # The registry makes these objects, so its module imports this one.
 if TYPE_CHECKING:
+    from neuropbr_core.plugin import Needs
     from neuropbr_core.registry.catalog import Registry
     from neuropbr_core.registry.installed import Entry
 
@@ -53,7 +49,7 @@ class Chosen:
         return self.registry.create(self.kind, self.use, self.options, **context)
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> "Needs":
         """What the component must be given, beyond what every component of its kind receives."""
         return self.registry.needs(self.kind, self.use, self.options)
 
@@ -66,21 +62,3 @@ class Chosen:
     def declared(self) -> "Entry":
         """The component as its distribution declares it, with the distribution's version."""
         return self.registry.find(self.kind, self.use)
-
-
-@contextmanager
-def blaming_calls(part: Chosen | None, action: str) -> Iterator[None]:
-    """Turn whatever a component raises while it works into an error that names it.
-
-    Args:
-        part: The component; None lets everything pass.
-        action: What it was doing, such as `its forward pass`.
-
-    Raises:
-        PluginBroken: It raised something that is no error of the project; the message has its distribution and version.
-    """
-    if part is None:
-        yield
-        return
-    with blaming(lambda: part.declared, action):
-        yield

@@ -11,14 +11,19 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.memory import memory_ran_out
-from neuropbr_core.registry.installed import Entry
 from neuropbr_core.shown import describe, shortened
+
+# For types alone: whatever calls a component imports this module, and need not read what is installed.
+if TYPE_CHECKING:
+    from neuropbr_core.registry.chosen import Chosen
+    from neuropbr_core.registry.installed import Entry
 
 Check = Callable[[Any, tuple[Any, ...]], str]
 """Says what is wrong with a value that a method returned for its arguments, after `returned`; empty if nothing is."""
@@ -51,7 +56,7 @@ def noting_interrupts() -> Iterator[list[int]]:
 
 
 @contextmanager
-def blaming(declared: Callable[[], Entry], action: str) -> Iterator[None]:
+def blaming(declared: Callable[[], "Entry"], action: str) -> Iterator[None]:
     """Turn whatever a component raises while it works into an error that names it.
 
     Args:
@@ -80,12 +85,30 @@ def blaming(declared: Callable[[], Entry], action: str) -> Iterator[None]:
             raise broken(declared(), f"{action} raised {describe(error)}") from error
 
 
+@contextmanager
+def blaming_calls(part: "Chosen | None", action: str) -> Iterator[None]:
+    """Turn whatever a component raises while it works into an error that names it.
+
+    Args:
+        part: The component; None lets everything pass.
+        action: What it was doing, such as `its forward pass`.
+
+    Raises:
+        PluginBroken: It raised something that is no error of the project; the message has its distribution and version.
+    """
+    if part is None:
+        yield
+        return
+    with blaming(lambda: part.declared, action):
+        yield
+
+
 def notes_of(error: BaseException) -> list[str]:
     """What `blaming` added to an error that it let pass: who asked for what failed."""
     return list(getattr(error, "__notes__", ()))
 
 
-def culprit(error: BaseException, entries: Iterable[Entry]) -> Entry | None:
+def culprit(error: BaseException, entries: "Iterable[Entry]") -> "Entry | None":
     """The component of others whose code was at work when an error was raised; None when there was none.
 
     It is the last net: for code of a component that the core cannot call within `blaming`, such as the forward pass of
@@ -123,7 +146,7 @@ def _common_parts(first: str, second: str) -> int:
     return count
 
 
-def broken(entry: Entry, fault: str) -> PluginBroken:
+def broken(entry: "Entry", fault: str) -> PluginBroken:
     """The error about a component that breaks its contract.
 
     Args:
@@ -136,7 +159,7 @@ def broken(entry: Entry, fault: str) -> PluginBroken:
     )
 
 
-def guard(instance: Any, entry: Entry, methods: Mapping[str, Check] | None = None) -> None:
+def guard(instance: Any, entry: "Entry", methods: Mapping[str, Check] | None = None) -> None:
     """Put `blaming`, and a check of what is returned, around the methods of an instance that its contract names.
 
     The methods of the instance are replaced. An object that wraps the instance would be of no contract's class, and
@@ -160,7 +183,7 @@ def guard(instance: Any, entry: Entry, methods: Mapping[str, Check] | None = Non
             object.__setattr__(instance, name, partial(_guarded, entry, name, check, method))
 
 
-def _guarded(entry: Entry, name: str, check: Check, method: Any, *args: Any, **options: Any) -> Any:
+def _guarded(entry: "Entry", name: str, check: Check, method: Any, *args: Any, **options: Any) -> Any:
     """Call a method of a component, and check what it returns."""
     with blaming(lambda: entry, f"its {name}"):
         returned = method(*args, **options)
@@ -203,16 +226,26 @@ def _texts(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
     return f"{_kind(value)}; it must be a dictionary of texts"
 
 
-def _named_facts(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
-    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
-        return ""
-    return f"{_kind(value)}; it must be a dictionary with texts as keys"
+@dataclass(frozen=True)
+class _OfTexts:
+    """Checks that a value is a collection of texts; of a mapping, its keys.
 
+    Attributes:
+        kinds: Classes that it may have.
+        wanted: What it must be, in words.
+    """
 
-def _lines(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
-    if isinstance(value, list | tuple) and all(isinstance(line, str) for line in value):
-        return ""
-    return f"{_kind(value)}; it must be a list of texts"
+    kinds: tuple[type, ...]
+    wanted: str
+
+    def __call__(self, value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG002 - the signature of a check
+        if (
+            isinstance(value, self.kinds)
+            and isinstance(value, Iterable)
+            and all(isinstance(text, str) for text in value)
+        ):
+            return ""
+        return f"{_kind(value)}; it must be {self.wanted}"
 
 
 def _samples(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
@@ -238,12 +271,6 @@ def _samples(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
             except TypeError:
                 return f"the sample {sample.id} with the key {shortened(repr(key))}, which cannot be hashed"
     return ""
-
-
-def _materials(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
-    if isinstance(value, set | frozenset) and all(isinstance(name, str) for name in value):
-        return ""
-    return f"{_kind(value)}; it must be a set of the materials' names"
 
 
 def _drawer(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
@@ -343,8 +370,8 @@ _METHODS: dict[str, dict[str, Check]] = {
         "load": _program,
         "load_untrusted": _program,
         "read_metadata": _texts,
-        "report": _named_facts,
-        "trace": _lines,
+        "report": _OfTexts((dict,), "a dictionary with texts as keys"),
+        "trace": _OfTexts((list, tuple), "a list of texts"),
     },
     "observer": {
         "run_started": _anything,
@@ -358,7 +385,7 @@ _METHODS: dict[str, dict[str, Check]] = {
     },
     "dataset": {
         "samples": _samples,
-        "materials": _materials,
+        "materials": _OfTexts((set, frozenset), "a set of the materials' names"),
         "drawer": _drawer,
         "digests": _digests,
         "read_view": _view,

@@ -59,7 +59,12 @@ def write_page(report: Report, *, map_side: int = MAP_SIDE) -> str:
         programs.append(program)
         hashes.append(source)
     head = page_head(report.title, key=report.key, scripts=hashes)
-    body = element("body", _header(report), _main(report, map_side), _footer(), _data(report), *programs)
+    footer = (
+        f"Written by neuropbr {__version__}. The page is one file, opens offline and sends nothing. "
+        "The preview is drawn by three.js (MIT licence)."
+    )
+    parts = [_header(report), _main(report, map_side), element("footer", footer), _data(report)]
+    body = element("body", *parts, *programs)
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
@@ -117,14 +122,6 @@ def _header(report: Report) -> Html:
         for note in run.notes:
             parts.append(element("p", f"{_owner(report, run)}{note}", class_="warning"))
     return element("header", join(*parts))
-
-
-def _footer() -> Html:
-    text = (
-        f"Written by neuropbr {__version__}. The page is one file, opens offline and sends nothing. "
-        "The preview is drawn by three.js (MIT licence)."
-    )
-    return element("footer", text)
 
 
 def _main(report: Report, map_side: int) -> Html:

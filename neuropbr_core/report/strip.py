@@ -54,7 +54,11 @@ def draw_strip(showcase: Showcase) -> Picture:
     left = _MARGIN
     for index, column in enumerate(columns):
         if index:
-            _draw_arrow(canvas, left - _ARROW)
+            # A chevron in the middle of the room between two columns.
+            x = left - _ARROW // 2
+            y = canvas.height // 2
+            chevron = ((x - 8, y - 18), (x + 8, y), (x - 8, y + 18))
+            ImageDraw.Draw(canvas).line(chevron, fill=_FAINT, width=5, joint="curve")
         canvas.paste(column, (left, _MARGIN + (_HEIGHT - column.height) // 2))
         left += column.width + _ARROW
     return np.asarray(canvas)
@@ -85,10 +89,3 @@ def _stack(tiles: list[Image.Image], side: int, across: int) -> Image.Image:
         resized = tile.resize((side, side), Image.Resampling.LANCZOS)
         canvas.paste(resized, (column * (side + _GAP), row * (side + _GAP)))
     return canvas
-
-
-def _draw_arrow(canvas: Image.Image, left: int) -> None:
-    """Draw a chevron in the middle of the room between two columns."""
-    x = left + _ARROW // 2
-    y = canvas.height // 2
-    ImageDraw.Draw(canvas).line(((x - 8, y - 18), (x + 8, y), (x - 8, y + 18)), fill=_FAINT, width=5, joint="curve")

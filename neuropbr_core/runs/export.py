@@ -13,8 +13,9 @@ from neuropbr_core.contracts import Exporter
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.exporting.export import Exported, Views, create_exporter, export_each, export_subject, origin
+from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs
 from neuropbr_core.exporting.record import SUFFIX, read_record
-from neuropbr_core.exporting.subject import PhotoSet, Signature, Subject, make_subject, prepare_inputs
+from neuropbr_core.exporting.subject import Subject, make_subject
 from neuropbr_core.exporting.trust import content_digest
 from neuropbr_core.model.weights import load_model, weights_digest
 from neuropbr_core.recipe.check import plain

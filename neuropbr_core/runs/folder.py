@@ -7,7 +7,7 @@ from pathlib import Path
 from neuropbr_core.errors import RunError
 from neuropbr_core.files import write_text
 from neuropbr_core.lock import LOCK
-from neuropbr_core.recipe import dump_recipe, load_recipe
+from neuropbr_core.recipe.loading import dump_recipe, load_recipe
 from neuropbr_core.recipe.merge import read_tree
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.checkpoints.store import CheckpointStore

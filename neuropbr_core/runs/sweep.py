@@ -5,13 +5,14 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from neuropbr_core.errors import NeuroPBRError, RunError, RunInterrupted
-from neuropbr_core.recipe import Override, Resolved, resolve_recipe
 from neuropbr_core.recipe.check import placed
 from neuropbr_core.recipe.compare import differences
-from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.recipe.loading import Resolved, resolve_recipe
+from neuropbr_core.recipe.merge import Override
 from neuropbr_core.reporting import reporter
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.run import plan, run_path
@@ -63,13 +64,13 @@ class SweptRun:
         """
         carry_out(self.plan(), prepared)
 
-    def opened_again(self) -> "SweptRun":
-        """The run as its folder is now: another sweep may have started or finished it since this one was planned.
+    @property
+    def opened_again(self) -> Callable[[], "SweptRun"]:
+        """Gives the run as its folder is now: another sweep may have started or finished it since this one was planned.
 
-        Raises:
-            NeuroPBRError: As `open_run`.
+        It can be sent to another process, and raises what `open_run` raises.
         """
-        return open_run(self.source, self.overrides, self.chosen)
+        return partial(open_run, self.source, self.overrides, self.chosen)
 
 
 def split_values(text: str) -> list[str]:
@@ -166,15 +167,28 @@ def open_run(source: str | Path, overrides: Sequence[str], chosen: Sequence[str]
 
     Raises:
         RecipeError: The recipe is wrong.
-        RunError: The folder holds something else.
+        RunError: The folder holds something else, or a run of another recipe.
     """
     resolved = resolve_recipe(source, overrides)
     recipe = resolved.recipe
-    folder = RunFolder(run_path(recipe, _run_name(recipe.name, chosen)))
+    # The swept keys and values name the run, as far as folders can hold them.
+    exact = "-".join((recipe.name, *chosen))
+    name = _UNSAFE.sub("_", exact)
+    if name != exact or len(name) > _LONGEST_NAME:
+        # Two combinations must not become one folder because their difference is in what was left out.
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+    folder = RunFolder(run_path(recipe, name))
     resume = folder.can_resume
     check_start(folder, resume=resume, overwrite=False)
     if resume:
-        _check_same(folder, recipe)
+        # A run of the same name with another recipe: the table would show it under a wrong name.
+        for change in differences(folder.recipe().tree, recipe.tree):
+            # Where a run continues and computes is no property of the run.
+            if change.keys not in (("training", "resume_from"), ("training", "device")):
+                raise RunError(
+                    f"{folder.path}: was started with another recipe ({change}); choose another --runs-dir, or remove "
+                    f"the run"
+                )
     return SweptRun(source, tuple(overrides), tuple(chosen), resolved, folder, resume)
 
 
@@ -198,28 +212,3 @@ def carry_out_sweep(runs: Sequence[SweptRun]) -> list[str]:
             failures.append(f"{run.folder.name}: {error}")
             reporter().line(f"Run {run.folder.name} failed: {error}")
     return failures
-
-
-def _run_name(recipe: str, chosen: Sequence[str]) -> str:
-    """Name of a combination's run: the swept keys and values, as far as folders can hold them."""
-    exact = "-".join((recipe, *chosen))
-    name = _UNSAFE.sub("_", exact)
-    if name != exact or len(name) > _LONGEST_NAME:
-        # Two combinations must not become one folder because their difference is in what was left out.
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
-    return name
-
-
-def _check_same(folder: RunFolder, recipe: Recipe) -> None:
-    """Refuse a run of the same name with another recipe: the table would show it under a wrong name.
-
-    Raises:
-        RunError: The recipes differ.
-    """
-    for change in differences(folder.recipe().tree, recipe.tree):
-        # Where a run continues and computes is no property of the run.
-        if change.keys in (("training", "resume_from"), ("training", "device")):
-            continue
-        raise RunError(
-            f"{folder.path}: was started with another recipe ({change}); choose another --runs-dir, or remove the run"
-        )

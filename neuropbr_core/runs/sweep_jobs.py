@@ -10,14 +10,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,7 +25,9 @@ from neuropbr_core.errors import NeuroPBRError, RunInterrupted
 from neuropbr_core.parallel import cores, grant_cores, start_without_signals
 from neuropbr_core.registry.catalog import Registry, default_registry, set_default_registry
 from neuropbr_core.reporting import ProgressBar, reporter
-from neuropbr_core.runs.sweep import SweptRun, open_run
+
+if TYPE_CHECKING:
+    from neuropbr_core.runs.sweep import SweptRun
 
 LOGS = "sweep-logs"
 """Folder of the logs, beside the runs: a run's own folder must be empty when the run starts."""
@@ -49,7 +51,7 @@ class _Job:
         failure: What went wrong; empty when nothing did, None while that is not known.
     """
 
-    run: SweptRun
+    run: "SweptRun"
     log: Path
     process: SpawnProcess
     messages: Connection
@@ -87,7 +89,7 @@ class _Job:
         return f"{reason}; see {self.log}"
 
 
-def carry_out_jobs(runs: Sequence[SweptRun], jobs: int) -> list[str]:
+def carry_out_jobs(runs: "Sequence[SweptRun]", jobs: int) -> list[str]:
     """Execute the runs of a sweep in processes beside each other; a run that fails does not keep others from theirs.
 
     Args:
@@ -192,22 +194,22 @@ def _note(bar: ProgressBar, running: Sequence[_Job]) -> None:
     bar.note(", ".join(job.run.folder.name for job in running))
 
 
-def _is_done(run: SweptRun) -> bool:
+def _is_done(run: "SweptRun") -> bool:
     """Whether a run needs no process; one that cannot be planned gets one, whose error is then the run's."""
     try:
-        run = run.opened_again()
-        return run.resume and run.plan().is_done()
+        opened = run.opened_again()
+        return opened.resume and opened.plan().is_done()
     except NeuroPBRError:
         return False
 
 
-def _start(run: SweptRun, share: int) -> _Job:
+def _start(run: "SweptRun", share: int) -> _Job:
     log = run.folder.path.parent / LOGS / f"{run.folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # A forked process would inherit the locks of this one's threads, and might wait for them forever.
     context = multiprocessing.get_context("spawn")
     messages, writer = context.Pipe(duplex=False)
-    arguments = (run.source, run.overrides, run.chosen, default_registry(), str(log), share, writer)
+    arguments = (run.opened_again, default_registry(), str(log), share, writer)
     process = context.Process(target=_carry_out, args=arguments, name=run.folder.name)
     # Held back until the process is ready for them: while it imports, a signal would end it with a traceback.
     start_without_signals(process, _STOPS)
@@ -216,13 +218,7 @@ def _start(run: SweptRun, share: int) -> _Job:
 
 
 def _carry_out(
-    source: str | Path,
-    overrides: Sequence[str],
-    chosen: Sequence[str],
-    registry: Registry,
-    log: str,
-    share: int,
-    messages: Connection,
+    open_run: "Callable[[], SweptRun]", registry: Registry, log: str, share: int, messages: Connection
 ) -> None:
     """Carry out one run, in a process of its own."""
     os.setsid()  # the sweep passes signals on, so that each comes once
@@ -238,8 +234,7 @@ def _carry_out(
             torch.set_num_threads(share)
         grant_cores(share)
         set_default_registry(registry)
-        run = open_run(source, overrides, chosen)
-        run.carry_out(lambda: messages.send(_PREPARED))
+        open_run().carry_out(lambda: messages.send(_PREPARED))
     except KeyboardInterrupt:
         messages.send("stopped before it could save")
     except NeuroPBRError as error:

@@ -10,8 +10,8 @@ from neuropbr_core.data.opening import OpenedDataset, open_dataset
 from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import read_spec
-from neuropbr_core.recipe import load_recipe, teachers_recipe
 from neuropbr_core.recipe.compare import differences as recipe_differences
+from neuropbr_core.recipe.loading import load_recipe, teachers_recipe
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder
@@ -24,7 +24,7 @@ from neuropbr_core.training.distillation import (
     store_logits,
 )
 from neuropbr_core.training.fabric import first_then_others
-from neuropbr_core.training.teachers import TrainedTeacher, open_teacher
+from neuropbr_core.training.teachers import TrainedTeacher, open_teacher, teachers_data
 
 _DECISIVE_SECTIONS = ("data", "model", "losses", "optimizer", "training")
 """Sections of a recipe that decide what a teacher becomes."""
@@ -256,8 +256,9 @@ class PredictLogits(Stage):
             stored = context.first(lambda: read_logits(folder)).samples
             if all(sample.id in stored for sample in samples):
                 return
+        dataset = open_as_shown(self.recipe, teacher)
         self.report = store_logits(
-            teacher, self.recipe, folder, size=self.size, fabric=context.fabric, shard_size=self.shard_size
+            teacher, dataset, folder, size=self.size, fabric=context.fabric, shard_size=self.shard_size
         )
         context.fabric.barrier()  # the files of all processes are there from here on
 
@@ -358,6 +359,16 @@ def open_data(recipe: Recipe, teacher: TrainedTeacher | None, context: Context) 
     else:
         context.dataset = first_then_others(context.fabric, open_it)
     return context.dataset
+
+
+def open_as_shown(recipe: Recipe, teacher: TrainedTeacher) -> OpenedDataset:
+    """A recipe's dataset as its teacher is shown it: whole frames at the teacher's size, and the teacher's split.
+
+    Raises:
+        DataError: As `open_data`.
+    """
+    data = teachers_data(recipe.data, teacher.spec)
+    return open_dataset(replace(recipe, data=data), choose_split=teacher.splitter(data, recipe.training.seed))
 
 
 def attach_logits(dataset: OpenedDataset, recipe: Recipe, teacher: TrainedTeacher | None) -> OpenedDataset:

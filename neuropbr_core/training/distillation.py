@@ -1,9 +1,9 @@
 """Predictions of a teacher, stored before its student trains."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
@@ -11,24 +11,16 @@ from lightning_fabric import Fabric
 from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.batches.crops import Logits
 from neuropbr_core.data.batches.loader import predict_frames
-from neuropbr_core.data.batches.teacher_logits import (
-    SampleMark,
-    differences,
-    read_logits,
-    write_logits,
-)
-from neuropbr_core.data.opening import OpenedDataset, open_dataset
+from neuropbr_core.data.batches.teacher_logits import SampleMark, differences, read_logits, write_logits
 from neuropbr_core.errors import DataError
 from neuropbr_core.model.weights import load_model
-from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.reporting import reporter, track
 from neuropbr_core.samples import Sample
 from neuropbr_core.training.fabric import first
-from neuropbr_core.training.teachers import (
-    TrainedTeacher,
-    resize,
-    teachers_data,
-)
+from neuropbr_core.training.teachers import TrainedTeacher, resize
+
+if TYPE_CHECKING:
+    from neuropbr_core.data.opening import OpenedDataset
 
 SHARD_SIZE = 8
 """Samples in a file."""
@@ -51,21 +43,21 @@ class LogitsReport:
     left: int = 0
 
 
-def marks_of(dataset: OpenedDataset, samples: Sequence[Sample[Any]]) -> list[SampleMark]:
+def marks_of(dataset: "OpenedDataset", samples: Sequence[Sample[Any]]) -> list[SampleMark]:
     """What a teacher is shown of samples of a dataset."""
     return [SampleMark.of(sample, dataset.view_digests[sample.id], sample.cameras) for sample in samples]
 
 
 def store_logits(
     teacher: TrainedTeacher,
-    recipe: Recipe,
+    dataset: "OpenedDataset",
     folder: Path,
     *,
     size: int,
     fabric: Fabric,
     shard_size: int = SHARD_SIZE,
 ) -> LogitsReport:
-    """Predict the training samples of a recipe's data that a folder lacks; each process its share of them.
+    """Predict the training samples of a dataset that a folder lacks; each process its share of them.
 
     The teacher sees whole frames at its own size, aligned and with as many views as in its training, without jitter.
     Its logits are resized to `size` and kept as float16. Samples that are held back are not predicted: no student
@@ -73,7 +65,7 @@ def store_logits(
 
     Args:
         teacher: The teacher.
-        recipe: Whose data; only `data`, its source and the seed count.
+        dataset: The data, opened as the teacher is shown them (`teachers.teachers_data`).
         folder: Where the predictions go.
         size: Side of the maps in pixels.
         fabric: Device, precision, and the process among several.
@@ -83,14 +75,9 @@ def store_logits(
         DataError: What is in the folder is of another teacher, size or data, or cannot be written; or the teacher's
             prediction of a sample is not a number.
     """
-    data = teachers_data(recipe.data, teacher.spec)
-    opened = open_dataset(
-        replace(recipe, data=data),
-        choose_split=teacher.splitter(data, recipe.training.seed),
-    )
-    by_id = {sample.id: sample for sample in opened.train.samples}  # an epoch may repeat some
+    by_id = {sample.id: sample for sample in dataset.train.samples}  # an epoch may repeat some
     samples = list(by_id.values())
-    marks = dict(zip(by_id, marks_of(opened, samples), strict=True))
+    marks = dict(zip(by_id, marks_of(dataset, samples), strict=True))
     mark = teacher.mark  # hashes the weights, so once
     stored = first(fabric, lambda: read_logits(folder))
     # Before anything is predicted: predictions of two teachers or sizes must not mix in one folder.
@@ -105,11 +92,11 @@ def store_logits(
     share = missing[fabric.global_rank :: fabric.world_size]
     if share:
         reporter().line(
-            f"Predicting {len(missing)} frames of {data.image_size} px with {teacher.checkpoint} into {folder}"
+            f"Predicting {len(missing)} frames of {teacher.spec.image_size} px with {teacher.checkpoint} into {folder}"
         )
         generator, _ = load_model(teacher.checkpoint)
         generator.to(fabric.device)
-        frames = predict_frames(generator, opened.all.frames_of(share), fabric.device, autocast=fabric.autocast)
+        frames = predict_frames(generator, dataset.all.frames_of(share), fabric.device, autocast=fabric.autocast)
         pending: list[tuple[SampleMark, dict[str, Logits]]] = []
         for prepared, prediction in track(frames, len(share), "predicting"):
             name = prepared.ids[0]

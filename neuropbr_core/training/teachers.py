@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -146,9 +146,6 @@ def resize(values: Tensor, side: int) -> Tensor:
     return F.interpolate(values, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-Alignment = Literal["none", "recorded", "estimated"]
-
-
 @dataclass(frozen=True)
 class TrainedTeacher:
     """A trained teacher.
@@ -251,7 +248,7 @@ def teachers_data(data: Data, spec: ModelSpec) -> Data:
         view_size=spec.photo_size,
         output_size=spec.output_size,
         views=spec.views,
-        alignment=cast("Alignment", spec.alignment),
+        alignment=spec.alignment,
         # Whole frames, once each and without changes: what is stored must not depend on a draw.
         crop_size=None,
         repeats=1,

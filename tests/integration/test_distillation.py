@@ -24,7 +24,7 @@ from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.run import plan, run
 from neuropbr_core.runs.stage import Context
-from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, attach_logits, open_data, plan_teacher
+from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, attach_logits, open_as_shown, open_data, plan_teacher
 from neuropbr_core.runs.train import check_same_teacher
 from neuropbr_core.training.distillation import store_logits
 from neuropbr_core.training.fabric import make_fabric
@@ -143,7 +143,7 @@ def test_a_sample_that_an_epoch_repeats_is_predicted_once(
     found = open_teacher(teacher / "checkpoints" / "epoch_0001")
     repeated = open_dataset(often).train.samples
     assert len(repeated) > len({sample.id for sample in repeated}) == 6
-    done = store_logits(found, often, tmp_path / "s", size=32, fabric=fabric, shard_size=2)
+    done = store_logits(found, open_as_shown(often, found), tmp_path / "s", size=32, fabric=fabric, shard_size=2)
     assert (done.predicted, done.kept) == (6, 0)
     assert len(list((tmp_path / "s").iterdir())) == 3
 
@@ -161,7 +161,7 @@ def test_a_prediction_that_is_not_a_number_is_refused(make_student: MakeRecipe, 
     recipe = make_student()
     found = open_teacher(tmp_path)
     with pytest.raises(DataError, match=rf"{tmp_path}, clean/sample_\d+: the teacher predicts metallic that is not a "):
-        store_logits(found, recipe, tmp_path / "s", size=32, fabric=make_fabric(recipe.training))
+        store_logits(found, open_as_shown(recipe, found), tmp_path / "s", size=32, fabric=make_fabric(recipe.training))
     assert not (tmp_path / "s").exists()
 
 

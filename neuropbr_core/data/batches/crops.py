@@ -12,7 +12,7 @@ changed on the device (`apply_gains`), and alignment is changed in the homograph
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuropbr_core.data.images import Stored
 from neuropbr_core.maps import NORMAL, MapSpec
 from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
 from neuropbr_core.recipe.sections import Jitter
+
+if TYPE_CHECKING:
+    from neuropbr_core.data.images import Stored
 
 Logits = npt.NDArray[np.float16]
 """`(logit_channels, H, W)` of one map."""
@@ -125,7 +127,9 @@ def place_image(
     return target
 
 
-def place_map(stored: Stored, spec: MapSpec, placement: Placement, scale: int = 1, out: Stored | None = None) -> Stored:
+def place_map(
+    stored: "Stored", spec: MapSpec, placement: Placement, scale: int = 1, out: "Stored | None" = None
+) -> "Stored":
     """Cut and turn a stored map; the vectors of a normal map turn with it.
 
     Args:

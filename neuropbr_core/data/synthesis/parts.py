@@ -317,8 +317,11 @@ def _require_complete(rendered: list[_Rendered]) -> None:
         own = place.part.samples(place.record.samples, len(place.settings.materials))
         lost = place.captures.missing(place.settings, own)
         if lost:
+            names = ", ".join(map(sample_name, lost[:_NAMED]))
+            if len(lost) > _NAMED:
+                names += ", …"
             problems.append(
-                f"{place.path}: lacks {len(lost)} of its {len(own)} samples, or parts of them: {_named(lost)}; "
+                f"{place.path}: lacks {len(lost)} of its {len(own)} samples, or parts of them: {names}; "
                 f"continue it with --part {place.part} --resume"
             )
         strange = sorted(place.captures.materials.keys() - set(map(sample_name, own)))
@@ -332,14 +335,6 @@ def _require_complete(rendered: list[_Rendered]) -> None:
                 if path.is_file() and other.is_file() and not filecmp.cmp(path, other, shallow=False):
                     problems.append(f"{path}: differs from {other}; render one of the two parts again")
     raise_problems(problems)
-
-
-def _named(samples: list[int]) -> str:
-    """The names of the first samples, for an error."""
-    names = ", ".join(map(sample_name, samples[:_NAMED]))
-    if len(samples) > _NAMED:
-        names += ", …"
-    return names
 
 
 def _link_folder(source: Path, target: Path) -> None:

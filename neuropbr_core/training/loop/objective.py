@@ -14,7 +14,8 @@ from neuropbr_core.kinds import LossEntryOptions
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.model.spec import changes_in_place
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.chosen import Chosen, blaming_calls
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.guarding import blaming_calls
 
 Freeze = Callable[[nn.Module | None], AbstractContextManager[None]]
 

@@ -23,7 +23,9 @@ from neuropbr_core.app.making import offers
 from neuropbr_core.app.page import ASSETS
 from neuropbr_core.app.site import Site
 from neuropbr_core.errors import PackageError
-from neuropbr_core.inference import LoadedGenerator, Prediction, load_exported
+from neuropbr_core.inference import LoadedGenerator, load_exported
+from neuropbr_core.outputs import Material
+from neuropbr_core.outputs.package import Target
 from neuropbr_core.report import Showcase, showcase_part
 from neuropbr_core.shipped import shipped_root
 from neuropbr_core.viewer.html import Html
@@ -210,7 +212,7 @@ def test_a_packager_that_fails_leaves_no_zip_file(
         raise PackageError("target plain: cannot")
 
     with monkeypatch.context() as patch:
-        patch.setattr("neuropbr_core.app.making.package", fail)
+        patch.setattr("neuropbr_core.app.making.write_packages", fail)
         client.post(f"{job}/zips", json={"targets": ["plain"]})
         (archive,) = finished(client, job)["zips"]
     assert (archive["state"], archive["error"]) == ("failed", "target plain: cannot")
@@ -440,12 +442,12 @@ def test_a_removal_while_a_zip_file_is_made_leaves_nothing(
 ) -> None:
     packing, removed = threading.Event(), threading.Event()
 
-    def slow(prediction: Prediction, targets: tuple[str, ...], folder: Path, **_: object) -> None:
+    def slow(material: Material, targets: list[Target], folder: Path) -> None:
         packing.set()
         assert removed.wait(30)
         folder.mkdir(parents=True)
 
-    monkeypatch.setattr("neuropbr_core.app.making.package", slow)
+    monkeypatch.setattr("neuropbr_core.app.making.write_packages", slow)
     job = started(client, "a", picture())
     finished(client, job)
     client.post(f"{job}/zips", json={"targets": ["plain"]})

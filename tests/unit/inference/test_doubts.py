@@ -12,7 +12,7 @@ from PIL import Image
 
 from neuropbr_core.data.images import write_png
 from neuropbr_core.data.synthesis.render import synthesize
-from neuropbr_core.exporting.subject import PhotoSet, Signature, prepare_inputs
+from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs
 from neuropbr_core.inference import ViewSet, find_doubts, load_generator, read_views
 from neuropbr_core.inference.flash import flash_share
 from neuropbr_core.materials.capture_kinds import CaptureKind

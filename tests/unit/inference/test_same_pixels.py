@@ -19,7 +19,7 @@ from neuropbr_core.data.layout.paths import CameraRecord, write_cameras
 from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.data.pack.store import packed_images
 from neuropbr_core.exporting import Signature
-from neuropbr_core.exporting.subject import prepare_inputs
+from neuropbr_core.exporting.inputs import prepare_inputs
 from neuropbr_core.inference.views import read_views
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.cameras import sample_cameras

@@ -62,10 +62,10 @@ def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps) -> Non
 
 
 def test_ctrl_c_ends_the_scoring(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(refine_module._Search, "_run", interrupt)
+    monkeypatch.setattr(refine_module._Search, "_descend", interrupt)
     refine = refine_frames(3)
     assert refine is not None
     with pytest.raises(KeyboardInterrupt):

@@ -7,7 +7,7 @@ import pytest
 
 from neuropbr_core.errors import DataError, PluginBroken
 from neuropbr_core.registry import default_registry
-from neuropbr_core.registry.chosen import blaming_calls
+from neuropbr_core.registry.guarding import blaming_calls
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from neuropbr_core.contracts import Crop, LossInput, Prediction
 from neuropbr_core.errors import PluginBroken
 from neuropbr_core.maps import MAPS
 from neuropbr_core.registry import Registry, set_default_registry
-from neuropbr_core.registry.chosen import Chosen, blaming_calls
+from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.registry.guarding import blaming_calls
 from neuropbr_core.training.loop.networks import check_networks
 from neuropbr_core.training.loop.objective import Objective
 

@@ -53,7 +53,13 @@ class WebExporter(Exporter):
             ExportError: See `OnnxExporter.export`; or ONNX Runtime for browsers is missing, or the model is too large.
         """
         runtime = read_runtime(find_runtime(self.options.runtime))
-        spec = replace(spec, metadata=_without_place(spec.metadata))
+        metadata = dict(spec.metadata)
+        if "options" in metadata:
+            # Without the runtime's folder: pages are published, and should not tell paths of the author's machine.
+            options = json.loads(metadata["options"])
+            options.pop("runtime", None)
+            metadata["options"] = json.dumps(options)
+        spec = replace(spec, metadata=metadata)
         with written_aside(path) as aside:
             report = self.onnx.export(generator, spec, aside.with_name("model.onnx"))
             aside.write_text(write_page(report.path.read_bytes(), spec, runtime), encoding="utf-8")
@@ -88,12 +94,3 @@ class WebExporter(Exporter):
 
     def _model(self, path: Path) -> bytes:
         return read_model(existing(path, "web"))
-
-
-def _without_place(metadata: dict[str, str]) -> dict[str, str]:
-    """Metadata without the runtime's folder: pages are published, and should not tell paths of the author's machine."""
-    if "options" not in metadata:
-        return metadata
-    options = json.loads(metadata["options"])
-    options.pop("runtime", None)
-    return {**metadata, "options": json.dumps(options)}

@@ -148,9 +148,11 @@ def _views(spec: ExportSpec) -> Tensor:
 
 def _header(spec: ExportSpec) -> Html:
     size = _views(spec).shape[-1]
-    chips: list[Html] = []
-    for name, value in (("photos", _views(spec).shape[1]), ("input", f"{size} × {size}"), *_shown(spec.metadata)):
-        chips.append(element("li", element("b", name), f" {value}"))
+    facts = [("photos", str(_views(spec).shape[1])), ("input", f"{size} × {size}")]
+    for name in ("run", "recipe"):
+        if spec.metadata.get(name):
+            facts.append((name, spec.metadata[name]))
+    chips = [element("li", element("b", name), f" {value}") for name, value in facts]
     text = (
         "Everything happens on this device: the model is part of this page, which needs no network and sends nothing "
         "anywhere."
@@ -162,14 +164,6 @@ def _header(spec: ExportSpec) -> Html:
         element("p", text),
         element("ul", join(*chips), class_="chips"),
     )
-
-
-def _shown(metadata: dict[str, str]) -> list[tuple[str, str]]:
-    rows = []
-    for name in ("run", "recipe"):
-        if metadata.get(name):
-            rows.append((name, metadata[name]))
-    return rows
 
 
 def _main(spec: ExportSpec) -> Html:

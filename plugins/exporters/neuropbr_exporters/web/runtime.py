@@ -55,7 +55,11 @@ def find_runtime(chosen: str | None) -> Path:
         if not installed:
             raise ExportError(f"{PACKAGE} is not installed here; {_install()}")
         folder = installed[0]
-    version = _version(folder)
+    description = folder / "package.json"
+    try:
+        version = str(json.loads(description.read_text(encoding="utf-8"))["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{description}: cannot be read; install it again: {_install()}") from error
     if version != VERSION:
         raise ExportError(f"{folder}: is version {version}, and pages are made of version {VERSION}; {_install()}")
     missing = [name for name in (LOADER, MODULE, WASM) if not (folder / "dist" / name).is_file()]
@@ -93,11 +97,3 @@ def _install() -> str:
         f"`npm install --ignore-scripts {PACKAGE}@{VERSION}` puts it into node_modules of the current folder; for "
         f"another place, give --option runtime=FOLDER/node_modules/{PACKAGE}"
     )
-
-
-def _version(folder: Path) -> str:
-    try:
-        package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-        return str(package["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{folder / 'package.json'}: cannot be read; install it again: {_install()}") from error

@@ -216,21 +216,17 @@ def constexpr_lut_to_dense(a: Arguments) -> Tensor:
     if table.dim() == 1:
         # A table of 2^n entries has indices of n bits.
         bits = int(math.log2(table.numel()))
-        return table[_unpack(indices, bits, math.prod(a.shape))].reshape(a.shape)
+        # One digit of 0 or 1 a place, because an index of 6 bits may cross from one byte to the next. The last byte may
+        # be padded, so digits beyond the last index are cut off.
+        digits = ((indices.int().reshape(-1, 1) >> torch.arange(8)) & 1).reshape(-1)
+        by_index = digits[: math.prod(a.shape) * bits].reshape(-1, bits)
+        return table[(by_index << torch.arange(bits)).sum(dim=1)].reshape(a.shape)
     # The number of each block, spread over the weights of the block: its table starts at that number times `entries`.
     entries = table.shape[-2]
     blocks = torch.arange(math.prod(table.shape[:-2])).reshape(table.shape[:-2])
     for axis, extent in enumerate(indices.shape):
         blocks = blocks.repeat_interleave(extent // blocks.shape[axis], axis)
     return table[..., 0].reshape(-1)[blocks * entries + indices.long()]
-
-
-def _unpack(packed: Tensor, bits: int, count: int) -> Tensor:
-    """Read `count` indices of `bits` bits each out of bytes; an index of 6 bits may cross from one byte to the next."""
-    digits = ((packed.int().reshape(-1, 1) >> torch.arange(8)) & 1).reshape(-1)
-    # The last byte may be padded, so digits beyond the last index are cut off.
-    by_index = digits[: count * bits].reshape(count, bits)
-    return (by_index << torch.arange(bits)).sum(dim=1)
 
 
 @operator("constexpr_affine_dequantize")

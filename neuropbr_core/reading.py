@@ -1,13 +1,21 @@
-"""JSON that the project reads back, checked against a type.
+"""Files that people and programs bring: read as data, and checked for their shape.
 
-Whatever is read has crossed a boundary: people edit such files, disks damage them, and strangers send them. The type
-says which keys there are and what each holds; a message names the file, the key, what was found and what is allowed.
+Reading a named pipe waits for a writer that may never come, and reading a device such as `/dev/zero` never ends. So
+what is read must be an ordinary file, and of a size that its purpose allows.
+
+JSON that the project reads back is checked against a type. Whatever is read has crossed a boundary: people edit such
+files, disks damage them, and strangers send them. The type says which keys there are and what each holds; a message
+names the file, the key, what was found and what is allowed.
 """
 
+import errno
 import json
 import math
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +23,96 @@ import msgspec
 from msgspec import inspect
 
 from neuropbr_core.errors import NeuroPBRError
-from neuropbr_core.reading.files import LARGEST, read_bytes
 from neuropbr_core.shown import shortened
 from neuropbr_core.suggestions import did_you_mean
 
 T = TypeVar("T")
 
+LARGEST = 256 * 2**20
+"""Bytes that a document may have. The largest of ours, cameras of a hundred thousand samples, have a third of it."""
+
+_TYPES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
 _DEEPEST = 64
 """Levels that a document may be nested; ours have fewer than ten."""
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether a value is a name of one file or folder: text that leads to no other folder."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def check_ordinary(path: Path) -> None:
+    """Refuse what is no ordinary file; links to ordinary files are fine.
+
+    Args:
+        path: The file, which must exist.
+
+    Raises:
+        OSError: It does not exist, or is a folder, a named pipe, a socket or a device.
+    """
+    _refuse_special(path, path.stat())
+
+
+def open_bytes(path: Path) -> BufferedReader:
+    """Open an ordinary file for reading.
+
+    Raises:
+        OSError: It cannot be read, or is no ordinary file.
+    """
+    # Not to block: opening a pipe for reading would wait for a writer. Ordinary files are read as usual.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _refuse_special(path, os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "rb")  # noqa: PTH123 - of a descriptor, and the caller closes it
+
+
+def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
+    """Read an ordinary file.
+
+    Args:
+        path: The file.
+        largest: Bytes that it may have.
+
+    Raises:
+        OSError: It cannot be read, is no ordinary file, or is larger.
+    """
+    with open_bytes(path) as file:
+        if os.fstat(file.fileno()).st_size > largest:
+            raise OSError(errno.EFBIG, f"is larger than {largest >> 20} MiB, which no such file is", str(path))
+        return file.read()
+
+
+def read_text(path: Path, *, largest: int = LARGEST) -> str:
+    """Read an ordinary file of UTF-8 text.
+
+    Raises:
+        OSError: As `read_bytes`.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    return read_bytes(path, largest=largest).decode("utf-8")
+
+
+def _refuse_special(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode):
+        return
+    sort = "no ordinary file"
+    for matches, name in _TYPES:
+        if matches(status.st_mode):
+            sort = name
+    number = errno.EINVAL
+    if stat.S_ISDIR(status.st_mode):
+        number = errno.EISDIR
+    raise OSError(number, f"is {sort}, and a file is needed", str(path))
 
 
 class DocumentError(ValueError):
