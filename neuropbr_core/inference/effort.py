@@ -7,6 +7,7 @@ from torch import Tensor
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.inference.ensemble import predict_ensemble
+from neuropbr_core.inference.flash import lacks_flash, without_relief
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, refine_prediction
 from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, refined_confidence
 from neuropbr_core.inference.tiled import predict_large, sharpness_of
@@ -45,6 +46,7 @@ class Predicted:
         tiles: Number of tiles.
         tile: Side of a tile in pixels; 0 where the maps were predicted at once.
         refinement: How the maps were refined; None where they are as predicted.
+        is_flattened: Whether the normals were set straight up, because the photos lack the flash that the model knows.
     """
 
     maps: Maps
@@ -53,10 +55,13 @@ class Predicted:
     tiles: int = 1
     tile: int = 0
     refinement: Refinement | None = None
+    is_flattened: bool = False
 
     @property
     def provenance(self) -> dict[str, str]:
         """How the maps differ from a plain prediction, for manifests."""
+        if self.is_flattened:
+            return {"relief": "left flat, because the photos lack a flash"}
         if self.refinement is None:
             return {}
         return {"refined": f"{self.refinement.steps} steps"}
@@ -85,6 +90,9 @@ def predict_maps(
 ) -> Predicted:
     """Predict the maps of one material, and refine them where that is wanted.
 
+    A model that was trained with a flash is not believed about the relief of photos without one: their normals are
+    flat, and their maps are not refined.
+
     Args:
         model: The model.
         views: The views.
@@ -96,6 +104,10 @@ def predict_maps(
             `refine_prediction`.
     """
     predicted = _predict(model, views, inputs, effort)
+    if model.signature.flash and views.positions is not None and "visible" in inputs:
+        photos = inputs["views"][0]
+        if lacks_flash(photos, inputs["visible"][0], views.positions[: len(photos)], views.flash_fired):
+            return replace(predicted, maps=without_relief(predicted.maps), is_flattened=True)
     if not effort.refine:
         return predicted
     refinement = refine_prediction(model, views, inputs, predicted.maps, effort.refine)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
-from neuropbr_core.inference.flash import BENT, CLIPPED, LEAST_FLASH, USUAL_AMBIENT, flash_share
+from neuropbr_core.inference.flash import BENT, CLIPPED, USUAL_AMBIENT, lacks_flash
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.color import linear_to_srgb, srgb_to_linear
 from neuropbr_core.materials.ggx import DIELECTRIC_F0, MIN_ROUGHNESS, schlick
@@ -207,8 +207,7 @@ def refine(  # noqa: PLR0913 - facts of one capture, which callers name
         visible: Weight of each texel of a photo in [0, 1]; 0 where it does not show. Default: all show.
         steps: Steps of the fit; 0 only solves the albedo, under the usual light.
         priors: How far each unknown may move.
-        flash_fired: Whether the camera's flash fired, as the files tell. It decides only where the photos themselves
-            cannot: a phone's lamp that burns all the time is no flash to its camera, but as good as one.
+        flash_fired: Whether the camera's flash fired, as the files tell; see `lacks_flash`.
         exposure_known: Whether the first photo records a white card at the centre as 1, as a white reference tells.
 
     Returns:
@@ -227,9 +226,7 @@ def refine(  # noqa: PLR0913 - facts of one capture, which callers name
     device = photos.device
     if visible is None:
         visible = torch.ones_like(photos[:, :1])
-    share = flash_share(photos.float().cpu(), visible.float().cpu(), positions.float().cpu())
-    # One photo cannot tell how its light falls off. Without a word from the camera, photos are taken as they should be.
-    if (share is None and flash_fired is False) or (share is not None and share < LEAST_FLASH):
+    if lacks_flash(photos, visible, positions, flash_fired):
         reporter().warning(
             "the photos look as if they were taken without the flash, which refinement needs; "
             "the maps stay as predicted"

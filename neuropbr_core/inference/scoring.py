@@ -14,6 +14,7 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import Predict
 from neuropbr_core.evaluation.summary import check_place, load_record
 from neuropbr_core.exporting.inputs import Signature, named_inputs
+from neuropbr_core.inference.flash import lacks_flash, without_relief
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator
 from neuropbr_core.inference.refine import refine
 from neuropbr_core.recipe.sections import Data
@@ -48,7 +49,12 @@ def predict_with(model: Model) -> Predict:
             if directions is not None:
                 directions = directions[own]
             inputs = Inputs(prepared.views[own], prepared.visible[own], directions)
-            for name, value in model.apply(named_inputs(inputs, model.signature)).items():
+            predicted = model.apply(named_inputs(inputs, model.signature))
+            # As `predict_maps` does for photos that somebody brings.
+            positions = prepared.positions if model.signature.flash else None
+            if positions is not None and lacks_flash(inputs.views[0], inputs.visible[0], positions[index]):
+                predicted = without_relief(predicted)
+            for name, value in predicted.items():
                 maps.setdefault(name, []).append(value.float().to(prepared.views.device))
         return {name: torch.cat(values) for name, values in maps.items()}
 

@@ -13,11 +13,11 @@ from PIL import Image
 from neuropbr_core.data.images import write_png
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs
-from neuropbr_core.inference import ViewSet, find_doubts, load_generator, read_views
+from neuropbr_core.inference import ViewSet, find_doubts, infer, load_generator, read_views
 from neuropbr_core.inference.flash import flash_share
 from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.recipe.sections import Synthesize
-from neuropbr_core.shipped import resolve, shipped_root
+from neuropbr_core.shipped import DEFAULT_MODEL, resolve, shipped_root
 
 SIZE = 64
 CAMERA_ABOVE = {"homography": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "position": [0.0, 0.0, 1.5]}
@@ -54,9 +54,22 @@ def test_photos_as_in_training_raise_no_doubt(captures: dict[bool, Path]) -> Non
 def test_a_missing_flash_is_noticed(captures: dict[bool, Path]) -> None:
     (doubt,) = doubts(read_views(captures[False]))
     assert "the photos seem to be taken without a flash" in doubt
-    assert "expect wrong normals and roughness" in doubt
+    assert "the normals are left flat" in doubt
     for flash in (False, None):
         assert doubts(read_views(captures[False]), flash=flash) == []
+
+
+def test_relief_is_left_flat_without_a_flash(captures: dict[bool, Path]) -> None:
+    model = load_generator(f"neuropbr:{DEFAULT_MODEL}")
+    slopes = {}
+    for flash, folder in captures.items():
+        prediction = infer(folder, model, refine=2)
+        slopes[flash] = float(prediction.maps["normal"][:, :2].abs().max())
+        assert ("relief" in prediction.made_by) != flash
+        assert ("refined" in prediction.made_by) == flash
+        assert any("the normals are left flat" in warning for warning in prediction.warnings) != flash
+    assert slopes[True] > 0.01
+    assert slopes[False] == 0.0
 
 
 def test_a_single_photo_tells_by_its_exif_whether_the_flash_fired(tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """Refining samples to score them: it can be stopped, and samples without a flash are counted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from small_run import save_run, small_recipe
+from torch.nn import functional as F
 
 from neuropbr_core import load_generator
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.inference import refine as refine_module
-from neuropbr_core.inference.scoring import model_name, refine_frames
-from neuropbr_core.materials.alignment import identity_frame
+from neuropbr_core.inference.scoring import model_name, predict_with, refine_frames
+from neuropbr_core.materials.alignment import identity_frame, view_directions
 from neuropbr_core.reporting import RecordingReporter, reporting_to
+from neuropbr_core.shipped import DEFAULT_MODEL
 
 SIZE = 16
 
@@ -59,6 +62,22 @@ def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps) -> Non
     assert "1 of 2 samples look as if they were photographed without the flash" in line
     assert torch.equal(refined["albedo"][1], maps["albedo"][1])
     assert not torch.equal(refined["albedo"][0], maps["albedo"][0])
+
+
+@pytest.mark.parametrize("flash", [True, False, None])
+def test_relief_without_a_flash_is_scored_as_users_get_it(
+    maps: Maps, monkeypatch: pytest.MonkeyPatch, flash: bool | None
+) -> None:
+    steep = {**maps, "normal": F.normalize(torch.tensor([0.6, 0.0, 0.8]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE))}
+    model = load_generator(f"neuropbr:{DEFAULT_MODEL}")
+    monkeypatch.setattr(type(model), "signature", replace(model.signature, flash=flash))
+    monkeypatch.setattr(type(model), "apply", lambda *_: steep)
+    prepared = two_samples(maps)
+    directions = view_directions(prepared.positions, identity_frame(2), SIZE)
+    lit, dull = predict_with(model)(replace(prepared, directions=directions))["normal"]
+    assert float(lit[0].mean()) == pytest.approx(0.6)
+    # A model of photos without a flash, or of both, may see relief in them.
+    assert float(dull[0].mean()) == pytest.approx(0.0 if flash else 0.6)
 
 
 def test_ctrl_c_ends_the_scoring(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
