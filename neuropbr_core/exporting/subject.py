@@ -7,7 +7,7 @@ views of one material into the inputs that a model's `Signature` names.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import torch
@@ -25,6 +25,9 @@ from neuropbr_core.materials.cameras import nominal_cameras
 from neuropbr_core.model.generator import Generator, unsuitable
 from neuropbr_core.model.spec import SIZES, ModelSpec, build_generator, unfilled
 from neuropbr_core.recipe.sections import Recipe
+
+# A file of a stranger could ask for more memory than there is. Exports may be larger than what `data` allows.
+Side = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
 _WHOLLY = 0.99  # coverage of a pixel that counts as whole; interpolation rounds
 _EPS = 1e-6  # a pixel that no view sees has no mean: it stays 0 instead of becoming NaN
@@ -47,10 +50,10 @@ class Signature:
         flash: Whether it was trained on photos lit by a flash at the lens; None when its recipe does not tell.
     """
 
-    views: int
-    image_size: int
-    photo_size: int
-    output_size: int
+    views: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    image_size: Side
+    photo_size: Side
+    output_size: Side
     alignment: Literal["none", "recorded", "estimated"]
     directed: bool
     geometry: Literal["inputs", "nominal"] = "inputs"

@@ -106,7 +106,5 @@ def test_the_first_processes_of_a_program_do_not_hear_interrupts() -> None:
     )
     support = str(Path(parallel_work.__file__).parent)
     environment = {**os.environ, "PYTHONPATH": support}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[False, False]", done.stderr
