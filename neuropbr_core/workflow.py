@@ -63,10 +63,11 @@ def export_model(
             raise ExportError(f"{source} is in no run's folder; say where the files shall be with output=DIR")
         output = run.exports
     # The run's recipe supplies entries of that name; a bare checkpoint has none, and exporters get their defaults.
-    base = None
-    if run is not None:
-        base = run.recipe_file
-    entries = entries_for(base)
+    if run is None:
+        entries = entries_for(None)
+    else:
+        with run.explaining():
+            entries = entries_for(run.recipe_file)
     place = find_checkpoint(source, checkpoint)
     # From the description alone: weights are loaded by the stage, once, and only when the entries are in order.
     signature = Signature.of(read_spec(place))

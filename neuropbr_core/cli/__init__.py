@@ -4,6 +4,7 @@ A command's module is imported when the command is called, so that `--help` and 
 done, 1 an error (said in one message on stderr), 2 wrong usage, 130 interrupted.
 """
 
+import os
 import sys
 from typing import NoReturn
 
@@ -85,6 +86,8 @@ def main() -> NoReturn:
     keep_descriptor_for_results()
     session = Session()
     contain_threads(session)
+    if "_NEUROPBR_COMPLETE" in os.environ:
+        import neuropbr_core.cli.completing  # noqa: F401 - click looks the shells' scripts up among those it was told of
 
     def work() -> object:
         # Within the faults' report, so that nothing is left on the screen when an error is shown.

@@ -1,7 +1,7 @@
 """What the Tab key completes: recipes that ship, recipe files, and components."""
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
 
 class RecipeName(click.ParamType[str]):
@@ -18,12 +18,12 @@ class RecipeName(click.ParamType[str]):
         """The shipped recipes that begin so, and the shell's own completion of files."""
         from neuropbr_core.recipe.reference import shipped_recipes
 
-        items = []
+        # First: click's script for bash forgets what came before files, and shows files where nothing else fits.
+        items = [CompletionItem(incomplete, type="file")]
         for reference, description in shipped_recipes():
             # The part behind the colon too: bash takes a colon for the end of a word.
             if reference.startswith(incomplete) or reference.partition(":")[2].startswith(incomplete):
                 items.append(CompletionItem(reference, help=description))
-        items.append(CompletionItem(incomplete, type="file"))
         return items
 
 
@@ -50,10 +50,17 @@ class ComponentName(click.ParamType[str]):
         return items
 
 
-class ExporterNames(click.ParamType[str]):
-    """Exporters, separated by commas."""
+class ComponentNames(click.ParamType[str]):
+    """Components of one kind, separated by commas.
 
-    name = "exporters"
+    Args:
+        kind: The kind.
+    """
+
+    name = "components"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
     def shell_complete(
         self,
@@ -61,12 +68,22 @@ class ExporterNames(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """The installed exporters that the last name begins with."""
+        """The installed components of the kind that begin as the last name does."""
         from neuropbr_core.registry.catalog import default_registry
 
         earlier, comma, last = incomplete.rpartition(",")
         items = []
-        for name in default_registry().names("exporter"):
+        for name in default_registry().names(self.kind):
             if name.startswith(last):
                 items.append(CompletionItem(f"{earlier}{comma}{name}"))
         return items
+
+
+class WholeFishComplete(FishComplete):
+    """Completion for fish, of values and descriptions with commas too."""
+
+    # click's own takes what is behind the second comma for nothing.
+    source_template = FishComplete.source_template.replace('string split ","', 'string split -m 1 ","')
+
+
+add_completion_class(WholeFishComplete)

@@ -47,17 +47,26 @@ def named_entries(
     from neuropbr_core.recipe.merge import Override
 
     section = ".".join(KINDS[kind].section)
-    names = [name.strip() for name in targets.split(",")]
+    named = {}
     overrides = []
+    entries = {}
+    for target in map(str.strip, targets.split(",")):
+        # A qualified name is no name for an entry: its last part is, and the whole of it says what is used.
+        name = target.rpartition(":")[2]
+        if name in named:
+            raise click.UsageError(f"{flag} names two components {name}; call the command once for each")
+        named[name] = f"{flag} {target}"
+        entries[target] = name
+        if name != target:
+            overrides.append(Override(f"{section}.{name}.use={target}", named[name]))
     for text, argument in words:
-        key = text.partition("=")[0]
-        entry = key.partition(".")[0].strip()
-        if "." in key and entry in names:
-            overrides.append(Override(f"{section}.{text}", argument))
+        entry, dot, _ = text.partition("=")[0].partition(".")
+        if dot and entry.strip() in (*entries, *named):
+            option = text.partition(".")[2]
+            overrides.append(Override(f"{section}.{entries.get(entry.strip(), entry.strip())}.{option}", argument))
             continue
-        for name in names:  # an option without a name is one of each component
+        for name in named:  # an option without a name is one of each component
             overrides.append(Override(f"{section}.{name}.{text}", argument))
-    named = {name: f"{flag} {name}" for name in names}
     return load_entries(KINDS[kind], named, overrides, base=base)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neuropbr_core.cli.completing import ExporterNames
+from neuropbr_core.cli.completing import ComponentNames
 from neuropbr_core.cli.entries import named_entries, option_option, spelled
 from neuropbr_core.cli.output import OUTPUT, command
 from neuropbr_core.shipped import shipped_model
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "targets",
     required=True,
     metavar="NAME[,NAME…]",
-    type=ExporterNames(),
+    type=ComponentNames("exporter"),
     help="Exporters, or entries of the run's export.",
 )
 @option_option("exporter")

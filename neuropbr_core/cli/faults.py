@@ -234,6 +234,8 @@ def _report(session: Session, error: BaseException) -> None:
         message = f"error: {error}"
         if isinstance(error, OSError):
             message = f"error: {describe_system_error(error)}"
+        elif isinstance(error, NeuroPBRError):
+            message = "\n".join([message, *getattr(error, "__notes__", [])])
         if isinstance(error, RunInterrupted):
             message = str(error)  # the user asked for it
         click.echo(printable(message), err=True)

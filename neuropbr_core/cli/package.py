@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from neuropbr_core.cli.completing import ComponentNames
 from neuropbr_core.cli.entries import named_entries, option_option, spelled
 from neuropbr_core.cli.output import OUTPUT, command, result
 
@@ -25,6 +26,7 @@ def target_options(*, required: bool, named: bool = True) -> Callable[[Command],
                 "targets",
                 required=required,
                 metavar="NAME[,NAME…]",
+                type=ComponentNames("packager"),
                 help="Packages to write: `neuropbr list-plugins --kind packager` lists them.",
             ),
             option_option("packager"),

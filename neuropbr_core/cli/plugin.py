@@ -25,6 +25,7 @@ class Description:
     Attributes:
         kind: Kind of component.
         name: Its name.
+        use: What recipes and commands call it.
         distribution: Distribution that declares it.
         version: Version of the distribution.
         group: Entry-point group.
@@ -37,6 +38,7 @@ class Description:
 
     kind: str
     name: str
+    use: str
     distribution: str
     version: str
     group: str
@@ -79,9 +81,14 @@ def show(context: click.Context, component: str, as_json: bool) -> None:
     options: list[OptionRow] = []
     if not defect:
         options = option_rows(registry.options(entry.kind, entry.qualified))
+    use = entry.name
+    # A bare name that several distributions offer means another component, or none.
+    if registry.rivals(entry):
+        use = entry.qualified
     description = Description(
         kind=entry.kind,
         name=entry.name,
+        use=use,
         distribution=entry.distribution,
         version=entry.version,
         group=entry.group,
@@ -128,16 +135,19 @@ def resolve_component(registry: Registry, component: str) -> Entry:
 def _text(description: Description) -> str:
     kind = KINDS[description.kind]
     path = ".".join(kind.section)
-    place = f"{path}.use: {description.name}"
+    place = f"{path}.use: {description.use}"
     if kind.many:
-        place = f"{path}.<instance>.use: {description.name} (or {path}.{description.name})"
+        place = f"{path}.<instance>.use: {description.use}"
+        # A qualified name is no name for an entry.
+        if description.use == description.name:
+            place += f" (or {path}.{description.name})"
     facts = [
         ("distribution", f"{description.distribution} {description.version}"),
         ("entry point", f"{description.name} = {description.entry_point} (group {description.group})"),
         ("in recipes", place),
     ]
     if not kind.in_recipes:
-        facts[-1] = ("in commands", f"--for {description.name} --option {description.name}.KEY=VALUE")
+        facts[-1] = ("in commands", f"--for {description.use} --option {description.name}.KEY=VALUE")
     parts = [f"{description.kind}/{description.name}", aligned(facts, indent="  ")]
     if description.docstring:
         parts += ["", inspect.cleandoc(description.docstring)]

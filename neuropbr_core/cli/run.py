@@ -1,13 +1,20 @@
 """`neuropbr run`: do what a recipe says."""
 
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from neuropbr_core.cli.completing import RecipeName
 from neuropbr_core.cli.output import command, result
 from neuropbr_core.cli.overrides import collect_overrides, override_options
-from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.errors import NeuroPBRError, RecipeError
 from neuropbr_core.recipe.yaml_tree import scalar
 from neuropbr_core.reporting import doing
+
+if TYPE_CHECKING:
+    from neuropbr_core.recipe import Override
 
 # The name that a run's folder gives its newest checkpoint; the module that defines it brings in PyTorch.
 LATEST = "latest"
@@ -50,7 +57,12 @@ def run(
         changes.append(Override(f"training.resume_from={scalar(resume)}", f"--resume {resume}"))
     elif overwrite:
         changes.append(Override("training.resume_from=null", "--overwrite"))
-    resolved = resolve_recipe(recipe, changes)
+    try:
+        resolved = resolve_recipe(recipe, changes)
+    except RecipeError as error:
+        if resume is not None:
+            _explain(error, recipe, run_name, changes)
+        raise
     checked = resolved.recipe
     # Imported when the recipe is known to be sound: these bring in PyTorch, which takes seconds.
     from neuropbr_core.runs.run import plan, run_path
@@ -70,3 +82,20 @@ def run(
         result(line)
     if planned.is_done():
         result(f"Nothing is left to do: {planned.folder.path}")
+
+
+def _explain(error: RecipeError, recipe: str, run_name: str | None, changes: list[str]) -> None:
+    """Add to an error in the recipe of a run that is to go on what the run was made with, and is missing here."""
+    from neuropbr_core.recipe.merge import read_tree
+    from neuropbr_core.recipe.sections import Training
+    from neuropbr_core.runs.folder import RunFolder
+
+    # An error of the search itself must not hide the one that is explained.
+    with suppress(NeuroPBRError, OSError, AttributeError, TypeError):
+        # Each `use` is kept as text: what is not installed must not hide where the run is.
+        root, _ = read_tree(recipe, changes, lambda _, use: use)
+        tree = root.plain()
+        runs = tree.get("training", {}).get("runs_dir", Training.runs_dir)
+        name = run_name or tree.get("name", Path(recipe.removeprefix("neuropbr:")).stem)
+        with RunFolder(Path(runs, name)).explaining():
+            raise error

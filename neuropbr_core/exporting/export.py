@@ -199,6 +199,7 @@ def describe(subject: Subject, part: Chosen, exporter: Exporter, origin: dict[st
         "neuropbr": __version__,
         **origin,
         "exporter": part.use,
+        "exporter_version": part.declared.version,
         # As JSON, because metadata is text in every format; it is read back when the file is verified.
         "options": json.dumps(options),
         "precision": exporter.precision,

@@ -6,7 +6,7 @@ and verification prepare views here, so that no two of them can differ.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 import torch
@@ -22,6 +22,9 @@ from neuropbr_core.materials.alignment import identity_frame
 # A signature outlives the model: views are prepared for a file whose components need not be here.
 if TYPE_CHECKING:
     from neuropbr_core.model.spec import ModelSpec
+
+# A file of a stranger could ask for more memory than there is. Exports may be larger than what `data` allows.
+Side = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 
 _WHOLLY = 0.99  # coverage of a pixel that counts as whole; interpolation rounds
 _EPS = 1e-6  # a pixel that no view sees has no mean: it stays 0 instead of becoming NaN
@@ -44,10 +47,10 @@ class Signature:
         flash: Whether it was trained on photos lit by a flash at the lens; None when its recipe does not tell.
     """
 
-    views: int
-    image_size: int
-    photo_size: int
-    output_size: int
+    views: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    image_size: Side
+    photo_size: Side
+    output_size: Side
     alignment: Literal["none", "recorded", "estimated"]
     directed: bool
     geometry: Literal["inputs", "nominal"] = "inputs"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.contracts import Exporter, Maps
-from neuropbr_core.errors import ExportError, PluginError
+from neuropbr_core.errors import ExportError, PluginError, PluginNotFound
 from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.exporting.trust import content_digest, is_own_export
 from neuropbr_core.files import write_json
@@ -20,6 +20,7 @@ from neuropbr_core.kinds import ExporterEntryOptions
 from neuropbr_core.maps import MAPS
 from neuropbr_core.reading import check_ordinary, read_json
 from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.shown import shortened
 
 
 class PassMark(NamedTuple):
@@ -404,6 +405,16 @@ def _create(path: Path, use: str, record: Record) -> Exporter:
     """Create an exporter with the options that the file was written with, as far as they are known and still valid."""
     stored = _read_options(path, record.metadata.get("options", "{}"))
     registry = default_registry()
+    try:
+        registry.find("exporter", use)
+    except PluginNotFound as error:
+        distribution, _, name = use.rpartition(":")
+        author = distribution or "a distribution that is not installed"
+        version = record.metadata.get("exporter_version", "")
+        raise ExportError(
+            f"{path}: {error}. The file was written by exporter {shortened(name)} of "
+            f"{f'{shortened(author)} {shortened(version)}'.strip()}, which reads it; install it"
+        ) from error
     try:
         options = _convert_known(stored, registry.options("exporter", use))
     except msgspec.ValidationError:

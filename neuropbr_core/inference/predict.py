@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.images import write_map, write_png
-from neuropbr_core.errors import DataError
+from neuropbr_core.errors import DataError, ExportError
 from neuropbr_core.exporting.inputs import Signature, prepare_inputs
 from neuropbr_core.exporting.record import OpenedExport, open_export
 from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, refine
@@ -189,9 +189,24 @@ class ExportedGenerator:
         """Predict maps `(1, channels, S, S)` from prepared inputs; S is the signature's output size.
 
         Raises:
-            ExportError: The file does not run.
+            ExportError: The file does not run, or returns something else than these maps.
         """
-        return self.opened.program(inputs)
+        returned = self.opened.program(inputs)
+        side = self.signature.output_size
+        maps: Maps = {}
+        # A file that somebody changed may return anything, which would only fail where the maps are used.
+        for name, spec in MAPS.items():
+            if name not in returned:
+                raise ExportError(f"{self.opened.path}: returns no map {name}; export the model again")
+            values = returned[name]
+            expected = (1, spec.channels, side, side)
+            if values.shape != expected or not values.is_floating_point():
+                raise ExportError(
+                    f"{self.opened.path}: returns the map {name} as {tuple(values.shape)} of {values.dtype}, and not "
+                    f"as {expected} of real numbers; export the model again"
+                )
+            maps[name] = values
+        return maps
 
     def predict(self, views: ViewSet) -> Maps:
         """Predict the maps of one material: `prepare`, then `apply`."""

@@ -98,11 +98,19 @@ def load_model(place: Path) -> tuple[Generator, ModelSpec]:
     versions = _versions(document)
     state = read_state(place)
     file = weights_file(place)
+    for name, tensor in generator.state_dict(keep_vars=True).items():
+        # Assigned as they are, below, so that another type would fail in some layer, which would be blamed for it.
+        if name in state and state[name].dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{file}: {name} is stored as {state[name].dtype}, where the model has {tensor.dtype}; use a file that "
+                f"neuropbr wrote"
+            )
     try:
         # Assigned and not copied: the parameters are on `meta` and have no memory to copy into.
         generator.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{file}: does not fit the model that {SPEC} describes; {versions}. {error}") from error
+        reason = " ".join(str(error).split())  # torch gives each name a line of its own
+        raise CheckpointError(f"{file}: does not fit the model that {SPEC} describes; {versions}. {reason}") from error
     # A buffer that is not persistent is in no state dict, so it is looked for by itself; it would compute with garbage.
     tensors = [*generator.state_dict(keep_vars=True).items(), *generator.named_buffers()]
     missing = [name for name, tensor in tensors if tensor.is_meta]

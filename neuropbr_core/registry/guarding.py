@@ -289,20 +289,42 @@ def _drawer(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
     return ""
 
 
-def _drawn_visit(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
+def _drawn_visit(value: object, args: tuple[Any, ...]) -> str:
     import numpy as np
 
-    from neuropbr_core.contracts import DrawnVisit
+    from neuropbr_core.contracts import OVERVIEW_SIDE, DrawnVisit
     from neuropbr_core.maps import MAPS
 
+    _, crop = args
     if not isinstance(value, DrawnVisit):
         return f"{_kind(value)} and no DrawnVisit"
-    if missing := MAPS.keys() - value.maps.keys():
+    material: object = value.material
+    maps: object = value.maps
+    if not isinstance(material, str) or not isinstance(maps, Mapping):
+        return "a DrawnVisit whose material is no text, or whose maps are no mapping"
+    if missing := MAPS.keys() - maps.keys():
         return f"a DrawnVisit without {', '.join(sorted(missing))}"
-    parts: tuple[object, ...] = (value.views, value.visible, value.overview, value.positions, *value.maps.values())
-    for part in parts:
-        if not isinstance(part, np.ndarray):
-            return f"a DrawnVisit with {_kind(part)} where an array belongs"
+    views, side = crop.views, crop.side
+    parts: dict[str, tuple[object, tuple[int, ...]]] = {
+        "views": (value.views, (views, 3, side, side)),
+        "visible": (value.visible, (views, 1, side, side)),
+        "overview": (value.overview, (views, 4, OVERVIEW_SIDE, OVERVIEW_SIDE)),
+    }
+    for name, spec in MAPS.items():
+        parts[f"map {name}"] = (maps[name], (spec.channels, side * crop.scale, side * crop.scale))
+    for name, (pixels, shape) in parts.items():
+        if fault := _pixels(pixels, shape):
+            return f"a DrawnVisit whose {name} is {fault}"
+    positions: object = value.positions
+    if not isinstance(positions, np.ndarray) or positions.shape != (views, 3) or positions.dtype.kind != "f":
+        found = (
+            f"an array of {positions.dtype} {positions.shape}"
+            if isinstance(positions, np.ndarray)
+            else _kind(positions)
+        )
+        return f"a DrawnVisit whose positions are {found}; they must be an array of floats {(views, 3)}"
+    if not np.isfinite(positions).all():
+        return "a DrawnVisit whose positions are not finite"
     return ""
 
 

@@ -1,17 +1,21 @@
 """The folder of a run: `runs/<name>/`."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import DataError, ExportError, PluginError, PluginNotFound, RecipeError, RunError
 from neuropbr_core.files import write_text
 from neuropbr_core.lock import LOCK
 from neuropbr_core.recipe.loading import dump_recipe, load_recipe
 from neuropbr_core.recipe.merge import read_tree
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry.catalog import default_registry
+from neuropbr_core.shown import shortened
 from neuropbr_core.training.checkpoints.store import CheckpointStore
-from neuropbr_core.training.provenance import PROVENANCE
+from neuropbr_core.training.provenance import PROVENANCE, recorded_components
 
 RECIPE = "recipe.yaml"
 MARKER = ".neuropbr-run"
@@ -104,8 +108,60 @@ class RunFolder:
         """
         if not self.is_run:
             raise RunError(f"{self.path}: is no run (it has no {RECIPE}); name a folder that `neuropbr run` made")
-        # A run may be somebody else's, so its recipe runs no file: `--plugin`, or the user's own recipe, names it.
-        return load_recipe(self.recipe_file, plugin_files=False)
+        with self.explaining():
+            # A run may be somebody else's, so its recipe runs no file: `--plugin`, or the user's own recipe, names it.
+            return load_recipe(self.recipe_file, plugin_files=False)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Add to an error in a recipe what the run was made with and is not installed here, and what works without."""
+        try:
+            yield
+        except RecipeError as error:
+            missing = self._missing()
+            if missing:
+                error.add_note(
+                    f"{self.path}: this run was made with {' and '.join(missing)}, not installed here; install what is "
+                    f"missing to go on with it"
+                )
+                usable = self._usable_exports()
+                if usable:
+                    error.add_note(
+                        f"These files of it work without: {', '.join(usable)} (`neuropbr infer --model FILE`)"
+                    )
+            raise
+
+    def _missing(self) -> list[str]:
+        """Distributions, with versions, that the run's components are of, and that do not offer them any more."""
+        missing: dict[str, None] = {}
+        try:
+            components = recorded_components(self.provenance)
+        except DataError:
+            return []
+        for component in components:
+            try:
+                default_registry().find(component["kind"], f"{component['distribution']}:{component['name']}")
+            except (PluginNotFound, KeyError):
+                words = (component.get("distribution", "?"), component.get("version", ""))
+                missing[" ".join(shortened(word, 80) for word in words).strip()] = None
+        return list(missing)
+
+    def _usable_exports(self) -> list[str]:
+        """Exported files of the run whose exporters are installed."""
+        # Imported for this message alone: it brings in PyTorch.
+        from neuropbr_core.exporting.record import SUFFIX, read_record
+
+        usable = []
+        for path in sorted(self.exports.glob(f"*{SUFFIX}")):
+            file = path.with_name(path.name.removesuffix(SUFFIX))
+            try:
+                record = read_record(file)
+                if record is not None and file.exists():
+                    default_registry().find("exporter", record.exporter)
+                    usable.append(str(file))
+            except (ExportError, PluginError):
+                continue
+        return usable
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`, with which the folder becomes a run."""

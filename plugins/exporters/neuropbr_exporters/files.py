@@ -143,6 +143,13 @@ class ExportedFile:
             maps = self._call({name: inputs[name] for name in self._manifest.inputs})
         except Exception as error:  # each runtime has classes of its own
             raise ExportError(f"{self._path}: does not run on this machine: {first_line(error)}") from error
+        # Its manifest and its program may disagree in a file that somebody changed.
+        tensors = isinstance(maps, tuple | list) and all(isinstance(value, Tensor) for value in maps)
+        if not tensors or len(maps) != len(self._manifest.outputs):
+            raise ExportError(
+                f"{self._path}: does not return the {len(self._manifest.outputs)} maps that its {MANIFEST_NAME} names; "
+                "export the model again"
+            )
         return dict(zip(self._manifest.outputs, maps, strict=True))
 
 
@@ -219,6 +226,8 @@ def existing(path: Path, exporter: str) -> Path:
     Raises:
         ExportError: There is no such file.
     """
+    if path.is_dir():
+        raise ExportError(f"{path}: is a folder; give a file that the {exporter} exporter wrote")
     if not path.is_file():
         raise ExportError(f"{path}: there is no such file; give one that the {exporter} exporter wrote")
     return path

@@ -178,6 +178,9 @@ _DICT = {"type": "builtins.dict", "context": _ENUM, "children_spec": []}
         target("torch.hub.load"),
         target("torch.ops.aten.add.__call__"),
         target("math.__loader__"),
+        target("torch.ops.aten._reshape_alias.default"),
+        target("torch.ops.aten._print.default"),
+        target("torch.ops.prim.rpc_async.default"),
         target("_operator.methodcaller"),
         target("os.system"),
         member("as_operator", "torch.hub.load"),
@@ -290,6 +293,20 @@ def test_scripts_that_touch_files_are_refused(script: type[nn.Module], mark: Pat
         ("torch.unknown_thing(views)", r"is not known to this PyTorch"),
         ("__torch__.torch.classes.x.Y()", r"contains 'classes'"),
         ("ops.prim.pythonop(views)", r"reaches files or memory"),
+        ("ops.prim.rpc_async(views)", r"contains 'rpc_async'"),
+        ("ops.prim.Print(views)", r"is a part of PyTorch's interpreter"),
+        ("torch.warn('text')", r"writes to the terminal"),
+        ("print('text')", r"contains 'print'"),
+        ("unchecked_cast(int, views)", r"contains 'unchecked_cast'"),
+        ("ops", r"uses 'ops' without a call"),
+        ("ops.aten", r"uses 'ops.aten' without a call"),
+        ("torch", r"uses 'torch' without a call"),
+        ("torch.relu", r"uses 'torch.relu' without a call"),
+        ("getattr(torch, 'relu')(views)", r"uses 'torch' without a call"),
+        ("(torch. # a comment\n relu(views))", r"uses 'torch' without a call"),
+        ("views._reshape_alias([99999], [1])", r"contains '_reshape_alias', which is internal to PyTorch"),
+        ("views._unsafe_view([1])", r"contains '_unsafe_view', which reaches files or memory"),
+        ("getattr(views, '_unsafe' '_view')([1])", r"contains '_unsafe_view', which reaches files or memory"),
     ],
 )
 def test_scripts_of_other_operators_are_refused(change: str, said: str, tmp_path: Path) -> None:
@@ -298,7 +315,7 @@ def test_scripts_of_other_operators_are_refused(change: str, said: str, tmp_path
     with zipfile.ZipFile(sound) as whole:
         name = next(name for name in whole.namelist() if name.endswith(".py"))
         text = whole.read(name).decode()
-    line = next(line for line in text.splitlines() if " = " in line)
+    line = next(line for line in text.splitlines() if "self.generator" in line)  # the first of a function
     indent = line[: len(line) - len(line.lstrip())]
     evil = text.replace(line, f"{indent}extra = {change}\n{line}", 1)
     path = rewritten(sound, tmp_path / "evil.pt", {name.partition("/")[2]: evil.encode()})
@@ -382,6 +399,27 @@ def test_onnx_keeps_its_weights_in_one_file(tmp_path: Path) -> None:
         exporter.load_untrusted(tmp_path / "evil.onnx")
 
 
+def test_onnx_of_another_format_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from neuropbr_exporters.onnx.exporter import check_model
+
+    # The name of a model's producer is at its beginning, where ONNX Runtime looks for its own format's mark.
+    with pytest.raises(ExportError, match=r"of ONNX Runtime's own format.*--trust"):
+        check_model(b"\x12\x0ezzORTM" + bytes(8), tmp_path / "evil.onnx")
+
+
+@pytest.mark.parametrize("outputs", [["albedo"], ["albedo"] * 9])
+def test_files_that_return_other_maps_than_they_name_are_refused(outputs: list[str], tmp_path: Path) -> None:
+    sound = tmp_path / "model.pt"
+    EXPORTERS["torchscript"].export(TinyGenerator(directed=True).eval(), example_export_spec(), sound)
+    with zipfile.ZipFile(sound) as whole:
+        manifest = json.loads(whole.read(next(name for name in whole.namelist() if name.endswith(MANIFEST_NAME))))
+    manifest["outputs"] = outputs
+    path = rewritten(sound, tmp_path / "odd.pt", {f"extra/{MANIFEST_NAME}": json.dumps(manifest).encode()})
+    with pytest.raises(ExportError, match=rf"does not return the {len(outputs)} maps"):
+        EXPORTERS["torchscript"].load_untrusted(path)(example_export_spec().inputs)
+
+
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
@@ -392,6 +430,11 @@ def test_onnx_keeps_its_weights_in_one_file(tmp_path: Path) -> None:
         ("aten::from_file", False),
         ("aten::save", False),
         ("aten::_unsafe_index.Tensor", False),
+        ("aten::_reshape_alias", False),
+        ("aten::_convolution", True),
+        ("aten::__getitem__", True),
+        ("aten::warn", False),
+        ("prim::profile", False),
         ("prim::NumToTensor.Scalar", True),
         ("mkldnn::_convolution_pointwise", False),
         ("nonsense", False),

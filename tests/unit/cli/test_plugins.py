@@ -125,7 +125,9 @@ class TestListing:
         assert rows["acme:tiny"]["status"] == "collision"
         assert rows["acme:tiny"]["reason"] == "beta 2.0 has it too; write acme:tiny in recipes, or block one"
         assert "\nencoder/beta:tiny collision: acme 1.0 has it too" in call("list-plugins").output
+        assert "model.encoder.use: beta:tiny\n" in call("plugin", "show", "encoder/beta:tiny").output
         monkeypatch.setenv("NEUROPBR_BLOCK_PLUGINS", "acme:tiny")
+        assert "model.encoder.use: tiny\n" in call("plugin", "show", "encoder/beta:tiny").output
         rows = listed()
         assert rows["acme:tiny"]["status"] == "blocked"
         assert rows["acme:tiny"]["reason"] == "'acme:tiny' in NEUROPBR_BLOCK_PLUGINS"

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Encoder, Fusion
@@ -225,3 +227,18 @@ def test_gradients_reach_every_parameter() -> None:
     torch.stack([value.sum() for value in prediction.logits.values()]).sum().backward()
     missing = [name for name, parameter in generator.named_parameters() if parameter.grad is None]
     assert missing == []
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.complex64, torch.float8_e4m3fn, torch.int8])
+def test_weights_of_another_type_are_no_fault_of_a_component(kind: torch.dtype, tmp_path: Path) -> None:
+    recipe = load_recipe("neuropbr:quickstart", ["data.synthesize=null", "data.val_materials=[]"])
+    spec = ModelSpec.from_recipe(recipe)
+    file = tmp_path / "model.safetensors"
+    save_model_file(build_generator(spec), spec, file)
+    with safe_open(file, framework="pt") as stored:
+        description = stored.metadata()
+    state = load_file(file)
+    name = next(iter(state))
+    save_file({**state, name: state[name].to(kind)}, file, description)
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors: {name} is stored as {kind}, where the model has"):
+        load_model(file)

@@ -138,6 +138,27 @@ def drawer(body: str) -> str:
     )
 
 
+VISIT = """
+def visit(crop, **changes):
+    whole = dict(
+        material="m",
+        views=np.zeros((2, 3, 8, 8), "u1"),
+        visible=np.zeros((2, 1, 8, 8), "u1"),
+        overview=np.zeros((2, 4, 32, 32), "u1"),
+        positions=np.zeros((2, 3)),
+        maps={name: np.zeros((spec.channels, 8, 8), "u1") for name, spec in MAPS.items()},
+    )
+    return DrawnVisit(**{**whole, **changes})
+"""
+DRAWN = [
+    ("views=np.zeros((2, 3, 8, 8))", "whose views is an array of float64 .2, 3, 8, 8.; it must be an array of uint8"),
+    ("views=np.zeros((1, 3, 8, 8), 'u1')", "whose views is an array of uint8 .1, 3, 8, 8.; .* .2, 3, 8, 8."),
+    ("visible=np.zeros((2, 1, 8, 8), bool)", "whose visible is an array of bool"),
+    ("overview=np.zeros((2, 3, 32, 32), 'u1')", "whose overview is an array of uint8 .2, 3, 32, 32."),
+    ("maps=dict.fromkeys(MAPS, np.zeros((3, 8, 8), 'u1'))", "whose map roughness is an array of uint8 .3, 8, 8."),
+    ("positions=np.zeros((2, 3), int)", "whose positions are an array of int64 .2, 3."),
+    ("positions=np.full((2, 3), np.nan)", "whose positions are not finite"),
+]
 KEYS = [1, 2, 3]
 CROP = Crop(0, 0, 8, 8, 1, 8, 2)
 RNG = np.random.default_rng(0)
@@ -201,13 +222,22 @@ def test_whatever_a_component_raises_or_returns_names_it(
         ("return None", "its draw returned None and no DrawnVisit"),
         ("1 / 0", "its draw raised ZeroDivisionError"),
         ("return DrawnVisit('m', None, None, None, None, {})", "a DrawnVisit without albedo, metallic"),
-        ("return DrawnVisit('m', 1, 2, 3, 4, dict.fromkeys(MAPS, 5))", "a DrawnVisit with a int where an array"),
+        ("return DrawnVisit('m', 1, 2, 3, 4, dict.fromkeys(MAPS, 5))", "a DrawnVisit whose views is a int; it must be"),
+        ("return DrawnVisit(7, 1, 2, 3, 4, {})", "whose material is no text"),
+        *[(f"return visit(crop, {change})", fault) for change, fault in DRAWN],
     ],
 )
 def test_what_a_dataset_draws_with_is_guarded_too(body: str, fault: str, tmp_path: Path) -> None:
-    source = chosen(tmp_path, "dataset", DATASET.format(changed=drawer(body))).create(data=None)
+    text = dedent(DATASET.format(changed=drawer(body))) + VISIT
+    source = chosen(tmp_path, "dataset", text).create(data=None)
     with pytest.raises(PluginBroken, match=named("dataset", fault)):
         source.drawer(set()).draw(RNG, CROP)
+
+
+def test_a_sound_visit_is_passed_on(tmp_path: Path) -> None:
+    text = dedent(DATASET.format(changed=drawer("return visit(crop)"))) + VISIT
+    source = chosen(tmp_path, "dataset", text).create(data=None)
+    assert source.drawer(set()).draw(RNG, CROP).views.shape == (2, 3, 8, 8)
 
 
 @pytest.mark.parametrize(

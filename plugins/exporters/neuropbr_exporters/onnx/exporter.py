@@ -153,6 +153,9 @@ def check_model(model: bytes, path: Path) -> None:
     """
     import onnx
 
+    # ONNX Runtime would read such bytes in a format of its own, and not see the model that is looked through here.
+    if model[4:8] == b"ORTM":
+        raise refusal(path, "it is a model of ONNX Runtime's own format, and no ONNX")
     for message in _messages(_parsed(model, path)):
         if isinstance(message, onnx.NodeProto) and message.domain not in _DOMAINS:
             raise refusal(path, f"it calls {message.domain[:40]}:{message.op_type[:40]}, which is no operator of ONNX")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from neuropbr_exporters.archives import pack, read_members, refusal
 from neuropbr_exporters.files import MANIFEST_NAME, damaged
-from neuropbr_exporters.operators import forbidden_operator
+from neuropbr_exporters.operators import forbidden_method, forbidden_operator
 
 FILE_TYPE = "a TorchScript file"
 
@@ -33,12 +33,15 @@ _ALLOWED = tuple(
     )
 )
 
-_CALL = re.compile(r"(?<![\w.])(torch|ops)\s*\.\s*(\w+)(?:\s*\.\s*(\w+))?")
-"""An operator: `torch.NAME` is one of namespace `aten`, `ops.NAMESPACE.NAME` one of any. The name of a class, such as
-`__torch__.torch.nn.modules.conv.Conv2d`, has a dot before `torch`."""
+_BASE = re.compile(r"(?<![\w.])(torch|ops)\b(?:\s*\.\s*(\w+))?(?:\s*\.\s*(\w+))?\s*(\(?)")
+"""An operator that is called: `torch.NAME` is one of namespace `aten`, `ops.NAMESPACE.NAME` one of any. The name of a
+class, such as `__torch__.torch.nn.modules.conv.Conv2d`, has a dot before `torch`."""
 
-_WORDS = re.compile(r"\b(from_file|save|load|classes|pickle|ctypes)\b")
-"""Words that no exported model contains, wherever they are."""
+_WORDS = re.compile(
+    r"\b(from_file|save|load|classes|pickle|ctypes|print|fork|awaitable|rpc_\w+|uninitialized|unchecked_cast)\b"
+)
+"""Words that no exported model contains, wherever they are: they name files, classes of extensions, other processes,
+the terminal, and values that are taken for another type than they have."""
 
 
 def read_untrusted(path: Path) -> io.BytesIO:
@@ -74,17 +77,29 @@ def _check_program(path: Path, content: bytes) -> None:
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise damaged(path, FILE_TYPE, error) from error
     # In the raw text and not in the tree: PyTorch's parser could see a call where Python's sees a comment or a string.
-    word = _WORDS.search(text)
-    if word is not None:
-        raise refusal(path, f"its program contains {word[0]!r}")
-    for match in _CALL.finditer(text):
-        base, first, second = match.groups()
-        operator = f"aten::{first}"
-        if base == "ops":
-            operator = f"{first}::{second}"
+    found = _WORDS.search(text)
+    if found is not None:
+        raise refusal(path, f"its program contains {found[0]!r}")
+    for match in _BASE.finditer(text):
+        base, first, second, bracket = match.groups()
+        operator = f"{first}::{second}"
+        if base == "torch":
+            operator = f"aten::{first}"
+        # Under another name, as after `x = ops`, the calls that follow would not look like calls of operators.
+        if not bracket or (base == "torch") is not (second is None):
+            raise refusal(path, f"its program uses {match[0].strip()[:80]!r} without a call")
         reason = forbidden_operator(operator)
         if reason:
             raise refusal(path, f"its program calls {operator}, which {reason}")
+    # Tensors have the operators as methods, and getattr takes the name of one as a text.
+    words = set(re.findall(r"\w+", text))
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            words.add(part.value)
+    for word in sorted(words):
+        reason = forbidden_method(word)
+        if reason:
+            raise refusal(path, f"its program contains {word[:80]!r}, which {reason}")
     for part in ast.walk(tree):
         # A name that is imported is none of the file's own.
         if isinstance(part, ast.Import | ast.ImportFrom):

@@ -1,0 +1,23 @@
+"""Components that `--to` and `--for` name."""
+
+import click
+import pytest
+
+from neuropbr_core.cli.entries import named_entries, spelled
+
+
+def test_a_qualified_name_reaches_the_component_of_a_distribution() -> None:
+    words = spelled(["neuropbr:torchscript.resolution=64", "onnx.batch=fixed", "super_resolution=bypass"])
+    entries = named_entries("exporter", "--to", "neuropbr:torchscript, onnx", words)
+    assert {name: entry.use for name, entry in entries.items()} == {
+        "torchscript": "neuropbr:torchscript",
+        "onnx": "neuropbr:onnx",
+    }
+    assert entries["torchscript"].entry.resolution == 64
+    assert entries["onnx"].options.batch == "fixed"
+    assert {entry.entry.super_resolution for entry in entries.values()} == {"bypass"}
+
+
+def test_two_components_of_one_name_would_write_one_file() -> None:
+    with pytest.raises(click.UsageError, match="--to names two components torchscript"):
+        named_entries("exporter", "--to", "torchscript,acme:torchscript", [])
