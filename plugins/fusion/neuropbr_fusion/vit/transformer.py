@@ -1,7 +1,7 @@
 """A transformer over the tokens of all views; attention weights each token by how much of it is visible."""
 
 from jaxtyping import Float
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers import build_sincos2d_pos_embed  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Fusion

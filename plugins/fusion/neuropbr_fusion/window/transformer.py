@@ -265,7 +265,7 @@ class PositionEncoding(nn.Module):
             given = tokens * seen
         windows = layout.windows
         frames = given.reshape(-1, windows.height, windows.width, tokens.shape[2]).permute(0, 3, 1, 2)
-        near = self.near(continue_border(frames, 1)).permute(0, 2, 3, 1).reshape(tokens.shape)
+        near: Tensor = self.near(continue_border(frames, 1)).permute(0, 2, 3, 1).reshape(tokens.shape)
         if layout.visible is not None:
             near = near * seen
         return tokens + near
