@@ -41,6 +41,8 @@ ENTRIES = (
     Entry("step", ("step.py", "--no-overhead")),
     Entry("ssim", ("ssim.py", "--size", "512")),
     Entry("refinement_cost", ("refinement.py", "--cost", "512", "--views", "3")),
+    Entry("fusion", ("fusion.py", "--timed", "16", "32")),
+    Entry("registration", ("registration.py", "--rounds", "1", "--materials", "acg_Bricks102")),
     Entry("alignment", ("alignment.py", "--captures", "2", "--size", "512")),
     Entry("memory", ("memory.py", "--size", "192", "--recipes", "quickstart")),
     Entry("reconstruction_float32", ("reconstruction.py", "--device", "cuda", "--size", "2048"), ("cuda",)),

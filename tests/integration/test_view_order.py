@@ -17,9 +17,10 @@ from neuropbr_core.recipe.sections import Recipe
     [
         (),
         ("model.skip_merge=mean", "model.fusion={use: vit, dim: 16, heads: 2, depth: 2}"),
+        ("model.fusion={use: window, dim: 16, heads: 2, depth: 2, window: 4, pooled: 3}",),
         ("model.fusion={use: convattn, channels: 8, blocks: 1, kernel_size: 5}", "model.ratio_images=false"),
     ],
-    ids=["quickstart", "vit", "convattn"],
+    ids=["quickstart", "vit", "window", "convattn"],
 )
 def test_permuted_views_give_the_same_maps(make_recipe: Callable[..., Recipe], settings: tuple[str, ...]) -> None:
     recipe = make_recipe("data.crop_size=null", *settings)

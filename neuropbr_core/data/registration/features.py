@@ -36,8 +36,13 @@ class Picture:
 
     def __init__(self, photo: Stored) -> None:
         """Take uint8 `(3, H, W)`."""
-        grey = cv2.cvtColor(np.ascontiguousarray(np.moveaxis(photo, 0, -1)), cv2.COLOR_RGB2GRAY)
-        self.grey = _shrink(grey.astype(np.float32) / np.float32(255), WORKING_SIDE)
+        # Interleaved by OpenCV, in a fifth of NumPy's time.
+        interleaved = cv2.merge([np.ascontiguousarray(plane) for plane in photo])
+        grey = cv2.cvtColor(interleaved, cv2.COLOR_RGB2GRAY)
+        self.grey = _shrink(grey.astype(np.float32), WORKING_SIDE) / np.float32(255)
+        self._even: dict[int, Grey] = {}
+        self._edges: dict[int, Grey] = {}
+        self._features: dict[int, Features] = {}
 
     @property
     def shorter_side(self) -> int:
@@ -49,8 +54,13 @@ class Picture:
 
         Args:
             side: Largest shorter side of the result in pixels.
+
+        Returns:
+            The deviations, computed once for each side; not to be written to.
         """
-        return _even(_shrink(self.grey, side), _LEAST_CONTRAST)
+        if side not in self._even:
+            self._even[side] = _even(_shrink(self.grey, side), _LEAST_CONTRAST)
+        return self._even[side]
 
     def edges(self, side: int = WORKING_SIDE) -> Grey:
         """Return the strength of edges whatever their sign, made even.
@@ -60,13 +70,29 @@ class Picture:
 
         Args:
             side: Largest shorter side of the result in pixels.
+
+        Returns:
+            The edges, computed once for each side; not to be written to.
         """
+        if side in self._edges:
+            return self._edges[side]
         grey = _shrink(self.grey, side)
         across = cv2.Sobel(grey, cv2.CV_32F, 1, 0)
         down = cv2.Sobel(grey, cv2.CV_32F, 0, 1)
         # OpenCV's magnitude rounds differently with the address of the pixels in memory. NumPy's square root does not,
         # so the same photos always give the same cameras. The second root tames the strongest edges.
-        return _even(np.sqrt(np.sqrt(across * across + down * down)), _LEAST_STRENGTH)
+        self._edges[side] = _even(np.sqrt(np.sqrt(across * across + down * down)), _LEAST_STRENGTH)
+        return self._edges[side]
+
+    def features(self, side: int = WORKING_SIDE) -> "Features":
+        """Return the features that `find_features` finds, found once for each side.
+
+        Args:
+            side: Largest shorter side of the picture in which they are looked for, in pixels.
+        """
+        if side not in self._features:
+            self._features[side] = find_features(self, side)
+        return self._features[side]
 
 
 def centred_square(photo: Stored) -> Stored:
@@ -107,13 +133,25 @@ def _shrink(grey: Grey, side: int) -> Grey:
 def _even(values: Grey, least: float) -> Grey:
     """Divide deviations from the local mean by the local standard deviation."""
     window = min(values.shape) * _NEIGHBOURHOOD
-    difference = values - cv2.GaussianBlur(values, (0, 0), window)
-    variance = cv2.GaussianBlur(difference * difference, (0, 0), window)
+    difference = values - _local_mean(values, window)
+    variance = _local_mean(difference * difference, window)
     # `least` keeps flat regions flat: without it, their noise would be amplified to the contrast of texture.
     even: Grey = np.clip(difference / np.sqrt(variance + np.float32(least * least)), -_CLIP, _CLIP)
     return even
 
 
+def _local_mean(values: Grey, deviation: float) -> Grey:
+    """Blur with a window of the given standard deviation in pixels."""
+    height, width = values.shape
+    # A wide blur has no details, so it is made on a smaller picture. What shrinking and enlarging blur beside it adds
+    # half a percent to the window.
+    factor = max(1, int(deviation / _BLUR_DEVIATION))
+    small = cv2.resize(values, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(small, (0, 0), deviation / factor)
+    return cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
+
+
+_BLUR_DEVIATION = 5  # pixels of the smaller picture
 _COUNT = 4000  # most features of a photo; matching takes time in proportion to its square
 _CONTRAST = 0.02
 """SIFT's contrast threshold, half its default: most materials are fainter than everyday scenes."""
@@ -161,16 +199,22 @@ class Start(NamedTuple):
     agreeing: int
 
 
-def find_features(picture: Picture) -> Features:
+def find_features(picture: Picture, side: int = WORKING_SIDE) -> Features:
     """Find a photo's features.
 
     Descriptors are compared by the Hellinger distance.
 
+    Args:
+        picture: The photo.
+        side: Largest shorter side of the picture in which they are looked for, in pixels. As many are kept as suit its
+            area.
+
     Source: R. Arandjelović and A. Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012.
     """
-    even = picture.even()
+    even = picture.even(side)
+    most = _COUNT * min(side, WORKING_SIDE) ** 2 // WORKING_SIDE**2
     levels = np.clip(even * _SIGMAS_TO_GREYS + 128, 0, 255).astype(np.uint8)  # SIFT takes 8-bit pictures
-    keypoints, histograms = cv2.SIFT.create(_COUNT, contrastThreshold=_CONTRAST).detectAndCompute(levels, None)
+    keypoints, histograms = cv2.SIFT.create(most, contrastThreshold=_CONTRAST).detectAndCompute(levels, None)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
     if histograms is None:  # OpenCV returns no array for a picture without features
         descriptors = np.zeros((0, 128), np.float32)
@@ -178,7 +222,10 @@ def find_features(picture: Picture) -> Features:
         descriptors = np.asarray(histograms, np.float32)
     # The Euclidean distance of these roots is the Hellinger distance of the histograms.
     roots = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6))
-    height, width = levels.shape
+    height, width = picture.grey.shape
+    # The centre of pixel i is at i + 0.5.
+    enlarged = np.array([width / levels.shape[1], height / levels.shape[0]], np.float32)
+    points = (points + np.float32(0.5)) * enlarged - np.float32(0.5)
     places = (points - np.array([width / 2, height / 2], np.float32)) / np.float32(min(height, width))
     return Features(points, places, roots)
 

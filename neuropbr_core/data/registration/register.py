@@ -22,12 +22,10 @@ from neuropbr_core.data.layout.paths import CameraRecord, record_camera
 from neuropbr_core.data.registration.dense import LEAST_OVERLAP, agreement, overlap, refine, repetition, search
 from neuropbr_core.data.registration.features import (
     LEAST_AGREEING,
-    Features,
     Matrix,
     Picture,
     Start,
     centred_square,
-    find_features,
     match_features,
     square_to_photo,
 )
@@ -158,6 +156,7 @@ LEAST_CONFIDENCE = 0.2
 """Share of the texture that must agree. In trials, wrong homographies reached 0.06 at most, and right homographies of
 materials with few features 0.3 at least."""
 _CLEAR = 0.5  # confidence at which no other start is tried
+_FEW_SIDE = 512  # of pictures in which features are looked for first
 _LEAST_SIDE = 128  # pixels; the search compares pictures of this side
 _DIGITS_HOMOGRAPHY = 6  # a millionth of a photo's side is far below a pixel
 _DIGITS_POSITION = 4
@@ -227,15 +226,14 @@ def register_photos(
         refusals = _too_small(photos, names)
         _settle(refusals, partial=partial and 0 not in refusals, left=len(photos) - len(refusals))
     first = Picture(centred_square(photos[0]))
-    features = find_features(first)
     first_to_other: dict[int, Matrix] = {}
     shares: dict[int, float] = {}
     for index in range(1, len(photos)):
         if index in refusals:
             continue
-        fit = _fit(first, features, Picture(photos[index]))
+        fit = _fit(first, Picture(photos[index]))
         if fit.homography is None:
-            mirrored = _is_mirrored(first, features, photos[index])
+            mirrored = _is_mirrored(first, photos[index])
             # Both have to repeat: a wrong photo is no fault of the pattern.
             period = None
             if repetition(Picture(centred_square(photos[index]))) is not None:
@@ -291,20 +289,19 @@ def _texture_to_first(first: Stored, texture: Stored | None) -> tuple[Matrix, fl
         return square, 1.0
     if min(*_size(texture), *_size(first)) < _LEAST_SIDE:
         return square, 0.0
-    known = Picture(texture)
-    fit = _fit(known, find_features(known), Picture(first))
+    fit = _fit(Picture(texture), Picture(first))
     if fit.homography is None:
         return square, 0.0
     return fit.homography, fit.confidence
 
 
-def _fit(first: Picture, features: Features, other: Picture) -> _Fit:
+def _fit(first: Picture, other: Picture) -> _Fit:
     """Refine one start after another until a result is clear, and keep the best."""
     best = None
     confidence = 0.0
     shown = 0.0
     evidence = Start(None, 0, 0)
-    for start in _starts(first, features, other):
+    for start in _starts(first, other):
         # A refusal reports the start with most matches, whatever became of it.
         if start.agreeing > evidence.agreeing:
             evidence = start
@@ -327,11 +324,12 @@ def _fit(first: Picture, features: Features, other: Picture) -> _Fit:
     return _Fit(best, confidence, evidence, shown)
 
 
-def _starts(first: Picture, features: Features, other: Picture) -> Iterator[Start]:
+def _starts(first: Picture, other: Picture) -> Iterator[Start]:
     """Yield homographies to start from, the cheapest and most reliable first; the search takes seconds."""
-    features_of_other = find_features(other)
+    # Small pictures of most photos show enough. Features take time in proportion to the area, matches to its square.
+    yield match_features(first.features(_FEW_SIDE), other.features(_FEW_SIDE), (first, other), near=True)
     for near in (True, False):
-        yield match_features(features, features_of_other, (first, other), near=near)
+        yield match_features(first.features(), other.features(), (first, other), near=near)
     yield Start(search(first, other), 0, 0)
 
 
@@ -374,10 +372,10 @@ def _too_steep(poses: Mapping[int, Pose], names: Sequence[str]) -> dict[int, str
     return steep
 
 
-def _is_mirrored(first: Picture, features: Features, photo: Stored) -> bool:
+def _is_mirrored(first: Picture, photo: Stored) -> bool:
     # Front cameras save mirrored photos, which no camera position explains. Flipped back, such a photo matches.
     mirrored = Picture(photo[:, :, ::-1])
-    start = match_features(features, find_features(mirrored), (first, mirrored), near=False)
+    start = match_features(first.features(), mirrored.features(), (first, mirrored), near=False)
     return start.homography is not None and _shows_front(start.homography)
 
 

@@ -24,7 +24,7 @@ from neuropbr_core.maps import ALBEDO
 from neuropbr_core.reading import DocumentError, parse_json, read_bytes
 
 ESTIMATED_NAME = "cameras.estimated.json"
-_METHOD = 2  # raise it when the same photos would give other cameras
+_METHOD = 3  # raise it when the same photos would give other cameras
 _SAVE_EVERY = 64  # samples between two writes of the file: an interruption costs the work on this many at most
 _log = logging.getLogger(__name__)
 

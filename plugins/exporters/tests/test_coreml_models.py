@@ -31,6 +31,14 @@ SPECS: dict[str, ModelSpec] = {
         size=64,
         aligned=True,
     ),
+    "unet+window": model_spec(
+        {"use": "unet", "channels": (8, 16, 32)},
+        {"use": "window", "dim": 32, "heads": 4, "depth": 2, "window": 8, "pooled": 3},
+        {"decoder": {"channels": (16, 8)}},
+        # Latents of 18 pixels a side: three windows of six, and cells that cut pixels.
+        size=72,
+        aligned=True,
+    ),
     "everything": model_spec(
         {"use": "unet", "channels": (8, 16), "norm": "group"},
         {"use": "concat"},

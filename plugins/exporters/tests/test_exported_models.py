@@ -50,6 +50,15 @@ MODELS = {
         "neuropbr:student_mobilenetv3_512",
         (*STUDENT, "data.output_size=64", "model.fusion={dim: 32, heads: 2}"),
     ),
+    "windowed": (
+        "neuropbr:quickstart",
+        (
+            *small_run.SMALL,
+            *small_run.ALIGNED,
+            "model.reflectance_profile=false",
+            "model.fusion={use: window, dim: 32, heads: 2, depth: 2, window: 3, pooled: 3}",
+        ),
+    ),
     "student_plk": ("neuropbr:student_convattn_1024", (*STUDENT, "model.fusion.channels=16")),
 }
 
@@ -105,7 +114,7 @@ def check_again(path: Path, subject: Subject) -> None:
         torch.testing.assert_close(maps[name], value, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("model", ["directed", "student_vit"])
+@pytest.mark.parametrize("model", ["directed", "student_vit", "windowed"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_quickstart_and_student(model: str, target: str, runs: Runs, tmp_path: Path) -> None:
     check_again(*export(runs(model), TARGETS[target], tmp_path))
@@ -153,6 +162,11 @@ def test_a_model_that_depends_on_its_size_cannot_leave_it_open(exporter: str, ru
     with pytest.raises(ExportError, match=r"size: open: what this model computes .* write size: fixed"):
         export(runs("directed"), TARGETS[exporter], tmp_path, "size=open", "resolution=64")
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+
+
+def test_windows_are_cut_for_one_size(runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"specialized it to be a constant"):
+        export(runs("windowed"), TARGETS["onnx"], tmp_path, "size=open", "resolution=64")
 
 
 def make_larger(subject: Subject) -> dict[str, torch.Tensor]:

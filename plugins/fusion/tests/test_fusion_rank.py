@@ -22,6 +22,7 @@ RESHAPING = {
         ("concat", {}),
         ("convattn", {"channels": 8, "kernel_size": 5, "blocks": 1}),
         ("vit", {"dim": 8, "heads": 2, "depth": 1}),
+        ("window", {"dim": 8, "heads": 2, "depth": 2, "window": 2, "pooled": 2}),
     ],
 )
 def test_nothing_is_computed_on_five_axes(use: str, options: dict[str, object]) -> None:

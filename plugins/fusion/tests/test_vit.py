@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from neuropbr_core.errors import ModelError
 from neuropbr_core.testing.fusion import FusionSuite
+from neuropbr_fusion.attention import Attention, visibility_bias
 from neuropbr_fusion.vit import Options
-from neuropbr_fusion.vit.transformer import Attention, ViewTransformer, visibility_bias
+from neuropbr_fusion.vit.transformer import ViewTransformer
 
 
 class TestViT(FusionSuite):

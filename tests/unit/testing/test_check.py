@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "encoder/unet": {"channels": [8, 16]},
     "fusion/vit": {"dim": 32, "heads": 4, "depth": 1},
     "fusion/convattn": {"channels": 12, "kernel_size": 5},
+    "fusion/window": {"dim": 32, "heads": 4, "depth": 2},
     "loss/gan": {"layers": 1, "width": 8},
     "observer/wandb": {"mode": "disabled"},
 }
