@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from neuropbr_core.cli.overrides import collect_overrides, override_options
 from neuropbr_core.errors import NeuroPBRError, RecipeError
 from neuropbr_core.recipe.yaml_tree import scalar
 from neuropbr_core.reporting import doing
-
-if TYPE_CHECKING:
-    from neuropbr_core.recipe import Override
 
 # The name that a run's folder gives its newest checkpoint; the module that defines it brings in PyTorch.
 LATEST = "latest"
