@@ -1,6 +1,7 @@
 """`neuropbr doctor`."""
 
 import json
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ def diagnose(*arguments: str, before: tuple[str, ...] = ()) -> tuple[int, dict[s
 
 
 @pytest.fixture(autouse=True)
-def _own_components_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_components_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leaves out the first-party components, whose loading has tests of its own and takes seconds."""
     from neuropbr_core.registry import catalog
 
     scan = catalog.scan
     monkeypatch.setattr(catalog, "scan", lambda: tuple(entry for entry in scan() if entry.distribution != "neuropbr"))
+    yield
+    set_default_registry(None)  # other tests need them
 
 
 def test_a_sound_environment() -> None:
