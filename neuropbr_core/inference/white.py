@@ -28,7 +28,7 @@ _MOST_UNEVEN = 0.25  # standard deviation over mean of the reference's luminance
 
 # What is taken for paper, in a picture of this many pixels along its longer side.
 _SEARCHED_SIDE = 512
-_NEUTRAL = 0.4  # lamps colour paper; most difference between channels, as a share of the brightest
+_NEUTRAL = 0.4  # most difference between channels, as a share of the brightest; as much as a lamp colours paper
 _SMOOTH = 0.05  # most standard deviation over mean within 9 × 9 pixels
 _BRIGHTER = 1.2  # least luminance, as a multiple of the photo's median
 _AREAS = (0.004, 0.3)  # least and most share of the photo
@@ -220,7 +220,8 @@ def _exposed(photo: Tensor, gains: Tensor) -> Tensor:
     """A photo divided by the gains of its channels."""
     encoded = torch.arange(256) / 255
     corrected = linear_to_srgb((srgb_to_linear(encoded) / gains[:, None]).clamp(0, 1))
-    # The more a value is bent or clipped, the less it says of the light: it stays as it is.
+    # The more a value is bent or clipped, the less it says of the light: it is not made darker.
     bent = ((encoded - BENT) / (CLIPPED - BENT)).clamp(0, 1)
-    tables = (torch.lerp(corrected, encoded, bent) * 255).round().to(torch.uint8)
+    kept = torch.maximum(corrected, torch.lerp(corrected, encoded, bent))
+    tables = (kept * 255).round().to(torch.uint8)
     return torch.stack([table[channel.long()] for table, channel in zip(tables, photo, strict=True)])

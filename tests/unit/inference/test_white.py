@@ -97,6 +97,17 @@ def test_what_is_clipped_stays_white(capture: ViewSet) -> None:
     assert darker.images[0][:, 8:].float().mean() < 0.8 * image[:, 8:].float().mean()
 
 
+@pytest.mark.parametrize("reflectance", [0.2, 0.8])
+def test_brighter_pixels_stay_brighter(capture: ViewSet, reflectance: float) -> None:
+    image = capture.images[0].clone()
+    ramp = torch.arange(SIZE) * 255 // (SIZE - 1)
+    image[:, :8] = ramp.to(torch.uint8)
+    changed_ramp = calibrate(replace(capture, images=(image,)), WhiteReference(CENTRE, reflectance)).images[0][:, 0]
+    assert not torch.equal(changed_ramp, image[:, 0])
+    assert bool((changed_ramp.int().diff() >= 0).all())
+    assert bool((changed_ramp[:, -1] == 255).all())
+
+
 def test_a_region_is_in_pixels_of_the_file_though_the_photo_was_shrunk(capture: ViewSet) -> None:
     expected = calibrate(capture, WhiteReference(CENTRE, 0.5))
     for index, image in enumerate(capture.images):
