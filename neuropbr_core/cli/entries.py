@@ -60,10 +60,11 @@ def named_entries(
         if name != target:
             overrides.append(Override(f"{section}.{name}.use={target}", named[name]))
     for text, argument in words:
-        entry, dot, _ = text.partition("=")[0].partition(".")
-        if dot and entry.strip() in (*entries, *named):
+        first, dot, _ = text.partition("=")[0].partition(".")
+        entry = entries.get(first.strip(), first.strip())
+        if dot and entry in named:
             option = text.partition(".")[2]
-            overrides.append(Override(f"{section}.{entries.get(entry.strip(), entry.strip())}.{option}", argument))
+            overrides.append(Override(f"{section}.{entry}.{option}", argument))
             continue
         for name in named:  # an option without a name is one of each component
             overrides.append(Override(f"{section}.{name}.{text}", argument))

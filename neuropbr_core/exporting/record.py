@@ -409,12 +409,10 @@ def _create(path: Path, use: str, record: Record) -> Exporter:
         registry.find("exporter", use)
     except PluginNotFound as error:
         distribution, _, name = use.rpartition(":")
-        author = distribution or "a distribution that is not installed"
-        version = record.metadata.get("exporter_version", "")
-        raise ExportError(
-            f"{path}: {error}. The file was written by exporter {shortened(name)} of "
-            f"{f'{shortened(author)} {shortened(version)}'.strip()}, which reads it; install it"
-        ) from error
+        author = shortened(distribution or "a distribution that is not installed")
+        version = shortened(record.metadata.get("exporter_version", ""))
+        writer = f"exporter {shortened(name)} of {author} {version}".strip()
+        raise ExportError(f"{path}: {error}. The file was written by {writer}, which reads it; install it") from error
     try:
         options = _convert_known(stored, registry.options("exporter", use))
     except msgspec.ValidationError:

@@ -51,8 +51,12 @@ def predict_with(model: Model) -> Predict:
             inputs = Inputs(prepared.views[own], prepared.visible[own], directions)
             predicted = model.apply(named_inputs(inputs, model.signature))
             # As `predict_maps` does for photos that somebody brings.
-            positions = prepared.positions if model.signature.flash else None
-            if positions is not None and lacks_flash(inputs.views[0], inputs.visible[0], positions[index]):
+            positions = prepared.positions
+            if (
+                model.signature.flash
+                and positions is not None
+                and lacks_flash(inputs.views[0], inputs.visible[0], positions[index])
+            ):
                 predicted = without_relief(predicted)
             for name, value in predicted.items():
                 maps.setdefault(name, []).append(value.float().to(prepared.views.device))

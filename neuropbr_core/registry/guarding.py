@@ -317,11 +317,9 @@ def _drawn_visit(value: object, args: tuple[Any, ...]) -> str:
             return f"a DrawnVisit whose {name} is {fault}"
     positions: object = value.positions
     if not isinstance(positions, np.ndarray) or positions.shape != (views, 3) or positions.dtype.kind != "f":
-        found = (
-            f"an array of {positions.dtype} {positions.shape}"
-            if isinstance(positions, np.ndarray)
-            else _kind(positions)
-        )
+        found = _kind(positions)
+        if isinstance(positions, np.ndarray):
+            found = f"an array of {positions.dtype} {positions.shape}"
         return f"a DrawnVisit whose positions are {found}; they must be an array of floats {(views, 3)}"
     if not np.isfinite(positions).all():
         return "a DrawnVisit whose positions are not finite"

@@ -24,6 +24,7 @@ _LEAST_CONTRAST = 0.01
 """Standard deviation of grey below which a window shows nothing but noise."""
 _LEAST_STRENGTH = 0.02
 """The same limit for the root of an edge's strength."""
+_BLUR_DEVIATION = 5  # pixels of the smaller picture on which a wide blur is made
 _CLIP = 3.0  # local deviations; glints exceed them and would outweigh all texture
 
 
@@ -151,7 +152,6 @@ def _local_mean(values: Grey, deviation: float) -> Grey:
     return cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
 
 
-_BLUR_DEVIATION = 5  # pixels of the smaller picture
 _COUNT = 4000  # most features of a photo; matching takes time in proportion to its square
 _CONTRAST = 0.02
 """SIFT's contrast threshold, half its default: most materials are fainter than everyday scenes."""
