@@ -39,6 +39,7 @@ class StepLog:
         max_skips: Dropped steps in a row after which the run stops.
         overflows: Whether gradient norms may be infinite, because a gradient scaler deals with it.
         authors: Losses of others by the recipe's name for them, with their distributions and versions.
+        networks: Encoder and fusion block, where they are of others, with their distributions and versions.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class StepLog:
         max_skips: int = 1,
         overflows: bool = False,
         authors: Mapping[str, str] | None = None,
+        networks: Sequence[str] = (),
     ) -> None:
         self._fabric = fabric
         self._every = every
         self._max_skips = max_skips
         self._overflows = overflows
         self._authors = authors or {}
+        self._networks = networks
         self._pending: list[_Pending] = []
         self._recent: dict[str, list[float]] = {}
         self._epoch: dict[str, list[float]] = {}
@@ -189,11 +192,12 @@ class StepLog:
             if is_term:
                 break
         check = ""
+        if name.endswith(GRAD_NORM):
+            check = self._suspects()
         for loss, author in self._authors.items():
             if name.startswith(f"loss/{loss}/"):
                 name = f"{name} of {author}"
-                # An author begins with KIND/NAME.
-                check = f". `neuropbr plugin check {author.split()[0]}` looks for the fault in the loss alone"
+                check = f". {_checks(author)} looks for the fault in the loss alone"
                 break
         # The samples of the process where it happened: the others trained on other ones.
         ids = self._fabric.broadcast(row.ids, src=rank)
@@ -203,6 +207,22 @@ class StepLog:
             "fp32, or drop such steps with training.on_nonfinite: skip. Checkpoints saved before this point are "
             f"intact{check}"
         )
+
+    def _suspects(self) -> str:
+        """Components of others that may have spoiled a gradient; their own values tell nothing of it."""
+        others = [*self._networks, *self._authors.values()]
+        if not others:
+            return ""
+        commands = " and ".join(_checks(author) for author in others)
+        return (
+            f". All losses are finite, so a component's gradient is not. Of others are {', '.join(others)}: {commands} "
+            "tries the gradients of each alone"
+        )
+
+
+def _checks(author: str) -> str:
+    """The command that checks a component; its author begins with KIND/NAME."""
+    return f"`neuropbr plugin check {author.split(maxsplit=1)[0]}`"
 
 
 def _summaries(values: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -195,12 +195,17 @@ class Trainer:
         for name, part in recipe.losses.items():
             if part.declared.distribution != OWN_DISTRIBUTION:
                 authors[name] = str(part.declared)
+        networks = []
+        for part in (spec.encoder, spec.fusion):
+            if part.declared.distribution != OWN_DISTRIBUTION:
+                networks.append(str(part.declared))
         self.log = StepLog(
             fabric,
             training.log_every_n_steps,
             max_skips=training.max_skips,
             overflows=self.stepper.scaled,
             authors=authors,
+            networks=networks,
         )
         self._validating = False
         if fabric.world_size > 1:

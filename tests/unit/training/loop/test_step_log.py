@@ -73,6 +73,30 @@ def test_a_loss_of_others_is_named_with_its_check() -> None:
         log.flush(0)
 
 
+def test_where_only_a_gradient_is_not_finite_components_of_others_are_named_with_their_checks() -> None:
+    log = StepLog(
+        Fabric(accelerator="cpu", devices=1),
+        1,
+        authors={"edges": "loss/edge of acme 1.0"},
+        networks=["encoder/tiny of acme 1.0"],
+    )
+    log.add(0, 0, stepped(loss__total=1.0, loss__edges__sum=1.0, grad_norm=math.nan), ["a"])
+    with pytest.raises(RunError) as caught:
+        log.flush(0)
+    message = str(caught.value)
+    assert message.startswith("grad_norm is not finite in step 1 of epoch 1 (samples a); ")
+    assert "All losses are finite" in message
+    assert "Of others are encoder/tiny of acme 1.0, loss/edge of acme 1.0: " in message
+    assert "`neuropbr plugin check encoder/tiny` and `neuropbr plugin check loss/edge`" in message
+
+
+def test_of_our_own_components_alone_nobody_is_named() -> None:
+    log = make_log()
+    log.add(0, 0, stepped(loss__total=1.0, grad_norm=math.nan), ["a"])
+    with pytest.raises(RunError, match=r"are intact$"):
+        log.flush(0)
+
+
 def test_an_infinite_gradient_norm_stops_unless_a_scaler_deals_with_it() -> None:
     log = make_log()
     log.add(0, 0, stepped(loss__total=1.0, grad_norm=math.inf), ["a"])
