@@ -66,10 +66,13 @@ def seam_score(values: Float[Tensor, "C H W"]) -> float:
         values: The map, in its range.
 
     Returns:
-        About 1 or less when the border is a line like any other; larger the more the border shows.
+        About 1 or less when the border is a line like any other; larger the more the border shows. 0 along sides of
+        fewer than three texels, which have nothing to compare with.
     """
     worst = 0.0
     for axis in (1, 2):
+        if values.shape[axis] < 3:
+            continue  # no line is inside
         lines = (values.roll(-1, axis) - values).abs().mean(dim=(0, 3 - axis))
         # The last difference is the one from the last line to the first.
         border = float(lines[-1])
@@ -121,7 +124,7 @@ def make_tileable(maps: Mapping[str, Tensor], overlap: float = OVERLAP) -> dict[
     near = torch.zeros_like(stack[:1])
     stack, near = _join(stack, near, strip)
     # The second cut works on the transposed image, so that one function serves both axes.
-    stack, near = _join(stack.transpose(1, 2), near.transpose(1, 2), strip)
+    stack, near = _join(stack.transpose(1, 2), near.transpose(1, 2), strip, closed=True)
     stack = _resampled(stack.transpose(1, 2), side)
     near = _resampled(near.transpose(1, 2), side).clamp(0, 1)
     result = {}
@@ -137,9 +140,12 @@ def make_tileable(maps: Mapping[str, Tensor], overlap: float = OVERLAP) -> dict[
 
 
 def _join(
-    stack: Float[Tensor, "C H W"], near: Float[Tensor, "1 H W"], strip: int
+    stack: Float[Tensor, "C H W"], near: Float[Tensor, "1 H W"], strip: int, *, closed: bool = False
 ) -> tuple[Float[Tensor, "C H V"], Float[Tensor, "1 H V"]]:
-    """Lay the right strip over the left one, and cut along the path of least difference."""
+    """Lay the right strip over the left one, and cut along the path of least difference.
+
+    `closed` is for an image whose last row continues at its first: the path does, too.
+    """
     width = stack.shape[2] - strip
     first = stack[:, :, :strip]
     last = stack[:, :, width:]
@@ -147,6 +153,8 @@ def _join(
     contrast = stack.std(dim=(1, 2), keepdim=True).clamp_min(_INVISIBLE)
     cost = ((first - last) / contrast).square().sum(dim=0)
     path = _cheapest_path(cost)
+    if closed:
+        path = _closed_path(cost, path)
     columns = torch.arange(strip)
     distance = columns[None] - path[:, None]
     # Left of the path the right border goes on, right of it the left border begins.
@@ -181,6 +189,21 @@ def _cheapest_path(cost: Float[Tensor, "H S"]) -> Tensor:
     for row in range(height - 2, -1, -1):
         path[row] = path[row + 1] + steps[row][path[row + 1]] - 1
     return path
+
+
+def _closed_path(cost: Float[Tensor, "H S"], path: Tensor) -> Tensor:
+    """The cheapest path that begins where `path` does in its middle row, and ends a column beside at most.
+
+    It runs from the middle row to the middle row, across the border: a path that is cheap without this condition is in
+    a good place there, and less so where it is forced to end.
+    """
+    middle = len(path) // 2
+    around = cost.roll(-middle, 0).clone()
+    column = int(path[middle])
+    distance = (torch.arange(cost.shape[1]) - column).abs()
+    around[0, distance > 0] = float("inf")
+    around[-1, distance > 1] = float("inf")
+    return _cheapest_path(around).roll(middle, 0)
 
 
 def _resampled(stack: Float[Tensor, "C h w"], side: int) -> Float[Tensor, "C N N"]:

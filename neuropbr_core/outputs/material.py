@@ -1,5 +1,6 @@
 """The maps of one material, from memory or from a folder, with the maps that are derived from them."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,11 @@ class Material:
         """How visible the borders are when the material repeats."""
         return measure_seams(self.maps)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether what is left of a border is what is right of the other: it was cut so, or looks so."""
+        return self.tiling == "cut" or self.seams.tiles
+
     @cached_property
     def relief(self) -> float:
         """Height of the highest point above the lowest, in sides of the texture."""
@@ -73,15 +79,15 @@ class Material:
     # Each is computed once and only when a target asks: on 2048² maps they take longer than all files together.
     @cached_property
     def _heights(self) -> Tensor:
-        return heights_from_normals(self.maps[NORMAL.name][0], periodic=self.seams.tiles)
+        return heights_from_normals(self.maps[NORMAL.name][0], periodic=self.repeats)
 
     @cached_property
     def _cavity_and_edge(self) -> tuple[Tensor, Tensor]:
-        return cavity_and_edge(self._heights, periodic=self.seams.tiles)
+        return cavity_and_edge(self._heights, periodic=self.repeats)
 
     @cached_property
     def _occlusion(self) -> Tensor:
-        return ambient_occlusion(self._heights, periodic=self.seams.tiles)
+        return ambient_occlusion(self._heights, periodic=self.repeats)
 
     def layer(self, name: str) -> Tensor:
         """A map or a derived map `(C, N, N)`: in its range of `neuropbr_core.maps`, or in [0, 1] if derived.
@@ -111,7 +117,7 @@ class Material:
         """The same material with maps of another size."""
         if size == self.size:
             return self
-        maps = resample_maps(self.maps, size, periodic=self.seams.tiles)
+        maps = resample_maps(self.maps, size, periodic=self.repeats)
         return Material(self.name, maps, self.made_by, self.tiling)
 
 
@@ -166,9 +172,13 @@ def material_name(text: str) -> str:
     """Turn any text into a name that files, scripts and scene descriptions allow.
 
     Returns:
-        Letters, digits and `_`, a letter first.
+        Letters, digits and `_`, a letter first. Texts without any letter or digit of ASCII, such as names in another
+        script, get a name of their digest, because programs replace materials of equal names.
     """
     name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+    if text and not name:
+        name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return f"material_{name}"
     if not name[:1].isalpha():
         return f"material_{name}".rstrip("_")
     return name

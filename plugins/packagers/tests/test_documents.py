@@ -101,7 +101,7 @@ def test_unity_keeps_references_when_a_package_is_written_again(tmp_path: Path) 
     assert not (write(tmp_path, "unity", {"pipeline": "urp"}) / "conformance_HDRP.mat").exists()
 
 
-def test_godots_material_enables_normals(tmp_path: Path) -> None:
+def test_godots_material_enables_normals_and_occlusion(tmp_path: Path) -> None:
     package = write(tmp_path, "godot", metres=0.25)
     text = (package / "conformance.tres").read_text()
     assert text.startswith('[gd_resource type="ORMMaterial3D" load_steps=4 format=3]\n')
@@ -109,7 +109,7 @@ def test_godots_material_enables_normals(tmp_path: Path) -> None:
     assert all((package / path).is_file() for path in paths)
     resource = text.split("[resource]\n")[1]
     assert 'albedo_texture = ExtResource("base_color")' in resource
-    assert 'orm_texture = ExtResource("occlusion_roughness_metallic")' in resource
+    assert 'ao_enabled = true\norm_texture = ExtResource("occlusion_roughness_metallic")' in resource
     assert 'normal_enabled = true\nnormal_texture = ExtResource("normal")' in resource
     assert "uv1_scale = Vector3(4, 4, 4)" in resource
     assert paths["conformance_orm.png"] == "occlusion_roughness_metallic"

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map
@@ -62,6 +63,25 @@ def test_a_cut_material_tiles(name: str) -> None:
         assert low <= value.min()
         assert value.max() <= high
     torch.testing.assert_close(cut["normal"].norm(dim=1), torch.ones(1, 180, 180))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_second_cut_leaves_no_break_at_the_border_of_the_first(seed: int) -> None:
+    """Texel by texel, because the mean over the border does not show a break as wide as the strip."""
+    coarse = torch.rand(1, 1, 14, 14, generator=torch.Generator().manual_seed(seed))
+    grey = functional.interpolate(coarse, size=(180, 180), mode="bicubic").clamp(0, 1)
+    flat = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 180, 180)
+    maps = {"albedo": grey.expand(1, 3, 180, 180), "roughness": grey, "metallic": grey, "normal": flat}
+    cut = make_tileable(maps)["roughness"][0]
+    for values in (cut, cut.transpose(1, 2)):
+        across = (values[:, :, 0] - values[:, :, -1]).abs()
+        inside = (values[:, :, 1:] - values[:, :, :-1]).abs()
+        assert across.max() <= inside.max()
+
+
+def test_maps_of_a_texel_have_no_seams() -> None:
+    assert seam_score(torch.rand(3, 1, 1)) == 0
+    assert seam_score(torch.rand(3, 2, 2)) == 0
 
 
 def test_what_is_far_from_a_seam_is_the_photo_itself() -> None:

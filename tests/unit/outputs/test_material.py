@@ -1,5 +1,6 @@
 """Materials: read from folders, and the maps that are derived from them."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -94,10 +95,16 @@ def test_resampling_keeps_a_material_tiling() -> None:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("rusty plate-2", "rusty_plate_2"), ("../etc", "etc"), ("2K", "material_2K"), ("…", "material"), ("A", "A")],
+    [("rusty plate-2", "rusty_plate_2"), ("../etc", "etc"), ("2K", "material_2K"), ("A", "A"), ("", "material")],
 )
 def test_names_fit_every_program(text: str, name: str) -> None:
     assert material_name(text) == name
+
+
+def test_names_in_other_scripts_are_told_apart() -> None:
+    names = {material_name(text) for text in ("木材", "石", "…", "\udce9")}
+    assert len(names) == 4
+    assert all(re.fullmatch(r"material_[0-9a-f]{8}", name) for name in names)
 
 
 def test_it_is_the_lanczos_of_an_image_program() -> None:

@@ -15,6 +15,8 @@ _PROPERTIES = {
     "normal": "normal_texture",
 }
 
+_SWITCHES = {"occlusion_roughness_metallic": "ao_enabled = true", "normal": "normal_enabled = true"}
+
 
 class GodotPackager(Packager):
     """Normals are OpenGL, as Godot has no others."""
@@ -38,9 +40,9 @@ class GodotPackager(Packager):
             lines.append(f'[ext_resource type="Texture2D" path="{package.file(role)}" id="{role}"]')
         lines += ["", "[resource]", f'resource_name = "{package.settings.name}"']
         for role, key in _PROPERTIES.items():
-            # Without this switch Godot ignores the normal map.
-            if role == "normal":
-                lines.append("normal_enabled = true")
+            # Without these switches Godot ignores the normal map, and the occlusion in the packed one.
+            if role in _SWITCHES:
+                lines.append(_SWITCHES[role])
             lines.append(f'{key} = ExtResource("{role}")')
         tiling = f"{package.settings.tiling:.6g}"
         lines.append(f"uv1_scale = Vector3({tiling}, {tiling}, {tiling})")

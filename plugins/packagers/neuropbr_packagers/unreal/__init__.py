@@ -16,7 +16,7 @@ class Options:
     """Where the editor puts the assets."""
 
     content: Annotated[
-        str, Meta(pattern=r"^/[A-Za-z0-9_/]+$", description="Folder of the assets in the content browser.")
+        str, Meta(pattern=r"^(/[A-Za-z0-9_]+)+$", description="Folder of the assets in the content browser.")
     ] = "/Game/NeuroPBR"
 
 
