@@ -37,7 +37,7 @@ from neuropbr_core.reading import is_plain_name, read_json
 from neuropbr_core.report.batch_page import CaptureLine, write_batch_page
 from neuropbr_core.report.pictures import colour_picture
 from neuropbr_core.report.writing import check_report_place
-from neuropbr_core.reporting import SilentReporter, reporting_to
+from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
 from neuropbr_core.viewer.studio import render_ball
 
 TABLE = "batch.json"
@@ -181,17 +181,20 @@ def _with_photos(folder: Path) -> Iterator[Path]:
     # Maps that an earlier call wrote are images too, and no photos.
     if (folder / RECORD).exists():
         return
-    with reporting_to(SilentReporter()):
-        try:
+    try:
+        inside = sorted(folder.iterdir())
+        with reporting_to(SilentReporter()):
             list_photos(folder)
-        except DataError:
-            is_capture = False
-        else:
-            is_capture = True
-    if is_capture:
+    except DataError:
+        pass  # no photos: a folder of captures, perhaps
+    except OSError as error:
+        # Such as a folder of another user: the captures beside it are predicted.
+        reporter().warning(f"{folder}: cannot be looked into: {error.strerror}; it is left out")
+        return
+    else:
         yield folder
         return
-    for inner in sorted(folder.iterdir()):
+    for inner in inside:
         # Links to folders may lead in a circle.
         if inner.is_dir() and not inner.is_symlink() and not inner.name.startswith("."):
             yield from _with_photos(inner)
@@ -257,7 +260,8 @@ class Batch:
         digest = hashlib.sha256(json.dumps([self._model_facts(), self.order.key]).encode())
         with reporting_to(SilentReporter()):
             files = list(list_photos(capture.folder))
-        for path in (*files, capture.folder / CAMERAS_NAME, capture.folder.parent.parent / CAMERAS_NAME):
+        place = capture.folder.resolve()  # of a relative folder, the parents' names are not those above it
+        for path in (*files, place / CAMERAS_NAME, place.parent.parent / CAMERAS_NAME):
             if path.is_file():
                 digest.update(path.name.encode("utf-8", "surrogateescape"))
                 with path.open("rb") as file:
@@ -322,7 +326,7 @@ class Batch:
             # Ctrl-C ends the batch, and a capture that is half refined is not done.
             raise KeyboardInterrupt
         made_by = {**self._model_facts(), **predicted.provenance, "views": str(views.folder)}
-        material = Material(material_name(Path(capture.name).name), predicted.maps, made_by)
+        material = Material(material_name(capture.name), predicted.maps, made_by)
         confidence = predicted.confidence
         if order.tileable:
             material = material.tileable()
@@ -415,8 +419,14 @@ def watch(
     judged: dict[str, tuple[Any, ...]] = {}
     while True:
         changed = False
-        for capture in find_captures(folders):
-            state = _state_of(capture)
+        # The command has said what is left out; it is not said again at each look.
+        with reporting_to(SilentReporter()):
+            captures = find_captures(folders)
+        for capture in captures:
+            try:
+                state = _state_of(capture)
+            except OSError:  # moved or removed while another was predicted
+                continue
             # Photos that are being copied differ from one look to the next.
             is_settled = before.get(capture.name) == state
             before[capture.name] = state

@@ -35,11 +35,13 @@ class LoadedGenerator:
         generator: In eval mode.
         spec: Its architecture, and the input that it was trained for.
         checkpoint: Folder of its checkpoint, or the model's file.
+        weights: SHA-256 of the weights file, in hexadecimal.
     """
 
     generator: Generator
     spec: ModelSpec
     checkpoint: Path
+    weights: str
 
     def __call__(
         self,
@@ -94,7 +96,7 @@ class LoadedGenerator:
     @property
     def provenance(self) -> dict[str, str]:
         """Digest of the weights, for manifests."""
-        return {"weights": weights_digest(self.checkpoint)}
+        return {"weights": self.weights}
 
     @property
     def signature(self) -> Signature:
@@ -234,7 +236,8 @@ def load_generator(run: str | Path, checkpoint: str = "best") -> LoadedGenerator
     if not place.is_file():
         place = find_checkpoint(place, checkpoint)
     generator, spec = load_model(place)
-    return LoadedGenerator(generator, spec, place)
+    # Now: a run that still trains may replace its best checkpoint before these weights are done predicting.
+    return LoadedGenerator(generator, spec, place, weights_digest(place))
 
 
 def load_exported(path: str | Path, exporter: str | None = None, *, trust: bool = False) -> ExportedGenerator:

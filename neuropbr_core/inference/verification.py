@@ -12,7 +12,6 @@ from neuropbr_core.exporting.record import OpenedExport
 from neuropbr_core.exporting.subject import Subject, make_subject
 from neuropbr_core.inference.predict import load_generator
 from neuropbr_core.inference.views import ViewSet, read_capture, read_views
-from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.recipe.sections import Synthesize
 
 # Materials that ship with the package, so that every machine verifies on the same capture.
@@ -83,7 +82,7 @@ def original(opened: OpenedExport, run: str | Path, checkpoint: str | None = Non
     metadata = opened.record.metadata
     loaded = load_generator(run, checkpoint or metadata.get("checkpoint", "best"))
     # A format that stores no metadata has no digest to compare; the maps themselves then tell.
-    digest = weights_digest(loaded.checkpoint)
+    digest = loaded.weights
     if metadata.get("weights", digest) != digest:
         raise ExportError(
             f"{opened.path}: was made from {metadata.get('checkpoint')} of run {metadata.get('run')}, whose weights "

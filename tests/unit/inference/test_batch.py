@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import small_run
 from PIL import Image
 
+from neuropbr_core.cli.package import chosen_targets
 from neuropbr_core.errors import DataError
 from neuropbr_core.inference import Effort, LoadedGenerator, load_generator
 from neuropbr_core.inference.batch import Batch, Capture, Order, Row, check_batch_place, find_captures, watch
@@ -80,6 +82,20 @@ class TestFinding:
         capture(tmp_path / "captures" / "o\udcffk")
         with pytest.raises(DataError, match="is not UTF-8 text; rename it"):
             find_captures([tmp_path / "captures"])
+
+    def test_a_folder_that_may_not_be_read_is_left_out(
+        self, captures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        listed = Path.iterdir
+
+        def iterdir(self: Path) -> Iterator[Path]:
+            if self.name == "metals":
+                raise PermissionError(13, "Permission denied", str(self))
+            return listed(self)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        assert [found.name for found in find_captures([captures])] == ["oak"]
+        assert "metals: cannot be looked into: Permission denied; it is left out" in capsys.readouterr().err
 
 
 class TestPlace:
@@ -299,3 +315,48 @@ def test_watching_waits_until_photos_are_copied(captures: Path, tmp_path: Path, 
     with pytest.raises(KeyboardInterrupt):
         watch(batch, [captures], told.append, wait)
     assert "late on a ball" in (tmp_path / "out" / "batch.html").read_text()
+
+
+def test_watching_goes_on_when_a_capture_is_removed_while_another_is_predicted(
+    captures: Path, tmp_path: Path, model: LoadedGenerator
+) -> None:
+    told: list[Row] = []
+    looks = 0
+
+    def tell(row: Row) -> None:
+        told.append(row)
+        # "oak" is in the list of this look already.
+        shutil.rmtree(captures / "oak")
+
+    def wait(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(Batch(model, tmp_path / "out"), [captures], tell, wait)
+    assert [(row.name, row.state) for row in told] == [("metals/rust", "done")]
+
+
+def test_materials_are_named_by_the_whole_path(captures: Path, tmp_path: Path, model: LoadedGenerator) -> None:
+    """Programs replace materials of one name, and every dataset has a sample_0000 in two folders."""
+    capture(captures / "wood" / "rust")
+    batch = Batch(model, tmp_path / "out", Order(targets=tuple(chosen_targets("godot", ()))))
+    for found in find_captures([captures]):
+        assert batch.predict(found).state == "done"
+    names = sorted(path.name for path in (tmp_path / "out").rglob("*.tres"))
+    assert names == ["metals_rust.tres", "oak.tres", "wood_rust.tres"]
+
+
+def test_other_cameras_of_the_dataset_are_noticed_from_within_it(
+    tmp_path: Path, model: LoadedGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = tmp_path / "input" / "clean"
+    capture(clean / "sample_0000")
+    monkeypatch.chdir(clean)
+    batch = Batch(model, tmp_path / "out")
+    (found,) = find_captures([Path()])
+    before = batch.key(found)
+    (tmp_path / "input" / "cameras.json").write_text("{}")
+    assert batch.key(found) != before
