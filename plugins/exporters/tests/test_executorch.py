@@ -12,6 +12,7 @@ from neuropbr_core.errors import ExportError
 from neuropbr_core.testing.exporter import ExporterSuite, TinyGenerator, example_export_spec
 from neuropbr_exporters.executorch import Options, core_ml
 from neuropbr_exporters.executorch.exporter import ExecuTorchExporter
+from neuropbr_exporters.files import Manifest
 from neuropbr_exporters.graphs import quiet
 
 
@@ -114,6 +115,22 @@ def test_a_damaged_package_in_a_program_is_refused(for_core_ml: Path, tmp_path: 
     path.write_bytes(for_core_ml.read_bytes()[:-4096])
     with pytest.raises(ExportError, match=r"model\.pte: .*damaged"):
         ExecuTorchExporter(Options("coreml")).load(path)
+
+
+def test_a_strangers_program_for_core_ml_is_refused(for_core_ml: Path) -> None:
+    """ExecuTorch unpacks the package inside to wherever the package says."""
+    with pytest.raises(ExportError, match=r"holds a package of Core ML, .*--trust"):
+        ExecuTorchExporter(Options("coreml")).load_untrusted(for_core_ml)
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), 3])
+def test_a_manifest_that_is_no_text_is_refused(value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "text", lambda _: value)
+        path = export(tmp_path, "portable")
+    for read in (ExecuTorchExporter(Options()).load_untrusted, ExecuTorchExporter(Options()).read_metadata):
+        with pytest.raises(ExportError, match=r"model\.pte: not an ExecuTorch program, or damaged .*no text"):
+            read(path)
 
 
 def test_what_core_ml_has_not_is_refused_by_name(tmp_path: Path) -> None:

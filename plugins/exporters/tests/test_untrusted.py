@@ -323,6 +323,19 @@ def test_scripts_of_other_operators_are_refused(change: str, said: str, tmp_path
         EXPORTERS["torchscript"].load_untrusted(path)
 
 
+@pytest.mark.parametrize(
+    "global_name", [b"__torch__.torch.classes.quantized\nX", b"__torch__\ntorch.classes.quantized.X"]
+)
+def test_objects_of_compiled_classes_are_refused(global_name: bytes, tmp_path: Path) -> None:
+    """A pickle may split the name of a class into module and name where it likes."""
+    exporter = EXPORTERS["torchscript"]
+    sound = tmp_path / "model.pt"
+    exporter.export(TinyGenerator(directed=True).eval(), example_export_spec(), sound)
+    evil = rewritten(sound, tmp_path / "evil.pt", {"data.pkl": b"\x80\x02c" + global_name + b"\n)\x81."})
+    with pytest.raises(ExportError, match=r"holds an object of class .*torch\.classes.*--trust"):
+        exporter.load_untrusted(evil)
+
+
 def test_a_program_that_is_no_python_is_damaged(tmp_path: Path) -> None:
     sound = tmp_path / "model.pt"
     EXPORTERS["torchscript"].export(TinyGenerator(directed=True).eval(), example_export_spec(), sound)

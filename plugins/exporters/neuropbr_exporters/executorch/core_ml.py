@@ -57,12 +57,17 @@ def partitioner() -> Any:
     return CoreMLPartitioner(compile_specs=specs, lower_full_graph=True)
 
 
+def names_core_ml(path: Path) -> bool:
+    """Whether a program is for Core ML, if it is a program."""
+    # The backend's name is stored as plain text, so searching for it replaces parsing the program.
+    return BACKEND.encode() in path.read_bytes()
+
+
 def only_core_ml_runs(path: Path) -> bool:
     """Whether a program is for Core ML, and this machine has none."""
     from executorch.runtime import Runtime
 
-    # The backend's name is stored as plain text, so searching for it replaces parsing the program.
-    return not Runtime.get().backend_registry.is_available(BACKEND) and BACKEND.encode() in path.read_bytes()
+    return not Runtime.get().backend_registry.is_available(BACKEND) and names_core_ml(path)
 
 
 def evaluated(path: Path) -> Callable[[dict[str, Tensor]], list[Tensor]]:

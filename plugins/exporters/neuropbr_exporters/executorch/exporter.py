@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from neuropbr_core.contracts import Availability, Exporter, ExportReport, ExportSpec, Maps
 from neuropbr_core.errors import ExportError
+from neuropbr_exporters.archives import refusal
 from neuropbr_exporters.coreml.toolkit import quiet as without_progress
 from neuropbr_exporters.executorch import Options, core_ml
 from neuropbr_exporters.files import ExportedFile, Manifest, damaged, existing, mebibytes, written_aside
@@ -104,8 +105,12 @@ class ExecuTorchExporter(Exporter):
         """Read a file of a stranger: a program of known operators and numbers, whose structure the runtime checks.
 
         Raises:
-            ExportError: As `load`.
+            ExportError: As `load`, or the program holds a package of Core ML, which ExecuTorch unpacks to wherever the
+                package says, over other files too.
         """
+        existing(path, "executorch")
+        if core_ml.names_core_ml(path):
+            raise refusal(path, "it holds a package of Core ML, which is unpacked to places that the package names")
         return self.load(path)
 
     def read_metadata(self, path: Path) -> dict[str, str]:
@@ -163,5 +168,10 @@ def _manifest(program: Any, path: Path) -> Manifest:
             f"{path}: an ExecuTorch program, but not one of this exporter: it has no method {_MANIFEST_METHOD} that "
             "names its inputs and outputs; export the model again"
         )
-    (text,) = program.load_method(_MANIFEST_METHOD).execute([])
+    try:
+        (text,) = program.load_method(_MANIFEST_METHOD).execute([])
+    except Exception as error:  # of a stranger's file, anything may be wrong with the method
+        raise damaged(path, _FILE_TYPE, error) from error
+    if not isinstance(text, str):
+        raise damaged(path, _FILE_TYPE, TypeError(f"method {_MANIFEST_METHOD} returns no text"))
     return Manifest.read(text, path)

@@ -37,6 +37,9 @@ _BASE = re.compile(r"(?<![\w.])(torch|ops)\b(?:\s*\.\s*(\w+))?(?:\s*\.\s*(\w+))?
 """An operator that is called: `torch.NAME` is one of namespace `aten`, `ops.NAMESPACE.NAME` one of any. The name of a
 class, such as `__torch__.torch.nn.modules.conv.Conv2d`, has a dot before `torch`."""
 
+_CLASSES = re.compile(r"\bclasses\b")
+"""Namespace of the classes that are compiled into extensions: `torch.classes`."""
+
 _WORDS = re.compile(
     r"\b(from_file|save|load|classes|pickle|ctypes|print|fork|awaitable|rpc_\w+|uninitialized|unchecked_cast)\b"
 )
@@ -110,7 +113,8 @@ def _check_objects(path: Path, content: bytes) -> None:
     """Refuse objects of classes that are compiled into extensions; TorchScript's own are in the program."""
     try:
         for _, argument, _ in pickletools.genops(content):
-            if isinstance(argument, str) and argument.startswith("__torch__.torch.classes"):
+            # As a word anywhere: a pickle may split the name of a class where it likes.
+            if isinstance(argument, str) and _CLASSES.search(argument):
                 raise refusal(path, f"it holds an object of class {argument[:80]!r}")
     except (ValueError, EOFError, IndexError, UnicodeDecodeError) as error:
         raise damaged(path, FILE_TYPE, error) from error
