@@ -25,6 +25,7 @@ from neuropbr_core.data.layout.paths import (
     CONDITIONS,
     METADATA_NAME,
     Paths,
+    conditions,
     locate,
     read_metadata,
     sample_folders,
@@ -87,14 +88,14 @@ def quarantine(data: Data, findings: Iterable[Finding], folder: Path) -> list[Mo
         The folders that were moved.
 
     Raises:
-        DataError: The metadata cannot be read, all samples would be moved, or `folder` is in use for something else.
-            Nothing was moved then.
+        DataError: The metadata cannot be read, all samples that the dataset's curriculum reads would be moved, or
+            `folder` is in use for something else. Nothing was moved then.
         OSError: A folder could not be moved. The log holds what was moved before it.
     """
     paths = locate(data)
     metadata, problems = read_metadata(paths.metadata)
     raise_problems(problems)
-    reasons = _reasons(paths, metadata or {}, of_level(findings, "error"))
+    reasons = _reasons(data, paths, metadata or {}, of_level(findings, "error"))
     if not reasons:
         return []
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -144,8 +145,8 @@ def restore(folder: Path) -> list[Move]:
         The folders that were moved back.
 
     Raises:
-        DataError: There is no log, or the old places of folders are occupied. The message lists all of them, and
-            nothing was moved.
+        DataError: There is no log, the old places of folders are occupied, or a file of entries that would be
+            changed cannot be read. The message lists all of them, and nothing was moved.
     """
     log = _read_log(folder / LOG_NAME)
     waiting = []
@@ -158,14 +159,26 @@ def restore(folder: Path) -> list[Move]:
         waiting.append(move)
         if os.path.lexists(move.source):
             problems.append(f"{move.source}: is there again; move it away, then restore")
+    cameras = Path(log.cameras)
+    merged: dict[Path, Records] = {}
+    for name, path in (
+        (METADATA_NAME, Path(log.metadata)),
+        (CAMERAS_NAME, cameras),
+        # The log names no such file: it is always beside the cameras.
+        (CAPTURES_NAME, cameras.with_name(CAPTURES_NAME)),
+    ):
+        try:
+            returning = _records_to_change(folder / "input" / name)
+            if returning:
+                # The dataset's own entries win: they may have been edited since.
+                merged[path] = returning | _records_to_change(path)
+        except DataError as error:
+            problems.append(str(error))
     raise_problems(problems)
     for move in reversed(waiting):
         _move(move.target, move.source)
-    _return_entries(folder / "input" / METADATA_NAME, Path(log.metadata))
-    cameras = Path(log.cameras)
-    _return_entries(folder / "input" / CAMERAS_NAME, cameras)
-    # The log names no such file: it is always beside the cameras.
-    _return_entries(folder / "input" / CAPTURES_NAME, cameras.with_name(CAPTURES_NAME))
+    for path, records in merged.items():
+        write_json(path, dict(sorted(records.items())))
     write_json(folder / LOG_NAME, Log(log.metadata, log.cameras, []))
     return waiting
 
@@ -220,7 +233,7 @@ def _outside(path: Path, home: Path) -> list[str]:
 
 
 def _reasons(
-    paths: Paths, metadata: Mapping[str, str], errors: Sequence[Finding]
+    data: Data, paths: Paths, metadata: Mapping[str, str], errors: Sequence[Finding]
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Return why each folder must move, by its place in the layout; samples come before materials."""
     samples = defaultdict(list)
@@ -230,10 +243,12 @@ def _reasons(
             samples[error.sample].append(str(error))
         elif error.material is not None:
             materials[error.material].append(str(error))
-    present = 0
+    read = set()
     for condition in CONDITIONS:
         for folder in sample_folders(paths.input / condition):
-            present += 1
+            # Only these were judged by their photos.
+            if condition in conditions(data):
+                read.add(f"{condition}/{folder.name}")
             material = metadata.get(folder.name)
             if material in materials:
                 samples[f"{condition}/{folder.name}"].append(f"its material {material} cannot be used")
@@ -245,10 +260,10 @@ def _reasons(
         if (paths.output / name).exists():  # a material that does not exist is an error too, and cannot be moved
             places["output", name] = tuple(why)
     # An error in the recipe, such as a wrong number of views, must not empty a sound dataset.
-    if present and len(samples) == present:
+    if read and read <= samples.keys():
         raise DataError(
-            f"{paths.input}: all {present} samples are bad, so nothing was moved; most likely data.views or the place "
-            f"of the files is wrong. The first problem: {places[min(places)][0]}"
+            f"{paths.input}: all {len(read)} samples are bad, so nothing was moved; most likely data.views or the "
+            f"place of the files is wrong. The first problem: {places[min(places)][0]}"
         )
     return places
 
@@ -279,6 +294,7 @@ def _read_log(path: Path) -> Log:
 def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
     """Copy the entries of samples that leave into the quarantine's own files."""
     names = {Path(move.source).name for move in moves}
+    merged: dict[Path, Records] = {}
     for path, name in (
         (paths.metadata, METADATA_NAME),
         (paths.cameras, CAMERAS_NAME),
@@ -290,25 +306,36 @@ def _copy_entries(paths: Paths, moves: Iterable[Move], folder: Path) -> None:
                 leaving[sample] = entry
         if leaving:
             kept = folder / "input" / name
-            write_json(kept, _read_records(kept) | leaving)
-
-
-def _return_entries(kept: Path, path: Path) -> None:
-    """Put entries back for samples that have none."""
-    returning = _read_records(kept)
-    if returning:
-        # The dataset's own entries win: they may have been edited since.
-        write_json(path, dict(sorted((returning | _read_records(path)).items())))
+            merged[kept] = _records_to_change(kept) | leaving
+    for kept, records in merged.items():
+        write_json(kept, records)
 
 
 def _read_records(path: Path) -> Records:
     """Return a file's entries; none when it cannot be read, in which case callers leave the file alone."""
     try:
+        return _records_to_change(path)
+    except DataError:
+        return {}
+
+
+def _records_to_change(path: Path) -> Records:
+    """Return the entries of a file that is written again; none when there is no file.
+
+    Raises:
+        DataError: It cannot be read, and writing it again would lose what is in it.
+    """
+    advice = "mend it, or move it away"
+    try:
         records = parse_plain(read_bytes(path))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; {advice}") from error
     if not isinstance(records, dict):
-        return {}
+        raise DataError(f"{path}: is no JSON object with one entry for each sample; {advice}")
     return records
 
 

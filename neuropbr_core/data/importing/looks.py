@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -101,9 +102,11 @@ def _look(file: SourceFile, scratch: Path) -> Look | None:
     if why_unread(file.name) is not None:
         return None
     try:
-        path = file.fetch(scratch)
-        pixels = read_image(path)
-        channels = describe_image(path).channels
+        # Of its own, so that a hundred large images of an archive are not on the disk together.
+        with TemporaryDirectory(dir=scratch) as own:
+            path = file.fetch(Path(own))
+            pixels = read_image(path)
+            channels = describe_image(path).channels
     except DataError:
         return None
     colours = pixels.reshape(-1, 3)

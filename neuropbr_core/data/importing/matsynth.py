@@ -6,7 +6,6 @@ show. Rows are streamed, so that nothing but one material at a time is on the di
 Source: Vecchio & Deschaintre 2024, "MatSynth: A Modern PBR Materials Dataset".
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from neuropbr_core.data.importing.import_sets import Imported, ImportReport, imp
 from neuropbr_core.data.layout.paths import missing_maps
 from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
+from neuropbr_core.reading import read_json
 from neuropbr_core.reporting import reporter
 
 DATASET = "gvecchio/MatSynth"
@@ -60,17 +60,13 @@ def import_matsynth(
     """
     outcomes: list[Imported] = []
     record: dict[str, Any] = {}
-    try:
-        record = json.loads((out / LICENCES).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        pass  # the first import into this dataset
-    except (OSError, ValueError) as error:
-        raise DataError(f"{out / LICENCES}: cannot be read ({error}); move it away") from error
+    if (out / LICENCES).exists():
+        record = read_json(out / LICENCES, dict[str, Any], DataError, "move it away")
     # Each row is a download of several large pictures, so none is fetched beyond the last.
     for row in islice(_rows(source or DATASET), limit):
         name = re.sub(r"[^\w.-]+", "_", str(row["name"])).strip("._") or "unnamed"
         # Before the material, so that an interruption leaves none without its licence.
-        credited = name in record
+        before = record.get(name)
         record[name] = {"category": row.get("category")}
         metadata = row.get("metadata")
         if isinstance(metadata, Mapping):
@@ -80,8 +76,11 @@ def import_matsynth(
         write_json(out / LICENCES, dict(sorted(record.items())))
         outcome = _import_row(row, name, out, size=size, overwrite=overwrite)
         outcomes.append(outcome)
-        if outcome.status == "refused" and not credited:
+        # What is there and was not replaced may be of an earlier row, or the user's own.
+        if outcome.status != "imported":
             del record[name]
+            if before is not None:
+                record[name] = before
             write_json(out / LICENCES, dict(sorted(record.items())))
         reporter().line(f"{name}: {outcome.status}")
     return ImportReport(sorted(outcomes, key=lambda outcome: outcome.name), [])

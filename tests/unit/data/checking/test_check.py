@@ -321,6 +321,11 @@ def test_quarantine_refuses_what_would_be_a_mistake(root, tmp_path):
     five = section(root, views=5)
     with pytest.raises(DataError, match=r"all 5 samples are bad, so nothing was moved; most likely data.views"):
         quarantine(five, check_dataset(five).findings, tmp_path / "aside")
+    # Dirty samples, which this curriculum does not read, make no clean one sound.
+    clean = section(root, views=5, render_curriculum=0)
+    with pytest.raises(DataError, match=r"all 4 samples are bad, so nothing was moved"):
+        quarantine(clean, check_dataset(clean).findings, tmp_path / "aside")
+    assert tree(root) == before
     spoil(root)
     findings = check(root).findings
     (tmp_path / "other").mkdir()

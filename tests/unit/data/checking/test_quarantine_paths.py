@@ -1,6 +1,7 @@
 """A quarantine moves nothing into or out of other folders than the dataset's, whatever its log and links say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,34 @@ def test_a_log_that_leads_elsewhere_is_refused(change: dict[str, str], dataset: 
         restore(folder)
     assert [path.name for path in outside.iterdir()] == ["secret"]
     assert (folder / "input/clean/sample_0001/0.png").exists()
+
+
+@pytest.mark.parametrize("name", ["cameras.json", "captures.json"])
+@pytest.mark.parametrize("text", ['{"sample_0000": [1],}', "[]"])
+def test_entries_that_cannot_be_read_are_never_written_over(name: str, text: str, dataset: Path) -> None:
+    file = dataset / "input" / name
+    file.write_text(json.dumps({"sample_0000": [1], "sample_0001": [2]}))
+    folder = dataset / "quarantine"
+    quarantine(Data(root=str(dataset)), [BAD], folder)
+    file.write_text(text)
+    with pytest.raises(DataError, match=rf"{name}: .*mend it, or move it away"):
+        restore(folder)
+    assert file.read_text() == text
+    assert not (dataset / "input/clean/sample_0001").exists()
+    file.write_text(json.dumps({"sample_0000": [3]}))
+    restore(folder)
+    assert json.loads(file.read_text()) == {"sample_0000": [3], "sample_0001": [2]}
+
+
+def test_entries_in_the_quarantine_that_cannot_be_read_are_never_written_over(dataset: Path) -> None:
+    (dataset / "input/cameras.json").write_text(json.dumps({"sample_0000": [1], "sample_0001": [2]}))
+    folder = dataset / "quarantine"
+    quarantine(Data(root=str(dataset)), [BAD], folder)
+    (dataset / "input/clean/sample_0002").mkdir()
+    (dataset / "input/clean/sample_0002/0.png").write_bytes(b"x")
+    kept = folder / "input/cameras.json"
+    kept.write_text("{")
+    with pytest.raises(DataError, match=r"quarantine/input/cameras\.json: .*mend it"):
+        quarantine(Data(root=str(dataset)), [replace(BAD, sample="clean/sample_0000")], folder)
+    assert kept.read_text() == "{"
+    assert (dataset / "input/clean/sample_0000").exists()

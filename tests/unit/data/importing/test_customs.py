@@ -9,9 +9,11 @@ from PIL import Image
 
 from neuropbr_core.cli import root
 from neuropbr_core.data.decoding import encode_srgb
-from neuropbr_core.data.images import read_map
+from neuropbr_core.data.images import read_image, read_map
+from neuropbr_core.data.importing import looks
 from neuropbr_core.data.importing.import_sets import import_materials
 from neuropbr_core.data.importing.names import read_name, unneeded_kind
+from neuropbr_core.data.importing.sources import SourceFile
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
 
@@ -434,3 +436,24 @@ def test_letters_count_only_in_company(tmp_path):
     report = import_materials(tmp_path / "in", tmp_path / "out")
     assert [one.name for one in report.materials] == ["X"]
     assert "its name may mean albedo, which counts only beside" in report.ignored[0].looks
+
+
+def test_images_of_an_archive_are_looked_at_one_at_a_time(tmp_path, monkeypatch):
+    """A hundred large ones would fill the disk."""
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for index in range(3):
+            save(tmp_path / "one.png", plain((200, 100, 50)))
+            archive.write(tmp_path / "one.png", f"a{index}.png")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    unpacked = []
+
+    def read(path):
+        unpacked.append(len([file for file in scratch.rglob("*") if file.is_file()]))
+        return read_image(path)
+
+    monkeypatch.setattr(looks, "read_image", read)
+    files = [SourceFile(tmp_path / "set.zip", f"a{index}.png", archived=True) for index in range(3)]
+    assert len(looks.describe_ignored(files, scratch)) == 3
+    assert unpacked == [1, 1, 1]
+    assert not list(scratch.iterdir())

@@ -88,6 +88,25 @@ def test_the_same_command_continues_an_import(source: Path, tmp_path: Path) -> N
     assert command("--limit", "2") == {"acg_bricks_001": "exists", "plaster_02": "exists"}
 
 
+def test_materials_of_others_are_not_credited_to_it(tmp_path: Path) -> None:
+    """A material of the user's own of the same name, and the second of two rows whose names become one."""
+    (tmp_path / "rows").mkdir()
+    source = write_rows(tmp_path / "rows", ("plaster_02", "a b", "a_b"))
+    import_matsynth(str(source), tmp_path / "data", size=16, limit=1)
+    (tmp_path / "data/matsynth.json").unlink()
+    report = import_matsynth(str(source), tmp_path / "data", size=16)
+    assert [material.status for material in report.materials] == ["imported", "exists", "exists"]
+    licences = json.loads((tmp_path / "data/matsynth.json").read_text())
+    assert {name: entry["category"] for name, entry in licences.items()} == {"a_b": 1}
+
+
+def test_a_list_of_licences_of_another_form_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "matsynth.json").write_text("[]")
+    with pytest.raises(DataError, match=r"matsynth\.json: .*move it away"):
+        import_matsynth(str(source), tmp_path, size=16)
+    assert (tmp_path / "matsynth.json").read_text() == "[]"
+
+
 def test_other_data_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no parquet files"):
         import_matsynth(str(tmp_path), tmp_path / "out")
