@@ -108,6 +108,8 @@ class ConsoleReporter:
 
     def line(self, text: str) -> None:
         """Write a line without tearing a bar that is open."""
+        if sys.stderr is None:
+            return  # of a program without a terminal, which uses neuropbr as a library
         break_silence()
         text = printable(text)  # lines quote files and plugins, whose text a terminal must not obey
         # A bar can be open only if tqdm was imported. Importing it takes a while, so a line alone does not.
@@ -130,7 +132,7 @@ class ConsoleReporter:
         # A file or another program would receive a bar as thousands of lines.
         if shown is None:
             # The kernel of a notebook is no terminal, but shows bars as one does.
-            shown = sys.stderr.isatty() or "ipykernel" in sys.modules
+            shown = (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
         if not shown:
             return _NoBar()
         break_silence()

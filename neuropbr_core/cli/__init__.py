@@ -13,7 +13,7 @@ import click
 from neuropbr_core import __version__
 from neuropbr_core.cli.faults import Session, contain_threads, exit_code
 from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
-from neuropbr_core.cli.output import keep_descriptor_for_results
+from neuropbr_core.cli.output import keep_descriptor_for_results, open_closed_streams
 from neuropbr_core.reporting import pulse
 
 # Short helps are repeated here, so that `neuropbr --help` imports no command.
@@ -83,6 +83,7 @@ def root(context: click.Context, debug: bool, block: tuple[str, ...], plugins: t
 def main() -> NoReturn:
     """Entry point of the `neuropbr` script."""
     # First of all: what a library prints while it is imported must not get into the results either.
+    open_closed_streams()
     keep_descriptor_for_results()
     session = Session()
     contain_threads(session)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from neuropbr_core.cli.chosen_model import load_chosen, model_options
-from neuropbr_core.cli.output import OUTPUT, command, counted, result
+from neuropbr_core.cli.output import OUTPUT, command, counted, result, result_json
 from neuropbr_core.cli.package import chosen_targets, target_options
 from neuropbr_core.cli.refining import chosen_steps, refine_option
 from neuropbr_core.reporting import doing
@@ -68,9 +68,10 @@ def batch(  # noqa: PLR0913 - one parameter an option
     others. DIR/batch.json and DIR/batch.html have a line for each, with how sharp and how sure its maps are, and what
     makes them doubtful.
 
-    Exits with 1 when a capture failed.
+    Exits with 1 when a capture failed, but for --watch, which ends when the user wants it to.
     """
-    from neuropbr_core.files import json_text
+    import msgspec
+
     from neuropbr_core.inference import Effort, LoadedGenerator
     from neuropbr_core.inference.batch import (
         PAGE,
@@ -129,7 +130,7 @@ def batch(  # noqa: PLR0913 - one parameter an option
     rows = list(work.rows.values())
     failed = sum(row.state == "failed" for row in rows)
     if as_json:
-        result(json_text(rows).rstrip())
+        result_json(msgspec.to_builtins(rows))
     else:
         result(f"{counted(len(rows), 'capture')}, {failed} failed: {place / TABLE}, {place / PAGE}")
     context.exit(int(failed > 0 and not watching))

@@ -11,6 +11,9 @@ from neuropbr_core.shipped import DEFAULT_MODEL, model_names, shipped_model
 if TYPE_CHECKING:
     from neuropbr_core.inference import ExportedGenerator, LoadedGenerator
 
+BEST = "best"
+"""The checkpoint of a run that is taken where none is named."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -21,7 +24,7 @@ def model_options(function: Command) -> Command:
             "--run", "run_folder", metavar="DIR", help="Use a run's model: the run's folder, or a checkpoint's."
         ),
         click.option(
-            "--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name."
+            "--checkpoint", default=BEST, show_default=True, help="Of a run: best, latest or a checkpoint's name."
         ),
         click.option(
             "--model",
@@ -41,7 +44,14 @@ def model_options(function: Command) -> Command:
 def load_chosen(
     run_folder: str | None, checkpoint: str, model: str | None, exporter: str | None, device: str, *, trust: bool
 ) -> "LoadedGenerator | ExportedGenerator":
-    """Load the model that the options name: a run's, a file, or one that ships."""
+    """Load the model that the options name: a run's, a file, or one that ships.
+
+    Raises:
+        click.UsageError: A checkpoint is named, and no run.
+        NeuroPBRError: The model cannot be loaded.
+    """
+    if not run_folder and checkpoint != BEST:
+        raise click.UsageError("--checkpoint belongs to --run DIR; name the run")
     from neuropbr_core.devices import choose_device
     from neuropbr_core.inference import load_exported, load_generator
 

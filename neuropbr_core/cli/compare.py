@@ -1,13 +1,12 @@
 """`neuropbr compare`: the errors of several runs in one table."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from neuropbr_core.cli.output import command, numbers, result
+from neuropbr_core.cli.output import command, numbers, result, result_json
 
 if TYPE_CHECKING:
     from neuropbr_core.runs.compare import RunComparison
@@ -32,7 +31,7 @@ def show_comparison(comparison: "RunComparison", *, as_json: bool) -> None:
     from neuropbr_core.runs.compare import COLUMNS
 
     if as_json:
-        result(json.dumps(asdict(comparison), indent=2))
+        result_json(asdict(comparison))
         return
     table = [("", *(f"{map_name} {metric}" for map_name, metric in COLUMNS))]
     for row in [*comparison.rows, *comparison.baselines]:

@@ -1,7 +1,6 @@
 """`neuropbr data check` and `neuropbr data restore`: what is wrong with a dataset, and bad parts out of it and back."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neuropbr_core.cli.output import command, counted, result
+from neuropbr_core.cli.output import command, counted, result, result_json
 from neuropbr_core.cli.overrides import CURRICULUM, key_option, number
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.reporting import reporter
@@ -113,7 +112,7 @@ def check(  # noqa: PLR0913
             "findings": list(map(dataclasses.asdict, report.findings)),
             "moved": list(map(dataclasses.asdict, moved)),
         }
-        result(json.dumps(document, indent=2))
+        result_json(document)
     else:
         for line in _lines(report, moved):
             result(line)

@@ -1,7 +1,6 @@
 """`neuropbr data import`: materials from elsewhere."""
 
 import dataclasses
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -9,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from neuropbr_core.cli.output import OUTPUT, aligned, command, result
+from neuropbr_core.cli.output import OUTPUT, aligned, command, result, result_json
 
 if TYPE_CHECKING:
     from neuropbr_core.data.importing.import_sets import ImportReport
@@ -77,12 +77,17 @@ def import_(  # noqa: PLR0913
     if matsynth:
         from neuropbr_core.data.importing.matsynth import import_matsynth
 
-        if dry_run or assume_nonmetal:
-            raise click.UsageError("--dry-run and --assume-nonmetal are for files; --matsynth takes neither")
+        files_only = ("crop", "assume_nonmetal", "dry_run", "workers", "name_template")
+        given = [name for name in files_only if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise click.UsageError(f"{flags}: for files alone; --matsynth takes rows as they are")
         named = None if source is None else str(source)
         report = import_matsynth(named, output, size=size, limit=limit, overwrite=overwrite)
     elif source is None:
         raise click.UsageError("Missing argument 'SOURCE'.")
+    elif limit is not None:
+        raise click.UsageError("--limit belongs to --matsynth; name the folders that you want instead")
     else:
         report = import_materials(
             source,
@@ -97,7 +102,7 @@ def import_(  # noqa: PLR0913
         )
     ok = not report.count("refused")
     if as_json:
-        result(json.dumps({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)}, indent=2))
+        result_json({"version": REPORT_VERSION, "ok": ok, **dataclasses.asdict(report)})
     else:
         for line in _lines(report, output, dry_run=dry_run):
             result(line)

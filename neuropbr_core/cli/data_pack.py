@@ -1,13 +1,12 @@
 """`neuropbr data pack`: decode a dataset's images once, before a run does it."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from neuropbr_core.cli.output import OUTPUT, command, result
+from neuropbr_core.cli.output import OUTPUT, command, result, result_json
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 
 
@@ -61,6 +60,8 @@ def pack(
         component = checked.source
         data = checked.data
     elif dataset is not None:
+        if collect_overrides(**overrides):
+            raise click.UsageError("--set changes a recipe; name it with --recipe")
         component = default_registry().choose("dataset", "layout", name="source")
         # All samples, because the folder alone does not tell which curriculum a later run reads.
         data = Data(**changes, render_curriculum="mixed")
@@ -68,7 +69,7 @@ def pack(
         raise click.UsageError("name a DATASET, or a recipe with --recipe")
     done = pack_dataset(component, data, prune=prune)
     if as_json:
-        result(json.dumps(dataclasses.asdict(done) | {"folder": str(done.folder)}, indent=2))
+        result_json(dataclasses.asdict(done) | {"folder": str(done.folder)})
         return
     cost = ""
     if done.packed:

@@ -35,7 +35,7 @@ def procedural(
     from neuropbr_core.files import replacing
     from neuropbr_core.maps import MAPS
     from neuropbr_core.materials.procedural.catalog import KINDS
-    from neuropbr_core.ownership import refuse_foreign, remember_written
+    from neuropbr_core.ownership import refuse_foreign, remember_written, remembering
 
     # An unknown kind is an error of `procedural_materials`, which lists the known ones.
     chosen = KINDS
@@ -43,14 +43,15 @@ def procedural(
         chosen = tuple(map(str.strip, kinds.split(",")))
     materials = procedural_materials(count, seed, chosen)
     if sheet is not None:
-        refuse_foreign(sheet.parent, [sheet.name], overwrite=overwrite)
+        refuse_foreign(sheet.parent, [sheet.name], overwrite=overwrite, option="--sheet")
     if output is not None:
         names = []
         for material in materials:
             names += [f"{material.name}/{spec.file_name}" for spec in MAPS.values()]
         refuse_foreign(output, names, overwrite=overwrite)
-        write_materials(materials, output, size)
-        remember_written(output, [output / name for name in names])
+        # Noted however it ends: what an interrupted call wrote is replaced by the next one without being asked.
+        with remembering(output, [output / name for name in names]):
+            write_materials(materials, output, size)
         result(f"Wrote {len(materials)} materials into {output}")
     if sheet is not None:
         with replacing(sheet) as aside:

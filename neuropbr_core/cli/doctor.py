@@ -1,12 +1,11 @@
 """`neuropbr doctor`: what is wrong with this environment, and a block to paste into a bug report."""
 
-import json
 from dataclasses import asdict, dataclass, field
 
 import click
 
 from neuropbr_core.cli.list_plugins import Listed, list_components
-from neuropbr_core.cli.output import aligned, command, counted, result
+from neuropbr_core.cli.output import aligned, command, counted, result, result_json
 from neuropbr_core.diagnosis.environment import (
     DeviceState,
     ExtraState,
@@ -63,7 +62,7 @@ def doctor(context: click.Context, as_json: bool, trace_plugins: bool) -> None:
     """
     diagnosis = diagnose(default_registry(), trace=trace_plugins)
     if as_json:
-        result(json.dumps({**asdict(diagnosis), "report": report(diagnosis)}, indent=2))
+        result_json({**asdict(diagnosis), "report": report(diagnosis)})
     else:
         result(_text(diagnosis))
     context.exit(int(not diagnosis.ok))

@@ -3,7 +3,7 @@
 import click
 
 from neuropbr_core.cli.chosen_model import load_chosen, model_options
-from neuropbr_core.cli.output import OUTPUT, command, result
+from neuropbr_core.cli.output import OUTPUT, command, result, result_json
 from neuropbr_core.cli.refining import chosen_steps, scored_refine_option
 
 
@@ -71,7 +71,6 @@ def evaluate(  # noqa: PLR0913
     material, by kind of capture, by class of material and by number of views, with intervals that tell a difference
     from chance. The worst cases are drawn.
     """
-    import json
     from typing import cast
 
     from neuropbr_core.devices import choose_device
@@ -108,7 +107,7 @@ def evaluate(  # noqa: PLR0913
     )
     if as_json:
         # NaN is no JSON; the record has null in its place.
-        result(json.dumps(evaluation.record.to_dict(), indent=2, allow_nan=False))
+        result_json(evaluation.record.to_dict())
         return
     result(repr(evaluation))
     result(f"Results: {evaluation.folder}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neuropbr_core.cli.chosen_model import BEST
 from neuropbr_core.cli.completing import ComponentNames
 from neuropbr_core.cli.entries import named_entries, option_option, spelled
 from neuropbr_core.cli.output import OUTPUT, command
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @command()
 @click.option("--run", "run_folder", metavar="DIR", help="A run's folder, or one checkpoint's folder.")
 @click.option("--model", metavar="NAME", help="Instead: a model that ships with neuropbr (neuropbr list-models).")
-@click.option("--checkpoint", default="best", show_default=True, help="Of a run: best, latest or a checkpoint's name.")
+@click.option("--checkpoint", default=BEST, show_default=True, help="Of a run: best, latest or a checkpoint's name.")
 @click.option(
     "--to",
     "targets",
@@ -56,6 +57,8 @@ def export(  # noqa: PLR0913 - one parameter an option
 
     if (run_folder is None) == (model is None):
         raise click.UsageError("give either --run DIR or --model NAME")
+    if model is not None and checkpoint != BEST:
+        raise click.UsageError("--checkpoint belongs to --run DIR; a model that ships has one")
     if run_folder:
         source = Path(run_folder)
     else:

@@ -13,12 +13,13 @@ from neuropbr_core.cli.package import chosen_targets, target_options, write_targ
 from neuropbr_core.cli.refining import chosen_steps, refine_option
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
-from neuropbr_core.ownership import refuse_foreign, remember_written, remove_earlier
+from neuropbr_core.ownership import lies_in, refuse_foreign, remembering, remove_earlier
 from neuropbr_core.reporting import doing, reporter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from neuropbr_core.contracts import Maps
     from neuropbr_core.inference import Effort, ExportedGenerator, LoadedGenerator, Predicted, ViewSet
 
 DOUBTFUL = 0.5
@@ -141,9 +142,6 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
         find_doubts,
         missing_side,
         resample_confidence,
-        write_confidence,
-        write_maps,
-        write_views,
     )
     from neuropbr_core.outputs import Material, check_places, material_name
 
@@ -157,6 +155,7 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
             not given and not run_folder,
             "name the folder of the photos; only a run knows a dataset to take samples from",
         ),
+        (cameras and not given, "--cameras belongs to the photos of a folder; name it"),
         (reflectance and not white, "--reflectance is that of what --white names; give both"),
         (max_memory and not resolution, "--max-memory limits the tiles of --resolution N; give both"),
         (ensemble and resolution, "give either --ensemble or --resolution N: tiles are predicted from one side"),
@@ -211,27 +210,40 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
         material = material.resized(size)
         if confidence is not None:
             confidence = resample_confidence(confidence, size)
-    # What an earlier call wrote beside other maps would look like a part of these.
-    stale = [f"views/{index}.png" for index in range(len(views_shown), MOST_VIEWS)]
-    if confidence is None:
-        stale.append("confidence.png")
-    remove_earlier(folder, stale)
-    written = write_maps(material.maps, folder)
-    if confidence is not None:
-        written.append(write_confidence(confidence, folder))
-    # The views show at once whether alignment failed, which wrong maps do not.
-    written += write_views(views_shown, folder / "views")
-    remember_written(folder, written)
+    written = _write(folder, material.maps, confidence, views_shown)
     for path in written:
         result(f"wrote {path}")
     if packages or tileable:
         write_targets(material, packages, folder, overwrite=overwrite)
 
 
+def _write(folder: Path, maps: "Maps", confidence: "Tensor | None", views: "Tensor") -> list[Path]:
+    """Write maps, confidence and views; remove what an earlier call wrote beside other maps."""
+    from neuropbr_core.inference import write_confidence, write_maps, write_views
+
+    # What an earlier call wrote beside other maps would look like a part of these.
+    stale = [f"views/{index}.png" for index in range(len(views), MOST_VIEWS)]
+    if confidence is None:
+        stale.append("confidence.png")
+    remove_earlier(folder, stale)
+    names = [spec.file_name for spec in MAPS.values()]
+    names += [f"views/{index}.png" for index in range(len(views))]
+    if confidence is not None:
+        names.append("confidence.png")
+    # Noted however it ends: what an interrupted call wrote is replaced by the next one without being asked.
+    with remembering(folder, [folder / name for name in names]):
+        written = write_maps(maps, folder)
+        if confidence is not None:
+            written.append(write_confidence(confidence, folder))
+        # The views show at once whether alignment failed, which wrong maps do not.
+        written += write_views(views, folder / "views")
+    return written
+
+
 def _refuse_place(folder: Path, photos: str | None, *, overwrite: bool) -> None:
     """Refuse to write among the photos, or over files of others, before anything is computed."""
     # Maps beside the photos would be taken for photos by the next call.
-    if photos and folder.resolve() == Path(photos).resolve():
+    if photos and lies_in(folder, Path(photos)) and lies_in(Path(photos), folder):
         raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
     refuse_foreign(folder, [spec.file_name for spec in MAPS.values()], overwrite=overwrite)
 

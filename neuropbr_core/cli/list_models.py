@@ -1,10 +1,8 @@
 """`neuropbr list-models`: the trained models that ship with the package."""
 
-import json
-
 import click
 
-from neuropbr_core.cli.output import aligned, command, result
+from neuropbr_core.cli.output import aligned, command, result, result_json
 from neuropbr_core.shipped import CARD, DEFAULT_MODEL, model_names, shipped_model
 
 
@@ -23,7 +21,7 @@ def list_models(as_json: bool) -> None:
             is_default = model.name == DEFAULT_MODEL
             card = str(model.folder / CARD)
             rows.append({**model._asdict(), "folder": str(model.folder), "card": card, "default": is_default})
-        result(json.dumps(rows, indent=2))
+        result_json(rows)
         return
     table = [("NAME", "LICENCE", "SUMMARY")]
     for model in models:

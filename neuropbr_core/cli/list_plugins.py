@@ -1,11 +1,10 @@
 """`neuropbr list-plugins`: what is installed, and with `--check` whether it works."""
 
-import json
 from dataclasses import asdict, dataclass
 
 import click
 
-from neuropbr_core.cli.output import aligned, command, result
+from neuropbr_core.cli.output import aligned, command, result, result_json
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import DefectError, Registry, check_source, default_registry, packages_needed
@@ -56,7 +55,7 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
         reporter().warning(sentence)
     listing = list_components(default_registry(), kind, check=check)
     if as_json:
-        result(json.dumps(list(map(asdict, listing)), indent=2))
+        result_json(list(map(asdict, listing)))
     elif not listing:
         result("No components are installed.")
     else:

@@ -6,6 +6,7 @@ standard output before. Compiled libraries and child processes write to file des
 that to standard error too (`keep_descriptor_for_results`).
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +57,22 @@ def command(name: str | None = None, **attributes: Any) -> Callable[[F], Command
     return cast("Callable[[F], Command]", click.command(name, cls=Command, **attributes))
 
 
+def open_closed_streams() -> None:
+    """Open the null device as each standard stream that the program was started without, as `2>&-` does.
+
+    Otherwise the first files that are opened get the numbers 0 to 2, and what libraries print goes into them.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
+
+
 def keep_descriptor_for_results() -> None:
     """Point file descriptor 1 to standard error for the rest of the process; `sys.stdout` still writes where it did."""
     try:
@@ -75,6 +92,29 @@ def result(text: str) -> None:
     """Write a line of a command's result to standard output."""
     break_silence()
     click.echo(printable(text), file=_results.get())
+
+
+def result_json(value: object) -> None:
+    """Write a command's result as JSON to standard output; numbers that are not finite become null.
+
+    Args:
+        value: Dictionaries, lists, tuples and scalars.
+    """
+    import json  # which a help text does not need
+
+    # In ASCII, because `result` would show control characters by escapes that JSON does not have; one is ASCII itself.
+    text = json.dumps(_finite(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+    result(text)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> str:

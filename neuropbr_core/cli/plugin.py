@@ -9,7 +9,7 @@ import click
 from neuropbr_core.cli.completing import ComponentName
 from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
 from neuropbr_core.cli.option_rows import OptionRow, option_rows
-from neuropbr_core.cli.output import aligned, command, result
+from neuropbr_core.cli.output import aligned, command, result, result_json
 from neuropbr_core.errors import PluginNotFound
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.registry.catalog import Registry, default_registry
@@ -98,10 +98,10 @@ def show(context: click.Context, component: str, as_json: bool) -> None:
         options=options,
         entry_keys=option_rows(KINDS[entry.kind].entry_options),
     )
-    text = _text(description)
     if as_json:
-        text = json.dumps(asdict(description), indent=2)
-    result(text)
+        result_json(asdict(description))
+    else:
+        result(_text(description))
     if description.broken:
         context.exit(1)
 

@@ -1,13 +1,12 @@
 """`neuropbr plugin check`: the conformance suites, as a report that people read."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from neuropbr_core.cli.completing import ComponentName
-from neuropbr_core.cli.output import command, counted, result
+from neuropbr_core.cli.output import command, counted, result, result_json
 from neuropbr_core.cli.plugin import resolve_component
 from neuropbr_core.errors import NeuroPBRError, PluginBroken, PluginNotFound
 from neuropbr_core.registry.catalog import Registry, default_registry
@@ -68,7 +67,7 @@ def check(context: click.Context, name: str, full: bool, as_json: bool, settings
         for entry, message in broken:
             facts = {"kind": entry.kind, "name": entry.name, "distribution": entry.distribution}
             rows.append({**facts, "version": entry.version, "checks": [], "passed": False, "broken": message})
-        result(json.dumps(rows, indent=2))
+        result_json(rows)
     else:
         for conformance in conformances:
             result(_text(conformance, every))

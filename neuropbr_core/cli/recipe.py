@@ -7,7 +7,7 @@ import click
 
 from neuropbr_core.cli.completing import RecipeName
 from neuropbr_core.cli.lazy import Group
-from neuropbr_core.cli.output import OUTPUT, Command, numbers, result
+from neuropbr_core.cli.output import OUTPUT, Command, numbers, result, result_json
 from neuropbr_core.cli.overrides import collect_overrides, set_option
 from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.files import write_text
@@ -115,14 +115,13 @@ def schema(output: Path | None, overwrite: bool) -> None:
     composed, broken = editor_schema(default_registry())
     for error in broken:
         reporter().line(f"left out: {error}")
-    text = json.dumps(composed, indent=2, ensure_ascii=False)
-    # In UTF-8 whatever the terminal's encoding is, unlike a redirection.
     if output is None:
-        result(text)
+        result_json(composed)
     else:
         if output.exists() and not overwrite and not _is_schema(output):
             raise DataError(f"{output}: is there and is no schema of recipes; choose another, or add --overwrite")
-        write_text(output, text + "\n")
+        # In UTF-8 whatever the terminal's encoding is, unlike a redirection.
+        write_text(output, json.dumps(composed, indent=2, ensure_ascii=False) + "\n")
         result(f"wrote {output}")
 
 

@@ -69,7 +69,7 @@ def report(
         drawing = Path(picture)
         if drawing.suffix.lower() not in SUFFIXES:
             raise click.UsageError(f"--picture {picture}: allowed are the suffixes {', '.join(SUFFIXES)}")
-        refuse_foreign(drawing.parent, [drawing.name], overwrite=overwrite)
+        refuse_foreign(drawing.parent, [drawing.name], overwrite=overwrite, option="--picture")
     # Before samples are predicted, which takes a while.
     check_report_place(path, overwrite=overwrite)
     with doing("collecting what the page shows"):

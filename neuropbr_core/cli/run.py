@@ -41,7 +41,7 @@ def run(
     from neuropbr_core.recipe.check import placed
 
     # In `--resume RECIPE`, the value of the option is optional, and the parser takes the recipe for it.
-    if recipe is None and resume is not None:
+    if recipe is None and resume is not None and resume != LATEST:
         recipe = resume
         resume = LATEST
     if recipe is None:

@@ -50,6 +50,8 @@ def sweep(recipe: str, seeds: tuple[int, ...], jobs: int, dry_run: bool, as_json
     `--set KEY=VALUE,VALUE` names the values of a key. The same command continues a sweep that was interrupted: runs
     that are done are skipped. A run that fails does not keep the others from theirs. After Ctrl-C, runs save and end.
     """
+    if dry_run and as_json:
+        raise click.UsageError("--json prints the table, which --dry-run does not make; give one of them")
     if seeds and overrides.get("seed") is not None:
         raise click.UsageError("--seed and --seeds exclude each other")
     settings = overrides.pop(SET_NAME, ())

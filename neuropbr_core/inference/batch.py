@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -31,13 +32,15 @@ from neuropbr_core.inference.predict import (
     write_views,
 )
 from neuropbr_core.inference.views import read_capture
+from neuropbr_core.maps import MAPS
 from neuropbr_core.outputs import Material, Target, material_name, write_packages
-from neuropbr_core.ownership import RECORD, is_as_written, refuse_foreign, remember_written
+from neuropbr_core.ownership import RECORD, is_as_written, lies_in, refuse_foreign, remember_written, wrote
 from neuropbr_core.reading import is_plain_name, read_json
 from neuropbr_core.report.batch_page import CaptureLine, write_batch_page
 from neuropbr_core.report.pictures import colour_picture
 from neuropbr_core.report.writing import check_report_place
 from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
+from neuropbr_core.shown import printable
 from neuropbr_core.viewer.studio import render_ball
 
 TABLE = "batch.json"
@@ -149,15 +152,19 @@ def find_captures(folders: Sequence[Path]) -> list[Capture]:
             name = place.relative_to(folder).as_posix()
             if place == folder:
                 name = folder.resolve().name
-            if name in captures:
+            # Two names that differ in case, or in how letters with marks are composed, are one on many file systems.
+            same = unicodedata.normalize("NFC", name).casefold()
+            if same in captures:
                 raise DataError(
-                    f"{place} and {captures[name].folder}: both are named {name!r} and would have the same folder of "
+                    f"{place} and {captures[same].folder}: both are named {name!r} and would have the same folder of "
                     f"maps; rename one of them, or predict them in two batches"
                 )
-            captures[name] = Capture(name, place)
-    for capture in captures.values():
-        _check_name(capture, captures)
-    return list(captures.values())
+            captures[same] = Capture(name, place)
+    found = list(captures.values())
+    by_name = {capture.name: capture for capture in found}
+    for capture in found:
+        _check_name(capture, by_name)
+    return found
 
 
 def _check_name(capture: Capture, captures: Mapping[str, Capture]) -> None:
@@ -179,7 +186,7 @@ def _check_name(capture: Capture, captures: Mapping[str, Capture]) -> None:
 
 def _with_photos(folder: Path) -> Iterator[Path]:
     # Maps that an earlier call wrote are images too, and no photos.
-    if (folder / RECORD).exists():
+    if wrote(folder, [spec.file_name for spec in MAPS.values()]):
         return
     try:
         inside = sorted(folder.iterdir())
@@ -277,6 +284,7 @@ class Batch:
         """
         start = time.monotonic()
         key = ""
+        place = printable(str(capture.folder))  # a path that is no UTF-8 cannot be in a JSON file
         try:
             key = self.key(capture)
             facts = self._make(capture)
@@ -285,9 +293,9 @@ class Batch:
             text = str(error)
             if not isinstance(error, NeuroPBRError):
                 text = f"{type(error).__name__}: {error}"
-            row = Row(capture.name, str(capture.folder), "failed", key, _seconds(start), error=text)
+            row = Row(capture.name, place, "failed", key, _seconds(start), error=printable(text))
         else:
-            row = Row(capture.name, str(capture.folder), "done", key, _seconds(start), **facts)
+            row = Row(capture.name, place, "done", key, _seconds(start), **facts)
         self.rows[capture.name] = row
         write_json(self.output / TABLE, _Table(self._model_facts(), self._sorted_rows()))
         return row
@@ -357,11 +365,11 @@ class Batch:
             "confidence": mean_confidence,
             "seam_score": _finite(material.seams.worst),
             "tiles": material.seams.tiles,
-            "doubts": doubts,
+            "doubts": tuple(map(printable, doubts)),
         }
 
     def _model_facts(self) -> dict[str, str]:
-        return {"model": str(self.model.origin), **self.model.provenance}
+        return {"model": printable(str(self.model.origin)), **self.model.provenance}
 
     def _sorted_rows(self) -> list[Row]:
         return sorted(self.rows.values(), key=lambda row: row.name)
@@ -374,12 +382,12 @@ def check_batch_place(output: Path, folders: Sequence[Path], *, overwrite: bool,
         DataError: The output cannot be used.
     """
     for folder in folders:
-        if output.resolve().is_relative_to(folder.resolve()):
+        if lies_in(output, folder):
             raise DataError(
                 f"{output}: is within {folder}, where maps would be taken for photos; choose another --output"
             )
         # The maps of a capture replace the folder of its name in the output, which could then be that of its photos.
-        if folder.resolve().is_relative_to(output.resolve()):
+        if lies_in(folder, output):
             raise DataError(
                 f"{folder}: is within the output {output}, where maps would replace photos; choose another --output"
             )

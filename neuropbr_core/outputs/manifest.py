@@ -11,6 +11,7 @@ from neuropbr_core.files import json_text
 from neuropbr_core.maps import NORMAL
 from neuropbr_core.outputs.material import DERIVED, Material
 from neuropbr_core.reading import DocumentError, open_bytes, parse_plain, read_bytes
+from neuropbr_core.shown import printable
 
 MANIFEST = "manifest.json"
 
@@ -183,8 +184,9 @@ def describe_package(
     made_by = {
         "neuropbr": __version__,
         "packager": f"{provenance['distribution']} {provenance['version']}",
-        **material.made_by,
     }
+    for key, value in material.made_by.items():
+        made_by[key] = printable(value)  # a path that is no UTF-8 cannot be in a JSON file
     return Manifest(
         target=f"{provenance['distribution']}:{provenance['name']}",
         material=settings.name,

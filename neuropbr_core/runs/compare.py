@@ -74,7 +74,7 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         if not folder.is_run:
             raise RunError(f"{path}: is no run; name folders that `neuropbr run` made")
         if not folder.summary.is_file():
-            raise RunError(f"{path}: has no scores yet; finish it with `neuropbr run --resume`, or evaluate it")
+            raise RunError(f"{path}: has no scores yet; finish it with `neuropbr run RECIPE --resume`")
         # Each `use` is kept as text: scores can be compared where the components are not installed.
         root, _ = read_tree(folder.recipe_file, (), lambda _, use: use)
         recipe: Any = root.plain()

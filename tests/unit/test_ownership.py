@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from neuropbr_core.errors import DataError
-from neuropbr_core.ownership import RECORD, refuse_foreign, remember_written, remove_earlier
+from neuropbr_core.ownership import (
+    RECORD,
+    lies_in,
+    refuse_foreign,
+    remember_written,
+    remembering,
+    remove_earlier,
+    wrote,
+)
 
 NAMES = ["albedo.png", "views/0.png"]
 
@@ -61,3 +69,35 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "maps").write_bytes(b"")
     with pytest.raises(DataError, match="is a file, and a folder belongs there"):
         refuse_foreign(tmp_path / "maps", ["albedo.png"], overwrite=True)
+
+
+def test_one_place_under_two_names_is_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Photos" / "oak").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "Photos")
+    assert lies_in(tmp_path / "link" / "new", tmp_path / "Photos")
+    assert lies_in(tmp_path / "Photos" / "oak", tmp_path / "link")
+    assert not lies_in(tmp_path / "photos" / "new", tmp_path / "Photos")
+    assert not lies_in(tmp_path / "Photos2", tmp_path / "Photos")
+    # As where the file system ignores case: both names lead to one folder.
+    monkeypatch.setattr(Path, "samefile", lambda self, other: str(self).casefold() == str(other).casefold())
+    assert lies_in(tmp_path / "photos" / "new", tmp_path / "Photos")
+
+
+def test_what_an_interrupted_call_wrote_is_ours(tmp_path: Path) -> None:
+    def call() -> None:
+        with remembering(tmp_path, [tmp_path / name for name in NAMES]):
+            (tmp_path / "albedo.png").write_bytes(b"ours")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    refuse_foreign(tmp_path, NAMES, overwrite=False)
+    assert wrote(tmp_path, ["albedo.png"])
+    assert not wrote(tmp_path, ["views/0.png"])
+
+
+def test_nothing_is_noted_where_nothing_was_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), remembering(tmp_path / "new", [tmp_path / "new" / "albedo.png"]):
+        raise OSError("full")
+    assert not (tmp_path / "new").exists()

@@ -13,6 +13,7 @@ from neuropbr_core.cli.package import chosen_targets
 from neuropbr_core.errors import DataError
 from neuropbr_core.inference import Effort, LoadedGenerator, load_generator
 from neuropbr_core.inference.batch import Batch, Capture, Order, Row, check_batch_place, find_captures, watch
+from neuropbr_core.ownership import remember_written
 from neuropbr_core.report import report_key
 from neuropbr_core.reporting import SilentReporter, reporting_to
 from neuropbr_core.shipped import DEFAULT_MODEL, shipped_root
@@ -360,3 +361,31 @@ def test_other_cameras_of_the_dataset_are_noticed_from_within_it(
     before = batch.key(found)
     (tmp_path / "input" / "cameras.json").write_text("{}")
     assert batch.key(found) != before
+
+
+def test_a_picture_among_captures_hides_none_of_them(captures: Path) -> None:
+    """The record of a picture that `report` drew there is no record of maps."""
+    (captures / "overview.txt").write_text("drawn")
+    remember_written(captures, [captures / "overview.txt"])
+    assert len(find_captures([captures])) == 2
+
+
+def test_names_that_differ_in_case_alone_are_one(captures: Path, tmp_path: Path) -> None:
+    capture(tmp_path / "more" / "Oak")
+    with pytest.raises(DataError, match="both are named 'Oak'"):
+        find_captures([captures, tmp_path / "more"])
+
+
+def test_a_path_that_is_no_text_stands_in_the_table_with_escapes(tmp_path: Path, model: LoadedGenerator) -> None:
+    folder = tmp_path / "caf\udce9" / "oak"
+    capture(folder)
+    (folder / "b\udce9.png").write_bytes(b"damaged")
+    batch = Batch(model, tmp_path / "out", Order(targets=tuple(chosen_targets("plain", ()))))
+    row = batch.predict(Capture("oak", folder))
+    assert row.state == "failed"
+    assert "b\\udce9.png" in row.error
+    (folder / "b\udce9.png").unlink()
+    assert batch.predict(Capture("oak", folder)).state == "done"
+    batch.write_page()
+    (told,) = json.loads((tmp_path / "out/batch.json").read_text())["captures"]
+    assert told["folder"].endswith("caf\\udce9/oak")
