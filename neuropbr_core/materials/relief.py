@@ -141,7 +141,7 @@ def ambient_occlusion(heights: Float[Tensor, "H W"], *, periodic: bool) -> Float
     the light of its direction.
     """
     full = heights.shape
-    factor = max(1, min(full) // _HORIZON_SIDE)
+    factor = -(-min(full) // _HORIZON_SIDE)  # rounded up
     if factor > 1:
         heights = F.avg_pool2d(heights[None, None], factor)[0, 0]
     height, width = heights.shape

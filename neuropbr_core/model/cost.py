@@ -106,10 +106,10 @@ def cost(recipe: Recipe) -> Cost:
     return Cost(spec.views, spec.image_size, output_size, train_size, (*parts, *critics))
 
 
-def blank_inputs(spec: ModelSpec, size: int) -> dict[str, Tensor]:
-    """One sample of views of side `size`, with all that the generator takes beside them."""
-    shape = (1, spec.views, 3, size, size)
-    inputs = {"views": torch.zeros(shape), "visible": torch.ones(1, spec.views, 1, size, size)}
+def blank_inputs(spec: ModelSpec, size: int, samples: int = 1) -> dict[str, Tensor]:
+    """Samples of views of side `size`, with all that the generator takes beside them."""
+    shape = (samples, spec.views, 3, size, size)
+    inputs = {"views": torch.zeros(shape), "visible": torch.ones(samples, spec.views, 1, size, size)}
     if spec.section.directed:
         inputs["directions"] = torch.zeros(shape)
     return inputs
@@ -126,6 +126,10 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int, *, half: bool 
         size: Side of the views in pixels.
         half: Whether the pass runs in bfloat16 autocast; otherwise in float32.
     """
+    samples = 1
+    # Batch norm refuses a single value for each channel, which one view as small as the stride has.
+    if spec.views == 1 and size <= generator.encoder.strides[-1]:
+        samples = 2
     with FakeTensorMode():
         # Fake CPU tensors, not `meta`: only there attention takes the kernel that does not store its scores.
         state = {}
@@ -138,11 +142,11 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int, *, half: bool 
         hooks = torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor)
         try:
             with hooks, torch.autocast("cpu", torch.bfloat16, enabled=half):
-                torch.func.functional_call(generator.train(), state, (), blank_inputs(spec, size))
+                torch.func.functional_call(generator.train(), state, (), blank_inputs(spec, size, samples))
         finally:
             for handle in handles:
                 handle.remove()
-    return kept.bytes
+    return Counter({name: count // samples for name, count in kept.bytes.items()})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,12 @@ from collections.abc import Collection
 
 from neuropbr_core.contracts import VisitDrawer
 from neuropbr_core.data.synthesis.live.surroundings import open_surroundings
-from neuropbr_core.data.synthesis.live.textures_on_disk import MaterialFile, list_materials, open_textures
+from neuropbr_core.data.synthesis.live.textures_on_disk import (
+    REVISION,
+    MaterialFile,
+    list_materials,
+    open_textures,
+)
 from neuropbr_core.data.synthesis.live.visits import Distributions, LiveVisits, TextureBank
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.datasets.live import Options
@@ -59,7 +64,7 @@ class LiveSource(LayoutSource):
         surroundings = open_surroundings(options.light.environments, options.light.drawn_environments, options.seed)
         # All that decides what is drawn goes into the fingerprint, so that a resumed run notices a change.
         contents = [f"{file.name} {file.content}" for file in files]
-        contents += [surroundings.content, str(options.seed)]
+        contents += [surroundings.content, str(options.seed), f"textures of {options.texture_size}, form {REVISION}"]
         return LiveVisits(
             TextureBank(open_textures(files, options.texture_size, cache)),
             surroundings,

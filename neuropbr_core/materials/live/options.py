@@ -13,10 +13,12 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0)]
 Roughness = Annotated[float, Meta(ge=0, le=1)]
 Degrees = Annotated[float, Meta(ge=0, le=80)]
-Sides = Annotated[float, Meta(ge=0.3, le=10)]
+# Nearer, no camera that is tilted as asked frames the tile as asked.
+Sides = Annotated[float, Meta(ge=0.7, le=10)]
 Fill = Annotated[float, Meta(ge=0.3, le=2)]
 Stops = Annotated[float, Meta(ge=0, le=3)]
-Pixels = Annotated[float, Meta(ge=0, le=4)]
+# Crops are shaded with a margin that holds three deviations of such blurs.
+Pixels = Annotated[float, Meta(ge=0, le=1)]
 Zoom = Annotated[float, Meta(ge=0.1, le=8)]
 
 
@@ -173,7 +175,7 @@ class Photos:
 
 
 def unordered(options: Any, path: str = "") -> Iterator[str]:
-    """Find the ranges of options whose ends are in the wrong order, and weights that are all zero.
+    """Find the ranges of options whose ends are in the wrong order, weights that are all zero, and shares above 1.
 
     Args:
         options: A dataclass of this module, or one that contains some.
@@ -184,6 +186,8 @@ def unordered(options: Any, path: str = "") -> Iterator[str]:
     """
     if isinstance(options, Smoothness | Brightness) and not any(vars(options).values()):
         yield f"{path.removesuffix('.')}: all weights are 0; one must be above"
+    if isinstance(options, Photos) and options.automatic + options.free > 1:
+        yield f"{path}free: is {options.free:g}, with `automatic` more than 1; both are shares of the same visits"
     for option in fields(options):
         value = getattr(options, option.name)
         if is_dataclass(value):

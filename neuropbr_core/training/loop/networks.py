@@ -4,6 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuropbr_core.contracts import Encoder
 from neuropbr_core.errors import NeuroPBRError, RunError
@@ -93,8 +94,30 @@ def check_networks(recipe: Recipe, teacher: ModelSpec | None = None, *, has_weig
             raise RunError(f"data.{key}: found {size}, but encoder {recipe.encoder.use} {reason}")
     if teacher is not None and recipe.has_online_teacher:
         check_crops(teacher, teacher_generator.encoder.strides[-1], recipe.data)
+    _check_batch_norm(generator, recipe)
     with torch.device("meta"):
         probe_as_trained(generator, spec, recipe.data.crop_side)
+
+
+def _check_batch_norm(generator: Generator, recipe: Recipe) -> None:
+    """Refuse steps in which batch norm would have a single value for each channel, of which there is no spread.
+
+    Raises:
+        RunError: There are such steps.
+    """
+    data = recipe.data
+    views = 1 if data.random_views else data.views
+    stride = generator.encoder.strides[-1]
+    if recipe.training.batch_size != 1 or views != 1 or data.crop_side > stride:
+        return
+    for part in (generator.encoder, generator.fusion):
+        for module in part.modules():
+            if isinstance(module, _BatchNorm) and module.training:
+                raise RunError(
+                    f"training.batch_size: found 1, but batch norm needs more than one value for each channel, and one "
+                    f"view of {data.crop_side} pixels has one behind an encoder of stride {stride}; use larger batches "
+                    f"or crops"
+                )
 
 
 def refuse_frozen(encoder: Encoder, recipe: Recipe) -> None:

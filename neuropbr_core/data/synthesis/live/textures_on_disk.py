@@ -1,5 +1,7 @@
 """Material folders and procedural materials as packed textures, kept in files that are mapped into memory."""
 
+import errno
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,9 @@ from neuropbr_core.shipped import resolve
 
 REVISION = 1
 """Grows when the same maps give other texels."""
+
+_OTHER_FILES = 1024
+"""Files that a process may need beside mapped textures."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def open_textures(materials: Sequence[MaterialFile], size: int, cache: Path | No
     textures = []
     problems = []
     if cache is not None:
+        _allow_open_files(len(materials))
         # Packing can take minutes, so what it is for is printed before the bar of progress appears.
         missing = 0
         for material in materials:
@@ -121,6 +127,20 @@ def open_textures(materials: Sequence[MaterialFile], size: int, cache: Path | No
     return textures
 
 
+def _allow_open_files(count: int) -> None:
+    """Let this process have so many more files open, as far as the system allows: a mapped file stays open."""
+    if sys.platform == "win32":
+        return  # has no such limit
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _mapped(cache: Path, material: MaterialFile, size: int) -> Texture:
     """A texture from its file, which is written first where it is missing."""
     path = _place(cache, material, size)
@@ -135,6 +155,9 @@ def _mapped(cache: Path, material: MaterialFile, size: int) -> Texture:
     try:
         packed: Texels = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
+        # The file is sound when too many are open, and `_allow_open_files` could not help.
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         raise DataError(f"{path}: cannot be read ({error}); remove it") from error
     # Traits follow from the texels, so they are measured again and not stored beside them.
     levels = _split(packed)

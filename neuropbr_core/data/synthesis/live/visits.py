@@ -22,6 +22,9 @@ from neuropbr_core.materials.live.shading import single_thread
 from neuropbr_core.materials.live.textures import Pose, SurfaceValues, Texture, Values, slopes_to_normals
 from neuropbr_core.materials.procedural.naming import is_procedural
 
+_REVISION = 2
+"""Grows when the same options and numbers draw other visits."""
+
 
 class Distributions(NamedTuple):
     """What visits are drawn from."""
@@ -178,7 +181,7 @@ class LiveVisits(VisitDrawer):
         self.visits = visits
         self.share = share
         # What a record of a run is compared by: anything that changes a visit changes it.
-        described = msgspec.json.encode([distributions, visits, share, sorted(contents)])
+        described = msgspec.json.encode([_REVISION, distributions, visits, share, sorted(contents)])
         self.content = hashlib.blake2b(described, digest_size=16).hexdigest()
 
     def draw(self, rng: np.random.Generator, crop: Crop) -> DrawnVisit:

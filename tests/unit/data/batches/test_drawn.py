@@ -180,9 +180,15 @@ def test_validation_shows_photographs(open_live: Open) -> None:
 def test_the_record_of_a_run_names_what_visits_depend_on(open_live: Open) -> None:
     names = {
         open_live(*settings).fingerprint
-        for settings in ((), ("data.source.procedural=3",), ("data.source.cells.metal=0.1",), ("data.source.seed=1",))
+        for settings in (
+            (),
+            ("data.source.procedural=3",),
+            ("data.source.cells.metal=0.1",),
+            ("data.source.seed=1",),
+            ("data.source.texture_size=128",),
+        )
     }
-    assert len(names) == 4
+    assert len(names) == 5
     assert open_live().fingerprint in names
 
 
@@ -210,6 +216,10 @@ def test_options_out_of_range_are_refused(open_live: Open, setting: str, named: 
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
+        (
+            "data.source.photos={automatic: 0.7, free: 0.6}",
+            r"data\.source\.photos\.free: is 0\.6, with `automatic` more",
+        ),
         ("data.source.cameras.tilt=[50, 20]", r"data\.source\.cameras\.tilt: the range begins at 50"),
         ("data.source.materials=[/nowhere]", "/nowhere"),
         ("data.source.light.environments=/nowhere", "/nowhere"),

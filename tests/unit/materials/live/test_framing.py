@@ -1,6 +1,7 @@
 """Cameras that frame the tile."""
 
 import numpy as np
+import pytest
 import torch
 
 from neuropbr_core.materials import cameras
@@ -54,3 +55,18 @@ def test_cameras_are_drawn_within_their_ranges() -> None:
 
 def test_one_camera_is_enough() -> None:
     assert draw_viewpoints(np.random.default_rng(0), 1, Cameras()).positions.shape == (1, 3)
+
+
+@pytest.mark.parametrize("tilt", [(15.0, 50.0), (60.0, 80.0)])
+def test_near_cameras_frame_the_tile_too(tilt: tuple[float, float]) -> None:
+    """As near as options allow; all corners are in front of each camera."""
+    options = Cameras(distance=(0.7, 1.0), tilt=tilt)
+    rng = np.random.default_rng(0)
+    sizes = []
+    for _ in range(200):
+        at, depth = project(draw_viewpoints(rng, 3, options).homographies, CORNERS)
+        assert (depth > 0).all()
+        sizes += list((at.max(2) - at.min(2)).max(1))
+    # The tile was asked to fill .85 to 1.1 of the photo.
+    assert np.quantile(sizes, 0.02) > 0.8
+    assert np.quantile(sizes, 0.98) < 1.15

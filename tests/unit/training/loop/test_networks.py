@@ -9,14 +9,15 @@ import small_run
 import torch
 from torch import nn
 
-from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.errors import NeuroPBRError, RunError
 from neuropbr_core.model import ModelSpec, build_generator, load_model, save_model
 from neuropbr_core.recipe import load_recipe, resolve_recipe
 from neuropbr_core.recipe.loading import Resolved
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.training.loop import networks
 from neuropbr_core.training.loop.average import WeightAverage
-from neuropbr_core.training.loop.networks import apply_switches, check_buildable
+from neuropbr_core.training.loop.budget import need
+from neuropbr_core.training.loop.networks import apply_switches, check_buildable, check_networks
 
 CPU = torch.device("cpu")
 SETTINGS = [
@@ -65,6 +66,25 @@ def test_a_teacher_that_is_trained_is_looked_up(tmp_path: Path) -> None:
     small_run.save_run(tmp_path / "teacher", small_run.small_recipe(*small_run.PLAIN))
     with pytest.raises(NeuroPBRError, match=r"teacher: it was trained with data\.alignment: none, the student has"):
         check_buildable(online_student(tmp_path), None)
+
+
+TINY = [
+    *("data.image_size=32", "data.output_size=32", "data.crop_size=null", "model.decoder.channels=null"),
+    "model.encoder={use: unet, norm: batch, channels: [4, 4, 4, 4, 4, 4]}",
+]
+
+
+@pytest.mark.parametrize("views", [["data.views=1"], ["data.views=3", "data.random_views=true"]])
+def test_a_step_that_gives_batch_norm_one_value_is_refused_before_it(views: list[str]) -> None:
+    recipe = load_recipe("neuropbr:quickstart", [*TINY, *views, "training.batch_size=1"])
+    with pytest.raises(RunError, match=r"training\.batch_size: found 1, but batch norm needs more than one value"):
+        check_networks(recipe)
+
+
+def test_larger_batches_of_such_crops_are_counted_and_allowed() -> None:
+    recipe = load_recipe("neuropbr:quickstart", [*TINY, "data.views=1", "training.batch_size=4"])
+    check_networks(recipe)
+    assert need(recipe, CPU).sample > 0
 
 
 @pytest.mark.parametrize("parts", ["[encoder]", "[fusion]", "[encoder, fusion, decoder]"])
