@@ -31,6 +31,9 @@ BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
 FILE_DISTRIBUTION = "plugin-file"
 """Stands for the distribution of components that a single file offers: `plugin-file:NAME`."""
 
+_SHA256 = "sha256-"
+"""Begins the version of a single file; digits of its hash follow."""
+
 _LITERALS = ("NEUROPBR_API", "NEUROPBR_REQUIRES")
 """What thin modules state, in the order of `ThinModule`."""
 
@@ -118,14 +121,19 @@ class Entry:
         # The module's name has the file's hash, so that a file that changed is a module of its own.
         if self.module in sys.modules:
             return sys.modules[self.module]
+        content = read_bytes(Path(self.file))
+        # A run records the version, so what is executed must be exactly the text that has it. The file may have been
+        # edited since it was added, also by a parent process, and its cached bytecode may be older.
+        if _file_version(content) != self.version:
+            raise ImportError(f"{self.file} has changed since this command began; start the command again")
         spec = importlib.util.spec_from_file_location(self.module, self.file)
-        if spec is None or spec.loader is None:
+        if spec is None:
             raise ImportError(f"{self.file} is no Python module")
         module = importlib.util.module_from_spec(spec)
         # Dataclasses and pickle look a class's module up by its name.
         sys.modules[self.module] = module
         try:
-            spec.loader.exec_module(module)
+            exec(compile(content, self.file, "exec"), module.__dict__)  # noqa: S102 - a module is a program
         except BaseException:
             del sys.modules[self.module]
             raise
@@ -275,7 +283,8 @@ def file_entry(path: Path) -> Entry:
         PluginNotFound: It cannot be read.
         PluginBroken: It is no Python, or has the hooks of no kind or of several.
     """
-    path = path.absolute()
+    # Two spellings of one path, such as `recipes/../x.py` and `x.py`, are one file; links are left as they are.
+    path = Path(os.path.abspath(path))  # noqa: PTH100
     try:
         content = read_bytes(path)  # which waits for no pipe and reads no device to its end
     except OSError as error:
@@ -292,10 +301,15 @@ def file_entry(path: Path) -> Entry:
             offered = " and ".join(kind.create_hook for kind in kinds)
         hooks = ", ".join(kind.create_hook for kind in KINDS.values())
         raise PluginBroken(f"{path}: a plugin file defines one of {hooks}; this one defines {offered}")
-    digest = hashlib.sha256(content).hexdigest()
+    version = _file_version(content)
+    digest = version.removeprefix(_SHA256)
     module = re.sub(r"\W", "_", f"neuropbr_plugin_file_{path.stem}_{digest[:16]}")
-    version = f"sha256-{digest[:32]}"
     return Entry(kinds[0].name, path.stem, FILE_DISTRIBUTION, version, kinds[0].group, module, str(path))
+
+
+def _file_version(content: bytes) -> str:
+    """The version of a component that is a single file of this content."""
+    return f"{_SHA256}{hashlib.sha256(content).hexdigest()[:32]}"
 
 
 def is_there(module: str) -> bool:

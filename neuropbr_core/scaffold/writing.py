@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Literal
 
@@ -93,6 +94,11 @@ def add(folder: Path, component: ScaffoldComponent, templates: Path = TEMPLATES)
     for path in files:
         if os.path.lexists(folder / path):
             raise ScaffoldError(f"{folder / path}: is there already; choose another name for the component")
+    # The component is a package, which Python would import in place of a module of its name.
+    for suffix in all_suffixes():
+        module = folder / scaffold.source / scaffold.module / f"{component.name}{suffix}"
+        if os.path.lexists(module):
+            raise ScaffoldError(f"{module}: would be hidden by the component; choose another name for it")
     before = scaffold.package_files(templates)
     # It is in the record already when the author has removed it from the package.
     key = (component.kind, component.name)
