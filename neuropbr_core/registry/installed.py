@@ -31,9 +31,6 @@ BLOCK_VARIABLE = "NEUROPBR_BLOCK_PLUGINS"
 FILE_DISTRIBUTION = "plugin-file"
 """Stands for the distribution of components that a single file offers: `plugin-file:NAME`."""
 
-_SHA256 = "sha256-"
-"""Begins the version of a single file; digits of its hash follow."""
-
 _LITERALS = ("NEUROPBR_API", "NEUROPBR_REQUIRES")
 """What thin modules state, in the order of `ThinModule`."""
 
@@ -122,8 +119,8 @@ class Entry:
         if self.module in sys.modules:
             return sys.modules[self.module]
         content = read_bytes(Path(self.file))
-        # A run records the version, so what is executed must be exactly the text that has it. The file may have been
-        # edited since it was added, also by a parent process, and its cached bytecode may be older.
+        # A run records the version, so exactly the text that has it must be executed. The file may have been edited since
+        # it was added, which the process that started this one may have done; and cached bytecode may be older.
         if _file_version(content) != self.version:
             raise ImportError(f"{self.file} has changed since this command began; start the command again")
         spec = importlib.util.spec_from_file_location(self.module, self.file)
@@ -133,7 +130,7 @@ class Entry:
         # Dataclasses and pickle look a class's module up by its name.
         sys.modules[self.module] = module
         try:
-            exec(compile(content, self.file, "exec"), module.__dict__)  # noqa: S102 - a module is a program
+            exec(compile(content, self.file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - a module is a program
         except BaseException:
             del sys.modules[self.module]
             raise
@@ -302,14 +299,13 @@ def file_entry(path: Path) -> Entry:
         hooks = ", ".join(kind.create_hook for kind in KINDS.values())
         raise PluginBroken(f"{path}: a plugin file defines one of {hooks}; this one defines {offered}")
     version = _file_version(content)
-    digest = version.removeprefix(_SHA256)
-    module = re.sub(r"\W", "_", f"neuropbr_plugin_file_{path.stem}_{digest[:16]}")
+    module = re.sub(r"\W", "_", f"neuropbr_plugin_file_{path.stem}_{version}")
     return Entry(kinds[0].name, path.stem, FILE_DISTRIBUTION, version, kinds[0].group, module, str(path))
 
 
 def _file_version(content: bytes) -> str:
     """The version of a component that is a single file of this content."""
-    return f"{_SHA256}{hashlib.sha256(content).hexdigest()[:32]}"
+    return f"sha256-{hashlib.sha256(content).hexdigest()[:32]}"
 
 
 def is_there(module: str) -> bool:

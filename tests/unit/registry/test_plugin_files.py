@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
@@ -162,7 +163,8 @@ class TestFile:
         registry.add_file(file)
         assert registry.options("loss", "absolute")().power == 4
 
-    def test_cached_bytecode_of_an_earlier_text_is_not_run(self, file: Path) -> None:
+    def test_cached_bytecode_of_an_earlier_text_is_not_run(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)
         # Python takes the bytecode for that of a text of the same length that was written in the same second.
         for power in (5, 6):
             file.write_text(dedent(LOSS).replace("power: int = 1", f"power: int = {power}"))

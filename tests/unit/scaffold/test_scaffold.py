@@ -116,7 +116,10 @@ def test_names_that_are_taken() -> None:
 
 
 @pytest.mark.parametrize("name", ["neuropbr", "NeuroPBR", "opencv_python-headless"])
-def test_the_name_of_an_installed_package_is_taken_whatever_its_module_is_called(name: str) -> None:
+def test_the_name_of_an_installed_package_is_taken_whatever_its_module_is_called(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ScaffoldError, match=f"{name}.*already has the package .*choose another name"):
         check_package_is_new(name, module_name(name))
     result = invoke("new", "loss", "wavelet", "--package", name)
