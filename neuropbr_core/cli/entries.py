@@ -49,7 +49,7 @@ def named_entries(
     section = ".".join(KINDS[kind].section)
     named = {}
     overrides = []
-    entries = {}
+    entries: dict[str, str] = {}
     for target in map(str.strip, targets.split(",")):
         name = entry_name(target)
         if name in entries.values():

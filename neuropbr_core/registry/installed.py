@@ -119,8 +119,8 @@ class Entry:
         if self.module in sys.modules:
             return sys.modules[self.module]
         content = read_bytes(Path(self.file))
-        # A run records the version, so exactly the text that has it must be executed. The file may have been edited since
-        # it was added, which the process that started this one may have done; and cached bytecode may be older.
+        # A run records the version, so exactly the text that has it must be executed. The file may have been edited
+        # since it was added, which the process that started this one may have done; and cached bytecode may be older.
         if _file_version(content) != self.version:
             raise ImportError(f"{self.file} has changed since this command began; start the command again")
         spec = importlib.util.spec_from_file_location(self.module, self.file)

@@ -128,9 +128,12 @@ def test_a_run_that_fails_in_an_unknown_way_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = plan_sweep(QUICKSTART, [], (1, 2, 3), [runs_dir(tmp_path)])
-    failures: list[Exception] = [OSError(errno.ENOSPC, "No space left on device"), ZeroDivisionError("division by zero")]
+    failures: list[Exception] = [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ZeroDivisionError("division by zero"),
+    ]
 
-    def fail_twice(run: sweep.SweptRun) -> None:  # noqa: ARG001 - as it is called
+    def fail_twice(run: sweep.SweptRun) -> None:
         if failures:
             raise failures.pop(0)
 
@@ -167,7 +170,7 @@ while time.monotonic() < deadline:
     time.sleep(0.02)
 """
 
-    def start(run: sweep.SweptRun, share: int) -> _Job:  # noqa: ARG001 - as it is called
+    def start(run: sweep.SweptRun, share: int) -> _Job:
         messages, _ = Pipe(duplex=False)
         process = get_context("spawn").Process(target=exec, args=(program, {"told": str(told)}))
         process.start()
@@ -227,7 +230,7 @@ def test_a_run_that_another_sweep_has_done_meanwhile_is_left_as_it_is(
     assert _is_done(runs[0])
     assert not _is_done(runs[1])
 
-    def unreadable(recipe: Recipe, path: Path, *, resume: bool) -> Plan:  # noqa: ARG001 - as it is called
+    def unreadable(recipe: Recipe, path: Path, *, resume: bool) -> Plan:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     # The run's own process says so, and the others are not held up.
