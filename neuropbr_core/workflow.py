@@ -12,7 +12,7 @@ from neuropbr_core.inference.verification import real_views
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.outputs import Material, check_places, choose_targets, material_name, read_material, write_packages
-from neuropbr_core.recipe.loading import load_entries
+from neuropbr_core.recipe.loading import entry_name, load_entries
 from neuropbr_core.recipe.merge import plain_data
 from neuropbr_core.recipe.yaml_tree import flow
 from neuropbr_core.registry.chosen import Chosen
@@ -165,5 +165,5 @@ def _entries(kind: str, targets: Targets, base: Path | None) -> Mapping[str, Cho
     overrides = []
     for name, options in targets.items():
         for key, value in options.items():
-            overrides.append(f"{section}.{name}.{key}={flow(plain_data(value))}")
+            overrides.append(f"{section}.{entry_name(name)}.{key}={flow(plain_data(value))}")
     return load_entries(KINDS[kind], {name: f"{kind} {name}" for name in targets}, overrides, base=base)

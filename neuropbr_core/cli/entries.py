@@ -43,30 +43,27 @@ def named_entries(
         RecipeError: A name or an option is wrong; all problems at once.
     """
     from neuropbr_core.kinds import KINDS
-    from neuropbr_core.recipe import load_entries
+    from neuropbr_core.recipe.loading import entry_name, load_entries
     from neuropbr_core.recipe.merge import Override
 
     section = ".".join(KINDS[kind].section)
     named = {}
     overrides = []
-    entries = {}
+    entries: dict[str, str] = {}
     for target in map(str.strip, targets.split(",")):
-        # A qualified name is no name for an entry: its last part is, and the whole of it says what is used.
-        name = target.rpartition(":")[2]
-        if name in named:
+        name = entry_name(target)
+        if name in entries.values():
             raise click.UsageError(f"{flag} names two components {name}; call the command once for each")
-        named[name] = f"{flag} {target}"
+        named[target] = f"{flag} {target}"
         entries[target] = name
-        if name != target:
-            overrides.append(Override(f"{section}.{name}.use={target}", named[name]))
     for text, argument in words:
         first, dot, _ = text.partition("=")[0].partition(".")
         entry = entries.get(first.strip(), first.strip())
-        if dot and entry in named:
+        if dot and entry in entries.values():
             option = text.partition(".")[2]
             overrides.append(Override(f"{section}.{entry}.{option}", argument))
             continue
-        for name in named:  # an option without a name is one of each component
+        for name in entries.values():  # an option without a name is one of each component
             overrides.append(Override(f"{section}.{name}.{text}", argument))
     return load_entries(KINDS[kind], named, overrides, base=base)
 

@@ -27,7 +27,7 @@ def new(kind: str, name: str, package: str | None, output: Path | None, into: Pa
     from neuropbr_core.scaffold.names import (
         check_component_is_new,
         check_component_name,
-        check_module_is_new,
+        check_package_is_new,
         module_name,
     )
     from neuropbr_core.scaffold.package import Scaffold, ScaffoldComponent
@@ -48,7 +48,7 @@ def new(kind: str, name: str, package: str | None, output: Path | None, into: Pa
         module = module_name(package)
         check_component_is_new(kind, name, package, default_registry())
         folder = output or Path(package)
-        check_module_is_new(package, module)
+        check_package_is_new(package, module)
         changes = create(folder, Scaffold(package, module, (component,)))
     for change in changes:
         if change.action == "written":

@@ -218,34 +218,53 @@ def load_entries(
     Args:
         kind: A kind whose section is a mapping of components.
         names: Names of the entries, each with the words that the user wrote to name it. An entry that `base` does not
-            have is of the component of that name.
+            have is of the component of that name. `distribution:name` is the entry `name`, of that component.
         overrides: `section.name.key=value` texts, as after `--set`.
         registry: Where components come from; default: the installed ones.
         base: A recipe file whose entries of these names are started from.
 
     Returns:
-        The components by name.
+        The components by the names of their entries (`entry_name`).
 
     Raises:
-        RecipeError: Something is wrong with them; all problems at once.
+        RecipeError: Something is wrong with them, or two have one entry; all problems at once.
     """
+    words_of: dict[str, str] = {}
+    components = []
+    repeated = []
+    for use, words in names.items():
+        name = entry_name(use)
+        if name in words_of:
+            message = f"is named twice, first as `{words_of[name]}`; name each entry once"
+            repeated.append(_words_place(words).problem((*kind.section, name), message))
+        words_of[name] = words
+        if name != use:
+            components.append(Override(f"{'.'.join((*kind.section, name))}.{USE}={use}", words))
+    if repeated:
+        raise RecipeError(repeated)
     inherited: Mapping[str, Node] = {}
     if base is not None:
         # Problems of the file are left to the command that loads the whole of it; here only its entries count.
         inherited = read_tree(base, (), _as_written)[0].mapping(kind.section)
     entries = {}
-    for name, words in names.items():
+    for name, words in words_of.items():
         entries[name] = inherited.get(name, _named(words))
-    root, problems = merge_overrides(_nested(kind.section, entries), overrides, _as_written)
+    # Components come first: an option of another component means nothing to this one.
+    root, problems = merge_overrides(_nested(kind.section, entries), [*components, *overrides], _as_written)
     # Overrides have moved the entries that they change: problems point again at the words that named an entry.
     entries = dict(root.mapping(kind.section))
-    for name, words in names.items():
+    for name, words in words_of.items():
         if name not in inherited:
             entries[name] = replace(entries[name], key=_named(words).key)
     checked = check_entries(_nested(kind.section, entries), registry or default_registry(), problems)
     if checked.problems:
         raise RecipeError(checked.problems)
-    return {name: checked.components[(*kind.section, name)] for name in names}
+    return {name: checked.components[(*kind.section, name)] for name in words_of}
+
+
+def entry_name(use: str) -> str:
+    """The name of an entry for a component that is named outside a recipe, as `name` or `distribution:name`."""
+    return use.rpartition(":")[2]
 
 
 def _as_written(kind: Kind, use: str) -> str:  # noqa: ARG001 - a `Qualify` that takes names as they are
@@ -254,8 +273,12 @@ def _as_written(kind: Kind, use: str) -> str:  # noqa: ARG001 - a `Qualify` that
 
 def _named(words: str) -> Node:
     """An empty entry, placed at the words that name it."""
-    place = Place(words.split(maxsplit=1)[0], 1, 1, words)
+    place = _words_place(words)
     return Node({}, place, place)
+
+
+def _words_place(words: str) -> Place:
+    return Place(words.split(maxsplit=1)[0], 1, 1, words)
 
 
 def _nested(keys: Keys, entries: dict[str, Node]) -> Node:

@@ -10,6 +10,7 @@ than a millisecond.
 
 import ast
 import dataclasses
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -456,7 +457,7 @@ class Registry:
         for other in self._files:
             if (other.kind, other.name) != (entry.kind, entry.name):
                 continue
-            if other.file != entry.file:
+            if not _is_same_file(other.file, entry.file):
                 raise PluginCollision(
                     f"{entry.kind}/{entry.name} is offered by {other.file} and by {entry.file}; rename one of the files"
                 )
@@ -680,6 +681,14 @@ class Registry:
         if entry not in self._loaded:
             self._loaded[entry] = load(entry)
         return self._loaded[entry]
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    """Whether two paths name one file, also through links."""
+    try:
+        return one == other or os.path.samefile(one, other)  # noqa: PTH121 - of texts
+    except OSError:  # one of them is gone
+        return False
 
 
 _default: Registry | None = None

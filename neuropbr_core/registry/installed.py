@@ -118,14 +118,19 @@ class Entry:
         # The module's name has the file's hash, so that a file that changed is a module of its own.
         if self.module in sys.modules:
             return sys.modules[self.module]
+        content = read_bytes(Path(self.file))
+        # A run records the version, so exactly the text that has it must be executed. The file may have been edited
+        # since it was added, which the process that started this one may have done; and cached bytecode may be older.
+        if _file_version(content) != self.version:
+            raise ImportError(f"{self.file} has changed since this command began; start the command again")
         spec = importlib.util.spec_from_file_location(self.module, self.file)
-        if spec is None or spec.loader is None:
+        if spec is None:
             raise ImportError(f"{self.file} is no Python module")
         module = importlib.util.module_from_spec(spec)
         # Dataclasses and pickle look a class's module up by its name.
         sys.modules[self.module] = module
         try:
-            spec.loader.exec_module(module)
+            exec(compile(content, self.file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - a module is a program
         except BaseException:
             del sys.modules[self.module]
             raise
@@ -275,7 +280,8 @@ def file_entry(path: Path) -> Entry:
         PluginNotFound: It cannot be read.
         PluginBroken: It is no Python, or has the hooks of no kind or of several.
     """
-    path = path.absolute()
+    # Two spellings of one path, such as `recipes/../x.py` and `x.py`, are one file; links are left as they are.
+    path = Path(os.path.abspath(path))  # noqa: PTH100
     try:
         content = read_bytes(path)  # which waits for no pipe and reads no device to its end
     except OSError as error:
@@ -292,10 +298,14 @@ def file_entry(path: Path) -> Entry:
             offered = " and ".join(kind.create_hook for kind in kinds)
         hooks = ", ".join(kind.create_hook for kind in KINDS.values())
         raise PluginBroken(f"{path}: a plugin file defines one of {hooks}; this one defines {offered}")
-    digest = hashlib.sha256(content).hexdigest()
-    module = re.sub(r"\W", "_", f"neuropbr_plugin_file_{path.stem}_{digest[:16]}")
-    version = f"sha256-{digest[:32]}"
+    version = _file_version(content)
+    module = re.sub(r"\W", "_", f"neuropbr_plugin_file_{path.stem}_{version}")
     return Entry(kinds[0].name, path.stem, FILE_DISTRIBUTION, version, kinds[0].group, module, str(path))
+
+
+def _file_version(content: bytes) -> str:
+    """The version of a component that is a single file of this content."""
+    return f"sha256-{hashlib.sha256(content).hexdigest()[:32]}"
 
 
 def is_there(module: str) -> bool:

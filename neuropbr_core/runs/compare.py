@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuropbr_core.errors import RunError
+from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.evaluation.summary import MODEL, EvaluationRecord, load_record
 from neuropbr_core.recipe.merge import read_tree
+from neuropbr_core.registry.installed import FILE_DISTRIBUTION
 from neuropbr_core.runs.folder import RunFolder
+from neuropbr_core.training.provenance import recorded_components
 
 COLUMNS = (
     ("albedo", "psnr"),
@@ -23,6 +25,12 @@ COLUMNS = (
     ("rerender", "psnr"),
 )
 """Map and metric of each column, as in a run's own table by material."""
+
+_ROUNDING = 1e-3
+"""Relative difference up to which two numbers are the same: devices round differently."""
+
+_Record = tuple[RunFolder, int, EvaluationRecord]
+"""A run, its seed and its scores."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class RunComparison:
 
     Attributes:
         rows: Groups of runs, in the order of their first run.
-        baselines: What is known without a network.
+        baselines: What is known without a network, in the first run's evaluation.
         notes: Why numbers may not be comparable.
     """
 
@@ -67,8 +75,10 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         RunError: A folder is no run, or the run has no scores yet.
         DataError: A run's scores are damaged.
     """
-    groups: dict[str, list[tuple[RunFolder, int, EvaluationRecord]]] = {}
-    samples: dict[frozenset[str], str] = {}
+    groups: dict[str, list[_Record]] = {}
+    # The first run of each set of samples, and of each size of the maps.
+    samples: dict[frozenset[tuple[str, str]], str] = {}
+    sizes: dict[str, str] = {}
     for path in dict.fromkeys(folder.resolve() for folder in folders):
         folder = RunFolder(path)
         if not folder.is_run:
@@ -89,7 +99,11 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         recipe.pop("description", None)
         record = load_record(folder.summary)
         groups.setdefault(json.dumps(recipe, sort_keys=True, default=str), []).append((folder, seed, record))
-        samples.setdefault(frozenset(row.sample for row in record.per_sample), folder.name)
+        # Names such as sample_0000 are in every dataset; equal samples are of the same photos.
+        samples.setdefault(frozenset((row.sample, row.photos) for row in record.per_sample), folder.name)
+        data = recipe.get("data")
+        if isinstance(data, dict):
+            sizes.setdefault(str(data.get("output_size")), folder.name)
     rows = []
     notes = []
     for members in groups.values():
@@ -100,16 +114,61 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         for seed, count in Counter(seeds).items():
             if count > 1:
                 notes.append(f"seed {seed} counts {count} times in {name}; repeated runs make ± too small")
+        changed = _changed_components([folder for folder, _, _ in members])
+        if changed:
+            notes.append(f"{name} used different versions of {', '.join(changed)}; their mean is of no single version")
     if len(samples) > 1:
-        notes.append(f"the runs were scored on different samples ({', '.join(samples.values())}); compare with care")
-    # Baselines depend on the samples alone, so those of the first run are those of all that can be compared.
-    first = next(iter(groups.values()))[0][2]
-    baselines: dict[str, ComparedRow] = {}
-    for by_name in first.scores.values():
-        for name in by_name:
-            if name != MODEL:
-                baselines[name] = _row(name, (), [_scores(first, name)])
-    return RunComparison(rows, list(baselines.values()), notes)
+        listed = ", ".join(samples.values())
+        notes.append(f"the runs were scored on different samples or photos ({listed}); compare with care")
+    if len(sizes) > 1:
+        listed = ", ".join(f"{size} pixels in {name}" for size, name in sizes.items())
+        notes.append(f"the runs were scored on maps of different sizes ({listed}); compare with care")
+    # One set of baselines is shown. It also depends on what the first run was trained on, on its views and alignment.
+    first_run, _, first = next(iter(groups.values()))[0]
+    baselines = _baselines(first)
+    for members in groups.values():
+        if not all(_are_close(_baselines(record), baselines) for _, _, record in members):
+            notes.append(f"the baselines are those of {first_run.name}; other runs have other ones")
+            break
+    return RunComparison(rows, [_row(name, (), [scores]) for name, scores in baselines.items()], notes)
+
+
+def _changed_components(folders: Sequence[RunFolder]) -> list[str]:
+    """Plugin files and distributions that some runs used in another version than others."""
+    versions: dict[str, set[str]] = {}
+    for folder in folders:
+        try:
+            components = recorded_components(folder.provenance)
+        except DataError:
+            continue  # a run without its record has scores all the same
+        for component in components:
+            source = component.distribution
+            if source == FILE_DISTRIBUTION:
+                source = f"{source}:{component.name}"
+            versions.setdefault(source, set()).add(component.version)
+    return [source for source, different in versions.items() if len(different) > 1]
+
+
+def _baselines(record: EvaluationRecord) -> dict[str, dict[str, float]]:
+    """The columns' metrics of each baseline."""
+    names: dict[str, None] = {}
+    for by_name in record.scores.values():
+        names.update(dict.fromkeys(by_name))
+    names.pop(MODEL, None)
+    return {name: _scores(record, name) for name in names}
+
+
+def _are_close(one: dict[str, dict[str, float]], other: dict[str, dict[str, float]]) -> bool:
+    """Whether two evaluations have the same baselines with the same metrics, rounding aside."""
+    if one.keys() != other.keys():
+        return False
+    for name, scores in one.items():
+        if scores.keys() != other[name].keys():
+            return False
+        for key, value in scores.items():
+            if not math.isclose(value, other[name][key], rel_tol=_ROUNDING):
+                return False
+    return True
 
 
 def _scores(record: EvaluationRecord, name: str) -> dict[str, float]:

@@ -140,9 +140,9 @@ class RunFolder:
             return []
         for component in components:
             try:
-                default_registry().find(component["kind"], f"{component['distribution']}:{component['name']}")
-            except (PluginNotFound, KeyError):
-                words = (component.get("distribution", "?"), component.get("version", ""))
+                default_registry().find(component.kind, f"{component.distribution}:{component.name}")
+            except PluginNotFound:
+                words = (component.distribution or "?", component.version)
                 missing[" ".join(shortened(word, 80) for word in words).strip()] = None
         return list(missing)
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -211,4 +212,8 @@ def carry_out_sweep(runs: Sequence[SweptRun]) -> list[str]:
         except NeuroPBRError as error:
             failures.append(f"{run.folder.name}: {error}")
             reporter().line(f"Run {run.folder.name} failed: {error}")
+        except Exception as error:  # whatever it is, the runs after it have their turn
+            traceback.print_exc()
+            failures.append(f"{run.folder.name}: {type(error).__name__}: {error}")
+            reporter().line(f"Run {run.folder.name} failed: {type(error).__name__}: {error}")
     return failures

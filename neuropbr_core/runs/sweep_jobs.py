@@ -110,10 +110,10 @@ def carry_out_jobs(runs: "Sequence[SweptRun]", jobs: int) -> list[str]:
     total = len(runs)
     ended = 0
     bar = reporter().bar(total, "runs")
-    with _passing_on(running) as received:
+    with _passing_on(running) as signals:
         try:
             while waiting or running:
-                if received:
+                if signals.received:
                     waiting = []
                 for job in running:
                     job.read()
@@ -125,8 +125,10 @@ def carry_out_jobs(runs: "Sequence[SweptRun]", jobs: int) -> list[str]:
                         bar.advance()
                         reporter().line(f"Nothing is left to do: {run.folder.path}")
                     else:
-                        job = _start(run, share)
-                        running.append(job)
+                        # A signal in between would not reach a process that is not in the list yet.
+                        with signals.held_back():
+                            job = _start(run, share)
+                            running.append(job)
                         reporter().line(f"Run {total - len(waiting)} of {total}: {run.folder.path}, log {job.log}")
                     _note(bar, running)
                     continue
@@ -149,8 +151,8 @@ def carry_out_jobs(runs: "Sequence[SweptRun]", jobs: int) -> list[str]:
                 job.process.terminate()
             for job in running:
                 job.process.join()
-    if received:
-        number = received[0]
+    if signals.received:
+        number = signals.received[0]
         cause = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         raise RunInterrupted(
             f"Stopped by {cause}. The runs that were under way have ended; the same command continues the sweep", number
@@ -158,33 +160,68 @@ def carry_out_jobs(runs: "Sequence[SweptRun]", jobs: int) -> list[str]:
     return [f"{run.folder.name}: {failures[run.folder.name]}" for run in runs if run.folder.name in failures]
 
 
-@contextmanager
-def _passing_on(running: Sequence[_Job]) -> Iterator[list[int]]:
-    """Context in which signals go to the processes; its value is the list of those that came.
+class _Signals:
+    """Signals that came to the sweep, each of which goes to every process once.
 
-    Outside the main thread, which alone receives signals, it does nothing.
+    Args:
+        running: The processes, of which there may be more or fewer later.
+
+    Attributes:
+        received: Numbers of all signals so far.
     """
-    received: list[int] = []
-    before: dict[signal.Signals, Any] = {}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def __init__(self, running: Sequence[_Job]) -> None:
+        self._running = running
+        self.received: list[int] = []
+        self._held: list[int] = []
+        self._is_holding = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal in: the handler."""
         del frame
-        received.append(number)
-        if len(received) == 1:
+        self.received.append(number)
+        if len(self.received) == 1:
             text = "\nThe runs stop after their steps, then save. Press Ctrl-C again to stop at once, without saving.\n"
             os.write(sys.stderr.fileno(), text.encode())  # a signal may interrupt a print, so this is none
-        for job in running:
-            # Each receives it once: the processes have sessions of their own, which a terminal's Ctrl-C does not reach.
+        if self._is_holding:
+            self._held.append(number)
+        else:
+            self._pass_on(number)
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Context at whose end the signals that came within it go to the processes."""
+        # No mask does this: a process's other threads, such as those of PyTorch, receive what this one blocks.
+        self._is_holding = True
+        try:
+            yield
+        finally:
+            self._is_holding = False
+            while self._held:
+                self._pass_on(self._held.pop(0))
+
+    def _pass_on(self, number: int) -> None:
+        for job in self._running:
+            # The processes have sessions of their own, which a terminal's Ctrl-C does not reach.
             if job.process.pid is not None and job.process.is_alive():
                 with suppress(ProcessLookupError):
                     os.kill(job.process.pid, number)
 
+
+@contextmanager
+def _passing_on(running: Sequence[_Job]) -> Iterator[_Signals]:
+    """Context in which signals go to the processes.
+
+    Outside the main thread, which alone receives signals, it does nothing.
+    """
+    signals = _Signals(running)
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for stop in _STOPS:
             if signal.getsignal(stop) not in (signal.SIG_IGN, None):
-                before[stop] = signal.signal(stop, note)
+                before[stop] = signal.signal(stop, signals.note)
     try:
-        yield received
+        yield signals
     finally:
         for stop, handler in before.items():
             signal.signal(stop, handler)
@@ -199,7 +236,7 @@ def _is_done(run: "SweptRun") -> bool:
     try:
         opened = run.opened_again()
         return opened.resume and opened.plan().is_done()
-    except NeuroPBRError:
+    except Exception:  # whatever it is, it must not keep the other runs from theirs
         return False
 
 

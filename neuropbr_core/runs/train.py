@@ -27,7 +27,13 @@ from neuropbr_core.training.loop.initial import find_start
 from neuropbr_core.training.loop.networks import refuse_frozen
 from neuropbr_core.training.loop.schedule import learning_rate
 from neuropbr_core.training.loop.trainer import Observers, Trainer
-from neuropbr_core.training.provenance import recorded_components, recorded_start, recorded_teacher, write_provenance
+from neuropbr_core.training.provenance import (
+    components_of,
+    recorded_components,
+    recorded_start,
+    recorded_teacher,
+    write_provenance,
+)
 from neuropbr_core.training.teachers import TrainedTeacher
 
 _MOST_CHANGES = 12
@@ -334,16 +340,16 @@ def check_same_plugin_files(run: RunFolder, recipe: Recipe) -> None:
     except DataError:
         return  # a run without its record goes on; `check_same_teacher` warns about it
     now = {}
-    for part in (recipe.encoder, recipe.fusion, recipe.source, *recipe.losses.values()):
+    for part in components_of(recipe):
         now[part.kind, part.declared.name] = part.declared
     for record in before:
-        entry = now.get((record["kind"], record["name"]))
+        entry = now.get((record.kind, record.name))
         # A component that is left out now, or comes from a package now, is the recipe's change and not the file's.
-        if entry is None or not entry.file or record["distribution"] != FILE_DISTRIBUTION:
+        if entry is None or not entry.file or record.distribution != FILE_DISTRIBUTION:
             continue
-        if entry.version != record["version"]:
+        if entry.version != record.version:
             raise RunError(
-                f"cannot resume: {entry.file} has changed since the run was started (then {record['version']}, now "
+                f"cannot resume: {entry.file} has changed since the run was started (then {record.version}, now "
                 f"{entry.version}); restore the file, or use --run-name for a new run"
             )
 

@@ -3,6 +3,8 @@
 import keyword
 import re
 import sys
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
 
 import yaml
 
@@ -83,11 +85,11 @@ def module_name(distribution: str) -> str:
     return module
 
 
-def check_module_is_new(distribution: str, module: str) -> None:
-    """Refuse a package whose import name an installed package has.
+def check_package_is_new(distribution: str, module: str) -> None:
+    """Refuse a package whose name, or whose import name, an installed package has.
 
     Raises:
-        ScaffoldError: One of the two would hide the other.
+        ScaffoldError: One of the two would replace the other when it is installed, or hide it when it is imported.
     """
     # Looked up without an import: what is found belongs to somebody else.
     path = locate(module)
@@ -96,3 +98,12 @@ def check_module_is_new(distribution: str, module: str) -> None:
             f"package name {distribution!r}: this environment already has the module {module} ({path}); choose another "
             f"name"
         )
+    # The module may be named otherwise: that of scikit-learn is sklearn.
+    try:
+        metadata.distribution(distribution)
+    except PackageNotFoundError:
+        return
+    raise ScaffoldError(
+        f"package name {distribution!r}: this environment already has the package {normalized(distribution)}, which "
+        f"yours would replace; choose another name"
+    )

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Literal
 
@@ -90,9 +91,7 @@ def add(folder: Path, component: ScaffoldComponent, templates: Path = TEMPLATES)
     if component.name in declared_entry_points(folder, group):
         raise ScaffoldError(f"{folder / PROJECT}: declares {component} already; choose another name")
     files = scaffold.component_files(component, templates)
-    for path in files:
-        if os.path.lexists(folder / path):
-            raise ScaffoldError(f"{folder / path}: is there already; choose another name for the component")
+    _refuse_taken(folder, files, folder / scaffold.source / scaffold.module / component.name)
     before = scaffold.package_files(templates)
     # It is in the record already when the author has removed it from the package.
     key = (component.kind, component.name)
@@ -236,6 +235,18 @@ def _refuse_existing(folder: Path) -> None:
             f"{folder}: is there already, and nothing is overwritten; choose another --output or --package, or add to "
             f"the package with --into {folder}"
         )
+
+
+def _refuse_taken(folder: Path, files: Iterable[str], module: Path) -> None:
+    """Refuse a component whose files, or whose module, the author's package has already."""
+    for path in files:
+        if os.path.lexists(folder / path):
+            raise ScaffoldError(f"{folder / path}: is there already; choose another name for the component")
+    # The component is a package, which Python would import in place of a module of its name.
+    for suffix in all_suffixes():
+        hidden = module.with_name(f"{module.name}{suffix}")
+        if os.path.lexists(hidden):
+            raise ScaffoldError(f"{hidden}: would be hidden by the component; choose another name for it")
 
 
 def _hash(text: str) -> str:

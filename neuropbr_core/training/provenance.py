@@ -17,8 +17,19 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
 from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.registry.chosen import Chosen
 
 PROVENANCE = "provenance.json"
+
+
+class RecordedComponent(msgspec.Struct):
+    """A component that a run used, as `Entry.provenance` describes it; a text that the record lacks is empty."""
+
+    kind: str = ""
+    name: str = ""
+    distribution: str = ""
+    version: str = ""
+    entry_point: str = ""
 
 
 def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> None:
@@ -29,10 +40,6 @@ def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> No
         recipe: The resolved recipe.
         facts: What is known once the data are open: `data` (fingerprint), `split`, and `teacher` when there is one.
     """
-    # With distribution and version, so that a run can be repeated with the components that it had.
-    components = [recipe.source, recipe.encoder, recipe.fusion]
-    for section in (recipe.losses, recipe.observers, recipe.export):
-        components.extend(section.values())
     document = {
         "neuropbr": __version__,
         "python": platform.python_version(),
@@ -40,10 +47,19 @@ def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> No
         "platform": platform.platform(),
         "command": sys.argv,
         "seed": recipe.training.seed,
-        "components": [component.provenance for component in components],
+        # With distribution and version, so that a run can be repeated with the components that it had.
+        "components": [component.provenance for component in components_of(recipe)],
         **facts,
     }
     write_json(run_dir / PROVENANCE, document)
+
+
+def components_of(recipe: Recipe) -> list[Chosen]:
+    """All components that a recipe uses."""
+    components = [recipe.source, recipe.encoder, recipe.fusion]
+    for section in (recipe.losses, recipe.observers, recipe.export):
+        components.extend(section.values())
+    return components
 
 
 def recorded_split(provenance: Path) -> dict[str, list[str]]:
@@ -96,8 +112,8 @@ def recorded_sources(provenance: Path) -> list[dict[str, str]]:
     return [source for source in (recorded_start(provenance), recorded_teacher(provenance)) if source is not None]
 
 
-def recorded_components(provenance: Path) -> tuple[dict[str, str], ...]:
-    """The components that a run was started with, as `Entry.provenance` describes them.
+def recorded_components(provenance: Path) -> tuple[RecordedComponent, ...]:
+    """The components that a run was started with.
 
     Raises:
         DataError: The file is missing or damaged.
@@ -127,7 +143,7 @@ class _Document(msgspec.Struct):
     platform: str = ""
     command: tuple[str, ...] = ()
     seed: int = 0
-    components: tuple[dict[str, str], ...] = ()
+    components: tuple[RecordedComponent, ...] = ()
     data: Any = None
     split: Split | None = None
     teacher: _TeacherRecord | None = None

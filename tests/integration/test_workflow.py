@@ -32,7 +32,8 @@ def test_an_evaluation_shows_its_tables_and_worst_samples(make_recipe: MakeRecip
 
 
 def test_exports_come_back_with_their_comparison(plain: Path, tmp_path: Path) -> None:
-    (file,) = neuropbr.export(plain, {"torchscript": {"resolution": 64}}, output=tmp_path)
+    (file,) = neuropbr.export(plain, {"neuropbr:torchscript": {"resolution": 64}}, output=tmp_path)
+    assert file.path == tmp_path / "torchscript-64px.pt"
     assert file.path.is_file()
     assert str(file.verification)
     assert neuropbr.load_exported(file.path).signature.image_size == 64
@@ -51,6 +52,12 @@ def test_a_prediction_is_packaged_without_files_between(tmp_path: Path) -> None:
     prediction.write(tmp_path / "maps")
     written = neuropbr.package(tmp_path / "maps", ["plain", "unity"], tmp_path / "packages", name="elm")
     assert [path.name for path in written] == ["plain", "unity"]
+    (folder,) = neuropbr.package(prediction, {"neuropbr:plain": {"depth": 16}}, tmp_path / "qualified")
+    assert folder.name == "plain"
+    with pytest.raises(RecipeError, match="is named twice"):
+        neuropbr.package(prediction, ["plain", "neuropbr:plain"], tmp_path / "qualified")
+    with pytest.raises(RecipeError, match="no installed distribution offers packager/acme:plain"):
+        neuropbr.package(prediction, "acme:plain", tmp_path / "qualified")
     with pytest.raises(RecipeError, match="packager blendr"):
         neuropbr.package(prediction, "blendr", tmp_path / "packages")
     (tmp_path / "packages" / "mine").mkdir()

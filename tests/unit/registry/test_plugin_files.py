@@ -1,7 +1,9 @@
 """Components of single files: `--plugin FILE`, and `plugins:` in a recipe."""
 
+import json
 import os
 import pickle
+import sys
 from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
@@ -12,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from neuropbr_core.cli import root
 from neuropbr_core.errors import PluginBroken, PluginCollision, PluginNotFound, RecipeError, RunError
+from neuropbr_core.kinds import KINDS, Kind
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.registry import Registry, set_default_registry
 from neuropbr_core.runs.folder import RunFolder
@@ -135,6 +138,41 @@ class TestFile:
         with pytest.raises(PluginCollision, match="rename one of the files"):
             registry.add_file(other)
 
+    def test_one_file_in_two_spellings(self, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "recipes").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+        monkeypatch.chdir(tmp_path)
+        registry = Registry()
+        entry = registry.add_file(Path("absolute.py"))
+        assert registry.add_file(tmp_path / "recipes" / ".." / "absolute.py") == entry
+        assert entry.file == str(file)
+        registry.add_file(tmp_path / "link" / "absolute.py")
+        assert registry.find("loss", "absolute").version == entry.version
+
+    def test_a_file_that_changed_since_it_was_added_is_not_run(self, file: Path) -> None:
+        # A text that no other test has: what has been run once in this process is not run again.
+        file.write_text(file.read_text().replace("power: int = 1", "power: int = 7"))
+        registry = Registry()
+        registry.add_file(file)
+        other = pickle.loads(pickle.dumps(registry))  # noqa: S301 - our own bytes
+        file.write_text(file.read_text().replace("power: int = 7", "power: int = 4"))
+        # The component of a process that a sweep starts later, and of this one.
+        for place in (other, registry):
+            with pytest.raises(PluginBroken, match=r"absolute\.py has changed since this command began"):
+                place.options("loss", "absolute")
+        registry.add_file(file)
+        assert registry.options("loss", "absolute")().power == 4
+
+    def test_cached_bytecode_of_an_earlier_text_is_not_run(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)
+        # Python takes the bytecode for that of a text of the same length that was written in the same second.
+        for power in (5, 6):
+            file.write_text(dedent(LOSS).replace("power: int = 1", f"power: int = {power}"))
+            os.utime(file, (1, 1))
+            registry = Registry()
+            registry.add_file(file)
+            assert registry.options("loss", "absolute")().power == power
+
     def test_a_registry_is_the_same_in_another_process(self, file: Path) -> None:
         registry = Registry(["loss/ssim"])
         entry = registry.add_file(file)
@@ -205,12 +243,35 @@ def test_the_recipe_of_a_run_runs_no_file(recipe: Path, file: Path, tmp_path: Pa
         set_default_registry(None)
 
 
-def test_resuming_refuses_a_changed_file(recipe: Path, file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.in_recipes], ids=lambda kind: kind.name)
+def test_resuming_refuses_a_changed_file(kind: Kind, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from neuropbr_core.plugin import hookimpl\nNEUROPBR_API = 1\n"
+        f"@hookimpl\ndef {kind.create_hook}(options): raise NotImplementedError\n"
+    )
+    registry = Registry()
+    registry.add_file(file)
+    section = ".".join(kind.section)
+    override = f"{section}.mine={{}}" if kind.many else f"{section}={{use: mine}}"
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    started = load_recipe(recipe, registry=Registry())
+    started = load_recipe("neuropbr:quickstart", [override], registry)
     write_provenance(run.path, started, {})
     check_same_plugin_files(run, started)
     file.write_text(file.read_text() + "\n# another idea\n")
+    registry = Registry()
+    registry.add_file(file)
+    changed = load_recipe("neuropbr:quickstart", [override], registry)
     with pytest.raises(RunError, match=f"cannot resume: {file} has changed since the run was started"):
-        check_same_plugin_files(run, load_recipe(recipe, registry=Registry()))
+        check_same_plugin_files(run, changed)
+    # What somebody has taken out of the record by hand is not compared, and the rest is.
+    record = json.loads(run.provenance.read_text())
+    (component,) = [component for component in record["components"] if component["name"] == "mine"]
+    record["components"] = [{"kind": kind.name}, {}, component]
+    run.provenance.write_text(json.dumps(record))
+    with pytest.raises(RunError, match="cannot resume"):
+        check_same_plugin_files(run, changed)
+    del component["name"]
+    run.provenance.write_text(json.dumps(record))
+    check_same_plugin_files(run, changed)

@@ -1,7 +1,9 @@
 """`neuropbr sweep`: which runs it makes, what it refuses, and what becomes of failures."""
 
+import errno
 import signal
-from multiprocessing import Pipe
+import time
+from multiprocessing import Pipe, get_context
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,11 +13,11 @@ from click.testing import CliRunner
 from neuropbr_core.cli import root
 from neuropbr_core.errors import RecipeError, RunError, RunInterrupted
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.runs import sweep
+from neuropbr_core.runs import sweep, sweep_jobs
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Plan
 from neuropbr_core.runs.sweep import carry_out_sweep, plan_sweep, split_values
-from neuropbr_core.runs.sweep_jobs import _is_done, _Job
+from neuropbr_core.runs.sweep_jobs import _is_done, _Job, carry_out_jobs
 
 QUICKSTART = "neuropbr:quickstart"
 
@@ -122,6 +124,68 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     assert tried == [run.folder for run in runs]
 
 
+def test_a_run_that_fails_in_an_unknown_way_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = plan_sweep(QUICKSTART, [], (1, 2, 3), [runs_dir(tmp_path)])
+    failures: list[Exception] = [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ZeroDivisionError("division by zero"),
+    ]
+
+    def fail_twice(run: sweep.SweptRun) -> None:
+        if failures:
+            raise failures.pop(0)
+
+    monkeypatch.setattr(sweep.SweptRun, "carry_out", fail_twice)
+    assert carry_out_sweep(runs) == [
+        "quickstart-training.seed=1: OSError: [Errno 28] No space left on device",
+        "quickstart-training.seed=2: ZeroDivisionError: division by zero",
+    ]
+    errors = capsys.readouterr().err
+    assert errors.count("Traceback (most recent call last)") == 2
+    assert "Run 3 of 3" in errors
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)])
+def test_signals_while_a_process_starts_reach_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: tuple[signal.Signals, ...]
+) -> None:
+    runs = plan_sweep(QUICKSTART, [], (1, 2), [runs_dir(tmp_path)])
+    told = tmp_path / "told"
+    # A process that starts faster than a run's. It writes down each signal, and ends soon after the first one.
+    program = """
+import signal, time
+def note(number, frame):
+    with open(told, "a") as file:
+        print(number, file=file)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, note)
+open(told, "w").close()
+deadline = time.monotonic() + 5
+while time.monotonic() < deadline:
+    with open(told) as file:
+        if file.read():
+            deadline = min(deadline, time.monotonic() + 0.3)
+    time.sleep(0.02)
+"""
+
+    def start(run: sweep.SweptRun, share: int) -> _Job:
+        messages, _ = Pipe(duplex=False)
+        process = get_context("spawn").Process(target=exec, args=(program, {"told": str(told)}))
+        process.start()
+        while not told.exists():
+            time.sleep(0.01)
+        for number in numbers:
+            signal.raise_signal(number)
+        return _Job(run, tmp_path / "log", process, messages)
+
+    monkeypatch.setattr(sweep_jobs, "_start", start)
+    with pytest.raises(RunInterrupted):
+        carry_out_jobs(runs, 2)
+    assert sorted(map(int, told.read_text().split())) == sorted(numbers)
+
+
 def test_an_interruption_stops_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = plan_sweep(QUICKSTART, [], (1, 2), [runs_dir(tmp_path)])
     tried: list[RunFolder] = []
@@ -165,6 +229,13 @@ def test_a_run_that_another_sweep_has_done_meanwhile_is_left_as_it_is(
     assert not runs[0].resume
     assert _is_done(runs[0])
     assert not _is_done(runs[1])
+
+    def unreadable(recipe: Recipe, path: Path, *, resume: bool) -> Plan:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    # The run's own process says so, and the others are not held up.
+    monkeypatch.setattr(sweep, "plan", unreadable)
+    assert not _is_done(runs[0])
 
 
 @pytest.mark.parametrize(

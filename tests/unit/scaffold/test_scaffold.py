@@ -4,6 +4,7 @@ import ast
 import errno
 import shutil
 import tomllib
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from neuropbr_core.scaffold import writing
 from neuropbr_core.scaffold.names import (
     check_component_is_new,
     check_component_name,
-    check_module_is_new,
+    check_package_is_new,
     module_name,
 )
 from neuropbr_core.scaffold.package import TEMPLATES, Scaffold, ScaffoldComponent
@@ -110,7 +111,19 @@ def test_names_that_are_taken() -> None:
         check_component_is_new("loss", "l1", "acme", Registry())
     check_component_is_new("loss", "l1", "NeuroPBR", Registry())
     with pytest.raises(ScaffoldError, match="already has the module torch"):
-        check_module_is_new("torch", "torch")
+        check_package_is_new("torch", "torch")
+    check_package_is_new("acme-maps", "acme_maps")
+
+
+@pytest.mark.parametrize("name", ["neuropbr", "NeuroPBR", "opencv_python-headless"])
+def test_the_name_of_an_installed_package_is_taken_whatever_its_module_is_called(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScaffoldError, match=f"{name}.*already has the package .*choose another name"):
+        check_package_is_new(name, module_name(name))
+    result = invoke("new", "loss", "wavelet", "--package", name)
+    assert isinstance(result.exception, ScaffoldError)
 
 
 # ------------------------------------------------------------------------------------------------------- new packages
@@ -173,6 +186,20 @@ def test_a_component_does_not_join_where_something_has_its_name(package: Path) -
     # Another kind, but the same module.
     with pytest.raises(ScaffoldError, match="is there already; choose another name"):
         add(package, ScaffoldComponent("encoder", "wavelet"))
+    assert {path: path.read_bytes() for path in package.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("suffix", [".py", EXTENSION_SUFFIXES[0]])
+@pytest.mark.parametrize("source", ["", "src"])
+def test_a_component_does_not_hide_a_module_of_the_author(package: Path, source: str, suffix: str) -> None:
+    if source:
+        (package / source).mkdir()
+        (package / "acme_maps").rename(package / source / "acme_maps")
+    module = package / source / "acme_maps" / f"ripple{suffix}"
+    module.write_text("mine")
+    before = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    with pytest.raises(ScaffoldError, match=rf"ripple\{suffix}: would be hidden by the component"):
+        add(package, ScaffoldComponent("encoder", "ripple"))
     assert {path: path.read_bytes() for path in package.rglob("*") if path.is_file()} == before
 
 
