@@ -21,8 +21,8 @@ _CHECKED = ("loss/", "critic/", GRAD_NORM)
 _MOST_OVERFLOWS = 50
 """Steps in a row whose gradients overflow after which the run stops.
 
-A scaler begins at 2^16 and halves the scale each time. Gradients of up to 2^40 fit after 40 halvings, and no
-sound loss has larger ones.
+A scaler begins at 2^16 and halves the scale each time. Gradients of up to 2^40 fit after 40 halvings, and no sound
+loss has larger ones.
 """
 
 _SUMS = ("loss/total", "loss/reconstruction", "critic/total")

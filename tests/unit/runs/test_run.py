@@ -311,16 +311,24 @@ def test_an_optimiser_whose_state_means_something_else_is_refused(dataset: Path,
 
 
 @pytest.mark.parametrize(
-    "key", ["training.init_from", "data.root", "teacher.run", "teacher.checkpoint", "teacher.shards"]
+    ("key", "inside"),
+    [
+        ("training.init_from", ""),
+        ("training.init_from", "/checkpoints/epoch_0001/model.safetensors"),
+        ("data.root", "/captures"),
+        ("teacher.run", ""),
+        ("teacher.checkpoint", "/checkpoints/epoch_0001"),
+        ("teacher.shards", "/shards-32"),
+    ],
 )
 def test_a_run_that_the_new_one_needs_is_not_overwritten(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, inside: str
 ) -> None:
     recipe = small_run.small_recipe("training.device=cpu", f"data.root={dataset}")
     folder = small_run.save_run(tmp_path / "runs" / "x", recipe)
     other = small_run.save_run(tmp_path / "runs" / "other", recipe)
     monkeypatch.chdir(tmp_path)
-    place = "runs/other/../x/checkpoints"
+    place = f"runs/other/../x{inside}"
     if key.startswith("teacher."):
         section = {"run": None, "checkpoint": None, "shards": None}
         if key == "teacher.shards":
