@@ -369,7 +369,7 @@ def keep_recorded(
 
 
 def open_data(
-    recipe: Recipe, teacher: TrainedTeacher | None, context: Context, continued: RunFolder | None
+    recipe: Recipe, teacher: TrainedTeacher | None, context: Context, continued: RunFolder | None = None
 ) -> OpenedDataset:
     """The run's dataset, opened once; a student's is split as its teacher's was.
 
@@ -404,7 +404,7 @@ def open_data(
     return context.dataset
 
 
-def open_as_shown(recipe: Recipe, teacher: TrainedTeacher, continued: RunFolder | None) -> OpenedDataset:
+def open_as_shown(recipe: Recipe, teacher: TrainedTeacher, continued: RunFolder | None = None) -> OpenedDataset:
     """A recipe's dataset as its teacher is shown it: whole frames at the teacher's size, and the split of `open_data`.
 
     Raises:
