@@ -56,8 +56,15 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and str(path.parent) not in str(error.filename):
             raise  # the block had trouble with another file
+        if error.errno is None:
+            # A library's own error, such as Pillow's, has a text and no number; a new error would lose the text.
+            error.add_note(f"this happened while {path} was written")
+            raise
         # The error of a full disk names no file, and the temporary name would mean nothing to the user.
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        named = OSError(error.errno, error.strerror, str(path))
+        for note in getattr(error, "__notes__", ()):
+            named.add_note(note)
+        raise named from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

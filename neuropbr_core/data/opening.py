@@ -208,7 +208,8 @@ def list_samples(recipe: Recipe, choose_split: Callable[[Iterable[str]], Split] 
     source, samples = open_source(recipe.source, data)
     # All materials of the dataset are split, those included of which this recipe reads no sample: a material that is
     # held back stays so when a later run reads other samples.
-    split = _splitter(recipe, choose_split)(source.materials(samples))
+    choose_split = choose_split or splitter(data, recipe.training.seed)
+    split = choose_split(source.materials(samples))
     # The record of a run lists what it trained on, which are the materials that it reads.
     present = {sample.material for sample in samples}
     split = replace(split, train=tuple(name for name in split.train if name in present))
@@ -293,7 +294,8 @@ def _survey_captures(recipe: Recipe, plan: Synthesize, choose_split: Callable[[I
             f"{recipe.data.render_curriculum} reads; set data.synthesize.dirty_fraction=0.5, or "
             "data.render_curriculum=auto"
         )
-    split = _splitter(recipe, choose_split)(materials)
+    choose_split = choose_split or splitter(recipe.data, recipe.training.seed)
+    split = choose_split(materials)
     held = set(split.val)
     notes = [f"split: {note}" for note in split.notes]
     if recipe.data.render_curriculum == AUTO and "dirty" not in read:
@@ -302,15 +304,12 @@ def _survey_captures(recipe: Recipe, plan: Synthesize, choose_split: Callable[[I
     return Survey(shown.total() - val, val, split, tuple(notes))
 
 
-def _splitter(
-    recipe: Recipe, choose_split: Callable[[Iterable[str]], Split] | None
-) -> Callable[[Iterable[str]], Split]:
-    """The function that splits a recipe's materials: the one that is given, or that of section `data`."""
-    data = recipe.data
-    return choose_split or partial(
+def splitter(data: Data, seed: int) -> Callable[[Iterable[str]], Split]:
+    """The function that splits materials as section `data` and the seed say."""
+    return partial(
         split_materials,
         val_ratio=data.val_ratio,
-        seed=recipe.training.seed,
+        seed=seed,
         val_materials=data.val_materials,
         groups=data.groups,
     )

@@ -9,15 +9,31 @@ materials are split as if the procedural ones did not exist.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuropbr_core.errors import DataError
 from neuropbr_core.materials.procedural.naming import is_procedural
 from neuropbr_core.samples import Sample
 from neuropbr_core.suggestions import did_you_mean
+
+
+class Guide(NamedTuple):
+    """What a split follows, in words.
+
+    Attributes:
+        name: What it is.
+        remedy: What else a user can do whose list of held-back materials contradicts it.
+    """
+
+    name: str
+    remedy: str
+
+
+TEACHER = Guide("the teacher", "name another teacher")
+RUN = Guide("the run", "use --run-name for a new run")
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ def split_materials(
     return Split(tuple(train), tuple(sorted(held_back)), seed, ratio, present, tuple(notes))
 
 
-def follow_split(
+def follow_split(  # noqa: PLR0913 - the options of `split_materials`, and whose split is followed
     materials: Iterable[str],
     trained: Collection[str],
     held_back: Collection[str],
@@ -91,60 +107,98 @@ def follow_split(
     val_ratio: float,
     val_materials: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    guide: Guide = TEACHER,
 ) -> Split:
-    """Split materials as they were split for a teacher, so that no material it trained on is used for validation.
+    """Split materials as they were split before, so that no material that was trained on is used for validation.
 
-    Materials that were held back from the teacher are held back again, and so are their look-alikes that are new to
-    the teacher. All other materials are trained on, even if they are new to the teacher. If all materials are new to
-    the teacher, they are split as if there were no teacher.
+    The guide is what trained before: a student's teacher, or the run itself before it stopped. Materials that were held
+    back from the guide are held back again, and so are their look-alikes that are new to the guide. All other materials
+    are trained on, even if they are new to the guide. If all materials are new to the guide, they are split as if there
+    were none.
 
     Args:
         materials: Names; repeats count once.
-        trained: Materials that the teacher trained on.
-        held_back: Materials that were held back from the teacher.
-        seed: As for `split_materials`, for materials that are all new to the teacher.
-        val_ratio: As for `split_materials`, for materials that are all new to the teacher.
-        val_materials: Materials that the recipe itself holds back. They must be those held back from the teacher.
-        groups: Materials that stay on one side, as far as the teacher's split allows; a note names the others.
+        trained: Materials that the guide trained on.
+        held_back: Materials that were held back from the guide.
+        seed: As for `split_materials`, for materials that are all new to the guide.
+        val_ratio: As for `split_materials`, for materials that are all new to the guide.
+        val_materials: Materials that the recipe itself holds back. They must be those held back from the guide.
+        groups: Materials that stay on one side, as far as the guide's split allows; a note names the others.
+        guide: How messages and notes call the guide.
 
     Returns:
         The split.
 
     Raises:
-        DataError: `val_materials` contradicts the teacher's split, in which case the message lists the differences;
-            or a material is in two groups.
+        DataError: `val_materials` contradicts the guide's split, in which case the message lists the differences; or a
+            material is in two groups.
     """
     names = sorted(set(materials))
-    held_from_teacher = set(held_back).intersection(names)
-    if not held_from_teacher and set(trained).isdisjoint(names):
+    held_from_guide = set(held_back).intersection(names)
+    if not held_from_guide and set(trained).isdisjoint(names):
         return split_materials(names, val_ratio=val_ratio, seed=seed, val_materials=val_materials, groups=groups)
 
     # A look-alike of a validation material would give its appearance away, so the group follows its members.
     present, notes = _present_groups(names, groups or {})
     look_alikes = set[str]()
     for members in present.values():
-        if held_from_teacher.intersection(members):
+        if held_from_guide.intersection(members):
             look_alikes.update(members)
-    # A look-alike that the teacher trained on cannot be held back any more: its predictions would be memory.
-    held = held_from_teacher | look_alikes.difference(trained)
+    # A look-alike that the guide trained on cannot be held back any more: its predictions would be memory.
+    held = held_from_guide | look_alikes.difference(trained)
     if val_materials:
-        # No groups here: the comparison with the teacher's split below covers them.
+        # No groups here: the comparison with the guide's split below covers them.
         _check_explicit(names, set(val_materials), {})
-        _check_followed(set(val_materials), held_from_teacher, held - held_from_teacher, set(trained))
+        _check_followed(set(val_materials), held_from_guide, held - held_from_guide, set(trained), guide)
 
     together = {}
-    # The teacher may have been trained without these groups, and have parted one.
+    # The guide may have been trained without these groups, and have parted one.
     for group, members in present.items():
         if 0 < len(held.intersection(members)) < len(members):
-            notes.append(f"data.groups.{group}: the teacher trained on some of it and held some back")
+            notes.append(f"data.groups.{group}: {guide.name} trained on some of it and held some back")
         else:
             together[group] = members
     if not held:
-        notes.append("no validation: the teacher trained on these materials and held none of them back")
+        notes.append(f"no validation: {guide.name} trained on these materials and held none of them back")
     train = sorted(set(names) - held)
-    if new_to_teacher := sorted(set(train).difference(trained)):
-        notes.append(f"trained on although they are new to the teacher: {_listed(new_to_teacher)}")
+    if new_to_guide := sorted(set(train).difference(trained)):
+        notes.append(f"trained on although they are new to {guide.name}: {_listed(new_to_guide)}")
     return Split(tuple(train), tuple(sorted(held)), seed, None, together, tuple(notes))
+
+
+def keep_split(
+    materials: Iterable[str],
+    drawn: Callable[[Iterable[str]], Split],
+    recorded: Callable[[Iterable[str]], Split],
+    held_back: Collection[str],
+) -> Split:
+    """Split the materials of a run that goes on: as its recipe says, where that still holds back the same materials.
+
+    Args:
+        materials: Names; repeats count once.
+        drawn: Splits them as the recipe says.
+        recorded: Splits them as they were split before the run stopped (`follow_split`).
+        held_back: Materials that were held back then.
+
+    Returns:
+        The split; a note tells where it is not the recipe's.
+
+    Raises:
+        DataError: The recipe names materials to hold back (`data.val_materials`), and they are not those of the run.
+    """
+    names = set(materials)
+    wanted = drawn(names)
+    # Not only materials that were trained on: where others are held back, the scores of epochs do not compare either.
+    if set(wanted.val) == names.intersection(held_back):
+        return wanted
+    kept = recorded(names)
+    if kept.val == wanted.val:  # all materials are new to the run
+        return wanted
+    note = (
+        "stays as it was when the run stopped: validation must not use materials that the run trained on; "
+        "data.val_ratio, data.groups and training.seed split the materials of new runs"
+    )
+    return replace(kept, notes=(note, *kept.notes))
 
 
 def _draw(
@@ -184,21 +238,21 @@ def _draw(
     return held, []
 
 
-def _check_followed(wanted: set[str], held: set[str], look_alikes: set[str], trained: set[str]) -> None:
-    """Refuse an explicit list that contradicts the teacher's split."""
+def _check_followed(wanted: set[str], held: set[str], look_alikes: set[str], trained: set[str], guide: Guide) -> None:
+    """Refuse an explicit list that contradicts the guide's split."""
     differences = []
     if names := sorted(wanted & trained):
-        differences.append(f"holds back {_listed(names)}, which the teacher trained on")
+        differences.append(f"holds back {_listed(names)}, which {guide.name} trained on")
     if names := sorted(wanted - held - look_alikes - trained):
-        differences.append(f"holds back {_listed(names)}, which was not held back from the teacher")
+        differences.append(f"holds back {_listed(names)}, which was not held back from {guide.name}")
     if names := sorted(held - wanted):
-        differences.append(f"trains on {_listed(names)}, which was held back from the teacher")
+        differences.append(f"trains on {_listed(names)}, which was held back from {guide.name}")
     if names := sorted(look_alikes - wanted):
-        differences.append(f"trains on {_listed(names)}, grouped with what was held back from the teacher")
+        differences.append(f"trains on {_listed(names)}, grouped with what was held back from {guide.name}")
     if differences:
         raise DataError(
-            f"data.val_materials contradicts the teacher's split: it {'; it '.join(differences)}. Leave val_materials "
-            f"out to have the teacher's split, or name another teacher"
+            f"data.val_materials contradicts {guide.name}'s split: it {'; it '.join(differences)}. Leave val_materials "
+            f"out to have {guide.name}'s split, or {guide.remedy}"
         )
 
 

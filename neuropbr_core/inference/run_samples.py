@@ -8,6 +8,7 @@ from neuropbr_core.data.opening import open_dataset
 from neuropbr_core.errors import DataError
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.runs.folder import RECIPE, RunFolder
+from neuropbr_core.training.provenance import recorded_split
 
 
 class DatasetSample(NamedTuple):
@@ -47,10 +48,14 @@ def read_sample(run: str | Path, index: int) -> DatasetSample:
         raise DataError(
             f"{recipe.data.root}: has {len(dataset)} samples; found index {index}, allowed 0 to {len(dataset) - 1}"
         )
+    try:
+        held_back = recorded_split(RunFolder(folder).provenance)["val"]
+    except DataError:  # the record is lost
+        held_back = dataset.split["val"]
     # Whole and unturned, with the cameras that the run trained on, estimated ones included.
     item = dataset[index]
     # The dataset may come from any source, so its views have no files; the names serve messages alone.
     names = tuple(Path(item.id) / str(view) for view in range(item.views.shape[0]))
     images = tuple(item.views)
     views = ViewSet(names, images, item.homographies, item.positions)
-    return DatasetSample(views, item.id, item.material, item.material in dataset.split["val"])
+    return DatasetSample(views, item.id, item.material, item.material in held_back)

@@ -411,7 +411,8 @@ def recorded_samples(run: RunFolder, recipe: Recipe) -> Recipe:
             raise
         reporter().warning(f"{error}; the split is drawn again from the recipe")
         return recipe
-    return replace(recipe, data=replace(recipe.data, val_materials=held_back))
+    # No ratio, which would draw materials where none was held back; and no groups, which the split may have parted.
+    return replace(recipe, data=replace(recipe.data, val_materials=held_back, val_ratio=0.0, groups={}))
 
 
 def register_samples(samples: MaterialDataset) -> tuple[MaterialDataset, tuple[Refusal, ...]]:

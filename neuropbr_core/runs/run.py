@@ -1,19 +1,29 @@
 """A whole run: its stages from a recipe, the checks before anything is written, and their execution."""
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from neuropbr_core.data.splits import Split
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import RunError
 from neuropbr_core.exporting.subject import check_entries
+from neuropbr_core.recipe.loading import teachers_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs.evaluate import Evaluate
 from neuropbr_core.runs.export import Export
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.runs.report import WriteReport
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
-from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, plan_teacher
-from neuropbr_core.runs.train import RenderCaptures, Train, check_resumable, check_same_plugin_files, resume_changes
+from neuropbr_core.runs.teacher import PredictLogits, TeacherPlan, TrainTeacher, keep_recorded, plan_teacher
+from neuropbr_core.runs.train import (
+    RenderCaptures,
+    Train,
+    check_resumable,
+    check_same_plugin_files,
+    check_same_teacher,
+    resume_changes,
+)
 from neuropbr_core.training.checkpoints.store import LATEST
 from neuropbr_core.training.loop.initial import find_start
 from neuropbr_core.training.loop.networks import check_networks
@@ -105,6 +115,8 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
     if checkpoint is not None:
         run.checkpoints.resolve(checkpoint)
     check_entries(recipe)
+    if overwrite:
+        _check_spared(recipe, run)
     # Made before anything else, so that an exporter that cannot work here is known before a run trains for a day.
     train = Train(recipe, run, resume=resume, overwrite=overwrite, checkpoint=checkpoint)
     train.changes = changes
@@ -124,6 +136,8 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
         processes = Context(recipe.training).processes
         # Before the data are looked at: sizes and parts that do not fit are found without reading an image.
         teacher = plan_teacher(recipe)
+        if train.continues:
+            check_same_teacher(run, teacher)
         train.batch_lines = _check_step(train, teacher, processes)
         choose_split = None
         if teacher is not None:
@@ -131,23 +145,48 @@ def plan(recipe: Recipe, path: Path, *, resume: bool | str = False, overwrite: b
             teacher_run = None
             if teacher.recipe is not None and teacher.state != "there":
                 teacher_run = _plan_teacher_run(recipe, teacher, teacher.recipe)
-                # Its own data were looked at just now, so that their split is known before it is recorded.
-                surveys = [stage.survey for stage in teacher_run.stages if isinstance(stage, RenderCaptures)]
-                for survey in surveys:
-                    if survey is not None:
-                        choose_split = follow(survey.split.train, survey.split.val, recipe.data, recipe.training.seed)
-            else:
-                choose_split = teacher.open().splitter(recipe.data, recipe.training.seed)
+            choose_split = _teachers_split(recipe, teacher, teacher_run)
             # Also for a teacher that is there: the stage then tells which checkpoint is used.
             preparation.append(TrainTeacher(teacher, teacher_run))
             # An online teacher predicts in every step, so nothing of it is stored.
             if not recipe.has_online_teacher:
-                predict = PredictLogits(teacher, recipe)
+                predict = PredictLogits(teacher, recipe, continued=run if train.continues else None)
                 predict.check()
                 preparation.append(predict)
+        if train.continues:
+            choose_split = keep_recorded(run, recipe.data, recipe.training.seed, choose_split)
         # A student's data too, before its teacher trains for days.
         data.look(choose_split)
     return Plan(recipe, run, resume, overwrite, [*preparation, *stages, report])
+
+
+def _check_spared(recipe: Recipe, run: RunFolder) -> None:
+    """Refuse to replace a run that holds what the new one starts from or reads.
+
+    Raises:
+        RunError: A place that the recipe names is the run's folder, or is in it.
+    """
+    data = recipe.data
+    places = {
+        "training.init_from": recipe.training.init_from,
+        "data.root": data.root,
+        "data.input_dir": data.input_dir,
+        "data.output_dir": data.output_dir,
+        "data.metadata": data.metadata,
+    }
+    if recipe.teacher is not None:
+        places["teacher.run"] = recipe.teacher.run
+        places["teacher.checkpoint"] = recipe.teacher.checkpoint
+        places["teacher.shards"] = recipe.teacher.shards
+        teacher_recipe = teachers_recipe(recipe)
+        if teacher_recipe is not None:
+            places["teacher.recipe"] = str(Path(recipe.training.runs_dir) / teacher_recipe.name)
+    for key, place in places.items():
+        if place and Path(place).resolve().is_relative_to(run.path.resolve()):
+            raise RunError(
+                f"{run.path}: --overwrite removes all of this run, and the new run needs {place} ({key}), which is a "
+                f"part of it; choose another name for the new run with --run-name"
+            )
 
 
 def _check_step(train: Train, teacher: TeacherPlan | None, processes: int) -> list[str]:
@@ -171,6 +210,27 @@ def _check_step(train: Train, teacher: TeacherPlan | None, processes: int) -> li
     # Counted now, so that no data are rendered and no teacher trained for a step that does not fit.
     _, lines = train.settle_batch(choose_device(recipe.training.device), processes, spec)
     return lines
+
+
+def _teachers_split(
+    student: Recipe, teacher: TeacherPlan, teacher_run: Plan | None
+) -> Callable[[Iterable[str]], Split] | None:
+    """The function that splits a student's materials as its teacher's are split.
+
+    Args:
+        student: The student's recipe.
+        teacher: How the teacher is had.
+        teacher_run: The plan of its run; None for a teacher that is there.
+    """
+    seed = student.training.seed
+    if teacher_run is None:
+        return teacher.open().splitter(student.data, seed)
+    for stage in teacher_run.stages:
+        # Its own data were looked at just now, so that their split is known before it is recorded.
+        if isinstance(stage, RenderCaptures) and stage.survey is not None:
+            split = stage.survey.split
+            return follow(split.train, split.val, student.data, seed)
+    return None
 
 
 def _plan_teacher_run(student: Recipe, teacher: TeacherPlan, recipe: Recipe) -> Plan:

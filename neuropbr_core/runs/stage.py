@@ -14,7 +14,7 @@ from neuropbr_core.lock import FolderLock
 from neuropbr_core.recipe.sections import Recipe, Training
 from neuropbr_core.reporting import SilentReporter, doing, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder, check_start
-from neuropbr_core.training.fabric import end_others, first, make_fabric
+from neuropbr_core.training.fabric import end_others, first, make_fabric, tune_for
 
 if TYPE_CHECKING:
     from neuropbr_core.data.opening import OpenedDataset
@@ -65,6 +65,9 @@ class Context:
             # meet this one here. So nothing may have been written before.
             self._fabric.launch()
             self._launched = True
+        if self._training is not None:
+            # Each time: a teacher's run may have set the switches of this process for its own precision meanwhile.
+            tune_for(self._training, self._fabric.device)
         return self._fabric
 
     @property

@@ -1,18 +1,20 @@
 """The stages that give a student its teacher: the teacher's own run, and its predictions of the training samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
 from neuropbr_core.data.batches.teacher_logits import SUFFIX, differences, read_logits, require
-from neuropbr_core.data.opening import OpenedDataset, open_dataset
+from neuropbr_core.data.opening import OpenedDataset, open_dataset, splitter
+from neuropbr_core.data.splits import RUN, Split, keep_split
 from neuropbr_core.errors import DataError, RunError
 from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import read_spec
 from neuropbr_core.recipe.compare import differences as recipe_differences
 from neuropbr_core.recipe.loading import load_recipe, teachers_recipe
-from neuropbr_core.recipe.sections import Recipe, Teacher
+from neuropbr_core.recipe.sections import Data, Recipe, Teacher
 from neuropbr_core.reporting import SilentReporter, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
@@ -24,7 +26,8 @@ from neuropbr_core.training.distillation import (
     store_logits,
 )
 from neuropbr_core.training.fabric import first_then_others
-from neuropbr_core.training.teachers import TrainedTeacher, open_teacher, teachers_data
+from neuropbr_core.training.provenance import recorded_split
+from neuropbr_core.training.teachers import TrainedTeacher, follow, open_teacher, teachers_data
 
 _DECISIVE_SECTIONS = ("data", "model", "losses", "optimizer", "training")
 """Sections of a recipe that decide what a teacher becomes."""
@@ -170,6 +173,7 @@ class PredictLogits(Stage):
     Args:
         teacher: How the teacher is had.
         recipe: The recipe whose training samples are predicted: a student's, or that of the teacher's own run.
+        continued: The student's run, when it goes on.
         folder: Where the predictions go; default: where the student's recipe says, or in the teacher's run.
         size: Side of the maps in pixels; default: the recipe's `data.output_size`.
         shard_size: Samples in a file.
@@ -186,6 +190,7 @@ class PredictLogits(Stage):
         teacher: TeacherPlan,
         recipe: Recipe,
         *,
+        continued: RunFolder | None = None,
         folder: Path | None = None,
         size: int | None = None,
         shard_size: int = SHARD_SIZE,
@@ -193,6 +198,7 @@ class PredictLogits(Stage):
     ) -> None:
         self.teacher = teacher
         self.recipe = recipe
+        self.continued = continued
         self.size = size or recipe.data.output_size
         self.shard_size = shard_size
         self.resume = resume
@@ -252,11 +258,11 @@ class PredictLogits(Stage):
             context.first(lambda: refuse_stored(folder))
         if self.recipe.teacher is not None:
             # Looked up before predicting, which opens the data once more, at the teacher's size.
-            samples = open_data(self.recipe, teacher, context).train.samples
+            samples = open_data(self.recipe, teacher, context, self.continued).train.samples
             stored = context.first(lambda: read_logits(folder)).samples
             if all(sample.id in stored for sample in samples):
                 return
-        dataset = open_as_shown(self.recipe, teacher)
+        dataset = open_as_shown(self.recipe, teacher, self.continued)
         self.report = store_logits(
             teacher, dataset, folder, size=self.size, fabric=context.fabric, shard_size=self.shard_size
         )
@@ -336,20 +342,57 @@ def logits_folder(recipe: Recipe, teacher: TrainedTeacher) -> Path:
     return Path(recipe.teacher.shards)
 
 
-def open_data(recipe: Recipe, teacher: TrainedTeacher | None, context: Context) -> OpenedDataset:
+def keep_recorded(
+    run: RunFolder, data: Data, seed: int, choose_split: Callable[[Iterable[str]], Split] | None
+) -> Callable[[Iterable[str]], Split] | None:
+    """The function that splits the materials of a run that goes on as they were split before it stopped.
+
+    Args:
+        run: The run.
+        data: Section `data` of the recipe that it goes on with.
+        seed: Its seed.
+        choose_split: The function that splits the materials of a new run; default: the split of section `data`.
+
+    Returns:
+        The function; `choose_split` where the run's record is lost.
+    """
+    try:
+        before = recorded_split(run.provenance)
+    except DataError:
+        return choose_split  # `Train.execute` warns about it
+    return partial(
+        keep_split,
+        drawn=choose_split or splitter(data, seed),
+        recorded=follow(before["train"], before["val"], data, seed, RUN),
+        held_back=before["val"],
+    )
+
+
+def open_data(
+    recipe: Recipe, teacher: TrainedTeacher | None, context: Context, continued: RunFolder | None = None
+) -> OpenedDataset:
     """The run's dataset, opened once; a student's is split as its teacher's was.
 
+    Args:
+        recipe: The recipe.
+        teacher: Its teacher.
+        context: The run's context, which keeps the dataset.
+        continued: The run, when it goes on: then its materials are split as before.
+
     Raises:
-        DataError: The data cannot be used, or the recipe's own split contradicts the teacher's.
+        DataError: The data cannot be used, or the recipe's own split contradicts the teacher's or the run's.
     """
     if context.dataset is not None:
         return context.dataset
+    seed = recipe.training.seed
     choose_split = None
     overviews = False
     if teacher is not None:
-        choose_split = teacher.splitter(recipe.data, recipe.training.seed)
+        choose_split = teacher.splitter(recipe.data, seed)
         # An online teacher may want the whole frame beside each crop, although the student does not.
         overviews = recipe.has_online_teacher and teacher.spec.section.reflectance_profile
+    if continued is not None:
+        choose_split = keep_recorded(continued, recipe.data, seed, choose_split)
 
     def open_it() -> OpenedDataset:
         return open_dataset(recipe, choose_split=choose_split, overviews=overviews)
@@ -361,14 +404,18 @@ def open_data(recipe: Recipe, teacher: TrainedTeacher | None, context: Context) 
     return context.dataset
 
 
-def open_as_shown(recipe: Recipe, teacher: TrainedTeacher) -> OpenedDataset:
-    """A recipe's dataset as its teacher is shown it: whole frames at the teacher's size, and the teacher's split.
+def open_as_shown(recipe: Recipe, teacher: TrainedTeacher, continued: RunFolder | None = None) -> OpenedDataset:
+    """A recipe's dataset as its teacher is shown it: whole frames at the teacher's size, and the split of `open_data`.
 
     Raises:
         DataError: As `open_data`.
     """
     data = teachers_data(recipe.data, teacher.spec)
-    return open_dataset(replace(recipe, data=data), choose_split=teacher.splitter(data, recipe.training.seed))
+    seed = recipe.training.seed
+    choose_split: Callable[[Iterable[str]], Split] | None = teacher.splitter(data, seed)
+    if continued is not None:
+        choose_split = keep_recorded(continued, data, seed, choose_split)
+    return open_dataset(replace(recipe, data=data), choose_split=choose_split)
 
 
 def attach_logits(dataset: OpenedDataset, recipe: Recipe, teacher: TrainedTeacher | None) -> OpenedDataset:

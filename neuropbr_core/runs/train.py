@@ -30,6 +30,7 @@ from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import (
     components_of,
     recorded_components,
+    recorded_split,
     recorded_start,
     recorded_teacher,
     write_provenance,
@@ -192,8 +193,7 @@ class Train(Stage):
         """Train, in all processes.
 
         Raises:
-            RunError: The run was started with another teacher; the encoder is frozen and has no start weights; a loss
-                stopped being finite; memory ran out.
+            RunError: The encoder is frozen and has no start weights; a loss stopped being finite; memory ran out.
             RunInterrupted: A signal asked for it; the run has saved.
             DataError: The data, or the teacher's predictions of them, cannot be used.
             CheckpointError: There is no checkpoint to continue from, or one could not be saved.
@@ -203,12 +203,11 @@ class Train(Stage):
             teacher = self.teacher.open()
             for note in self.teacher.notes():
                 reporter().line(f"Teacher: {note}")
-        # Before the data are opened: a student's split of the materials is its teacher's.
         continues = context.first(lambda: self.continues)
         if continues:
             for change in self.changes:
                 reporter().line(change)
-            check_same_teacher(self.run, teacher)
+            self._warn_of_lost_record()
         elif self.resume:
             reporter().line(f"{self.run.path}: the run stopped before its first checkpoint; it starts again")
         # Observers first: one that cannot work says so before data are opened or an older run is removed.
@@ -217,7 +216,8 @@ class Train(Stage):
             for name, part in self.recipe.observers.items():
                 components[name] = part.create(run_dir=self.run.path)
         observers = Observers(components)
-        dataset = attach_logits(open_data(self.recipe, teacher, context), self.recipe, teacher)
+        continued = self.run if continues else None
+        dataset = attach_logits(open_data(self.recipe, teacher, context, continued), self.recipe, teacher)
         context.prepared()
 
         init_from = None
@@ -262,6 +262,17 @@ class Train(Stage):
                 raise
             raise error from caught
 
+    def _warn_of_lost_record(self) -> None:
+        """Tell that the run goes on without what only its record told."""
+        try:
+            recorded_split(self.run.provenance)
+        except DataError as error:
+            # The checkpoints have all that training needs; the record is written anew from the recipe and the data.
+            reporter().warning(
+                f"{error}; the run goes on from its checkpoints, with the teacher and the split that the recipe names, "
+                f"so that validation may use materials that the run trained on"
+            )
+
     def _write_records(self, dataset: OpenedDataset, teacher: TrainedTeacher | None, init_from: Path | None) -> None:
         """Make the folder a run, in place of an older one that is replaced; the first process alone does it."""
         start: dict[str, str] | None = None
@@ -271,10 +282,17 @@ class Train(Stage):
             # The weights come from a checkpoint of the run, which itself came from there.
             with suppress(DataError):  # the record is lost, and is written anew
                 start = recorded_start(self.run.provenance)
+        trained: list[str] = []
+        if self.continues:
+            # The weights have learnt from these materials, whether the dataset still has them or not.
+            with suppress(DataError):
+                trained = recorded_split(self.run.provenance)["train"]
         if self.overwrite:
             self.run.clear()
             self.overwrite = False  # from here on, the folder is that of the new run
-        facts: dict[str, Any] = {"data": dataset.fingerprint, "split": dataset.split}
+        split = dict(dataset.split)
+        split["train"] = sorted({*split["train"], *trained})
+        facts: dict[str, Any] = {"data": dataset.fingerprint, "split": split}
         if teacher is not None:
             facts["teacher"] = teacher.record
         if start is not None:
@@ -285,10 +303,10 @@ class Train(Stage):
 
 
 def check_resumable(old: Recipe, new: Recipe) -> None:
-    """Refuse to continue a run with another network or other losses.
+    """Refuse to continue a run with another network, other losses, or an optimiser that keeps something else.
 
     Raises:
-        RunError: `model` or `losses` differ.
+        RunError: `model` or `losses` differ, or one of both optimisers is `sgd`.
     """
     # These two decide the shapes of the weights and the critics; every other section may change.
     for section in ("model", "losses"):
@@ -297,6 +315,14 @@ def check_resumable(old: Recipe, new: Recipe) -> None:
                 f"cannot resume: section `{section}` differs from the recipe that the run was started with; use "
                 f"--run-name for a new run (`neuropbr recipe diff` shows the differences)"
             )
+    # Adam and AdamW keep the same two means of a gradient and differ in the decay alone; SGD keeps a momentum.
+    before = old.optimizer.name
+    now = new.optimizer.name
+    if before != now and "sgd" in (before, now):
+        raise RunError(
+            f"cannot resume: optimizer.name is {now}, and the run was started with {before}, whose state {now} cannot "
+            f"use; keep {before}, or use --run-name for a new run, whose --init-from can name this run's weights"
+        )
 
 
 def resume_changes(run: RunFolder, old: Recipe, new: Recipe) -> list[str]:
@@ -338,7 +364,7 @@ def check_same_plugin_files(run: RunFolder, recipe: Recipe) -> None:
     try:
         before = recorded_components(run.provenance)
     except DataError:
-        return  # a run without its record goes on; `check_same_teacher` warns about it
+        return  # a run without its record goes on; `Train.execute` warns about it
     now = {}
     for part in components_of(recipe):
         now[part.kind, part.declared.name] = part.declared
@@ -354,21 +380,29 @@ def check_same_plugin_files(run: RunFolder, recipe: Recipe) -> None:
             )
 
 
-def check_same_teacher(run: RunFolder, teacher: TrainedTeacher | None) -> None:
+def check_same_teacher(run: RunFolder, teacher: TeacherPlan | None) -> None:
     """Refuse to continue a run with another teacher than it was started with.
 
+    Args:
+        run: The run.
+        teacher: How the teacher is had now.
+
     Raises:
-        RunError: It differs, or one of both has none.
+        RunError: It differs, or has yet to be trained, or one of both has none.
     """
     try:
         before = recorded_teacher(run.provenance)
-    except DataError as error:
-        # The checkpoints have all that training needs; the record is written anew from the recipe and the data.
-        reporter().warning(f"{error}; the run goes on from its checkpoints, with the teacher that the recipe names")
-        return
+    except DataError:
+        return  # a run without its record goes on; `Train.execute` warns about it
     now = None
+    if teacher is not None and teacher.state != "there":
+        raise RunError(
+            f"cannot resume: the run was started with another teacher ({_place(before)}) than it has now "
+            f"({teacher.place}, which is not trained yet); bring the earlier teacher back, or use --run-name for a new "
+            f"run"
+        )
     if teacher is not None:
-        now = teacher.record
+        now = teacher.open().record
     if _identity(before) != _identity(now):
         raise RunError(
             f"cannot resume: the run was started with another teacher ({_place(before)}) than it has now "

@@ -60,8 +60,7 @@ def make_fabric(training: Training) -> Fabric:
     if precision == "fp16" and device.type == "cpu":
         raise DeviceError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU")
 
-    if device.type == "cuda":
-        tune_cuda(precision)
+    tune_for(training, device)
 
     # One process needs no strategy, and none that waits for other processes.
     strategy: Any = "auto"
@@ -97,6 +96,12 @@ def chosen_precision(training: Training, device: torch.device) -> str:
     return "fp32"
 
 
+def tune_for(training: Training, device: torch.device) -> None:
+    """Set the switches of this process for a run on a device; call it again after another run, which set its own."""
+    if device.type == "cuda":
+        tune_cuda(chosen_precision(training, device))
+
+
 def tune_cuda(precision: str) -> None:
     """Set what makes CUDA faster and leaves its memory whole; before anything is allocated there.
 
@@ -108,8 +113,8 @@ def tune_cuda(precision: str) -> None:
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
         os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     # TF32 keeps 10 bits of the mantissa, more than the bfloat16 around it; who asks for fp32 gets all 23. PyTorch's own
-    # default lets convolutions use TF32. Both switches are set either way: an earlier Fabric of this process, such as
-    # that of a teacher's run, may have had another precision.
+    # default lets convolutions use TF32. Both switches are set either way: an earlier run of this process, such as
+    # that of a teacher, may have had another precision.
     reduced = precision != "fp32"
     torch.backends.cudnn.allow_tf32 = reduced
     if reduced:

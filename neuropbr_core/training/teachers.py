@@ -18,7 +18,7 @@ from neuropbr_core.data.batches.prepare import Prepared, predicted
 from neuropbr_core.data.batches.teacher_logits import (
     TeacherMark,
 )
-from neuropbr_core.data.splits import Split, follow_split
+from neuropbr_core.data.splits import TEACHER, Guide, Split, follow_split
 from neuropbr_core.errors import CheckpointError, DataError, RunError
 from neuropbr_core.model.generator import Generator, unsuitable
 from neuropbr_core.model.spec import ModelSpec
@@ -192,15 +192,16 @@ class TrainedTeacher:
 
 
 def follow(
-    trained: Collection[str], held_back: Collection[str], data: Data, seed: int
+    trained: Collection[str], held_back: Collection[str], data: Data, seed: int, guide: Guide = TEACHER
 ) -> Callable[[Iterable[str]], Split]:
-    """Make the function that splits a student's materials as its teacher's were split.
+    """Make the function that splits materials as those of a guide were split: of a student's teacher, or of the run.
 
     Args:
-        trained: Materials that the teacher trains on.
+        trained: Materials that the guide trains on.
         held_back: Materials that are held back from it.
-        data: Section `data` of the student's recipe.
+        data: Section `data` of the recipe whose materials are split.
         seed: Its seed.
+        guide: What the guide is.
     """
     return partial(
         follow_split,
@@ -210,6 +211,7 @@ def follow(
         val_ratio=data.val_ratio,
         val_materials=data.val_materials,
         groups=data.groups,
+        guide=guide,
     )
 
 

@@ -22,6 +22,7 @@ from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs import evaluate
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.run import plan, run
+from neuropbr_core.training.checkpoints.saving import read_state
 from neuropbr_core.training.loop.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]
@@ -146,7 +147,7 @@ def test_a_run_that_is_being_written_is_left_alone(make_recipe: MakeRecipe, flag
     before = sorted(path for path in folder.rglob("*") if path.is_file())
     with (
         FolderLock(folder),
-        pytest.raises(RunError, match=r"busy: process \d+ on .* \(it started 0 s ago.* writes this"),
+        pytest.raises(RunError, match=r"busy: process \d+ on .* \(it started \d+ s ago.* writes this"),
     ):
         run(recipe, run_name="busy", **flags)
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == before
@@ -183,3 +184,35 @@ def test_of_eight_starts_at_once_one_trains(make_recipe: MakeRecipe, tmp_path: P
     journal = (Path(recipe.training.runs_dir) / "race" / "metrics.jsonl").read_text()
     assert journal.count('"run_started"') == 1
     assert journal.count('"run_finished"') == 1
+
+
+def test_a_run_goes_on_with_its_split_and_with_the_optimisers_new_options(make_recipe: MakeRecipe) -> None:
+    folder = run(make_recipe(*QUIET, "export.torchscript=null"), run_name="changed")
+    split = json.loads((folder / "provenance.json").read_text())["split"]
+    lines = resumed(
+        make_recipe(
+            *QUIET,
+            "export.torchscript=null",
+            "training.epochs=2",
+            "training.seed=7",
+            "data.val_materials=[]",
+            "data.val_ratio=0.6",
+            "optimizer.weight_decay=0.3",
+        ),
+        "changed",
+    )
+    assert any(line.startswith("split: stays as it was when the run stopped") for line in lines), lines
+    after = json.loads((folder / "provenance.json").read_text())["split"]
+    assert (after["train"], after["val"]) == (split["train"], split["val"])
+    state = read_state(folder / "checkpoints" / "epoch_0002")
+    assert [group["weight_decay"] for group in state["optimizer"]["param_groups"]] == [0.3]
+
+
+def test_a_run_whose_record_is_lost_goes_on_and_warns_once(make_recipe: MakeRecipe) -> None:
+    folder = run(make_recipe(*QUIET, "export.torchscript=null"), run_name="lost")
+    (folder / "provenance.json").unlink()
+    lines = resumed(make_recipe(*QUIET, "export.torchscript=null", "training.epochs=2"), "lost")
+    warnings = [line for line in lines if "provenance.json" in line]
+    assert len(warnings) == 1, warnings
+    assert "the run goes on from its checkpoints" in warnings[0]
+    assert json.loads((folder / "provenance.json").read_text())["split"]["val"]

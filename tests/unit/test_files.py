@@ -139,3 +139,19 @@ def test_devices_and_pipes_are_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="which is never replaced"):
             write_text(place, "text")
     assert Path("/dev/null").is_char_device()
+
+
+def test_an_error_of_a_library_without_a_number_keeps_its_text_and_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "grid.png"
+    with pytest.raises(OSError, match=r"^encoder error -2 when writing image file") as caught, replacing(path):
+        raise OSError("encoder error -2 when writing image file")
+    assert caught.value.__notes__ == [f"this happened while {path} was written"]
+
+
+def test_what_was_noted_on_an_error_stays(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    error.add_note("observer/grid of acme 1.0")
+    path = tmp_path / "grid.png"
+    with pytest.raises(OSError, match=r"No space left on device: '.*/grid\.png'") as caught, replacing(path):
+        raise error
+    assert caught.value.__notes__ == ["observer/grid of acme 1.0"]

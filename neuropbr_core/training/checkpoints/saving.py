@@ -384,7 +384,16 @@ def load_module_state(fabric: Fabric, module: nn.Module, state: Mapping[str, Any
 
 
 def load_optimizer_state(fabric: Fabric, module: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Take back what `optimizer_state` gave; every process has read it whole."""
+    """Take back what `optimizer_state` gave, except options such as the weight decay, which stay the optimiser's own.
+
+    Every process has read the state whole.
+    """
+    # Both of PyTorch's functions replace an optimiser's options by those of the state. Options are the recipe's, which
+    # may have changed since; the number of groups and what is in them follow from the networks, which have not.
+    groups = []
+    for own, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        groups.append({**own, "params": saved["params"]})
+    state = {**state, "param_groups": groups}
     if is_sharded(fabric):
         options = StateDictOptions(full_state_dict=True)
         set_optimizer_state_dict(module.get_submodule(_WRAPPED), _bare(optimizer), state, options=options)

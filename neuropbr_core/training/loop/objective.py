@@ -99,7 +99,7 @@ class Term:
                 f"losses.{self.name}: {self.author} is broken: its forward pass changes the maps in place, which other "
                 f"losses and the gradients still read; report this to the authors of its package"
             )
-        return self.checked(result, "forward", torch.is_grad_enabled() and _takes_gradients(x))
+        return self.checked(result, "forward", torch.is_grad_enabled() and _takes_gradients(x), x.valid.device)
 
     def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
         """Compute the critic's loss, and check that it is one.
@@ -109,7 +109,7 @@ class Term:
         """
         with blaming_calls(self.part, "its critic_loss"):
             result = self.loss.critic_loss(x, critic)
-        return self.checked(result, "critic_loss", learns=torch.is_grad_enabled())
+        return self.checked(result, "critic_loss", torch.is_grad_enabled(), x.valid.device)
 
     @property
     def fused_by(self) -> type[FusedLosses] | None:
@@ -127,19 +127,31 @@ class Term:
             return f"loss {self.name}"
         return str(self.part.declared)
 
-    def checked(self, result: object, method: str, learns: bool) -> LossResult:
-        """Return the result of a method of the loss, if it is one.
+    def checked(self, result: object, method: str, learns: bool, device: torch.device) -> LossResult:
+        """Return the result of a method of the loss, if it is one, with terms as the logs need them.
+
+        Args:
+            result: What the method returned.
+            method: Its name, for the message.
+            learns: Whether gradients must flow from the total.
+            device: The run's device.
+
+        Returns:
+            The total, and the terms as detached scalars without a dimension, all on `device`.
 
         Raises:
-            PluginBroken: It is not.
+            PluginBroken: It is none.
         """
         fault = _fault(result, learns)
-        if not fault:
-            return cast("LossResult", result)
-        raise PluginBroken(
-            f"losses.{self.name}: {self.author} is broken: {method} must return a LossResult of a scalar tensor that "
-            f"gradients flow from, but {fault}; report this to the authors of its package"
-        )
+        if fault:
+            raise PluginBroken(
+                f"losses.{self.name}: {self.author} is broken: {method} must return a LossResult of a scalar tensor "
+                f"that gradients flow from, but {fault}; report this to the authors of its package"
+            )
+        sound = cast("LossResult", result)
+        # The logs stack the scalars of a step, and what still has its graph would keep the step's activations.
+        terms = {name: value.detach().reshape(()).to(device) for name, value in sound.terms.items()}
+        return LossResult(sound.total.to(device), terms)
 
 
 class GeneratorLoss(NamedTuple):
@@ -302,7 +314,7 @@ class Objective:
                 for term, result in zip(group, outcome.results, strict=True):
                     results[term.name] = result
             for term in group:
-                term.checked(results[term.name], fused_by.__name__, learns)
+                results[term.name] = term.checked(results[term.name], fused_by.__name__, learns, x.valid.device)
             metrics = metrics or outcome.metrics
         return results, metrics
 

@@ -18,6 +18,13 @@ SKIPPED = "skipped"
 _CHECKED = ("loss/", "critic/", GRAD_NORM)
 """Prefixes of what must be finite; an error of a map is not when nothing of a batch is seen, and is left out then."""
 
+_MOST_OVERFLOWS = 50
+"""Steps in a row whose gradients overflow after which the run stops.
+
+A scaler begins at 2^16 and halves the scale each time. Gradients of up to 2^40 fit after 40 halvings, and no sound
+loss has larger ones.
+"""
+
 _SUMS = ("loss/total", "loss/reconstruction", "critic/total")
 
 
@@ -62,6 +69,8 @@ class StepLog:
         self._recent: dict[str, list[float]] = {}
         self._epoch: dict[str, list[float]] = {}
         self._skips_in_a_row = 0
+        # By the norm's name: the generator's gradients and those of each critic overflow apart.
+        self._overflows_in_a_row: dict[str, int] = {}
 
     def add(self, step: int, epoch: int, stepped: Stepped, ids: Sequence[str]) -> None:
         """Add a step.
@@ -121,6 +130,7 @@ class StepLog:
             part = table[:, start : start + len(row.names)]
             start += len(row.names)
             self._refuse(row, part, epoch)
+            self._refuse_overflows(row, part, epoch)
             # What is not finite and was not refused has no error in this step, and no place in the mean.
             for name, value in zip(row.names, part.mean(dim=0).tolist(), strict=True):
                 if math.isfinite(value):
@@ -154,10 +164,16 @@ class StepLog:
         self._recent = {}
         self._epoch = {}
         self._skips_in_a_row = 0
+        self._overflows_in_a_row = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that resumes here needs; call `check` before."""
-        state = {"recent": self._recent, "epoch": self._epoch, "skips_in_a_row": self._skips_in_a_row}
+        state = {
+            "recent": self._recent,
+            "epoch": self._epoch,
+            "skips_in_a_row": self._skips_in_a_row,
+            "overflows_in_a_row": self._overflows_in_a_row,
+        }
         # Copied, because training goes on and the lists grow, while the state must stay that of this step.
         return deepcopy(state)
 
@@ -166,6 +182,7 @@ class StepLog:
         self._recent = state["recent"]
         self._epoch = state["epoch"]
         self._skips_in_a_row = state["skips_in_a_row"]
+        self._overflows_in_a_row = state.get("overflows_in_a_row", {})  # which checkpoints of version 0.2 lack
 
     def _note(self, name: str, value: float) -> None:
         # A step belongs to the next log and to its epoch, and one may end before the other.
@@ -207,6 +224,26 @@ class StepLog:
             "fp32, or drop such steps with training.on_nonfinite: skip. Checkpoints saved before this point are "
             f"intact{check}"
         )
+
+    def _refuse_overflows(self, row: _Pending, values: Tensor, epoch: int) -> None:
+        """Stop the run when the gradient scaler has dropped too many updates in a row."""
+        if not self._overflows:
+            return
+        for index, name in enumerate(row.names):
+            if not name.endswith(GRAD_NORM):
+                continue
+            if values[:, index].isfinite().all():
+                self._overflows_in_a_row[name] = 0
+                continue
+            self._overflows_in_a_row[name] = self._overflows_in_a_row.get(name, 0) + 1
+            # The scaler drops such updates without a word, so that the run would end with the weights it began with.
+            if self._overflows_in_a_row[name] >= _MOST_OVERFLOWS:
+                raise RunStopped(
+                    f"{name} was not finite in {_MOST_OVERFLOWS} steps in a row, the last one step {row.step + 1} of "
+                    f"epoch {epoch + 1} (samples {', '.join(dict.fromkeys(row.ids))}), so the gradient scaler dropped "
+                    f"all of these updates; lower optimizer.lr, or set training.precision: bf16 or fp32. Checkpoints "
+                    f"saved before this point are intact{self._suspects()}"
+                )
 
     def _suspects(self) -> str:
         """Components of others that may have spoiled a gradient; their own values tell nothing of it."""

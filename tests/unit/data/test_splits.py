@@ -1,12 +1,13 @@
 """Which materials are held back, and how often the others are trained on."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from neuropbr_core.data.images import write_map, write_png
-from neuropbr_core.data.splits import follow_split, oversample, split_materials, unmatched
+from neuropbr_core.data.splits import RUN, follow_split, keep_split, oversample, split_materials, unmatched
 from neuropbr_core.datasets.layout.source import LayoutSource
 from neuropbr_core.errors import DataError
 from neuropbr_core.maps import MAPS
@@ -241,6 +242,47 @@ def test_a_split_that_contradicts_the_teachers_is_refused(wanted, message):
     with pytest.raises(DataError) as caught:
         follow("abcdx", val_materials=tuple(wanted))
     assert str(caught.value).startswith(f"data.val_materials contradicts the teacher's split: {message}. Leave val_")
+
+
+def kept(names, held="cd", trained="ab", **options):
+    """The split of a run that was trained on `trained`, and goes on with these options."""
+    options = {"val_ratio": 0.5, "seed": 0, **options}
+    drawn = partial(split_materials, **options)
+    recorded = partial(follow_split, trained=set(trained), held_back=set(held), guide=RUN, **options)
+    return keep_split(names, drawn, recorded, set(held))
+
+
+def test_a_run_that_goes_on_keeps_its_split_and_says_so():
+    drawn = split_materials("abcd", val_ratio=0.5, seed=0)
+    assert kept("abcd", held=drawn.val, trained=drawn.train) == drawn
+    for options in ({"seed": 1}, {"seed": 2}, {"val_ratio": 0.25}, {"val_ratio": 0.0}, {"val_materials": ()}):
+        split = kept("abcd", **options)
+        assert (split.train, split.val) == (("a", "b"), ("c", "d"))
+        if set(split_materials("abcd", **{"val_ratio": 0.5, "seed": 0, **options}).val) != {"c", "d"}:
+            assert split.notes[0].startswith("stays as it was when the run stopped")
+    # Where nothing was held back, nothing can be held back any more.
+    assert kept("abcd", held="", trained="abcd").notes[1:] == (
+        "no validation: the run trained on these materials and held none of them back",
+    )
+
+
+def test_materials_that_are_new_to_a_run_that_goes_on_are_trained_on():
+    split = kept("abcdvwxyz", val_ratio=0.9)
+    assert split.val == ("c", "d")
+    assert split.notes[1] == "trained on although they are new to the run: 'v', 'w', 'x', 'y', 'z'"
+    # Where all are new, there is nothing to keep.
+    assert kept("vwxyz") == split_materials("vwxyz", val_ratio=0.5, seed=0)
+
+
+def test_a_list_that_contradicts_the_split_of_the_run_is_refused():
+    assert kept("abcd", val_materials=("c", "d")).notes == ()
+    with pytest.raises(DataError) as caught:
+        kept("abcd", val_materials=("a", "c"))
+    assert str(caught.value) == (
+        "data.val_materials contradicts the run's split: it holds back 'a', which the run trained on; it trains on "
+        "'d', which was held back from the run. Leave val_materials out to have the run's split, or use --run-name "
+        "for a new run"
+    )
 
 
 def test_an_unknown_material_of_a_students_split_is_refused():

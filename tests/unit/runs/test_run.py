@@ -1,20 +1,28 @@
 """Stages in order: what is done is skipped, what fails leaves no lock, and who may not write is told before it does."""
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import small_run
 
 from neuropbr_core.data.opening import list_samples
+from neuropbr_core.data.splits import Split
 from neuropbr_core.errors import DataError, DeviceError, RecipeError, RunError
+from neuropbr_core.inference.run_samples import read_sample
 from neuropbr_core.lock import LOCK
 from neuropbr_core.recipe import load_recipe
-from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.reporting import RecordingReporter, reporting_to
+from neuropbr_core.runs.evaluate import recorded_samples
 from neuropbr_core.runs.folder import MARKER, RunFolder, check_start
 from neuropbr_core.runs.run import plan, run_path
 from neuropbr_core.runs.stage import Context, Plan, Stage, carry_out
+from neuropbr_core.runs.teacher import open_data
+from neuropbr_core.runs.train import RenderCaptures, Train
+from neuropbr_core.training.provenance import recorded_split, write_provenance
 
 
 class FakeStage(Stage):
@@ -236,3 +244,107 @@ def test_a_run_name_that_could_lead_elsewhere_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["mine", "2026-11-28 bricks", "v1.2_a+b", "größer"])
 def test_plain_run_names_are_taken(name: str) -> None:
     assert run_path(load_recipe("neuropbr:quickstart"), name) == Path("runs") / name
+
+
+def interrupted_run(folder: Path, recipe: Recipe, split: Split) -> RunFolder:
+    """A run that stopped after its first epoch, with a record of its split."""
+    small_run.save_run(folder, recipe)
+    run = RunFolder(folder)
+    write_provenance(folder, recipe, {"split": asdict(split)})
+    return run
+
+
+def test_a_run_that_goes_on_keeps_its_split(dataset: Path, tmp_path: Path) -> None:
+    overrides = ("training.device=cpu", f"data.root={dataset}", "training.epochs=2")
+    train, held_back = ("material_0", "material_2"), ("material_1",)
+    recipe = small_run.small_recipe(*overrides, "data.val_ratio=0.3")
+    folder = interrupted_run(tmp_path / "run", recipe, Split(train, held_back, 0, 0.3))
+    # Two of three materials, whatever the seed.
+    changed = small_run.small_recipe(*overrides, "data.val_ratio=0.7", "training.seed=1")
+    planned = plan(changed, folder.path, resume=True)
+    (data,) = [stage for stage in planned.stages if isinstance(stage, RenderCaptures)]
+    assert data.survey is not None
+    assert (data.survey.split.train, data.survey.split.val) == (train, held_back)
+    assert any("split: stays as it was when the run stopped" in line for line in planned.lines())
+    opened = open_data(changed, None, Context(changed.training), folder)
+    assert (opened.split["train"], opened.split["val"]) == (train, held_back)
+    contradicting = small_run.small_recipe(*overrides, "data.val_materials=[material_0]")
+    with pytest.raises(DataError, match="contradicts the run's split: it holds back 'material_0', which the run"):
+        plan(contradicting, folder.path, resume=True)
+    # Without its record, the run goes on with the recipe's split.
+    folder.provenance.unlink()
+    plan(contradicting, folder.path, resume=True)
+
+
+def test_the_record_of_a_run_keeps_materials_that_the_dataset_has_lost(recipe: Recipe, tmp_path: Path) -> None:
+    folder = interrupted_run(tmp_path / "run", recipe, Split(("gone", "here"), ("held",), 0, None))
+    train = Train(recipe, folder, resume=True, overwrite=False)
+    train._write_records(Mock(fingerprint="digest", split=asdict(Split(("here",), ("held",), 0, None))), None, None)
+    assert recorded_split(folder.provenance) == {"train": ["gone", "here"], "val": ["held"]}
+
+
+def test_samples_are_scored_by_the_recorded_split_whatever_the_recipe_draws(dataset: Path, tmp_path: Path) -> None:
+    names = ("material_0", "material_1", "material_2")
+    recipe = small_run.small_recipe(
+        f"data.root={dataset}", "data.val_ratio=0.5", "data.groups={pair: [material_0, material_1]}"
+    )
+    none_held = interrupted_run(tmp_path / "none", recipe, Split(names, (), 0, 0.0))
+    assert list_samples(recorded_samples(none_held, recipe)).split.val == ()
+    # The run's split has parted a group that the recipe names since.
+    parted = interrupted_run(tmp_path / "parted", recipe, Split(names[1:], names[:1], 0, None))
+    assert list_samples(recorded_samples(parted, recipe)).split.val == names[:1]
+    for folder, held_back in ((none_held, False), (parted, True)):
+        assert read_sample(folder.path, 0).held_back is held_back
+
+
+def test_an_optimiser_whose_state_means_something_else_is_refused(dataset: Path, tmp_path: Path) -> None:
+    def make(name: str) -> Recipe:
+        return small_run.small_recipe("training.device=cpu", f"data.root={dataset}", f"optimizer.name={name}")
+
+    for before, now, refused in (("adamw", "sgd", True), ("sgd", "adam", True), ("adam", "adamw", False)):
+        folder = small_run.save_run(tmp_path / before, make(before))
+        if not refused:
+            plan(make(now), folder, resume=True)
+            continue
+        with pytest.raises(RunError, match=f"optimizer.name is {now}, and the run was started with {before}, whose"):
+            plan(make(now), folder, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "inside"),
+    [
+        ("training.init_from", ""),
+        ("training.init_from", "/checkpoints/epoch_0001/model.safetensors"),
+        ("data.root", "/captures"),
+        ("teacher.run", ""),
+        ("teacher.checkpoint", "/checkpoints/epoch_0001"),
+        ("teacher.shards", "/shards-32"),
+    ],
+)
+def test_a_run_that_the_new_one_needs_is_not_overwritten(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, inside: str
+) -> None:
+    recipe = small_run.small_recipe("training.device=cpu", f"data.root={dataset}")
+    folder = small_run.save_run(tmp_path / "runs" / "x", recipe)
+    other = small_run.save_run(tmp_path / "runs" / "other", recipe)
+    monkeypatch.chdir(tmp_path)
+    place = f"runs/other/../x{inside}"
+    if key.startswith("teacher."):
+        section = {"run": None, "checkpoint": None, "shards": None}
+        if key == "teacher.shards":
+            section["run"] = str(other)
+        recipe = replace(recipe, teacher=Teacher(**{**section, key.removeprefix("teacher."): place}))
+    elif key == "data.root":
+        recipe = replace(recipe, data=replace(recipe.data, root=place))
+    else:
+        recipe = replace(recipe, training=replace(recipe.training, init_from=place))
+    with pytest.raises(RunError, match=rf"x: --overwrite removes all of this run, and the .*{place} \({key}\), which"):
+        plan(recipe, folder, overwrite=True)
+
+
+def test_a_student_does_not_overwrite_the_run_that_its_teachers_recipe_makes(tmp_path: Path) -> None:
+    recipe = small_run.small_recipe(f"training.runs_dir={tmp_path}")
+    folder = small_run.save_run(tmp_path / "quickstart", recipe)
+    student = replace(recipe, teacher=Teacher(recipe="neuropbr:quickstart"))
+    with pytest.raises(RunError, match=r"needs .*/quickstart \(teacher\.recipe\)"):
+        plan(student, folder, overwrite=True)

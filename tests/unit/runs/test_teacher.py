@@ -1,11 +1,12 @@
 """How a student's teacher is had: trained before, interrupted, or still to be trained."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import small_run
 
+from neuropbr_core.data.splits import Split
 from neuropbr_core.errors import CheckpointError, DataError, RunError
 from neuropbr_core.model import ModelSpec, weights_digest
 from neuropbr_core.model.weights import WEIGHTS
@@ -14,6 +15,7 @@ from neuropbr_core.runs.run import plan
 from neuropbr_core.runs.teacher import TeacherPlan, TrainTeacher, plan_teacher
 from neuropbr_core.training import teachers
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
+from neuropbr_core.training.provenance import write_provenance
 from neuropbr_core.training.teachers import TrainedTeacher
 
 TEACHER = ("training.epochs=1", "training.device=cpu")
@@ -134,3 +136,39 @@ def with_processes(recipe: Recipe) -> Teacher:
     """Section `teacher` whose own recipe asks for two processes."""
     assert recipe.teacher is not None
     return replace(recipe.teacher, overrides=(*recipe.teacher.overrides, "training.devices=2"))
+
+
+def test_a_student_goes_on_with_the_teacher_that_it_was_started_with(tmp_path: Path) -> None:
+    recipe = make_student(tmp_path, "training.epochs=2")
+    teacher = planned(recipe)
+    assert teacher.recipe is not None
+    small_run.save_run(teacher.place, teacher.recipe)
+    trained = Split(("material_0", "material_1"), ("material_2",), 0, None)
+    write_provenance(teacher.place, teacher.recipe, {"split": asdict(trained)})
+    alone = replace(recipe, teacher=None)
+    student = small_run.save_run(tmp_path / "runs" / "student", recipe)
+    before = (student / "recipe.yaml").read_bytes()
+
+    def record(**facts: object) -> None:
+        write_provenance(student, recipe, {"split": asdict(trained), **facts})
+
+    record(teacher=teacher.open().record)
+    plan(recipe, student, resume=True)
+    with pytest.raises(RunError, match=r"another teacher \(.*epoch_0001\) than it has now \(none\)"):
+        plan(alone, student, resume=True)
+    small_run.save_run(teacher.place, teacher.recipe, seed=1)
+    with pytest.raises(RunError, match=r"another teacher \(.*epoch_0001\) than it has now \(.*epoch_0001\)"):
+        plan(recipe, student, resume=True)
+    (teacher.place / "checkpoints" / BEST).unlink()
+    with pytest.raises(
+        RunError, match=r"than it has now \(.*/quickstart, which is not trained yet\); bring the earlier"
+    ):
+        plan(recipe, student, resume=True)
+    record()
+    plan(alone, student, resume=True)
+    with pytest.raises(RunError, match=r"another teacher \(none\) than it has now"):
+        plan(recipe, student, resume=True)
+    # Without a record, nobody knows.
+    (student / "provenance.json").unlink()
+    plan(recipe, student, resume=True)
+    assert (student / "recipe.yaml").read_bytes() == before

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from neuropbr_core.errors import DeviceError
 from neuropbr_core.recipe.sections import Training
+from neuropbr_core.runs.stage import Context
 from neuropbr_core.training import fabric
 from neuropbr_core.training.fabric import make_fabric, synchronise_batch_norm
 
@@ -85,3 +87,25 @@ def test_cuda_is_tuned_unless_the_user_said_otherwise(monkeypatch: pytest.Monkey
     fabric.tune_cuda("fp32")
     assert os.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
     assert chosen == ["high", "highest"]
+
+
+@pytest.mark.usefixtures("float32_switches")
+def test_a_student_trains_with_its_own_precision_after_its_teachers_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+    def make(**options: Any) -> Any:
+        return SimpleNamespace(device=torch.device("cuda"), world_size=1, launch=lambda: None)
+
+    monkeypatch.setattr(fabric, "Fabric", make)
+    student = Context(Training(device="cuda", precision="fp32"))
+    assert student.is_first  # asked before the teacher's run, as `carry_out` does
+    teacher = Context(Training(device="cuda", precision="bf16"))
+    for context, products, convolutions in (
+        (student, "highest", False),
+        (teacher, "high", True),
+        (student, "highest", False),
+    ):
+        assert context.fabric.device.type == "cuda"
+        assert torch.get_float32_matmul_precision() == products
+        assert torch.backends.cudnn.allow_tf32 is convolutions

@@ -9,12 +9,16 @@ import pytest
 import small_run
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from neuropbr_core.errors import CheckpointError, RunStopped
 from neuropbr_core.model import ModelSpec, build_generator
+from neuropbr_core.recipe.sections import Optimizer
 from neuropbr_core.training.checkpoints.saving import (
     Position,
     Saver,
+    load_optimizer_state,
+    optimizer_state,
     random_state,
     read_resume_counts,
     refuse_nonfinite,
@@ -23,6 +27,7 @@ from neuropbr_core.training.checkpoints.saving import (
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
 from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
+from neuropbr_core.training.loop.step import make_optimizer
 
 
 def make_saver(folder: Path, *overrides: str, **changes: Any) -> Saver:
@@ -155,3 +160,66 @@ def test_a_process_that_was_not_there_keeps_its_seed() -> None:
     torch.manual_seed(5)
     restore_random_state(fabric, [])
     assert torch.equal(torch.rand(2), expected)
+
+
+def make_layer(options: Optimizer, *, steps: int, fused: bool = False) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A layer after steps of its optimiser."""
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 1)
+    optimizer = make_optimizer(options, list(layer.parameters()), 0.1, fused=fused)
+    for _ in range(steps):
+        layer(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return layer, optimizer
+
+
+def options_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Its options; a pair may have become a list on the way."""
+    groups = []
+    for group in optimizer.param_groups:
+        options = {name: value for name, value in group.items() if name != "params"}
+        if "betas" in options:
+            options["betas"] = tuple(options["betas"])
+        groups.append(options)
+    return groups
+
+
+OPTIONS = [
+    (Optimizer(weight_decay=0.01), Optimizer(weight_decay=0.3, betas=(0.5, 0.9))),
+    (Optimizer(name="adam"), Optimizer(name="adamw")),
+    (Optimizer(name="sgd"), Optimizer(name="sgd", momentum=0.5)),
+]
+
+
+class FSDPStrategy:
+    """What `is_sharded` recognises a strategy by that shards weights."""
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(("before", "after"), OPTIONS, ids=["decay and betas", "adam to adamw", "momentum"])
+def test_a_resumed_optimiser_keeps_its_moments_and_has_the_recipes_options(
+    before: Optimizer, after: Optimizer, sharded: bool
+) -> None:
+    layer, saved = make_layer(before, steps=2, fused=True)
+    other, resumed = make_layer(after, steps=0)
+    wanted = options_of(resumed)
+    moments = saved.state_dict()["state"]
+    fabric: Any = SimpleNamespace(strategy=None)
+    if sharded:
+        # The same functions of PyTorch gather and scatter the state; one process has all of it.
+        fabric.strategy = FSDPStrategy()
+        modules: list[Any] = []
+        for module, optimizer in ((layer, saved), (other, resumed)):
+            wrapped = nn.Module()
+            wrapped._forward_module = module
+            modules.append((wrapped, SimpleNamespace(optimizer=optimizer, param_groups=optimizer.param_groups)))
+    else:
+        modules = [(layer, saved), (other, resumed)]
+    load_optimizer_state(fabric, *modules[1], optimizer_state(fabric, *modules[0]))
+    assert options_of(resumed) == wanted
+    for position, state in resumed.state_dict()["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, moments[position][name]), name
+    other(torch.ones(1, 2)).sum().backward()
+    resumed.step()

@@ -14,6 +14,7 @@ from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.kinds import LossEntryOptions
 from neuropbr_core.training.loop.objective import Objective, Term, frozen, loss_weight
 from neuropbr_core.training.loop.step import Stepper
+from neuropbr_core.training.loop.step_log import StepLog
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,45 @@ def drawn(batch: int) -> Prepared:
         crop_to_texture=torch.eye(3).repeat(batch, 1, 1),
         valid=ones,
     )
+
+
+class Careless(Adversary):
+    """Logs terms with a dimension, that still have their graph."""
+
+    def forward(self, x: LossInput, critic: nn.Module | None = None) -> LossResult:
+        value = super().forward(x, critic).total
+        return LossResult(value, {"fool": value.reshape(1)})
+
+    def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
+        value = super().critic_loss(x, critic).total
+        return LossResult(value, {"gap": value.reshape(1, 1)})
+
+
+def test_terms_of_others_are_logged_as_scalars_without_their_graph() -> None:
+    stepper, _, _ = make_stepper()
+    stepper.objective.terms[1].loss = Careless()
+    stepped = stepper.step([make_prepared()], [1.0], 0)
+    assert {value.shape for value in stepped.scalars.values()} == {torch.Size([])}
+    assert not any(value.requires_grad for value in stepped.scalars.values())
+    log = StepLog(stepper.fabric, 1)
+    log.add(0, 0, stepped, ["sample"])
+    assert {"loss/gan/fool", "critic/gan/gap"} <= log.flush(0).keys()
+
+
+def test_terms_are_moved_to_the_runs_device() -> None:
+    """A device without values stands in for a GPU."""
+    values = torch.ones(1, 1, device="meta")
+    x = LossInput(Prediction({}, {}, {}), {}, values, values, values)
+
+    class Elsewhere(Adversary):
+        def critic_loss(self, x: LossInput, critic: nn.Module) -> LossResult:
+            value = critic(torch.ones(3)).sum()
+            return LossResult(value, {"gap": value.detach()})
+
+    adversary = Elsewhere()
+    critic = adversary.make_critic()
+    result = Term("gan", adversary, LossEntryOptions(), critic).critic_loss(x, critic)
+    assert {result.total.device.type, result.terms["gap"].device.type} == {"meta"}
 
 
 def test_a_step_runs_the_generator_once_and_updates_both() -> None:

@@ -133,3 +133,32 @@ def test_a_resumed_log_goes_on_where_the_other_was() -> None:
         log.add(3, 0, stepped(loss__total=0.3), ["b"])
     assert second.flush(0) == first.flush(0)
     assert second.end_epoch(0) == first.end_epoch(0)
+
+
+def test_gradients_that_overflow_under_every_scale_stop_the_run() -> None:
+    log = make_log(overflows=True)
+    overflow = stepped(loss__total=1.0, grad_norm=math.nan)
+    for step in range(49):
+        log.add(step, 0, overflow, ["a"])
+    log.add(49, 0, stepped(loss__total=1.0, grad_norm=1.0), ["a"])
+    for step in range(50, 99):
+        log.add(step, 0, overflow, ["a"])
+    log.check(0)
+    resumed = make_log(overflows=True)
+    resumed.load_state_dict(log.state_dict())
+    for continued in (log, resumed):
+        continued.add(99, 0, overflow, ["x", "y"])
+        with pytest.raises(RunError) as caught:
+            continued.check(0)
+        assert str(caught.value).startswith(
+            "grad_norm was not finite in 50 steps in a row, the last one step 100 of epoch 1 (samples x, y), so the "
+        )
+        assert "set training.precision: bf16 or fp32" in str(caught.value)
+
+
+def test_a_critic_that_always_overflows_stops_the_run_too() -> None:
+    log = make_log(overflows=True)
+    for step in range(50):
+        log.add(step, 0, stepped(grad_norm=1.0, critic__gan__grad_norm=math.inf), ["a"])
+    with pytest.raises(RunError, match=r"^critic/gan/grad_norm was not finite in 50 steps in a row"):
+        log.check(0)
