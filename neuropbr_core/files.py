@@ -199,9 +199,14 @@ def _move_into_place(aside: Path, path: Path) -> None:
         return
     # A file replaces a file in one step. A folder that is not empty cannot be replaced, so it is moved away first.
     old = _sibling(path, "replaced")
-    if path.exists():
-        path.rename(old)
-    aside.rename(path)
+    try:
+        if path.exists():
+            path.rename(old)
+        aside.rename(path)
+    except BaseException:  # also an interrupt between the two
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
     remove(old)
 
 

@@ -30,6 +30,7 @@ from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import (
     components_of,
     recorded_components,
+    recorded_data,
     recorded_split,
     recorded_start,
     recorded_teacher,
@@ -287,6 +288,9 @@ class Train(Stage):
             # The weights have learnt from these materials, whether the dataset still has them or not.
             with suppress(DataError):
                 trained = recorded_split(self.run.provenance)["train"]
+                before = recorded_data(self.run.provenance)
+                if before and before != dataset.fingerprint:
+                    reporter().line("the data are not those that the run stopped with; it goes on with what is there")
         if self.overwrite:
             self.run.clear()
             self.overwrite = False  # from here on, the folder is that of the new run

@@ -77,6 +77,18 @@ def recorded_split(provenance: Path) -> dict[str, list[str]]:
     return {"train": list(split.train), "val": list(split.val)}
 
 
+def recorded_data(provenance: Path) -> str:
+    """Digest of the data that a run was started with; empty when the record has none.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    data = _read(provenance, "which data the run was started with").data
+    if not isinstance(data, str):
+        return ""
+    return data
+
+
 def recorded_teacher(provenance: Path) -> dict[str, str] | None:
     """What a student's run recorded of its teacher (`TrainedTeacher.record`); None for a run without one.
 
@@ -135,7 +147,7 @@ class _TeacherRecord(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """What the file holds; only split, teacher, start and components are read back."""
+    """What the file holds; only split, data, teacher, start and components are read back."""
 
     neuropbr: str = ""
     python: str = ""

@@ -121,7 +121,24 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
     said = told.lines
     assert any("epoch_0002" in line and "damaged" in line for line in said)
     assert any("Resuming after epoch 1 of 3" in line for line in said)
+    assert not any("the data are not those" in line for line in said)
     assert weights(folder, "epoch_0003")
+
+
+def test_other_data_are_noticed_when_a_run_goes_on(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_recipe("export.torchscript=null", "training.epochs=2", "training.save_every_n_epochs=1")
+    with monkeypatch.context() as patch:
+        interrupt_before_epoch(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, run_name="moved")
+    record = Path(recipe.training.runs_dir) / "moved" / "provenance.json"
+    document = json.loads(record.read_text(encoding="utf-8"))
+    recorded = document["data"]
+    record.write_text(json.dumps({**document, "data": "0" * len(recorded)}), encoding="utf-8")
+    with reporting_to(RecordingReporter()) as told:
+        run(recipe, run_name="moved", resume=True)
+    assert any("the data are not those that the run stopped with" in line for line in told.lines)
+    assert json.loads(record.read_text(encoding="utf-8"))["data"] == recorded
 
 
 def test_periodic_checkpoints_are_kept_and_others_are_not(make_recipe: MakeRecipe) -> None:

@@ -124,6 +124,30 @@ def test_an_exception_leaves_what_was_there(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["oak"]
 
 
+def test_a_failure_between_the_two_renames_puts_the_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "oak"
+    path.mkdir()
+    (path / "albedo.png").write_bytes(b"before")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target == path and "writing" in self.name:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def write() -> None:
+        with replacing(path) as aside:
+            aside.mkdir()
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert (path / "albedo.png").read_bytes() == b"before"
+    assert [each.name for each in tmp_path.iterdir()] == ["oak"]
+
+
 def test_json_is_written_for_people_and_refuses_what_json_cannot_hold(tmp_path: Path) -> None:
     path = tmp_path / "facts.json"
     write_json(path, {"größe": 1.5, "views": (1, 2)})
