@@ -47,7 +47,10 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         try:
             yield aside
             if durable:
-                _sync_tree(aside)
+                if aside.is_dir():
+                    for inner in aside.rglob("*"):
+                        _sync(inner)
+                _sync(aside)
             _move_into_place(aside, path)
             if durable:
                 _sync(path.parent)
@@ -208,14 +211,6 @@ def _move_into_place(aside: Path, path: Path) -> None:
             old.rename(path)
         raise
     remove(old)
-
-
-def _sync_tree(path: Path) -> None:
-    """Have the disk store a file, or a folder with its content."""
-    if path.is_dir():
-        for inner in path.rglob("*"):
-            _sync(inner)
-    _sync(path)
 
 
 def _sync(path: Path) -> None:

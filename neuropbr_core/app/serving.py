@@ -104,7 +104,12 @@ def serve(
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-"))
     try:
         site = Site(model, effort, folder, offers(), port=port, limits=limits, network=network)
-        address = f"http://{_shown_host(host)}:{port}/"
+        shown = host
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not opened
+            shown = socket.gethostname()  # that of all network cards is no address of any
+        elif ":" in host:
+            shown = f"[{host}]"
+        address = f"http://{shown}:{port}/"
         tell(address)
         if opens_browser:
             # Aside, because a browser in the terminal would keep this call. Until the server runs, the port's queue
@@ -137,15 +142,6 @@ def remove_abandoned() -> None:
             if is_abandoned(left, match[1], int(match[2])):
                 shutil.rmtree(left)
                 reporter().line(f"removed {left}, which an app that was killed had left")
-
-
-def _shown_host(host: str) -> str:
-    """An address as a browser takes it; that of all network cards is no address of any."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not opened
-        return socket.gethostname()
-    if ":" in host:
-        return f"[{host}]"
-    return host
 
 
 class _Server(uvicorn.Server):

@@ -57,13 +57,11 @@ def load_chosen(
 
     if run_folder:
         return load_generator(run_folder, checkpoint).to(choose_device(device))
-    if model is not None and model not in model_names() and _is_file_name(model):
-        if Path(model).suffix == ".safetensors":
+    if model is not None and model not in model_names():
+        path = Path(model)
+        # The name of a shipped model has neither a suffix nor a folder.
+        if path.suffix == ".safetensors":
             return load_generator(model).to(choose_device(device))
-        return load_exported(model, exporter, trust=trust)
+        if path.exists() or path.name != model or path.suffix:
+            return load_exported(model, exporter, trust=trust)
     return load_generator(shipped_model(model or DEFAULT_MODEL).folder).to(choose_device(device))
-
-
-def _is_file_name(model: str) -> bool:
-    """Whether `--model` names a file rather than a shipped model, which has neither a suffix nor a folder."""
-    return Path(model).exists() or Path(model).name != model or bool(Path(model).suffix)

@@ -122,7 +122,9 @@ def predict_large(
     for name, spec in MAPS.items():
         # Means of unit vectors are shorter than 1 where tiles differ.
         if name in maps and spec.activation == "slopes":
-            _normalize(maps[name])
+            # In place and a band at a time: a copy would take as much memory as the map.
+            for band in torch.split(maps[name], 256, dim=2):
+                band.div_(band.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12))
     return LargeMaps(maps, min(tile, resolution), len(starts) ** 2, detail.share())
 
 
@@ -385,12 +387,6 @@ def _enlarged(ramp: Tensor, scale: int) -> Tensor:
     if scale == 1:
         return ramp
     return F.interpolate(ramp[None, None], scale_factor=scale, mode="linear", align_corners=False)[0, 0]
-
-
-def _normalize(normals: Float[Tensor, "1 3 S S"]) -> None:
-    """Make mixed normals unit vectors in place, a band at a time: a copy would take as much memory as the map."""
-    for band in torch.split(normals, 256, dim=2):
-        band.div_(band.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12))
 
 
 class _Detail:

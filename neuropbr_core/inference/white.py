@@ -81,7 +81,11 @@ def calibrate(views: ViewSet, reference: WhiteReference) -> ViewSet:
     measured = _measure(photo, box, path)
     expected = reference.reflectance * _white_there(views, box)
     gains = measured / expected
-    left, top, width, height = _as_stored(box, photo, path)
+    # In pixels of the file, as a user would give it.
+    facts = describe_image(path)
+    across = facts.width / photo.shape[2]
+    down = facts.height / photo.shape[1]
+    left, top, width, height = (round(side * scale) for side, scale in zip(box, (across, down) * 2, strict=True))
     # The sign is that of what is done: photos that were too dark are made brighter.
     stops = -float(torch.log2(gains.mean()))
     red, _, blue = (gains[1] / gains).tolist()
@@ -172,14 +176,6 @@ def _scaled(region: tuple[int, int, int, int], photo: Tensor, path: Path) -> tup
     first = min(int(left * across), photo.shape[2] - 1)
     upper = min(int(top * down), photo.shape[1] - 1)
     return first, upper, max(1, round(width * across)), max(1, round(height * down))
-
-
-def _as_stored(box: tuple[int, int, int, int], photo: Tensor, path: Path) -> tuple[int, int, int, int]:
-    """A box of the photo in pixels of its file, as a user would give it."""
-    facts = describe_image(path)
-    across = facts.width / photo.shape[2]
-    down = facts.height / photo.shape[1]
-    return round(box[0] * across), round(box[1] * down), round(box[2] * across), round(box[3] * down)
 
 
 def _measure(photo: Tensor, box: tuple[int, int, int, int], path: Path) -> Tensor:

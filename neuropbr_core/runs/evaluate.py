@@ -223,22 +223,20 @@ class Evaluate(Stage):
             save_record(record, self.run.summary)
             reporter().line(format_summary(record))
             return
+        # The number of views first that most tables are about; none when the run's own is scored alone.
+        views = self.views
+        own = self.recipe.data.views
+        if own in views:
+            views = (own, *(number for number in views if number != own))
         self.evaluation = scored.publish(
             self.output,
             device,
-            views=self._views_in_order(),
+            views=views,
             register=self.cameras == "registered",
             compare=self.compare,
             worst=self.worst,
             trained=trained_on(checkpoint),
         )
-
-    def _views_in_order(self) -> tuple[int, ...]:
-        """The numbers of views, the one first that most tables are about; none when the run's own is scored alone."""
-        own = self.recipe.data.views
-        if own in self.views:
-            return (own, *(number for number in self.views if number != own))
-        return self.views
 
     def _recipe_of_samples(self) -> Recipe:
         """The run's recipe, its data replaced by what is to be scored."""
