@@ -34,6 +34,12 @@ TARGETS = {
 }
 """Exporters, and options of theirs."""
 SMALLER = {"palettised": ("coreml", "palettize=true"), "executorch for Core ML": ("executorch", "backend=coreml")}
+# Clusters of a student's weights take minutes to find, and are found alike in every network.
+SMALLER_MODELS = (
+    ("palettised", "directed"),
+    ("executorch for Core ML", "directed"),
+    ("executorch for Core ML", "student_plk"),
+)
 TOLERANCE = {"fp32": 1e-4, "fp16": 1 / 255, "palettised": 0.05}
 
 TINY = ("data.image_size=32", "data.output_size=32", "data.root=null")
@@ -128,9 +134,8 @@ def test_the_other_models(model: str, target: str, runs: Runs, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["directed", "teacher", "student_vit", "student_plk"])
-@pytest.mark.parametrize("target", SMALLER)
-def test_smaller_numbers(model: str, target: str, runs: Runs, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "model"), SMALLER_MODELS)
+def test_smaller_numbers(target: str, model: str, runs: Runs, tmp_path: Path) -> None:
     """The mark that applies is the precision's, also when only the file itself says which it is."""
     path, subject = export(runs(model), SMALLER[target], tmp_path)
     check_again(path, subject)
@@ -148,7 +153,7 @@ def test_changed_models(target: str, runs: Runs, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("exporter", ["onnx", "pt2"])
-@pytest.mark.parametrize("model", ["unprofiled", "teacher", "student_vit", "student_plk"])
+@pytest.mark.parametrize("model", ["unprofiled", "teacher", "student_plk"])
 def test_open_sizes(exporter: str, model: str, runs: Runs, tmp_path: Path) -> None:
     path, subject = export(runs(model), TARGETS[exporter], tmp_path, "size=open", "resolution=64")
     larger = make_larger(subject)
