@@ -120,14 +120,24 @@ def check_again(path: Path, subject: Subject) -> None:
         torch.testing.assert_close(maps[name], value, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("model", ["directed", "student_vit", "windowed"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_quickstart_and_student(model: str, target: str, runs: Runs, tmp_path: Path) -> None:
-    check_again(*export(runs(model), TARGETS[target], tmp_path))
+def test_quickstart(target: str, runs: Runs, tmp_path: Path) -> None:
+    check_again(*export(runs("directed"), TARGETS[target], tmp_path))
+
+
+@pytest.mark.parametrize("target", ["coreml", "onnx", "torchscript"])
+def test_student_on_phones(target: str, runs: Runs, tmp_path: Path) -> None:
+    check_again(*export(runs("student_vit"), TARGETS[target], tmp_path))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["aligned", "unprofiled", "teacher", "student_plk"])
+@pytest.mark.parametrize("target", ["executorch", "pt2"])
+def test_student_elsewhere(target: str, runs: Runs, tmp_path: Path) -> None:
+    check_again(*export(runs("student_vit"), TARGETS[target], tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["aligned", "unprofiled", "teacher", "student_plk", "windowed"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_other_models(model: str, target: str, runs: Runs, tmp_path: Path) -> None:
     check_again(*export(runs(model), TARGETS[target], tmp_path))
@@ -169,6 +179,7 @@ def test_a_model_that_depends_on_its_size_cannot_leave_it_open(exporter: str, ru
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_windows_are_cut_for_one_size(runs: Runs, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="onnx: the model cannot be exported"):
         export(runs("windowed"), TARGETS["onnx"], tmp_path, "size=open", "resolution=64")
