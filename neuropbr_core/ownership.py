@@ -35,7 +35,7 @@ def lies_in(path: Path, folder: Path) -> bool:
     folder = folder.resolve()
     path = path.resolve()
     if not folder.exists():
-        return path.is_relative_to(folder)
+        return False
     return any(place.exists() and place.samefile(folder) for place in (path, *path.parents))
 
 
@@ -84,13 +84,13 @@ def remember_written(folder: Path, paths: Iterable[Path]) -> None:
 
 @contextmanager
 def remembering(folder: Path, paths: Iterable[Path]) -> Iterator[None]:
-    """Context in which files below a folder are written; those that are there at its end are noted.
+    """Context in which files below a folder are written; they are noted at its end, also after an error.
 
-    Also after an error. Use it behind `refuse_foreign`, after which whatever is there may be replaced.
+    Use it behind `refuse_foreign`, after which whatever is there may be replaced.
 
     Args:
         folder: The folder.
-        paths: The files; may grow within the context.
+        paths: The files; those that are not there at the end are left out.
     """
     try:
         yield

@@ -6,7 +6,6 @@ standard output before. Compiled libraries and child processes write to file des
 that to standard error too (`keep_descriptor_for_results`).
 """
 
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -100,21 +99,14 @@ def result_json(value: object) -> None:
     Args:
         value: Dictionaries, lists, tuples and scalars.
     """
-    import json  # which a help text does not need
+    # Which a help text does not need.
+    import json
+
+    from neuropbr_core.files import finite
 
     # In ASCII, because `result` would show control characters by escapes that JSON does not have; one is ASCII itself.
-    text = json.dumps(_finite(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+    text = json.dumps(finite(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
     result(text)
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> str:

@@ -15,7 +15,7 @@ from neuropbr_core.evaluation.group_text import format_comparison, format_groups
 from neuropbr_core.evaluation.groups import Group, GroupTables, Score
 from neuropbr_core.evaluation.metrics import METRICS, RERENDER, Metric, Row
 from neuropbr_core.evaluation.pictures import Picture
-from neuropbr_core.files import file_name, replacing, write_json, write_text
+from neuropbr_core.files import file_name, finite, replacing, write_json, write_text
 from neuropbr_core.reading import read_json
 
 MODEL = "model"
@@ -102,7 +102,7 @@ class EvaluationRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; values that are not finite become None."""
-        plain: dict[str, Any] = _finite(asdict(self))
+        plain: dict[str, Any] = finite(asdict(self))
         return plain
 
 
@@ -338,31 +338,20 @@ def best_value_of(metric: Metric, rows: Iterable[Mapping[str, float]]) -> float 
         metric: Which values, and whether larger ones are better.
         rows: Values by metric; those that are not finite do not count.
     """
-    finite: list[float] = []
+    sound: list[float] = []
     for row in rows:
         value = row.get(metric.name, math.nan)
         if math.isfinite(value):
-            finite.append(value)
-    if len(finite) < 2:
+            sound.append(value)
+    if len(sound) < 2:
         return None
     if metric.higher_is_better:
-        return max(finite)
-    return min(finite)
-
-
-def _finite(value: Any) -> Any:
-    """Return the same plain data with None for every float that is not finite, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return max(sound)
+    return min(sound)
 
 
 def _numbers(values: dict[str, float | None]) -> dict[str, float]:
-    """Undo `_finite` for the metrics of one row."""
+    """Undo `finite` for the metrics of one row."""
     numbers: dict[str, float] = {}
     for name, value in values.items():
         numbers[name] = math.nan

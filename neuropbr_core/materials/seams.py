@@ -194,8 +194,8 @@ def _cheapest_path(cost: Float[Tensor, "H S"]) -> Tensor:
 def _closed_path(cost: Float[Tensor, "H S"], path: Tensor) -> Tensor:
     """The cheapest path that begins where `path` does in its middle row, and ends a column beside at most.
 
-    It runs from the middle row to the middle row, across the border: a path that is cheap without this condition is in
-    a good place there, and less so where it is forced to end.
+    The search starts and ends in the middle row and crosses the border on its way. In the middle the free path is where
+    it is cheap; at the border it may be wherever its first and last row left it.
     """
     middle = len(path) // 2
     around = cost.roll(-middle, 0).clone()

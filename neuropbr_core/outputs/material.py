@@ -68,7 +68,7 @@ class Material:
 
     @property
     def repeats(self) -> bool:
-        """Whether what is left of a border is what is right of the other: it was cut so, or looks so."""
+        """Whether the texture continues across its borders: it was cut so, or its borders look so."""
         return self.tiling == "cut" or self.seams.tiles
 
     @cached_property

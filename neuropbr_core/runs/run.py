@@ -8,6 +8,7 @@ from neuropbr_core.data.splits import Split
 from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import RunError
 from neuropbr_core.exporting.subject import check_entries
+from neuropbr_core.ownership import lies_in
 from neuropbr_core.recipe.loading import teachers_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.runs.evaluate import Evaluate
@@ -182,7 +183,7 @@ def _check_spared(recipe: Recipe, run: RunFolder) -> None:
         if teacher_recipe is not None:
             places["teacher.recipe"] = str(Path(recipe.training.runs_dir) / teacher_recipe.name)
     for key, place in places.items():
-        if place and Path(place).resolve().is_relative_to(run.path.resolve()):
+        if place and lies_in(Path(place), run.path):
             raise RunError(
                 f"{run.path}: --overwrite removes all of this run, and the new run needs {place} ({key}), which is a "
                 f"part of it; choose another name for the new run with --run-name"

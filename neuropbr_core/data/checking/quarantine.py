@@ -243,11 +243,12 @@ def _reasons(
             samples[error.sample].append(str(error))
         elif error.material is not None:
             materials[error.material].append(str(error))
+    judged = conditions(data)
     read = set()
     for condition in CONDITIONS:
         for folder in sample_folders(paths.input / condition):
-            # Only these were judged by their photos.
-            if condition in conditions(data):
+            # The check has looked at no other photos.
+            if condition in judged:
                 read.add(f"{condition}/{folder.name}")
             material = metadata.get(folder.name)
             if material in materials:

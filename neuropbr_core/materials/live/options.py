@@ -13,7 +13,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0)]
 Roughness = Annotated[float, Meta(ge=0, le=1)]
 Degrees = Annotated[float, Meta(ge=0, le=80)]
-# Nearer, no camera that is tilted as asked frames the tile as asked.
+# From nearer, some tilted cameras cannot frame the tile as asked.
 Sides = Annotated[float, Meta(ge=0.7, le=10)]
 Fill = Annotated[float, Meta(ge=0.3, le=2)]
 Stops = Annotated[float, Meta(ge=0, le=3)]

@@ -214,7 +214,7 @@ class StepLog:
         for loss, author in self._authors.items():
             if name.startswith(f"loss/{loss}/"):
                 name = f"{name} of {author}"
-                check = f". {_checks(author)} looks for the fault in the loss alone"
+                check = f". {_check_command(author)} looks for the fault in the loss alone"
                 break
         # The samples of the process where it happened: the others trained on other ones.
         ids = self._fabric.broadcast(row.ids, src=rank)
@@ -250,14 +250,14 @@ class StepLog:
         others = [*self._networks, *self._authors.values()]
         if not others:
             return ""
-        commands = " and ".join(_checks(author) for author in others)
+        commands = " and ".join(_check_command(author) for author in others)
         return (
             f". All losses are finite, so a component's gradient is not. Of others are {', '.join(others)}: {commands} "
             "tries the gradients of each alone"
         )
 
 
-def _checks(author: str) -> str:
+def _check_command(author: str) -> str:
     """The command that checks a component; its author begins with KIND/NAME."""
     return f"`neuropbr plugin check {author.split(maxsplit=1)[0]}`"
 
