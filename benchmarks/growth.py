@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from step import NETWORKS, RECIPE, make_batch
 
 from neuropbr_core.model import ModelSpec, build_generator
 from neuropbr_core.recipe import load_recipe
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.objective import Objective
 from neuropbr_core.training.loop.step import make_stepper
 

@@ -25,7 +25,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,6 +36,7 @@ from neuropbr_core.model import Generator, ModelSpec, build_generator
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe, Synthesize
 from neuropbr_core.runs.run import run
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.feed import Feed
 from neuropbr_core.training.loop.objective import Objective
 from neuropbr_core.training.loop.step import Stepper, make_stepper

@@ -7,14 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from lightning_fabric import Fabric
-
 from neuropbr_core.errors import RunStopped
 from neuropbr_core.lock import FolderLock
 from neuropbr_core.recipe.sections import Recipe, Training
 from neuropbr_core.reporting import SilentReporter, doing, reporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder, check_start
 from neuropbr_core.training.fabric import end_others, first, make_fabric, tune_for
+from neuropbr_core.training.lightning import Fabric
 
 if TYPE_CHECKING:
     from neuropbr_core.data.opening import OpenedDataset

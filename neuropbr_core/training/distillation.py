@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
 from neuropbr_core.contracts import Prediction
 from neuropbr_core.data.batches.crops import Logits
@@ -17,6 +16,7 @@ from neuropbr_core.model.weights import load_model
 from neuropbr_core.reporting import reporter, track
 from neuropbr_core.samples import Sample
 from neuropbr_core.training.fabric import first
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.teachers import TrainedTeacher, resize
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -18,6 +17,7 @@ from neuropbr_core.devices import choose_device
 from neuropbr_core.errors import DeviceError, RunError, RunStopped
 from neuropbr_core.recipe.sections import Training
 from neuropbr_core.shown import shortened
+from neuropbr_core.training.lightning import Fabric
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +24,7 @@ from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import SPEC, load_model, read_spec, weights_digest
 from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Data, Jitter, Recipe
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.objective import features_needed
 from neuropbr_core.training.provenance import PROVENANCE, recorded_split
 

@@ -163,6 +163,15 @@ def test_a_check_imports_no_torch(tmp_path: Path) -> None:
     assert done.stdout == "[]\n"
 
 
+def test_training_spares_the_start_of_torchmetrics() -> None:
+    script = (
+        "import sys, neuropbr_core.training.lightning; "
+        "assert not [name for name in sys.modules if name.partition('.')[0] in ('torchmetrics', 'scipy')]; "
+        "from torchmetrics.functional.image import structural_similarity_index_measure"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_the_program_exits_with_one_and_no_traceback(run: Run) -> None:
     words = ["-c", "from neuropbr_core.cli import main; main()", "recipe", "check", "missing.yaml"]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -29,6 +28,7 @@ from neuropbr_core.model.weights import save_model
 from neuropbr_core.recipe.sections import Training
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
 from neuropbr_core.training.fabric import first, is_sharded
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
 from neuropbr_core.training.loop.step import Stepper

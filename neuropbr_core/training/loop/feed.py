@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
-from lightning_fabric import Fabric
-
 from neuropbr_core.data.batches.batch import Batch
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.loader import Loader, train_loader
 from neuropbr_core.data.batches.prepare import Prepared, prepare
 from neuropbr_core.data.seeding import VIEWS, numpy_generator
 from neuropbr_core.recipe.sections import Recipe
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.teachers import OnlineTeacher
 
 _ALL_VIEWS = 0.5

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
 from torch.optim import Optimizer as TorchOptimizer
@@ -19,6 +18,7 @@ from neuropbr_core.evaluation.metrics import step_metrics
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.recipe.sections import Optimizer, Recipe
 from neuropbr_core.training.fabric import is_sharded
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.objective import Objective, Term, frozen
 from neuropbr_core.training.loop.schedule import LearningRates
 

@@ -6,10 +6,10 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from neuropbr_core.errors import RunStopped
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.step import GRAD_NORM, Stepped
 
 SKIPPED = "skipped"

@@ -10,9 +10,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import lightning_fabric as lightning
 import torch
-from lightning_fabric import Fabric
 
 from neuropbr_core.contracts import EpochSummary, Observer, RunInfo, StepInfo, ValidationSummary
 from neuropbr_core.data.opening import OpenedDataset
@@ -24,6 +22,7 @@ from neuropbr_core.reporting import reporter
 from neuropbr_core.training.checkpoints.saving import Position, Saver
 from neuropbr_core.training.checkpoints.store import CheckpointStore
 from neuropbr_core.training.fabric import synchronise_batch_norm
+from neuropbr_core.training.lightning import Fabric, seed_everything
 from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.feed import Feed
 from neuropbr_core.training.loop.initial import start_from
@@ -150,7 +149,7 @@ class Trainer:
         self.fabric = fabric
         training = recipe.training
         # All processes build the same weights, so the seed is the same; it changes at the end of this function.
-        lightning.seed_everything(training.seed, verbose=False)
+        seed_everything(training.seed, verbose=False)
         spec = ModelSpec.from_recipe(recipe)
         generator = build_generator(spec)
         self.raw_generator = generator
@@ -210,7 +209,7 @@ class Trainer:
         self._validating = False
         if fabric.world_size > 1:
             # From here on, random numbers are dropout's, which must differ between processes.
-            lightning.seed_everything(training.seed + fabric.global_rank, verbose=False)
+            seed_everything(training.seed + fabric.global_rank, verbose=False)
 
     def fit(self) -> dict[str, float]:
         """Train from the current epoch to the last.

@@ -186,10 +186,11 @@ def test_a_model_that_depends_on_its_size_cannot_leave_it_open(exporter: str, ru
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
-@pytest.mark.slow
-def test_windows_are_cut_for_one_size(runs: Runs, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="onnx: the model cannot be exported"):
-        export(runs("windowed"), TARGETS["onnx"], tmp_path, "size=open", "resolution=64")
+@pytest.mark.parametrize("exporter", ["onnx", "pt2"])
+def test_windows_are_cut_for_one_size(exporter: str, runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"size: open: the fusion block `window` cuts the frame .* write size: fixed"):
+        export(runs("windowed"), TARGETS[exporter], tmp_path, "size=open", "resolution=64")
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
 def make_larger(subject: Subject) -> dict[str, torch.Tensor]:

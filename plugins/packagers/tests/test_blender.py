@@ -5,6 +5,7 @@ Python 3.13. Its environment is `.venv-blender` in the repository, made on first
 `NEUROPBR_BLENDER_PYTHON` names.
 """
 
+import fcntl
 import json
 import math
 import os
@@ -50,18 +51,26 @@ def blender() -> str:
     named = os.environ.get("NEUROPBR_BLENDER_PYTHON")
     if named:
         return named
+    # Workers of pytest-xdist wait for the one that makes the environment.
+    with (ENVIRONMENT.parent / f"{ENVIRONMENT.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return environment_with_bpy()
+
+
+def environment_with_bpy() -> str:
+    """The interpreter of `ENVIRONMENT`, which is made, or completed, where it has no `bpy`."""
     python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        for interpreter in interpreters():
-            made = shutil.which(interpreter) and run(interpreter, "-m", "venv", str(ENVIRONMENT))
-            if made and made.returncode == 0:
-                break
-        else:
-            pytest.skip("bpy needs Python 3.13, which is not on this machine; or set NEUROPBR_BLENDER_PYTHON")
-    if run(str(python), "-c", "import bpy").returncode != 0:
-        installed = run(str(python), "-m", "pip", "install", "--quiet", BPY)
-        if installed.returncode != 0:
-            pytest.skip(f"{BPY} could not be installed: {installed.stderr.strip()[-200:]}")
+    if python.exists() and run(str(python), "-c", "import bpy").returncode == 0:
+        return str(python)
+    for interpreter in interpreters():
+        made = shutil.which(interpreter) and run(interpreter, "-m", "venv", str(ENVIRONMENT))
+        if made and made.returncode == 0:
+            break
+    else:
+        pytest.skip("bpy needs Python 3.13, which is not on this machine; or set NEUROPBR_BLENDER_PYTHON")
+    installed = run(str(python), "-m", "pip", "install", "--quiet", BPY)
+    if installed.returncode != 0:
+        pytest.skip(f"{BPY} could not be installed: {installed.stderr.strip()[-200:]}")
     return str(python)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from neuropbr_core.borders import continue_border
 from neuropbr_core.contracts import Fusion
+from neuropbr_core.errors import ExportError
 from neuropbr_fusion.attention import (
     Attention,
     Block,
@@ -332,9 +333,13 @@ class WindowTransformer(Fusion):
 
         Returns:
             The fused latent.
+
+        Raises:
+            ExportError: It is exported for any size.
         """
+        _require_one_size(latents)
         batch = latents.shape[0]
-        # Numbers, also while the block is traced; where an export leaves sizes open, it is refused with the reason.
+        # Numbers, also while the block is traced.
         views = int(latents.shape[1])
         height = int(latents.shape[3])
         width = int(latents.shape[4])
@@ -350,3 +355,13 @@ class WindowTransformer(Fusion):
             tokens = block(tokens, layout)
         tokens = self.norm(tokens).reshape(batch, views, height * width, -1)
         return mean_over_views(tokens, visible).transpose(1, 2).reshape(batch, -1, height, width)
+
+
+def _require_one_size(latents: Tensor) -> None:
+    # torch.export itself would search for a minute for what the cut into windows means for any size.
+    extents: list[object] = [latents.shape[3], latents.shape[4]]
+    if torch.compiler.is_exporting() and any(isinstance(extent, torch.SymInt) for extent in extents):
+        raise ExportError(
+            "size: open: the fusion block `window` cuts the frame for one size; write size: fixed, and export once for "
+            "each `resolution`"
+        )

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import small_run
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from neuropbr_core.errors import CheckpointError, RunStopped
@@ -25,6 +24,7 @@ from neuropbr_core.training.checkpoints.saving import (
     restore_random_state,
 )
 from neuropbr_core.training.checkpoints.store import BEST, LATEST, CheckpointStore
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.average import WeightAverage
 from neuropbr_core.training.loop.schedule import LearningRates
 from neuropbr_core.training.loop.step import make_optimizer

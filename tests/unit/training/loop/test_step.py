@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from neuropbr_core.contracts import Loss, LossInput, LossResult, Prediction
 from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.kinds import LossEntryOptions
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.objective import Objective, Term, frozen, loss_weight
 from neuropbr_core.training.loop.step import Stepper
 from neuropbr_core.training.loop.step_log import StepLog

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 
 from neuropbr_core.errors import RunError
+from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.step import Stepped
 from neuropbr_core.training.loop.step_log import StepLog
 
