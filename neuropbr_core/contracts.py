@@ -569,12 +569,15 @@ class VisitDrawer:
         share: Share of the visits that are drawn, in [0, 1]; the others show the source's training samples.
         content: Names what visits depend on beside their random numbers, in letters, digits and `-`; the record of a
             run contains it.
+        materials: Names of all materials that visits may show, so that an evaluation can tell which of its materials
+            the model was trained on; None where the drawer cannot name them.
     """
 
     visits: int
     # Below 1, the samples that are read keep the network sure of plain surfaces.
     share: float = 1.0
     content: str = ""
+    materials: Collection[str] | None = None
 
     def draw(self, rng: np.random.Generator, crop: Crop) -> DrawnVisit:
         """Draw a visit.

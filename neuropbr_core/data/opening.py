@@ -47,6 +47,7 @@ class OpenedDataset:
         train: Training visits, drawn as the recipe asks.
         val: Validation samples, whole; empty when no material is held back.
         split: The materials of each side, and the reasons for the split: `splits.Split` as plain data.
+        drawn: Materials that drawn visits may show, sorted; None where what draws them does not name them.
         fingerprint: Digest of the dataset's content.
         view_digests: Digests of the content of each sample's views, by the sample's id.
     """
@@ -55,6 +56,7 @@ class OpenedDataset:
     train: MaterialDataset
     val: MaterialDataset
     split: dict[str, Any]
+    drawn: tuple[str, ...] | None
     fingerprint: str
     view_digests: Mapping[str, tuple[str, ...]]
 
@@ -125,15 +127,20 @@ def open_dataset(
         overviews=cropped and (overviews or checked.model.reflectance_profile),
     )
     fingerprint = fingerprint_samples(samples, digests)
+    drawn: tuple[str, ...] | None = ()
     if drawer is not None:
         # Drawn captures are part of the content that a run trains on, so they are part of its fingerprint.
         train = DrawnDataset(train, drawer)
         fingerprint = f"{fingerprint}-{drawer.content}"
+        drawn = None
+        if drawer.materials is not None:
+            drawn = tuple(sorted(drawer.materials))
     return OpenedDataset(
         all=whole,
         train=train,
         val=MaterialDataset(listing.val, data, images, buffers=whole.buffers),
         split=asdict(split),
+        drawn=drawn,
         fingerprint=fingerprint,
         view_digests=_view_digests(samples, digests),
     )

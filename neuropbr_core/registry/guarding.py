@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -286,7 +286,16 @@ def _drawer(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
     content: object = value.content
     if not isinstance(visits, int) or not isinstance(content, str):
         return "a VisitDrawer whose visits are no number, or whose content is no text"
+    materials: object = value.materials
+    if materials is not None and not _are_texts(materials):
+        return "a VisitDrawer whose materials are neither None nor a collection of names"
     return ""
+
+
+def _are_texts(value: object) -> bool:
+    if isinstance(value, str) or not isinstance(value, Collection):
+        return False
+    return all(isinstance(item, str) for item in value)
 
 
 def _drawn_visit(value: object, args: tuple[Any, ...]) -> str:

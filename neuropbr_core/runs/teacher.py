@@ -26,7 +26,7 @@ from neuropbr_core.training.distillation import (
     store_logits,
 )
 from neuropbr_core.training.fabric import first_then_others
-from neuropbr_core.training.provenance import recorded_split
+from neuropbr_core.training.provenance import recorded_split, recorded_trained
 from neuropbr_core.training.teachers import TrainedTeacher, follow, open_teacher, teachers_data
 
 _DECISIVE_SECTIONS = ("data", "model", "losses", "optimizer", "training")
@@ -357,14 +357,15 @@ def keep_recorded(
         The function; `choose_split` where the run's record is lost.
     """
     try:
-        before = recorded_split(run.provenance)
+        trained = recorded_trained(run.provenance)
+        held_back = recorded_split(run.provenance)["val"]
     except DataError:
         return choose_split  # `Train.execute` warns about it
     return partial(
         keep_split,
         drawn=choose_split or splitter(data, seed),
-        recorded=follow(before["train"], before["val"], data, seed, RUN),
-        held_back=before["val"],
+        recorded=follow(trained, held_back, data, seed, RUN),
+        held_back=held_back,
     )
 
 

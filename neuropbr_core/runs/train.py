@@ -31,6 +31,7 @@ from neuropbr_core.training.provenance import (
     components_of,
     recorded_components,
     recorded_data,
+    recorded_drawn,
     recorded_split,
     recorded_start,
     recorded_teacher,
@@ -284,10 +285,12 @@ class Train(Stage):
             with suppress(DataError):  # the record is lost, and is written anew
                 start = recorded_start(self.run.provenance)
         trained: list[str] = []
+        drawn = dataset.drawn
         if self.continues:
             # The weights have learnt from these materials, whether the dataset still has them or not.
             with suppress(DataError):
                 trained = recorded_split(self.run.provenance)["train"]
+                drawn = _all_drawn(drawn, recorded_drawn(self.run.provenance))
                 before = recorded_data(self.run.provenance)
                 if before and before != dataset.fingerprint:
                     reporter().line("the data are not those that the run stopped with; it goes on with what is there")
@@ -296,7 +299,7 @@ class Train(Stage):
             self.overwrite = False  # from here on, the folder is that of the new run
         split = dict(dataset.split)
         split["train"] = sorted({*split["train"], *trained})
-        facts: dict[str, Any] = {"data": dataset.fingerprint, "split": split}
+        facts: dict[str, Any] = {"data": dataset.fingerprint, "split": split, "drawn": drawn}
         if teacher is not None:
             facts["teacher"] = teacher.record
         if start is not None:
@@ -304,6 +307,12 @@ class Train(Stage):
         # The recipe first: a folder that has one can be overwritten, whenever this process is killed.
         self.run.write_recipe(self.recipe)
         write_provenance(self.run.path, self.recipe, facts)
+
+
+def _all_drawn(now: tuple[str, ...] | None, before: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if now is None or before is None:
+        return None
+    return tuple(sorted({*now, *before}))
 
 
 def check_resumable(old: Recipe, new: Recipe) -> None:

@@ -7,7 +7,7 @@ from neuropbr_core.errors import CheckpointError, DataError
 from neuropbr_core.model.weights import weights_digest
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.shipped import is_shipped_model, trained_materials
-from neuropbr_core.training.provenance import PROVENANCE, recorded_sources, recorded_split
+from neuropbr_core.training.provenance import PROVENANCE, recorded_drawn, recorded_sources, recorded_trained
 
 
 class TrainedOn(NamedTuple):
@@ -46,7 +46,9 @@ def trained_on(place: Path) -> TrainedOn:
         if not record.is_file() and (run := RunFolder.around(place)):
             record = run.provenance
         try:
-            materials.update(dict.fromkeys(recorded_split(record)["train"]))
+            materials.update(dict.fromkeys(recorded_trained(record)))
+            # Visits may have been drawn from materials that nobody named.
+            is_complete = is_complete and recorded_drawn(record) is not None
             sources = recorded_sources(record)
         except DataError:  # the record is lost, or there has never been one
             is_complete = False

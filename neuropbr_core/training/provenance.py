@@ -38,7 +38,8 @@ def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> No
     Args:
         run_dir: The run's folder.
         recipe: The resolved recipe.
-        facts: What is known once the data are open: `data` (fingerprint), `split`, and `teacher` when there is one.
+        facts: What is known once the data are open: `data` (fingerprint), `split`, `drawn` (materials of drawn visits),
+            and `teacher` and `init_from` when there are any.
     """
     document = {
         "neuropbr": __version__,
@@ -75,6 +76,26 @@ def recorded_split(provenance: Path) -> dict[str, list[str]]:
     if split is None:
         raise DataError(f"{provenance}: does not say which materials the run trained on: it has no `split`")
     return {"train": list(split.train), "val": list(split.val)}
+
+
+def recorded_drawn(provenance: Path) -> tuple[str, ...] | None:
+    """Materials that a run's drawn visits may have shown; None where what draws them did not name them.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    return _read(provenance, "which materials the run's visits were drawn from").drawn
+
+
+def recorded_trained(provenance: Path) -> tuple[str, ...]:
+    """All materials that a run is known to have learnt from: those of its split, and those of its drawn visits.
+
+    Raises:
+        DataError: The file is missing or damaged, or has no split.
+    """
+    split = recorded_split(provenance)
+    drawn = recorded_drawn(provenance) or ()
+    return tuple(sorted({*split["train"], *drawn}))
 
 
 def recorded_data(provenance: Path) -> str:
@@ -147,7 +168,7 @@ class _TeacherRecord(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """What the file holds; only split, data, teacher, start and components are read back."""
+    """What the file holds; versions, command, platform and seed are for people alone."""
 
     neuropbr: str = ""
     python: str = ""
@@ -158,6 +179,7 @@ class _Document(msgspec.Struct):
     components: tuple[RecordedComponent, ...] = ()
     data: Any = None
     split: Split | None = None
+    drawn: tuple[str, ...] | None = ()
     teacher: _TeacherRecord | None = None
     init_from: _Start | None = None
 

@@ -26,7 +26,7 @@ from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Data, Jitter, Recipe
 from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.objective import features_needed
-from neuropbr_core.training.provenance import PROVENANCE, recorded_split
+from neuropbr_core.training.provenance import PROVENANCE, recorded_split, recorded_trained
 
 _WHOLE = 1 - 1e-3
 """Visibility from which a resized pixel counts as seen: below, the black outside the view has got into it."""
@@ -239,7 +239,7 @@ def open_teacher(checkpoint: Path) -> TrainedTeacher:
             f"same materials; name a checkpoint in its run's folder, or copy the run's {PROVENANCE} into this one"
         )
     split = recorded_split(home / PROVENANCE)
-    return TrainedTeacher(checkpoint, home, spec, tuple(split["train"]), tuple(split["val"]))
+    return TrainedTeacher(checkpoint, home, spec, recorded_trained(home / PROVENANCE), tuple(split["val"]))
 
 
 def teachers_data(data: Data, spec: ModelSpec) -> Data:

@@ -234,6 +234,22 @@ def test_what_a_dataset_draws_with_is_guarded_too(body: str, fault: str, tmp_pat
         source.drawer(set()).draw(RNG, CROP)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "fault"),
+    [
+        ("share = 2", "a VisitDrawer whose share is 2"),
+        ("visits = 'many'", "a VisitDrawer whose visits are no number"),
+        ("materials = 'oak'", "a VisitDrawer whose materials are neither None nor a collection of names"),
+        ("materials = (1, 2)", "a VisitDrawer whose materials are neither None nor a collection of names"),
+    ],
+)
+def test_what_a_drawer_declares_is_checked(attribute: str, fault: str, tmp_path: Path) -> None:
+    changed = drawer("return visit(crop)").replace("visits = 1", f"visits = 1; {attribute}")
+    source = chosen(tmp_path, "dataset", dedent(DATASET.format(changed=changed)) + VISIT).create(data=None)
+    with pytest.raises(PluginBroken, match=named("dataset", fault)):
+        source.drawer(set())
+
+
 def test_a_sound_visit_is_passed_on(tmp_path: Path) -> None:
     text = dedent(DATASET.format(changed=drawer("return visit(crop)"))) + VISIT
     source = chosen(tmp_path, "dataset", text).create(data=None)

@@ -13,6 +13,7 @@ from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.train import Train
 from neuropbr_core.runs.trained_on import trained_on
 from neuropbr_core.shipped import resolve, trained_materials
+from neuropbr_core.training.teachers import open_teacher
 
 
 def trained_run(folder: Path, materials: list[str], **sources: Path) -> Path:
@@ -63,5 +64,20 @@ def test_a_resumed_run_keeps_the_record_of_its_start(tmp_path: Path) -> None:
     start = trained_run(tmp_path / "start", ["a"])
     run = trained_run(tmp_path / "run", ["b"], init_from=start)
     train = Train(small_recipe(), RunFolder(tmp_path / "run"), resume=True, overwrite=False)
-    train._write_records(Mock(fingerprint="digest", split=asdict(Split(("b",), (), 0, None))), None, None)
-    assert trained_on(run) == (("b", "a"), True)
+    split = asdict(Split(("b",), (), 0, None))
+    train._write_records(Mock(fingerprint="digest", split=split, drawn=("c",)), None, None)
+    assert trained_on(run) == (("b", "c", "a"), True)
+    # What a resumed run does not draw any more has been learnt all the same.
+    train._write_records(Mock(fingerprint="digest", split=split, drawn=("d",)), None, None)
+    assert trained_on(run) == (("b", "c", "d", "a"), True)
+
+
+def test_drawn_materials_count_and_nameless_ones_leave_doubt(tmp_path: Path) -> None:
+    run = trained_run(tmp_path / "run", ["b"])
+    train = Train(small_recipe(), RunFolder(tmp_path / "run"), resume=True, overwrite=False)
+    split = asdict(Split(("b",), (), 0, None))
+    train._write_records(Mock(fingerprint="digest", split=split, drawn=("a", "b")), None, None)
+    assert trained_on(run) == (("a", "b"), True)
+    assert open_teacher(run).trained == ("a", "b")
+    train._write_records(Mock(fingerprint="digest", split=split, drawn=None), None, None)
+    assert trained_on(run) == (("b",), False)

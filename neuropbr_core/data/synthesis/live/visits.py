@@ -153,6 +153,7 @@ class LiveVisits(VisitDrawer):
         visits: Visits in an epoch.
         share: Share of visits that are drawn.
         content: Names everything that visits depend on beside their seed.
+        materials: Names of the bank's materials.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class LiveVisits(VisitDrawer):
         self.distributions = distributions
         self.visits = visits
         self.share = share
+        self.materials = [texture.name for texture in bank.textures]
         # What a record of a run is compared by: anything that changes a visit changes it.
         described = msgspec.json.encode([_REVISION, distributions, visits, share, sorted(contents)])
         self.content = hashlib.blake2b(described, digest_size=16).hexdigest()
