@@ -221,13 +221,14 @@ def growth_here(name: str, options: argparse.Namespace) -> float:
     """Bytes by which this process grows."""
     version = all_versions()[name]
     dtype = getattr(torch, options.dtype)
-    step(version, make_input(1, 32, "cpu", dtype))  # loads libraries
     x = make_input(options.batch, options.size, "cpu", dtype)
     if name == "compiled":
         step(version, x)  # compiles for this shape
         gc.collect()
         for leaf in x.prediction.maps.values():
             leaf.grad = None
+    else:
+        step(version, make_input(1, 32, "cpu", dtype))  # loads libraries
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     before = resident("VmRSS")
     step(version, x)

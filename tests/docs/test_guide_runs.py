@@ -177,8 +177,13 @@ def commands(base: Path, out: Path) -> dict[str, list[list[object]]]:
     shards = ["distill", "shards", "--teacher", teacher]
     infer = ["infer", "--run", teacher, "--output", out]
     coreml = ["export", "--run", student, "--to", "coreml"]
-    package = out / "made" / "coreml.mlpackage"
     make = [*coreml, "--output", out / "made"]
+    # Rows that read a package share the one of the first of them.
+    package = base / "made" / "coreml.mlpackage"
+    made: list[list[object]] = []
+    if not package.exists():
+        made.append([*coreml, "--output", package.parent])
+    predict = ["infer", "--model", package, "--input", sample, "--output", out]
     folders = ["--input-dir", base / "data/input", "--output-dir", base / "data/output"]
     online = ["run", base / "student.yaml", "--overwrite", "--run-name", "flagged", "--set", f"teacher.run={teacher}"]
     student_run = [*online, "--set", "teacher.recipe=null"]
@@ -221,12 +226,9 @@ def commands(base: Path, out: Path) -> dict[str, list[list[object]]]:
             [*make, "--resolution", 64, "--option", "super_resolution=bypass"],
         ],
         "coreml/converter.py --use-sr": [[*make, "--resolution", 64]],
-        "coreml/run_inference.py PACKAGE": [make, ["infer", "--model", package, "--input", sample, "--output", out]],
-        "coreml/run_inference.py --input": [make, ["infer", "--model", package, "--input", sample, "--output", out]],
-        "coreml/run_inference.py --output": [
-            make,
-            ["infer", "--model", package, "--input", sample, "--output", out, "--size", 128],
-        ],
+        "coreml/run_inference.py PACKAGE": [*made, predict],
+        "coreml/run_inference.py --input": [*made, predict],
+        "coreml/run_inference.py --output": [*made, [*predict, "--size", 128]],
     }  # fmt: skip
 
 

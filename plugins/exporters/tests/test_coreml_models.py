@@ -86,7 +86,6 @@ def distance(name: str, exporter: CoreMLExporter, path: Path) -> dict[str, Compa
         ("unet+concat", {"precision": "fp32"}),
         ("resnet+vit", {"precision": "mixed"}),
         ("unet+concat", {"palettize": True}),
-        pytest.param("resnet+vit", {"palettize": True}, marks=pytest.mark.slow),
         ("unet+concat", {"outputs": "images"}),
     ],
 )

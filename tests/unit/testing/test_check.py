@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -124,14 +126,12 @@ sys.__stdout__.write(json.dumps(rows))
 
 
 NAMES = [f"{entry.kind}/{entry.name}" for entry in FIRST_PARTY]
-LONGEST = ("exporter/executorch", "exporter/onnx")
+# Exporters have no long checks, so that their own tests have run all of their suites; one shows that the command does.
+EXPORTER = "exporter/torchscript"
 # The two processes of the tests share the work only when no test takes much longer than the others.
 GROUPS = {
-    "executorch": [LONGEST[0]],
-    "onnx": [LONGEST[1]],
-    "other exporters": [name for name in NAMES if name.startswith("exporter/") and name not in LONGEST],
     "losses": [name for name in NAMES if name.startswith("loss/")],
-    "other kinds": [name for name in NAMES if not name.startswith(("exporter/", "loss/"))],
+    "other kinds": [EXPORTER, *(name for name in NAMES if not name.startswith(("exporter/", "loss/")))],
 }
 
 
@@ -147,6 +147,14 @@ def test_first_party_components_pass_all_checks(names: list[str]) -> None:
         assert [check for check in checks if check["outcome"] == "failed"] == [], name
         # The reason of a skip may be that the check does not apply, but not that long checks are left out.
         assert not [check for check in checks if (check["message"] or "").startswith("a long check")], name
+
+
+def test_every_exporter_runs_its_suite_in_its_own_tests() -> None:
+    folder = Path(__file__).parents[3] / "plugins" / "exporters" / "tests"
+    checked = set()
+    for path in folder.glob("test_*.py"):
+        checked.update(re.findall(r'class Test\w+\(\w*Suite\):\n    use = "(\w+)"', path.read_text(encoding="utf-8")))
+    assert checked == {entry.name for entry in FIRST_PARTY if entry.kind == "exporter"}
 
 
 def test_every_kind_has_a_suite_and_a_first_party_component() -> None:
