@@ -1,7 +1,8 @@
 """Put a run's model into `models/`: `python models/ship.py RUN NAME [--checkpoint NAME]`.
 
 Copies weights and architecture, and writes the model's scores on the example captures into `scores.json`; a test holds
-the shipped weights to them. The card, `MODEL_CARD.md`, is written by hand.
+the shipped weights to them. The card, `MODEL_CARD.md`, and the list of materials with their licences, `materials.json`,
+are written by hand, the list first: it must name all that the run was trained on.
 """
 
 from dataclasses import replace
@@ -18,8 +19,10 @@ from neuropbr_core.files import write_json
 from neuropbr_core.inference import load_generator, read_views
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map
+from neuropbr_core.materials.procedural.naming import is_procedural
 from neuropbr_core.model.weights import save_model
-from neuropbr_core.shipped import shipped_root
+from neuropbr_core.runs.trained_on import trained_on
+from neuropbr_core.shipped import MATERIALS, shipped_root, trained_materials
 
 CAPTURES = {"bricks": "acg_Bricks102", "metal_plates": "acg_MetalPlates006"}
 """Material of each example capture; no shipped model is trained on either."""
@@ -65,7 +68,15 @@ def main(run: Path, name: str, checkpoint: str, flash: bool | None) -> None:
     spec = loaded.spec
     if spec.flash is None:
         spec = replace(spec, flash=flash)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MATERIALS).is_file():
+        raise click.UsageError(f"write {folder / MATERIALS} first: the materials that the model was trained on")
+    listed = trained_materials(folder)
+    unlisted = []
+    for material in trained_on(loaded.checkpoint).materials:
+        if material not in listed and not is_procedural(material):
+            unlisted.append(material)
+    if unlisted:
+        raise click.UsageError(f"{folder / MATERIALS} does not list all that the model saw: {', '.join(unlisted)}")
     save_model(loaded.generator, spec, folder)
     scores = captured_scores(folder)
     write_json(folder / "scores.json", scores)

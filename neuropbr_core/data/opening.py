@@ -2,13 +2,13 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from neuropbr_core.contracts import SampleSource
+from neuropbr_core.contracts import SampleSource, VisitDrawer
 from neuropbr_core.data.batches.batch import Item
 from neuropbr_core.data.batches.dataset import MaterialDataset
 from neuropbr_core.data.batches.drawn import DrawnDataset
@@ -132,9 +132,7 @@ def open_dataset(
         # Drawn captures are part of the content that a run trains on, so they are part of its fingerprint.
         train = DrawnDataset(train, drawer)
         fingerprint = f"{fingerprint}-{drawer.content}"
-        drawn = None
-        if drawer.materials is not None:
-            drawn = tuple(sorted(drawer.materials))
+        drawn = _drawn_materials(drawer, split.val)
     return OpenedDataset(
         all=whole,
         train=train,
@@ -144,6 +142,21 @@ def open_dataset(
         fingerprint=fingerprint,
         view_digests=_view_digests(samples, digests),
     )
+
+
+def _drawn_materials(drawer: VisitDrawer, held_back: Collection[str]) -> tuple[str, ...] | None:
+    """Materials that visits may show; None where the drawer does not name them.
+
+    Raises:
+        DataError: One of them is held back for validation.
+    """
+    if drawer.share == 0:
+        return ()
+    if drawer.materials is None:
+        return None
+    if shown := sorted(set(held_back).intersection(drawer.materials)):
+        raise DataError(f"the dataset draws visits of materials that are held back for validation: {', '.join(shown)}")
+    return tuple(sorted(drawer.materials))
 
 
 def _view_digests(samples: Sequence[Sample[Any]], digests: Mapping[Hashable, str]) -> dict[str, tuple[str, ...]]:

@@ -113,8 +113,8 @@ def follow_split(  # noqa: PLR0913 - the options of `split_materials`, and whose
 
     The guide is what trained before: a student's teacher, or the run itself before it stopped. Materials that were held
     back from the guide are held back again, and so are their look-alikes that are new to the guide. All other materials
-    are trained on, even if they are new to the guide. If all materials are new to the guide, they are split as if there
-    were none.
+    are trained on, even if they are new to the guide. If all materials but procedural ones are new to the
+    guide, they are split as if there were none.
 
     Args:
         materials: Names; repeats count once.
@@ -135,7 +135,9 @@ def follow_split(  # noqa: PLR0913 - the options of `split_materials`, and whose
     """
     names = sorted(set(materials))
     held_from_guide = set(held_back).intersection(names)
-    if not held_from_guide and set(trained).isdisjoint(names):
+    # Procedural materials have the same names in every dataset, and do not make a dataset the guide's.
+    common = [name for name in set(trained).intersection(names) if not is_procedural(name)]
+    if not held_from_guide and not common:
         return split_materials(names, val_ratio=val_ratio, seed=seed, val_materials=val_materials, groups=groups)
 
     # A look-alike of a validation material would give its appearance away, so the group follows its members.

@@ -307,6 +307,9 @@ def _provenance_facts(run: RunFolder) -> Facts:
             materials = split.get(side)
             if isinstance(materials, list):
                 facts.append((label, f"{len(materials)} materials: {', '.join(map(str, materials))}"))
+    drawn = record.get("drawn")
+    if isinstance(drawn, list) and drawn:
+        facts.append(("drawn from", f"{len(drawn)} materials: {', '.join(map(str, drawn))}"))
     for name in ("teacher", "init_from"):
         if record.get(name):
             facts.append((name, str(record[name])))

@@ -287,10 +287,12 @@ class Train(Stage):
         trained: list[str] = []
         drawn = dataset.drawn
         if self.continues:
+            # Where the record is lost, nobody knows what the weights have learnt from.
+            drawn = None
             # The weights have learnt from these materials, whether the dataset still has them or not.
             with suppress(DataError):
                 trained = recorded_split(self.run.provenance)["train"]
-                drawn = _all_drawn(drawn, recorded_drawn(self.run.provenance))
+                drawn = _all_drawn(dataset.drawn, recorded_drawn(self.run.provenance))
                 before = recorded_data(self.run.provenance)
                 if before and before != dataset.fingerprint:
                     reporter().line("the data are not those that the run stopped with; it goes on with what is there")

@@ -1,6 +1,7 @@
 """Lightning Fabric, imported without torchmetrics."""
 
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
 from types import ModuleType
 
@@ -14,6 +15,7 @@ def _spare_torchmetrics() -> ModuleType | None:
     if "torchmetrics" in sys.modules:
         return None
     stand_in = ModuleType("torchmetrics")
+    stand_in.__spec__ = ModuleSpec("torchmetrics", None)
     stand_in.__dict__["__version__"] = version("torchmetrics")
     sys.modules["torchmetrics"] = stand_in
     return stand_in
@@ -23,7 +25,7 @@ _stand_in = _spare_torchmetrics()
 try:
     from lightning_fabric import Fabric, seed_everything
 finally:
-    if sys.modules.get("torchmetrics") is _stand_in:
+    if _stand_in is not None and sys.modules.get("torchmetrics") is _stand_in:
         del sys.modules["torchmetrics"]
 
 __all__ = ["Fabric", "seed_everything"]

@@ -79,7 +79,7 @@ def recorded_split(provenance: Path) -> dict[str, list[str]]:
 
 
 def recorded_drawn(provenance: Path) -> tuple[str, ...] | None:
-    """Materials that a run's drawn visits may have shown; None where what draws them did not name them.
+    """Materials that a run's drawn visits may have shown; None where they are not all known.
 
     Raises:
         DataError: The file is missing or damaged.
@@ -179,7 +179,7 @@ class _Document(msgspec.Struct):
     components: tuple[RecordedComponent, ...] = ()
     data: Any = None
     split: Split | None = None
-    drawn: tuple[str, ...] | None = ()
+    drawn: tuple[str, ...] | None = None
     teacher: _TeacherRecord | None = None
     init_from: _Start | None = None
 

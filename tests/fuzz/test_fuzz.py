@@ -30,7 +30,7 @@ from neuropbr_core.recipe import load_recipe
 from neuropbr_core.registry import Registry
 from neuropbr_core.shown import printable, shortened
 from neuropbr_core.training.checkpoints.store import CheckpointStore
-from neuropbr_core.training.provenance import recorded_split, recorded_teacher
+from neuropbr_core.training.provenance import recorded_teacher, recorded_trained
 
 pytestmark = pytest.mark.slow
 
@@ -170,7 +170,7 @@ def test_model_json_with_another_value(data: st.DataObject, run: Path) -> None:
 
 
 READERS = {
-    "provenance.json": lambda path: (recorded_split(path), recorded_teacher(path)),
+    "provenance.json": lambda path: (recorded_trained(path), recorded_teacher(path)),
     "summary.json": load_record,
     "render_metadata.json": read_metadata,
     "cameras.json": read_cameras,
@@ -182,6 +182,7 @@ SOUND: dict[str, Any] = {
         "command": ["x"],
         "components": [{"kind": "encoder"}],
         "split": {"train": ["a"], "val": []},
+        "drawn": ["b"],
         "teacher": {"checkpoint": "x", "weights": "y", "model": "z"},
     },
     "summary.json": {

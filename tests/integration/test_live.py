@@ -16,6 +16,7 @@ from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.recipe import dump_recipe, load_recipe
 from neuropbr_core.recipe.sections import Recipe, Synthesize
 from neuropbr_core.runs.run import run
+from neuropbr_core.runs.trained_on import trained_on
 from neuropbr_core.testing.dataset import DatasetSuite
 
 MATERIALS = "neuropbr:examples/materials"
@@ -85,6 +86,11 @@ def test_a_run_trains_and_its_threads_change_nothing(pool: Path, tmp_path: Path)
     assert all(map(math.isfinite, losses))
     ahead = run(live_recipe(pool, tmp_path, "data.num_workers=3"), run_name="ahead")
     same(alone, ahead)
+    learnt = trained_on(alone)
+    assert learnt.is_complete
+    # Not every material of the visits is among the captures.
+    assert {"acg_Tiles032", "t3_Wood_027", "acg_Metal053C"} <= set(learnt.materials)
+    assert {"acg_Bricks102", "t3_Sci-Fi_Wall_014"}.isdisjoint(learnt.materials)
 
 
 KILLED = """

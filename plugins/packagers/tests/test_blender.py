@@ -62,7 +62,8 @@ def environment_with_bpy() -> str:
     python = ENVIRONMENT / "bin" / "python"
     if python.exists() and run(str(python), "-c", "import bpy").returncode == 0:
         return str(python)
-    for interpreter in interpreters():
+    for interpreter in (str(python), *interpreters()):
+        # An environment that a killed process left may lack pip, which this adds.
         made = shutil.which(interpreter) and run(interpreter, "-m", "venv", str(ENVIRONMENT))
         if made and made.returncode == 0:
             break

@@ -227,6 +227,13 @@ def test_a_teacher_that_has_seen_none_of_them_splits_nothing():
     assert follow("vw", val_materials=("w",)).val == ("w",)
 
 
+def test_procedural_materials_that_all_datasets_share_do_not_make_a_dataset_the_teachers():
+    names = ["v", "w", "x", "proc_bricks_0"]
+    split = follow_split(names, ["a", "proc_bricks_0"], [], seed=0, val_ratio=0.5)
+    assert split == split_materials(names, val_ratio=0.5, seed=0)
+    assert split.val
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [

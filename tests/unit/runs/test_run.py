@@ -279,7 +279,8 @@ def test_a_run_that_goes_on_keeps_its_split(dataset: Path, tmp_path: Path) -> No
 def test_the_record_of_a_run_keeps_materials_that_the_dataset_has_lost(recipe: Recipe, tmp_path: Path) -> None:
     folder = interrupted_run(tmp_path / "run", recipe, Split(("gone", "here"), ("held",), 0, None))
     train = Train(recipe, folder, resume=True, overwrite=False)
-    train._write_records(Mock(fingerprint="digest", split=asdict(Split(("here",), ("held",), 0, None))), None, None)
+    dataset = Mock(fingerprint="digest", split=asdict(Split(("here",), ("held",), 0, None)), drawn=())
+    train._write_records(dataset, None, None)
     assert recorded_split(folder.provenance) == {"train": ["gone", "here"], "val": ["held"]}
 
 

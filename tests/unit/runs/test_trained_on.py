@@ -19,7 +19,7 @@ from neuropbr_core.training.teachers import open_teacher
 def trained_run(folder: Path, materials: list[str], **sources: Path) -> Path:
     """Write a run with a record; returns the folder of its checkpoint."""
     save_run(folder, small_recipe())
-    document: dict[str, object] = {"split": asdict(Split(tuple(materials), (), 0, None))}
+    document: dict[str, object] = {"split": asdict(Split(tuple(materials), (), 0, None)), "drawn": []}
     for name, checkpoint in sources.items():
         record = {"checkpoint": str(checkpoint), "weights": weights_digest(checkpoint)}
         if name == "teacher":
@@ -81,3 +81,12 @@ def test_drawn_materials_count_and_nameless_ones_leave_doubt(tmp_path: Path) -> 
     assert open_teacher(run).trained == ("a", "b")
     train._write_records(Mock(fingerprint="digest", split=split, drawn=None), None, None)
     assert trained_on(run) == (("b",), False)
+
+
+def test_a_record_that_is_written_anew_does_not_claim_to_know_all(tmp_path: Path) -> None:
+    run = trained_run(tmp_path / "run", ["b"])
+    (tmp_path / "run/provenance.json").unlink()
+    train = Train(small_recipe(), RunFolder(tmp_path / "run"), resume=True, overwrite=False)
+    split = asdict(Split(("c",), (), 0, None))
+    train._write_records(Mock(fingerprint="digest", split=split, drawn=("a",)), None, None)
+    assert trained_on(run) == (("c",), False)

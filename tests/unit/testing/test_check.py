@@ -126,12 +126,12 @@ sys.__stdout__.write(json.dumps(rows))
 
 
 NAMES = [f"{entry.kind}/{entry.name}" for entry in FIRST_PARTY]
-# Exporters have no long checks, so that their own tests have run all of their suites; one shows that the command does.
-EXPORTER = "exporter/torchscript"
+# The tests of exporters run their whole suites, which have no long checks; these two show that the command runs suites.
+EXPORTERS = ("exporter/torchscript", "exporter/coreml")
 # The two processes of the tests share the work only when no test takes much longer than the others.
 GROUPS = {
     "losses": [name for name in NAMES if name.startswith("loss/")],
-    "other kinds": [EXPORTER, *(name for name in NAMES if not name.startswith(("exporter/", "loss/")))],
+    "other kinds": [*EXPORTERS, *(name for name in NAMES if not name.startswith(("exporter/", "loss/")))],
 }
 
 
