@@ -234,7 +234,7 @@ def _normal_findings(normals: Values) -> list[MapFinding]:
 
 def _is_constant(values: Values) -> bool:
     """Whether every channel is constant."""
-    return float(np.ptp(values, axis=(1, 2)).max()) < _CONSTANT
+    return float(np.max(np.ptp(values, axis=(1, 2)))) < _CONSTANT
 
 
 def _evidence(vectors: Values, step: int) -> tuple[float, float]:

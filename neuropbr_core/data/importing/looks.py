@@ -122,6 +122,6 @@ def _look(file: SourceFile, scratch: Path) -> Look | None:
         return "normal"
     # Maps packed into channels vary independently; those of a colour image rise and fall together.
     mean = values.mean(axis=0)
-    if float(mean.max() - mean.min()) > 0.5:
+    if float(np.max(mean) - np.min(mean)) > 0.5:
         return "grey packed"
     return "albedo"

@@ -114,7 +114,7 @@ def agreement(first: Picture, other: Picture, homography: Matrix) -> float:
     agreeing = 0
     for row, column in np.ndindex(_CELLS, _CELLS):
         part = np.s_[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
-        if coverage[part].min() >= _FULLY:
+        if np.min(coverage[part]) >= _FULLY:
             # Copies, because a cut-out of a picture is not contiguous in memory.
             (x, y), _ = cv2.phaseCorrelate(here[part].copy(), moved[part].copy(), window)
             agreeing += math.hypot(x, y) <= _CELL_TOLERANCE * side
@@ -158,7 +158,7 @@ def repetition(picture: Picture) -> float | None:
     distance = np.hypot(y - height // 4, x - width // 4) / min(height, width)
     # Near its own place every picture resembles itself.
     likeness[distance < _NEIGHBOURHOOD] = -1.0
-    best = float(likeness.max())
+    best = float(np.max(likeness))
     if best < _ALIKE:
         return None
     # A pattern repeats in many places; the nearest of those that are equally alike is the period.

@@ -47,7 +47,8 @@ class Mask(NamedTuple):
             # The offset is a fixed grey instead of the crop's mean: crop and frame must agree about the mask.
             field = field + np.float32(self.by_luma) * (LUMA @ albedo - 0.4)
         steepness = (field - np.float32(self.threshold)) * np.float32(-self.slope)
-        share: Values = 1 / (1 + np.exp(steepness.clip(-30, 30)))
+        # For type checkers: depending on NumPy's version, they take the quotient for float64.
+        share: Values = (1 / (1 + np.exp(steepness.clip(-30, 30)))).astype(np.float32, copy=False)
         return share
 
 
