@@ -131,7 +131,7 @@ def run_trained_on(folder: Path, materials: list[str]) -> Path:
     """A run of random weights whose record names the materials."""
     recipe = small_recipe()
     save_run(folder, recipe)
-    write_provenance(folder, recipe, {"split": asdict(Split(tuple(materials), (), 0, None))})
+    write_provenance(folder, recipe, {"split": asdict(Split(tuple(materials), (), 0, None)), "drawn": []})
     return folder
 
 
