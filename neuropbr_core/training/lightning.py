@@ -9,8 +9,8 @@ from types import ModuleType
 def _spare_torchmetrics() -> ModuleType | None:
     """A module that knows torchmetrics' version and nothing else, in its place until Fabric has asked.
 
-    Fabric only compares the version, but imports the whole of torchmetrics for it: 1.6 s of the 2.9 s that Fabric
-    takes, at every start of a command that trains or checks a recipe.
+    Fabric only compares the version, but imports the whole of torchmetrics for it, which took more than half of the
+    import of Fabric, at every start of a command that trains or checks a recipe.
     """
     if "torchmetrics" in sys.modules:
         return None
