@@ -23,7 +23,7 @@ import msgspec
 from neuropbr_core.errors import RunError, RunStopped
 from neuropbr_core.files import process_is_alive
 from neuropbr_core.reading import read_bytes
-from neuropbr_core.reporting import reporter
+from neuropbr_core.reporting import duration, reporter
 
 LOCK = ".lock"
 """Name of the lock; files whose names begin with it belong to it."""
@@ -68,6 +68,14 @@ class LockOwner:
         start = _process_start(pid) or ""
         return cls(uuid.uuid4().hex, platform.node(), _machine(), pid, start, time.time())
 
+    def is_alive(self) -> bool:
+        """Whether the process is still there; asked on its own machine alone."""
+        if not process_is_alive(self.pid):
+            return False
+        # An id is used again after a while, so the process that has it need not be the one that took the lock.
+        start = _process_start(self.pid)
+        return start is None or start == self.process_start
+
 
 @dataclass(frozen=True)
 class HeldLock:
@@ -87,19 +95,19 @@ class HeldLock:
         if owner is not None and owner.machine == _machine():
             # The process id counts here, so the answer does not depend on clocks; a process that is suspended
             # holds its lock for as long as it exists.
-            if _is_alive(owner):
+            if owner.is_alive():
                 return None
             return "that process is gone"
         if self.silence > PATIENCE:
-            return f"it has given no sign of life for {_duration(self.silence)}"
+            return f"it has given no sign of life for {duration(self.silence)}"
         return None
 
     def __str__(self) -> str:
         """Who holds it and since when, for messages."""
         if self.owner is None:
-            return f"a process that does not say who it is (the lock is {_duration(self.silence)} old)"
-        age = _duration(time.time() - self.owner.started)
-        sign = f"its last sign of life {_duration(self.silence)} ago"
+            return f"a process that does not say who it is (the lock is {duration(self.silence)} old)"
+        age = duration(time.time() - self.owner.started)
+        sign = f"its last sign of life {duration(self.silence)} ago"
         return f"process {self.owner.pid} on {self.owner.host} (it started {age} ago, {sign})"
 
 
@@ -267,15 +275,6 @@ def read_lock(folder: Path) -> HeldLock | None:
         return HeldLock(None, silence)
 
 
-def _is_alive(owner: LockOwner) -> bool:
-    """Whether the process is there, on this machine."""
-    if not process_is_alive(owner.pid):
-        return False
-    # An id is used again after a while, so the process that has it need not be the one that took the lock.
-    start = _process_start(owner.pid)
-    return start is None or start == owner.process_start
-
-
 def _process_start(pid: int) -> str | None:
     """When a process started, in ticks since the boot; empty for one that has ended; None where /proc is missing."""
     try:
@@ -298,14 +297,3 @@ def _machine() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    """Seconds for people: `5 s`, `12 min`, `3 h`."""
-    # Not negative, which it could be where the clock of a file server runs ahead.
-    seconds = max(0.0, seconds)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"

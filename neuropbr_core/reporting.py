@@ -269,6 +269,18 @@ def break_silence() -> None:
         _pulse.interrupt()
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people, in two units at most: `5 s`, `12 min 30 s`, `3 h 0 min`."""
+    # Not negative, which it could be where the clock of a file server runs ahead.
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    if minutes:
+        return f"{minutes} min {rest} s"
+    return f"{rest} s"
+
+
 def _terminal_width() -> int:
     """Columns of the terminal that standard error writes to; 0 when they are unknown."""
     try:

@@ -165,7 +165,10 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
         if is_made:
             raise click.UsageError(message)
     folder = Path(output or f"{Path(given or 'sample').resolve().name}_maps")
-    _refuse_place(folder, given, overwrite=overwrite)
+    # Maps beside the photos would be taken for photos by the next call.
+    if given and lies_in(folder, Path(given)) and lies_in(Path(given), folder):
+        raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
+    refuse_foreign(folder, [spec.file_name for spec in MAPS.values()], overwrite=overwrite)
     packages = chosen_targets(targets, options)
     check_places(packages, folder, overwrite=overwrite)
     # The model before the views: whether photos have to be registered depends on it.
@@ -238,14 +241,6 @@ def _write(folder: Path, maps: "Maps", confidence: "Tensor | None", views: "Tens
         # The views show at once whether alignment failed, which wrong maps do not.
         written += write_views(views, folder / "views")
     return written
-
-
-def _refuse_place(folder: Path, photos: str | None, *, overwrite: bool) -> None:
-    """Refuse to write among the photos, or over files of others, before anything is computed."""
-    # Maps beside the photos would be taken for photos by the next call.
-    if photos and lies_in(folder, Path(photos)) and lies_in(Path(photos), folder):
-        raise DataError(f"{folder}: holds the photos; choose another --output, such as {folder / 'maps'}")
-    refuse_foreign(folder, [spec.file_name for spec in MAPS.values()], overwrite=overwrite)
 
 
 def _views(

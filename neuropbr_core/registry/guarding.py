@@ -221,7 +221,7 @@ def _program(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
 
 
 def _texts(value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG001
-    if isinstance(value, dict) and all(isinstance(text, str) for text in (*value, *value.values())):
+    if isinstance(value, dict) and _are_texts((*value, *value.values())):
         return ""
     return f"{_kind(value)}; it must be a dictionary of texts"
 
@@ -239,11 +239,7 @@ class _OfTexts:
     wanted: str
 
     def __call__(self, value: object, args: tuple[Any, ...]) -> str:  # noqa: ARG002 - the signature of a check
-        if (
-            isinstance(value, self.kinds)
-            and isinstance(value, Iterable)
-            and all(isinstance(text, str) for text in value)
-        ):
+        if isinstance(value, self.kinds) and _are_texts(value):
             return ""
         return f"{_kind(value)}; it must be {self.wanted}"
 

@@ -45,7 +45,7 @@ from neuropbr_core.report import (
 from neuropbr_core.report.contents import Facts
 from neuropbr_core.report.curves import Curve, curves_of
 from neuropbr_core.report.pictures import shrunk_maps
-from neuropbr_core.reporting import reporter, track
+from neuropbr_core.reporting import duration, reporter, track
 from neuropbr_core.runs.evaluate import recorded_samples
 from neuropbr_core.runs.folder import RunFolder
 from neuropbr_core.runs.stage import Context, Stage
@@ -261,7 +261,7 @@ def _journal_facts(rows: Sequence[Mapping[str, Any]]) -> Facts:
     # The sum over epochs, because a run may have waited for days between two of its parts.
     seconds = sum(float(row.get("seconds") or 0) for row in rows if row.get("event") == "epoch")
     if seconds:
-        facts.append(("training", _duration(seconds)))
+        facts.append(("training", duration(seconds)))
     ends = [row for row in rows if row.get("event") in ("run_finished", "run_failed")]
     if ends:
         day = datetime.fromisoformat(str(ends[-1]["time"])).date().isoformat()
@@ -270,16 +270,6 @@ def _journal_facts(rows: Sequence[Mapping[str, Any]]) -> Facts:
             verb = "failed"
         facts.append((verb, day))
     return tuple(facts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    if minutes:
-        return f"{minutes} min {rest} s"
-    return f"{rest} s"
 
 
 def _provenance_facts(run: RunFolder) -> Facts:
@@ -354,6 +344,12 @@ class _Sample:
     prediction: Maps
     errors: Mapping[str, Picture]
 
+    def has_truth_of(self, other: "_Sample") -> bool:
+        """Whether both have the same true maps."""
+        if self.truth.keys() != other.truth.keys():
+            return False
+        return all(torch.equal(value, other.truth[name]) for name, value in self.truth.items())
+
 
 @dataclass(frozen=True)
 class _Drawing:
@@ -427,7 +423,7 @@ def _merge(wanted: Sequence[_Wanted], drawings: Sequence[_Drawing], *, compared:
             if drawn is None:
                 continue
             # Names such as sample_0000 are in every dataset; the true maps tell whether the sample is the same.
-            if first is not None and not _same_truth(first, drawn):
+            if first is not None and not drawn.has_truth_of(first):
                 continue
             first = first or drawn
             label = PREDICTION
@@ -439,9 +435,3 @@ def _merge(wanted: Sequence[_Wanted], drawings: Sequence[_Drawing], *, compared:
         versions.append(Version(TRUTH, first.truth))
         showcases.append(Showcase(first.material, tuple(versions), f"{sample.note}: {sample.id}", first.views))
     return showcases
-
-
-def _same_truth(first: _Sample, other: _Sample) -> bool:
-    if first.truth.keys() != other.truth.keys():
-        return False
-    return all(torch.equal(value, other.truth[name]) for name, value in first.truth.items())

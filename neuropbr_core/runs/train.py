@@ -292,7 +292,9 @@ class Train(Stage):
             # The weights have learnt from these materials, whether the dataset still has them or not.
             with suppress(DataError):
                 trained = recorded_split(self.run.provenance)["train"]
-                drawn = _all_drawn(dataset.drawn, recorded_drawn(self.run.provenance))
+                drawn_before = recorded_drawn(self.run.provenance)
+                if dataset.drawn is not None and drawn_before is not None:
+                    drawn = tuple(sorted({*dataset.drawn, *drawn_before}))
                 before = recorded_data(self.run.provenance)
                 if before and before != dataset.fingerprint:
                     reporter().line("the data are not those that the run stopped with; it goes on with what is there")
@@ -309,12 +311,6 @@ class Train(Stage):
         # The recipe first: a folder that has one can be overwritten, whenever this process is killed.
         self.run.write_recipe(self.recipe)
         write_provenance(self.run.path, self.recipe, facts)
-
-
-def _all_drawn(now: tuple[str, ...] | None, before: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if now is None or before is None:
-        return None
-    return tuple(sorted({*now, *before}))
 
 
 def check_resumable(old: Recipe, new: Recipe) -> None:

@@ -52,7 +52,7 @@ def test_an_empty_folder_stays_when_asked(tmp_path: Path) -> None:
 def test_a_second_writer_is_told_host_process_and_age(tmp_path: Path) -> None:
     write_lock(tmp_path, replace(LockOwner.here(), host="lab-7", started=time.time() - 3600 * 5))
     with pytest.raises(
-        RunError, match=rf"process {os.getpid()} on lab-7 \(it started 5 h ago, its last sign of life 0"
+        RunError, match=rf"process {os.getpid()} on lab-7 \(it started 5 h 0 min ago, its last sign of life 0"
     ):
         FolderLock(tmp_path).acquire()
     assert read_lock(tmp_path) is not None
@@ -69,7 +69,7 @@ def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
     [
         (replace(LockOwner.here(), pid=gone()), 0.0, "that process is gone"),
         (replace(LockOwner.here(), process_start="1"), 0.0, "that process is gone"),  # its id is another's now
-        (replace(LockOwner.here(), machine="elsewhere"), PATIENCE + 60, "it has given no sign of life for 4 min"),
+        (replace(LockOwner.here(), machine="elsewhere"), PATIENCE + 60, "it has given no sign of life for 4 min 0 s"),
     ],
 )
 def test_a_stale_lock_is_taken_over_with_a_warning(

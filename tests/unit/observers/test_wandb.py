@@ -79,8 +79,12 @@ def read_records(part: Path) -> Iterator[Any]:
 
 
 def log_entries(content: bytes) -> Iterator[bytes]:
-    """Entries of a LevelDB log: blocks of 32 KiB (the first with a header of 7 bytes), entries in checked fragments."""
-    assert content[:4] == b":W&B"
+    """
+    Whole entries of a LevelDB log: blocks of 32 KiB (the first with a header of 7 bytes), entries in checked fragments.
+
+    The last fragment can be cut, because another process still writes.
+    """
+    assert content[:4] in (b"", b":W&B")
     at, entry = 7, b""
     while at + 7 <= len(content):
         left = 32768 - at % 32768
@@ -88,6 +92,8 @@ def log_entries(content: bytes) -> Iterator[bytes]:
             at += left
             continue
         _, length, kind = struct.unpack_from("<IHB", content, at)
+        if at + 7 + length > len(content):
+            return
         entry += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last fragment
