@@ -54,7 +54,8 @@ class ArchiveExporter(Exporter):
         with quiet():
             torch.export.save(program, content, extra_files={MANIFEST_NAME: text})
         with written_aside(path) as aside:
-            aside.write_bytes(content.getbuffer())
+            # Not its buffer, which the error of a full disk would hold: freed before that, it ends Python 3.12.
+            aside.write_bytes(content.getvalue())
         return ExportReport(path=path, precision=self.precision, details={"MiB": mebibytes(path)})
 
     def load(self, path: Path) -> Callable[[Mapping[str, Tensor]], Maps]:
