@@ -81,7 +81,7 @@ def train_row(plan: Plan, row: str) -> None:
     """Run a row, or finish it."""
     shared = [*plan.overrides, f"training.runs_dir={plan.out}", "export={torchscript: null}"]
     recipe = load_recipe(plan.recipe, [*shared, *ROWS[row]])
-    per_epoch = -(-len(open_dataset(recipe).train) // recipe.training.batch_size)
+    per_epoch = -(-len(open_dataset(recipe).train) // recipe.training.samples)
     epochs = max(1, round(plan.steps / per_epoch))
     length = [
         f"training.epochs={epochs}",

@@ -35,7 +35,7 @@ def operations(name: str, side: int) -> int:
     """Count the operations of a forward pass, a multiplication and its addition as two."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         make(name)(torch.zeros(1, VIEWS, CHANNELS, side, side))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def seconds(fusion: Fusion, side: int) -> float:

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from PIL import Image
@@ -146,7 +147,11 @@ def _save(image: Image.Image, path: Path) -> None:
 
 def _cameras(index: int) -> tuple[CameraRecord, ...]:
     found = sample_cameras(torch.Generator().manual_seed(index), VIEWS)
-    return tuple(CameraRecord(camera.homography.tolist(), camera.position.tolist()) for camera in found)
+    records = []
+    for camera in found:
+        plain = {"homography": camera.homography.tolist(), "position": camera.position.tolist()}
+        records.append(msgspec.convert(plain, CameraRecord))
+    return tuple(records)
 
 
 def opened(data: Data, *, train: bool = False) -> MaterialDataset:

@@ -79,9 +79,8 @@ def surroundings(environment: Environment, height: int = 129) -> dict[str, Any]:
     """
     polar = (torch.arange(height) / (height - 1) * math.pi)[:, None]
     azimuth = -((torch.arange(2 * height) + 0.5) / height * math.pi)[None, :]
-    towards = torch.stack(
-        torch.broadcast_tensors(polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos())
-    )
+    up = polar.cos().expand(-1, azimuth.shape[1])
+    towards = torch.stack((polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), up))
     # Roughness 0: the environment as a mirror shows it.
     pixels = specular_light(environment, towards, torch.zeros(1, *towards.shape[1:]))
     turned = np.array([[0, 0, -1, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], float)
@@ -141,7 +140,7 @@ def photograph(maps: dict[str, Tensor], scene: Scene, size: int, samples: int) -
                 position = position + lighting.flash_offset
             intensity = {"type": "rgb", "value": [lighting.flash] * 3}
             described["flash"] = {"type": "point", "position": position.tolist(), "intensity": intensity}
-        rendered = np.array(mi.render(mi.load_dict(described), seed=view))
+        rendered = np.array(mi.render(mi.load_dict(described), seed=mi.UInt32(view)))
         photos.append(torch.from_numpy(rendered).permute(2, 0, 1))
     return torch.stack(photos)
 

@@ -165,7 +165,8 @@ def measure(model: LoadedGenerator, folder: Path, count: int, steps: int) -> dic
 def _baseline(inputs: dict[str, Tensor], maps: Maps) -> Maps:
     """Median of the views, roughness 0.5, no metal, flat."""
     visible = inputs.get("visible", torch.ones_like(inputs["views"][:, :, :1]))
-    return Baselines({}).naive(inputs["views"], visible, maps)
+    baselines = Baselines({})
+    return baselines.naive(baselines.predictions(inputs["views"], visible, maps), maps["roughness"])
 
 
 def _at_size(maps: Maps) -> Maps:

@@ -5,11 +5,12 @@
     python benchmarks/refinement.py --cost 1024 --views 3
 
 DATA is a dataset folder, such as `neuropbr data synthesize` writes. The first table has a row for each kind of capture:
-means over its captures, errors of the refined maps as multiples of the prediction's. With `--confidence`, the maps are
-those of the ensemble, and a second table has Spearman's rank correlation of the error of a texel with the doubt about
-it: over all texels of the list, and as the mean over captures. The error of a texel is the mean over the four maps,
-each in its stored range of [0, 1]. `--cost SIZE` prints the time of a fit to photos of SIZE² texels, and by how much it
-raises the peak memory of the process.
+means over its captures, errors of the refined maps as multiples of the prediction's. The second has the angle of the
+normals of flat and of bumpy materials as a multiple of that of flat normals, over the captures that were refined. With
+`--confidence`, the maps are those of the ensemble, and a third table has Spearman's rank correlation of the error of a
+texel with the doubt about it: over all texels of the list, and as the mean over captures. The error of a texel is the
+mean over the four maps, each in its stored range of [0, 1]. `--cost SIZE` prints the time of a fit to photos of SIZE²
+texels, and by how much it raises the peak memory of the process.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from neuropbr_core.contracts import Maps
 from neuropbr_core.data.images import read_map
 from neuropbr_core.data.layout.scan import Sample, find_samples
 from neuropbr_core.errors import NeuroPBRError
+from neuropbr_core.evaluation.material_classes import BUMPY, FLAT, material_classes
 from neuropbr_core.evaluation.metrics import encode_unit, measure
 from neuropbr_core.files import write_json
 from neuropbr_core.inference import (
@@ -39,6 +41,7 @@ from neuropbr_core.inference import (
     read_views,
     refine_prediction,
 )
+from neuropbr_core.inference.flash import without_relief
 from neuropbr_core.inference.refine import REFINE_STEPS, refine, refined_confidence
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map
@@ -108,9 +111,11 @@ def measure_capture(
         "sample": sample.id,
         "material": sample.material,
         "kind": kind,
+        "relief": material_classes(truth)[0][-1],
         "refined": refinement.steps > 0,
         "before": _numbers(measure(maps, truth, valid)),
         "after": _numbers(measure(refinement.maps, truth, valid)),
+        "flat": _numbers(measure(without_relief(maps), truth, valid)),
     }
     if ensemble is not None:
         row["texels"] = _doubts(ensemble.confidence, refinement, texel_errors(maps, truth), truth, valid)
@@ -154,6 +159,20 @@ def print_errors(rows: Sequence[dict[str, Any]]) -> None:
         for metric in COLUMNS:
             cells.append(f"{mean_of(own, 'after', metric) / mean_of(own, 'before', metric):.2f} ×")
         print("| " + " | ".join(cells) + " |")
+
+
+def print_relief(rows: Sequence[dict[str, Any]]) -> None:
+    """Print how wrong the normals of flat and bumpy materials are, before and after."""
+    print("| materials | captures | predicted | refined |")
+    print("| --- | --- | --- | --- |")
+    refined = [row for row in rows if row["refined"]]
+    for relief in (FLAT, BUMPY):
+        own = [row for row in refined if row["relief"] == relief]
+        if own:
+            flat = mean_of(own, "flat", "normal/angle")
+            before = mean_of(own, "before", "normal/angle") / flat
+            after = mean_of(own, "after", "normal/angle") / flat
+            print(f"| {relief} | {len(own)} | {before:.2f} × | {after:.2f} × |")
 
 
 def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
@@ -228,6 +247,7 @@ def main() -> None:
     except NeuroPBRError as error:
         raise SystemExit(f"error: {error}") from None
     print_errors(rows)
+    print_relief(rows)
     correlations = {}
     if arguments.confidence:
         correlations = print_correlations(rows)

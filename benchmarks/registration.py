@@ -94,10 +94,10 @@ def take_photos(material: str, width: int, folder: Path, seed: int = 0) -> tuple
             texture, from_unit @ to_photo @ np.linalg.inv(to_pixels), (width, height), borderMode=cv2.BORDER_WRAP
         )
         # The flash beside the lens lights the middle of the photo most.
-        photo *= (1.1 * np.exp(-((x - width / height / 2) ** 2 + (y - 0.5) ** 2)))[..., None]
-        photo += 4 * rng.standard_normal(photo.shape, np.float32)
+        falloff = 1.1 * np.exp(-((x - width / height / 2) ** 2 + (y - 0.5) ** 2))
+        noisy = photo * falloff[..., None] + 4 * rng.standard_normal(photo.shape, np.float32)
         file = folder / f"{material}_{index}.jpg"
-        Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(file, quality=92)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, quality=92)
         files.append(file)
         homographies.append(to_photo)
     patch = np.linalg.inv(np.linalg.inv(square_to_photo(width, height)) @ homographies[0])

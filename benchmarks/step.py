@@ -107,7 +107,7 @@ class OneByOne(Encoder):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Encode images `(B·V, C, H, W)`."""
         by_view = []
-        for view in images.unflatten(0, (-1, self.views)).unbind(dim=1):
+        for view in images.view(-1, self.views, *images.shape[1:]).unbind(dim=1):
             by_view.append(self.encoder(view))
         levels = []
         for level in zip(*by_view, strict=True):
@@ -141,7 +141,7 @@ class Straightforward:
         self.critic_optimizer.zero_grad()
         of_real = F.relu(1 - self.critic(real)).mean()
         of_fake = F.relu(1 + self.critic(fake)).mean()
-        (of_real + of_fake).backward()
+        torch.autograd.backward(of_real + of_fake)
         nn.utils.clip_grad_norm_(self.critic.parameters(), 1.0)
         self.critic_optimizer.step()
         self.logs |= {"real": of_real.item(), "fake": of_fake.item()}

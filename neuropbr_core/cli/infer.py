@@ -308,7 +308,7 @@ def _predict(
     if refinement is not None:
         result(
             f"refined in {refinement.steps} steps: error of the photos {refinement.error_before:.3f}, "
-            f"now {refinement.error_after:.3f}"
+            f"now {refinement.error_after:.3f}; relief scaled by {refinement.relief:.2f}, as the photos show it"
         )
     confidence = predicted.confidence
     if confidence is not None:

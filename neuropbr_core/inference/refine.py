@@ -6,10 +6,15 @@ with respect to a few numbers that the whole capture shares: the exposure of eac
 offset of roughness, one of metallic, and one scale of the relief. Noise cannot enter roughness, metallic and normals,
 because no texel has a freedom of its own in them. The fit of these numbers needs few texels, so it is fast.
 
+Relief that a network takes from the pattern of a flat material is found at the end, with all texels: real relief is
+brighter on the side of each lamp, so that photos differ from each other as the predicted slopes say (`_shown_relief`).
+
 Sources: Gao et al. 2019, "Deep Inverse Rendering for High-Resolution SVBRDF Estimation from an Arbitrary Number of
 Images" (refinement of a network's prediction by differentiating a renderer); Golub and Pereyra 1973, "The
 Differentiation of Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables Separate" (linear unknowns
-solved within each step); Barron 2019, "A General and Adaptive Robust Loss Function" (the Cauchy loss).
+solved within each step); Woodham 1980, "Photometric Method for Determining Surface Orientation from Multiple Images"
+(slopes show in the differences between photos of one place in different light); Barron 2019, "A General and Adaptive
+Robust Loss Function" (the Cauchy loss).
 """
 
 import math
@@ -49,8 +54,10 @@ _TRIAL_SHARE = 0.3
 # Far enough that a metal becomes a non-metal: its logit rarely exceeds 4.
 _NO_METAL = -7.0
 _START_ROUGHNESS = (0.3, 0.55)
-# Mean metallic above which the fit also tries a non-metal.
+# Mean metallic between which the fit also tries a non-metal. What mirrors a room is explained badly by even light, as a
+# metal or not, so that the photos do not overrule a prediction that is mostly metal.
 _SOME_METAL = 0.03
+_MOSTLY_METAL = 0.5
 # Least z of a normal whose slope is counted, about the steepest slope of 10.
 _STEEPEST = 0.1
 # Weights of the doubts beside the residual, and the doubt at which the confidence is one half. They were chosen on
@@ -69,6 +76,15 @@ _SUBSTANCES = 4
 _SUBSTANCE_SPREAD = 0.05
 # Linear albedo, about the encoded value 0.1, that keeps ratios of dark texels from growing without bound.
 _LIFT = 0.01
+# Photos are averaged down to at most this side before they judge the relief.
+_RELIEF_SIDE = 512
+# Light that changes over more than this share of the tile is no relief: it is the lamp, the room and the exposure.
+_RELIEF_EXTENT = 1 / 8
+# Factor that photos show of a relief that is right, about .7 to 1: noise and steep slopes lower it.
+_USUAL_RELIEF = 0.9
+# Least weight of a texel that may judge the relief, and least linear brightness, above a photo's noise.
+_CLEAR = 0.5
+_DARK = 0.003
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,7 @@ class Refinement(NamedTuple):
         error_before: RMSE of encoded values between the photos and the given maps under the fitted light, over texels
             that are visible and not clipped.
         error_after: The same of the refined maps.
+        relief: Factor by which the slopes of the given normals were multiplied; 0 where the photos show no relief.
         residual: Error of the refined maps at each texel of the photos, as an RMSE of encoded values over photos and
             channels, `(1, 1, S, S)`; 1 where no photo shows the texel, because nothing speaks for its maps.
         steps: Steps that were taken.
@@ -133,6 +150,7 @@ class Refinement(NamedTuple):
     light: CaptureLight
     error_before: float
     error_after: float
+    relief: float
     residual: Tensor
     steps: int
     interrupted: bool = False
@@ -246,6 +264,9 @@ def refine(  # noqa: PLR0913 - facts of one capture, which callers name
         taken = search.taken
         interrupted = search.interrupted
     with torch.no_grad():
+        if taken:
+            kept = _shown_relief(texels, shared, flash, size)
+            shared = shared._replace(relief=shared.relief + math.log(kept) if kept else torch.full((1,), -math.inf))
         chunks = []
         residuals = []
         before = torch.zeros(2, device=device)
@@ -267,6 +288,7 @@ def refine(  # noqa: PLR0913 - facts of one capture, which callers name
         ),
         float((before[0] / before[1].clamp_min(1e-6)).sqrt()),
         float((after[0] / after[1].clamp_min(1e-6)).sqrt()),
+        float(torch.exp(shared.relief)),
         torch.cat(residuals, dim=-1).view(1, 1, size, size).cpu(),
         taken,
         interrupted,
@@ -280,6 +302,7 @@ def _unrefined(maps: Maps, photos: Tensor, positions: Tensor) -> Refinement:
         CaptureLight(torch.ones(len(photos)), _flash(positions), torch.full((3,), USUAL_AMBIENT)),
         math.nan,
         math.nan,
+        1.0,
         torch.full((1, 1, *photos.shape[-2:]), math.nan),
         0,
     )
@@ -545,7 +568,7 @@ class _Search:
             if abs(float(start.roughness.mean())) > 0.5:
                 starts.append(start)
                 of_non_metals.append(start)
-        if problem.mean_metallic > _SOME_METAL:
+        if _SOME_METAL < problem.mean_metallic < _MOSTLY_METAL:
             for start in of_non_metals or [predicted]:
                 starts.append(start._replace(metallic=torch.full_like(start.metallic, _NO_METAL)))
         return starts
@@ -628,6 +651,77 @@ def _texels(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor) -> _
         normal[:2] / normal[2:].clamp_min(0.05),
         _substances(maps),
     )
+
+
+def _shown_relief(texels: _Texels, shared: _Shared, flash: float, size: int) -> float:
+    """Tell how much of the relief the photos show, from 0 to 1; 1 where they cannot tell, as one photo cannot.
+
+    Between two photos of a place, the colour of the surface cancels, and the logarithms of their light differ as the
+    slopes say. The share is the slope of the measured differences over the expected ones, by least squares over all
+    texels and photos. It is near 0, or negative, where a pattern in the colour was taken for relief.
+    """
+    factor = -(-size // _RELIEF_SIDE)
+    side = size // factor
+    band = max(1, _CHUNK // (factor * size))
+    measured = []
+    expected = []
+    clear = []
+    for first in range(0, side, band):
+        rows = min(band, side - first)
+        part = texels.at(slice(first * factor * size, (first + rows) * factor * size))
+        for pixels, values in zip((measured, expected, clear), _differences(part, shared, flash), strict=True):
+            whole = values.view(-1, 1, rows * factor, size)[..., : side * factor]
+            pixels.append(F.avg_pool2d(whole, factor))
+    weight = torch.cat(clear, dim=2)
+    of_photos = _fine(torch.cat(measured, dim=2), weight)
+    of_slopes = _fine(torch.cat(expected, dim=2), weight)
+    variance = float(of_slopes.square().sum())
+    if variance == 0:
+        return 1.0
+    return min(1.0, max(0.0, float((of_slopes * of_photos).sum()) / variance / _USUAL_RELIEF))
+
+
+class _Differences(NamedTuple):
+    """By how much each photo differs from the mean of all, beyond what a flat surface explains.
+
+    Both are logarithms of brightness, times how clearly a photo shows a texel.
+    """
+
+    measured: Float[Tensor, "V N"]
+    expected: Float[Tensor, "V N"]
+    clear: Float[Tensor, "V N"]
+
+
+def _differences(texels: _Texels, shared: _Shared, flash: float) -> _Differences:
+    problem = _Problem(texels, flash, Priors())
+    base = problem.solve(shared).base
+
+    def brightness(relief: Tensor) -> Tensor:
+        factor, offset = problem.linear_in_base(shared._replace(relief=relief))
+        return (factor * base + offset).mean(dim=1).clamp_min(_DARK).log()
+
+    light = texels.linear.mean(dim=1)
+    flat = brightness(torch.full_like(shared.relief, -math.inf))
+    clear = ((texels.weight[:, 0] >= _CLEAR) & (light > _DARK)).float()
+
+    def beside_the_mean(values: Tensor) -> Tensor:
+        mean = (clear * values).sum(dim=0) / clear.sum(dim=0).clamp_min(1)
+        return clear * (values - mean)
+
+    measured = light.clamp_min(_DARK).log() - flat
+    return _Differences(beside_the_mean(measured), beside_the_mean(brightness(shared.relief) - flat), clear)
+
+
+def _fine(values: Float[Tensor, "V 1 S S"], weight: Float[Tensor, "V 1 S S"]) -> Float[Tensor, "V 1 S S"]:
+    """Take away what changes slowly over the tile; `values` have been multiplied by their weight."""
+    reach = max(1, round(values.shape[-1] * _RELIEF_EXTENT / 2))
+
+    def around(pixels: Tensor) -> Tensor:
+        return F.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
+
+    # What is not clear, and the padding, adds nothing to either sum.
+    mean = around(values) / around(weight).clamp_min(1e-6)
+    return values - weight * mean
 
 
 def _substances(maps: Maps) -> Float[Tensor, "K N"]:

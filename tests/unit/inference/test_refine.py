@@ -1,7 +1,7 @@
 """Refinement on a small rendered capture: what photos tell is found, what they cannot tell stays."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -85,6 +85,50 @@ def test_photos_improve_albedo_roughness_and_metallic_and_leave_normals(capture:
     assert refinement.error_after < 0.6 * refinement.error_before
     # The exposure of a clean capture is within 0.15 stops of the grey card's.
     assert (refinement.light.gains.log().abs() < 0.15).all()
+
+
+def test_relief_that_the_photos_do_not_show_is_flattened(capture: RenderedCapture) -> None:
+    pattern = 2 * (capture.truth["albedo"].mean(dim=1, keepdim=True) - 0.5)
+    invented = F.normalize(torch.cat((pattern, -pattern, torch.ones_like(pattern)), dim=1), dim=1)
+    flat = torch.zeros_like(invented)
+    flat[:, 2] = 1
+    truth = {**capture.truth, "normal": flat}
+    flattened = photograph(truth, {**capture.predicted, "normal": invented}, torch.Generator().manual_seed(5))
+    refinement = flattened.refined(steps=40)
+    assert refinement.relief < 0.1
+    assert (
+        flattened.errors(refinement.maps)["normal/angle"] < 0.1 * flattened.errors(flattened.predicted)["normal/angle"]
+    )
+
+
+def test_relief_that_the_photos_show_stays(capture: RenderedCapture) -> None:
+    assert 0.9 < capture.refined(steps=40).relief < 1.1
+    # One photo cannot tell relief from colour.
+    assert capture.refined(photos=1, steps=4).relief == 1
+
+
+def test_large_photos_judge_relief_in_the_same_way(capture: RenderedCapture, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = capture.refined(steps=4).relief
+    monkeypatch.setattr("neuropbr_core.inference.refine._CHUNK", 100)
+    assert capture.refined(steps=4).relief == pytest.approx(whole, abs=1e-4)
+    # Averaged over 2 × 2 texels, and without the last row and column of a side that two does not divide.
+    monkeypatch.setattr("neuropbr_core.inference.refine._RELIEF_SIDE", SIZE // 2)
+    assert capture.refined(steps=4).relief == pytest.approx(whole, abs=0.1)
+    cut = replace(
+        capture,
+        predicted={name: value[..., 1:, 1:] for name, value in capture.predicted.items()},
+        photos=capture.photos[..., 1:, 1:],
+        visible=capture.visible[..., 1:, 1:],
+    )
+    assert cut.refined(steps=4).relief == pytest.approx(whole, abs=0.15)
+
+
+def test_only_what_may_be_no_metal_is_tried_as_none(capture: RenderedCapture) -> None:
+    metal = replace(capture, predicted={**capture.predicted, "metallic": torch.full((1, 1, SIZE, SIZE), 0.9)})
+    unsure = replace(capture, predicted={**capture.predicted, "metallic": torch.full((1, 1, SIZE, SIZE), 0.4)})
+    # So few steps lead out of metal from a start without it alone.
+    assert float(metal.refined(steps=60).maps["metallic"].mean()) > 0.5
+    assert float(unsure.refined().maps["metallic"].mean()) < 0.1
 
 
 def test_each_substance_gets_its_own_roughness() -> None:
