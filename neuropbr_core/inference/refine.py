@@ -61,7 +61,7 @@ _MOSTLY_METAL = 0.5
 # Least z of a normal whose slope is counted, about the steepest slope of 10.
 _STEEPEST = 0.1
 # Weights of the doubts beside the residual, and the doubt at which the confidence is one half. They were chosen on
-# rendered captures of eight materials; on any seven of these, the rank correlation with the error is about the same.
+# rendered captures of eight materials.
 _DOUBT_OF_SLOPE = 0.1
 _DOUBT_OF_METAL = 0.3
 _USUAL_DOUBT = 0.05
