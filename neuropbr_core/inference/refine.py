@@ -717,7 +717,9 @@ def _fine(values: Float[Tensor, "V 1 S S"], weight: Float[Tensor, "V 1 S S"]) ->
     reach = max(1, round(values.shape[-1] * _RELIEF_EXTENT / 2))
 
     def around(pixels: Tensor) -> Tensor:
-        return F.avg_pool2d(pixels, 2 * reach + 1, stride=1, padding=reach)
+        # Columns, then rows: a square window at once would take as many operations a pixel as it has pixels.
+        columns = F.avg_pool2d(pixels, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+        return F.avg_pool2d(columns, (1, 2 * reach + 1), stride=1, padding=(0, reach))
 
     # What is not clear, and the padding, adds nothing to either sum.
     mean = around(values) / around(weight).clamp_min(1e-6)
