@@ -16,6 +16,7 @@ texels, and by how much it raises the peak memory of the process.
 import argparse
 import os
 import resource
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -113,6 +114,7 @@ def measure_capture(
         "kind": kind,
         "relief": material_classes(truth)[0][-1],
         "refined": refinement.steps > 0,
+        "scale": refinement.relief,
         "before": _numbers(measure(maps, truth, valid)),
         "after": _numbers(measure(refinement.maps, truth, valid)),
         "flat": _numbers(measure(without_relief(maps), truth, valid)),
@@ -162,9 +164,9 @@ def print_errors(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_relief(rows: Sequence[dict[str, Any]]) -> None:
-    """Print how wrong the normals of flat and bumpy materials are, before and after."""
-    print("| materials | captures | predicted | refined |")
-    print("| --- | --- | --- | --- |")
+    """Print how wrong normals of flat and bumpy materials are, before and after, and how their relief was scaled."""
+    print("\n| materials | captures | predicted | refined | relief scaled by: median, least, most |")
+    print("| --- | --- | --- | --- | --- |")
     refined = [row for row in rows if row["refined"]]
     for relief in (FLAT, BUMPY):
         own = [row for row in refined if row["relief"] == relief]
@@ -172,7 +174,9 @@ def print_relief(rows: Sequence[dict[str, Any]]) -> None:
             flat = mean_of(own, "flat", "normal/angle")
             before = mean_of(own, "before", "normal/angle") / flat
             after = mean_of(own, "after", "normal/angle") / flat
-            print(f"| {relief} | {len(own)} | {before:.2f} × | {after:.2f} × |")
+            scales = sorted(row["scale"] for row in own)
+            scaled = f"{statistics.median(scales):.2f}, {scales[0]:.2f}, {scales[-1]:.2f}"
+            print(f"| {relief} | {len(own)} | {before:.2f} × | {after:.2f} × | {scaled} |")
 
 
 def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
@@ -185,7 +189,7 @@ def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]
         ("refined, confidence", "error after", "confidence"),
     )
     correlations = {}
-    print("| maps, doubt | all texels | mean within captures | lowest, highest capture |")
+    print("\n| maps, doubt | all texels | mean within captures | lowest, highest capture |")
     print("| --- | --- | --- | --- |")
     for label, error, doubt in pairs:
         pooled = rank_correlation(

@@ -126,9 +126,9 @@ def infer(  # noqa: PLR0913, PLR0915 - one parameter an option, one step after t
     photos that were left out, or exposures that are far off.
 
     The maps of a model that ships are then fitted to the photos, which needs photos with a flash: exposure, light,
-    albedo, and roughness, metallic and relief of each substance. Ctrl-C ends the fit and keeps the best so far.
-    confidence.png is written too. --refine does so with any model that was trained on aligned views; --refine 0 leaves
-    the maps as predicted.
+    albedo, roughness and metallic of each substance, and one scale of the relief. Ctrl-C ends the fit and keeps the
+    best so far. confidence.png is written too. --refine does so with any model that was trained on aligned views;
+    --refine 0 leaves the maps as predicted.
 
     With --white, a sheet of white paper or a grey card in the first photo tells how bright the light was, which photos
     cannot tell by themselves.
@@ -308,8 +308,10 @@ def _predict(
     if refinement is not None:
         result(
             f"refined in {refinement.steps} steps: error of the photos {refinement.error_before:.3f}, "
-            f"now {refinement.error_after:.3f}; relief scaled by {refinement.relief:.2f}, as the photos show it"
+            f"now {refinement.error_after:.3f}"
         )
+        if len(refinement.light.gains) > 1:  # one photo cannot tell relief from colour
+            result(f"relief scaled by {refinement.relief:.2f}, as the photos show it")
     confidence = predicted.confidence
     if confidence is not None:
         doubtful = float((confidence < DOUBTFUL).float().mean())

@@ -64,7 +64,7 @@ class Predicted:
             return {"relief": "left flat, because the photos lack a flash"}
         if self.refinement is None:
             return {}
-        return {"refined": f"{self.refinement.steps} steps", "relief": f"scaled by {self.refinement.relief:.2f}"}
+        return {"refined": f"{self.refinement.steps} steps, relief scaled by {self.refinement.relief:.2f}"}
 
 
 def usual_steps(model: LoadedGenerator | ExportedGenerator, resolution: int | None, max_memory: int | None) -> int:

@@ -42,7 +42,7 @@ REFINE_STEPS = 200
 
 # The fit of the few shared numbers looks at a grid of at most this many texels a side.
 _GRID = 40
-# Texels that the last solve handles at once, which bounds its memory.
+# Texels that are handled at once where all of them are, which bounds the memory.
 _CHUNK = 1 << 16
 # Error of encoded values that is normal for a good fit. It weighs the photos against the priors.
 _USUAL_ERROR = 0.02
@@ -54,8 +54,8 @@ _TRIAL_SHARE = 0.3
 # Far enough that a metal becomes a non-metal: its logit rarely exceeds 4.
 _NO_METAL = -7.0
 _START_ROUGHNESS = (0.3, 0.55)
-# Mean metallic between which the fit also tries a non-metal. What mirrors a room is explained badly by even light, as a
-# metal or not, so that the photos do not overrule a prediction that is mostly metal.
+# Between these means of metallic, the fit also tries a non-metal. What mirrors a room is explained badly by even light,
+# as a metal or not, so that the photos do not overrule a prediction that is mostly metal.
 _SOME_METAL = 0.03
 _MOSTLY_METAL = 0.5
 # Least z of a normal whose slope is counted, about the steepest slope of 10.
@@ -76,12 +76,14 @@ _SUBSTANCES = 4
 _SUBSTANCE_SPREAD = 0.05
 # Linear albedo, about the encoded value 0.1, that keeps ratios of dark texels from growing without bound.
 _LIFT = 0.01
-# Photos are averaged down to at most this side before they judge the relief.
+# Differences of photos are averaged down to at most this side before they judge the relief.
 _RELIEF_SIDE = 512
 # Light that changes over more than this share of the tile is no relief: it is the lamp, the room and the exposure.
 _RELIEF_EXTENT = 1 / 8
-# Factor that photos show of a relief that is right, about .7 to 1: noise and steep slopes lower it.
+# Factor that photos show of a relief that is right: noise and steep slopes lower it.
 _USUAL_RELIEF = 0.9
+# Differences of brightness that photos cannot tell from their own faults: where the slopes make less, the relief stays.
+_FAINT = 0.001
 # Least weight of a texel that may judge the relief, and least linear brightness, above a photo's noise.
 _CLEAR = 0.5
 _DARK = 0.003
@@ -96,7 +98,8 @@ class Priors:
         exposure: Usual deviation of the capture's exposure, in natural logarithms. Larger ones cost little more.
         photo_exposure: Usual deviation of a photo's exposure from the capture's, in the same unit.
         ambient: Standard deviation of the logarithm of the light from around.
-        relief: Standard deviation of the logarithm of the relief's scale.
+        relief: Standard deviation of the logarithm of the relief's scale while it is fitted. How much of it the photos
+            show at the end has no prior.
         roughness: Standard deviation of the mean offset of roughness, in logits.
         metallic: Standard deviation of the mean offset of metallic, in logits.
         substance: Standard deviation of a substance's offset from the mean one, in logits.
@@ -139,21 +142,22 @@ class Refinement(NamedTuple):
         error_before: RMSE of encoded values between the photos and the given maps under the fitted light, over texels
             that are visible and not clipped.
         error_after: The same of the refined maps.
-        relief: Factor by which the slopes of the given normals were multiplied; 0 where the photos show no relief.
         residual: Error of the refined maps at each texel of the photos, as an RMSE of encoded values over photos and
             channels, `(1, 1, S, S)`; 1 where no photo shows the texel, because nothing speaks for its maps.
         steps: Steps that were taken.
         interrupted: Whether Ctrl-C ended them early.
+        relief: Factor by which the slopes of the given normals were multiplied: 0 where the photos show no relief, and
+            1 where they were not asked, as one photo never is.
     """
 
     maps: Maps
     light: CaptureLight
     error_before: float
     error_after: float
-    relief: float
     residual: Tensor
     steps: int
     interrupted: bool = False
+    relief: float = 1.0
 
 
 class _Shared(NamedTuple):
@@ -212,7 +216,7 @@ def refine(  # noqa: PLR0913 - facts of one capture, which callers name
     flash_fired: bool | None = None,
     exposure_known: bool = False,
 ) -> Refinement:
-    """Fit predicted maps to the photos that they were predicted from.
+    """Fit predicted maps to the photos that they were predicted from, and flatten relief that two or more do not show.
 
     Ctrl-C ends the fit early and keeps the best so far. The result is the same in every call. Where photos do not
     differ as under a flash, or one photo says that no flash fired, a warning says so and the maps are returned as they
@@ -265,8 +269,8 @@ def refine(  # noqa: PLR0913 - facts of one capture, which callers name
         interrupted = search.interrupted
     with torch.no_grad():
         if taken:
-            kept = _shown_relief(texels, shared, flash, size)
-            shared = shared._replace(relief=shared.relief + math.log(kept) if kept else torch.full((1,), -math.inf))
+            kept = _shown_relief(texels, shared, flash, priors)
+            shared = shared._replace(relief=shared.relief + (math.log(kept) if kept else -math.inf))
         chunks = []
         residuals = []
         before = torch.zeros(2, device=device)
@@ -288,10 +292,10 @@ def refine(  # noqa: PLR0913 - facts of one capture, which callers name
         ),
         float((before[0] / before[1].clamp_min(1e-6)).sqrt()),
         float((after[0] / after[1].clamp_min(1e-6)).sqrt()),
-        float(torch.exp(shared.relief)),
         torch.cat(residuals, dim=-1).view(1, 1, size, size).cpu(),
         taken,
         interrupted,
+        float(torch.exp(shared.relief)),
     )
 
 
@@ -302,7 +306,6 @@ def _unrefined(maps: Maps, photos: Tensor, positions: Tensor) -> Refinement:
         CaptureLight(torch.ones(len(photos)), _flash(positions), torch.full((3,), USUAL_AMBIENT)),
         math.nan,
         math.nan,
-        1.0,
         torch.full((1, 1, *photos.shape[-2:]), math.nan),
         0,
     )
@@ -653,38 +656,47 @@ def _texels(maps: Maps, photos: Tensor, positions: Tensor, visible: Tensor) -> _
     )
 
 
-def _shown_relief(texels: _Texels, shared: _Shared, flash: float, size: int) -> float:
+def _shown_relief(texels: _Texels, shared: _Shared, flash: float, priors: Priors) -> float:
     """Tell how much of the relief the photos show, from 0 to 1; 1 where they cannot tell, as one photo cannot.
 
     Between two photos of a place, the colour of the surface cancels, and the logarithms of their light differ as the
     slopes say. The share is the slope of the measured differences over the expected ones, by least squares over all
     texels and photos. It is near 0, or negative, where a pattern in the colour was taken for relief.
     """
+    if len(texels.encoded) == 1:
+        return 1.0
+    size = math.isqrt(texels.encoded.shape[-1])
     factor = -(-size // _RELIEF_SIDE)
     side = size // factor
     band = max(1, _CHUNK // (factor * size))
-    measured = []
-    expected = []
-    clear = []
+    measured: list[Tensor] = []
+    expected: list[Tensor] = []
+    clear: list[Tensor] = []
     for first in range(0, side, band):
         rows = min(band, side - first)
         part = texels.at(slice(first * factor * size, (first + rows) * factor * size))
-        for pixels, values in zip((measured, expected, clear), _differences(part, shared, flash), strict=True):
+        for pixels, values in zip((measured, expected, clear), _differences(part, shared, flash, priors), strict=True):
             whole = values.view(-1, 1, rows * factor, size)[..., : side * factor]
             pixels.append(F.avg_pool2d(whole, factor))
     weight = torch.cat(clear, dim=2)
     of_photos = _fine(torch.cat(measured, dim=2), weight)
     of_slopes = _fine(torch.cat(expected, dim=2), weight)
-    variance = float(of_slopes.square().sum())
-    if variance == 0:
+    # As much evidence for a relief that is right as faint differences would give, so that these alone decide nothing.
+    faint = float(weight.sum()) * _FAINT**2
+    agreeing = float((of_slopes * of_photos).sum()) + faint * _USUAL_RELIEF
+    variance = float(of_slopes.square().sum()) + faint
+    if variance == 0:  # no texel is clear in two photos
         return 1.0
-    return min(1.0, max(0.0, float((of_slopes * of_photos).sum()) / variance / _USUAL_RELIEF))
+    return min(1.0, max(0.0, agreeing / variance / _USUAL_RELIEF))
 
 
 class _Differences(NamedTuple):
-    """By how much each photo differs from the mean of all, beyond what a flat surface explains.
+    """By how much each photo differs from the mean of those that show a texel, beyond what a flat surface explains.
 
-    Both are logarithms of brightness, times how clearly a photo shows a texel.
+    Attributes:
+        measured: Differences of logarithms of brightness in the photos; 0 where a photo shows the texel badly.
+        expected: The same as the slopes say.
+        clear: 1 where this photo and another one show the texel clearly, else 0.
     """
 
     measured: Float[Tensor, "V N"]
@@ -692,8 +704,8 @@ class _Differences(NamedTuple):
     clear: Float[Tensor, "V N"]
 
 
-def _differences(texels: _Texels, shared: _Shared, flash: float) -> _Differences:
-    problem = _Problem(texels, flash, Priors())
+def _differences(texels: _Texels, shared: _Shared, flash: float, priors: Priors) -> _Differences:
+    problem = _Problem(texels, flash, priors)
     base = problem.solve(shared).base
 
     def brightness(relief: Tensor) -> Tensor:
@@ -703,6 +715,7 @@ def _differences(texels: _Texels, shared: _Shared, flash: float) -> _Differences
     light = texels.linear.mean(dim=1)
     flat = brightness(torch.full_like(shared.relief, -math.inf))
     clear = ((texels.weight[:, 0] >= _CLEAR) & (light > _DARK)).float()
+    clear = clear * (clear.sum(dim=0) >= 2)
 
     def beside_the_mean(values: Tensor) -> Tensor:
         mean = (clear * values).sum(dim=0) / clear.sum(dim=0).clamp_min(1)

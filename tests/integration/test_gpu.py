@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from neuropbr_core.contracts import LossSetup
+from neuropbr_core.inference.refine import linear_photos, refine
 from neuropbr_core.maps import MAP_NAMES
 from neuropbr_core.materials.alignment import identity_frame, view_directions, warp_views
 from neuropbr_core.materials.cameras import sample_cameras
+from neuropbr_core.materials.color import linear_to_srgb
 from neuropbr_core.model import load_model
 from neuropbr_core.recipe import dump_recipe
 from neuropbr_core.recipe.sections import Recipe
@@ -50,6 +52,29 @@ def test_losses_and_their_gradients_equal_those_of_the_cpu(name: str) -> None:
         found.append([total.detach().cpu(), *gradients])
     for cpu, cuda in zip(*found, strict=True):
         torch.testing.assert_close(cuda, cpu, atol=1e-5, rtol=1e-4)
+
+
+def test_refinement_equals_that_of_the_cpu() -> None:
+    random = torch.Generator().manual_seed(0)
+    albedo = 0.3 + 0.4 * torch.rand(1, 3, 32, 32, generator=random)
+    flat = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).repeat(1, 1, 32, 32)
+    truth = {
+        "albedo": albedo,
+        "roughness": torch.full((1, 1, 32, 32), 0.6),
+        "metallic": torch.zeros(1, 1, 32, 32),
+        "normal": flat,
+    }
+    positions = torch.stack([camera.position for camera in sample_cameras(random, 3)]).float()
+    photos = linear_to_srgb(linear_photos(truth, positions, torch.full((3,), 0.1)).clamp(0, 1))
+    # Relief that is not there, which is flattened wholly.
+    invented = torch.nn.functional.normalize(torch.cat((albedo[:, :2] - 0.5, flat[:, 2:]), dim=1), dim=1)
+    found = []
+    for device in ("cpu", "cuda"):
+        found.append(refine({**truth, "normal": invented}, photos.to(device), positions, steps=20))
+    on_cpu, on_device = found
+    assert on_cpu.relief == on_device.relief == 0
+    for name, value in on_cpu.maps.items():
+        torch.testing.assert_close(on_device.maps[name], value, atol=0.01, rtol=0)
 
 
 def test_alignment_equals_that_of_the_cpu() -> None:

@@ -101,34 +101,59 @@ def test_relief_that_the_photos_do_not_show_is_flattened(capture: RenderedCaptur
     )
 
 
-def test_relief_that_the_photos_show_stays(capture: RenderedCapture) -> None:
+def with_slopes_times(capture: RenderedCapture, factor: float) -> RenderedCapture:
+    normal = capture.truth["normal"]
+    scaled = F.normalize(torch.cat((factor * normal[:, :2], normal[:, 2:]), dim=1), dim=1)
+    return replace(capture, predicted={**capture.predicted, "normal": scaled})
+
+
+def test_the_photos_tell_how_much_of_the_relief_is_there(capture: RenderedCapture) -> None:
     assert 0.9 < capture.refined(steps=40).relief < 1.1
-    # One photo cannot tell relief from colour.
-    assert capture.refined(photos=1, steps=4).relief == 1
+    # What the photos show of a relief that is right is about 1, and .9 is taken for that.
+    assert with_slopes_times(capture, 3).refined(steps=40).relief == pytest.approx(1 / 3 / 0.9, rel=0.15)
 
 
-def test_large_photos_judge_relief_in_the_same_way(capture: RenderedCapture, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = capture.refined(steps=4).relief
+def test_what_photos_cannot_judge_keeps_its_relief(capture: RenderedCapture) -> None:
+    steep = with_slopes_times(capture, 3)
+    assert steep.refined(photos=1, steps=4).relief == 1
+    # Each photo shows a part of its own.
+    apart = torch.zeros_like(capture.visible)
+    for index, rows in enumerate((slice(0, 10), slice(10, 21), slice(21, 32))):
+        apart[index, :, rows] = 1
+    assert replace(steep, visible=apart).refined(steps=1).relief == pytest.approx(1, abs=0.1)
+    # Slopes that make less of a difference than the faults of photos.
+    random = torch.Generator().manual_seed(1)
+    faint = with_slopes_times(capture, 0.0001)
+    noisy = (capture.photos + 0.01 * torch.randn(capture.photos.shape, generator=random)).clamp(0, 1)
+    assert replace(faint, photos=noisy).refined(steps=1).relief > 0.8
+
+
+def test_photos_of_any_size_judge_relief_in_the_same_way(
+    capture: RenderedCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steep = with_slopes_times(capture, 3)
+    whole = steep.refined(steps=4).relief
+    assert whole < 0.6
     monkeypatch.setattr("neuropbr_core.inference.refine._CHUNK", 100)
-    assert capture.refined(steps=4).relief == pytest.approx(whole, abs=1e-4)
+    assert steep.refined(steps=4).relief == pytest.approx(whole, abs=1e-4)
     # Averaged over 2 × 2 texels, and without the last row and column of a side that two does not divide.
     monkeypatch.setattr("neuropbr_core.inference.refine._RELIEF_SIDE", SIZE // 2)
-    assert capture.refined(steps=4).relief == pytest.approx(whole, abs=0.1)
+    assert steep.refined(steps=4).relief == pytest.approx(whole, abs=0.05)
     cut = replace(
-        capture,
-        predicted={name: value[..., 1:, 1:] for name, value in capture.predicted.items()},
-        photos=capture.photos[..., 1:, 1:],
-        visible=capture.visible[..., 1:, 1:],
+        steep,
+        predicted={name: value[..., 1:, 1:] for name, value in steep.predicted.items()},
+        photos=steep.photos[..., 1:, 1:],
+        visible=steep.visible[..., 1:, 1:],
     )
-    assert cut.refined(steps=4).relief == pytest.approx(whole, abs=0.15)
+    assert cut.refined(steps=4).relief == pytest.approx(whole, abs=0.1)
 
 
 def test_only_what_may_be_no_metal_is_tried_as_none(capture: RenderedCapture) -> None:
     metal = replace(capture, predicted={**capture.predicted, "metallic": torch.full((1, 1, SIZE, SIZE), 0.9)})
     unsure = replace(capture, predicted={**capture.predicted, "metallic": torch.full((1, 1, SIZE, SIZE), 0.4)})
-    # So few steps lead out of metal from a start without it alone.
+    # From metal, 60 steps reach a non-metal only where a start without metal is tried.
     assert float(metal.refined(steps=60).maps["metallic"].mean()) > 0.5
-    assert float(unsure.refined().maps["metallic"].mean()) < 0.1
+    assert float(unsure.refined(steps=60).maps["metallic"].mean()) < 0.3
 
 
 def test_each_substance_gets_its_own_roughness() -> None:

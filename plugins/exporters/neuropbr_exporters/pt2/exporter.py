@@ -54,7 +54,8 @@ class ArchiveExporter(Exporter):
         with quiet():
             torch.export.save(program, content, extra_files={MANIFEST_NAME: text})
         with written_aside(path) as aside:
-            # Not its buffer, which the error of a full disk would hold: freed before that, it ends Python 3.12.
+            # Not its buffer: the error of a full disk would hold that, and Python 3.12 crashes when a BytesIO is freed
+            # while something holds its buffer.
             aside.write_bytes(content.getvalue())
         return ExportReport(path=path, precision=self.precision, details={"MiB": mebibytes(path)})
 

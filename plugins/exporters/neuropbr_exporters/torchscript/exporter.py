@@ -71,7 +71,8 @@ class TorchScriptExporter(Exporter):
         with _quiet():
             torch.jit.save(program, content, _extra_files={MANIFEST_NAME: Manifest.of(spec).text()})
         with written_aside(path) as aside:
-            # Not its buffer, which the error of a full disk would hold: freed before that, it ends Python 3.12.
+            # Not its buffer: the error of a full disk would hold that, and Python 3.12 crashes when a BytesIO is freed
+            # while something holds its buffer.
             aside.write_bytes(content.getvalue())
         details = {"optimized": str(self.options.optimize).lower(), "MiB": mebibytes(path)}
         return ExportReport(path=path, precision=self.precision, details=details)
