@@ -5,12 +5,13 @@
     python benchmarks/refinement.py --cost 1024 --views 3
 
 DATA is a dataset folder, such as `neuropbr data synthesize` writes. The first table has a row for each kind of capture:
-means over its captures, errors of the refined maps as multiples of the prediction's. The second has the angle of the
-normals of flat and of bumpy materials as a multiple of that of flat normals, over the captures that were refined. With
-`--confidence`, the maps are those of the ensemble, and a third table has Spearman's rank correlation of the error of a
-texel with the doubt about it: over all texels of the list, and as the mean over captures. The error of a texel is the
-mean over the four maps, each in its stored range of [0, 1]. `--cost SIZE` prints the time of a fit to photos of SIZE²
-texels, and by how much it raises the peak memory of the process.
+means over its captures, the PSNR of the predicted albedo and its gain, and errors of the other refined maps as
+multiples of the prediction's. The second has the angle of the normals of flat and of bumpy materials as a multiple of
+that of flat normals, over the captures that were refined, and the scale of their relief. With `--confidence`, the maps
+are those of the ensemble, and a third table has Spearman's rank correlation of the error of a texel with the doubt
+about it: over all texels of the list, and as the mean over captures. The error of a texel is the mean over the four
+maps, each in its stored range of [0, 1]. `--cost SIZE` prints the time of a fit to photos of SIZE² texels, and by how
+much it raises the peak memory of the process.
 """
 
 import argparse
@@ -182,6 +183,8 @@ def print_relief(rows: Sequence[dict[str, Any]]) -> None:
 def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     """Print the rank correlations of errors with doubts, of the captures that were refined."""
     refined = [row["texels"] for row in rows if row["refined"]]
+    if not refined:
+        return {}
     pairs = (
         ("prediction, views disagree", "error before", "views disagree"),
         ("refined, views disagree", "error after", "views disagree"),

@@ -311,7 +311,7 @@ def _predict(
             f"now {refinement.error_after:.3f}"
         )
         if len(refinement.light.gains) > 1:  # one photo cannot tell relief from colour
-            result(f"relief scaled by {refinement.relief:.2f}, as the photos show it")
+            result(f"relief scaled by {refinement.relief:.2f}")
     confidence = predicted.confidence
     if confidence is not None:
         doubtful = float((confidence < DOUBTFUL).float().mean())

@@ -146,8 +146,8 @@ class Refinement(NamedTuple):
             channels, `(1, 1, S, S)`; 1 where no photo shows the texel, because nothing speaks for its maps.
         steps: Steps that were taken.
         interrupted: Whether Ctrl-C ended them early.
-        relief: Factor by which the slopes of the given normals were multiplied: 0 where the photos show no relief, and
-            1 where they were not asked, as one photo never is.
+        relief: Factor by which the slopes of the given normals were multiplied, the fitted scale times what the photos
+            show: 0 where they show no relief, and 1 where they were not asked, as one photo never is.
     """
 
     maps: Maps

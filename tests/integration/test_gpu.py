@@ -65,12 +65,14 @@ def test_refinement_equals_that_of_the_cpu() -> None:
         "normal": flat,
     }
     positions = torch.stack([camera.position for camera in sample_cameras(random, 3)]).float()
-    photos = linear_to_srgb(linear_photos(truth, positions, torch.full((3,), 0.1)).clamp(0, 1))
-    # Relief that is not there, which is flattened wholly.
-    invented = torch.nn.functional.normalize(torch.cat((albedo[:, :2] - 0.5, flat[:, 2:]), dim=1), dim=1)
+    # Photos of a relief, and a prediction of its opposite, which is flattened wholly.
+    relief = torch.nn.functional.normalize(torch.cat((albedo[:, :2] - 0.5, flat[:, 2:]), dim=1), dim=1)
+    opposite = torch.cat((-relief[:, :2], relief[:, 2:]), dim=1)
+    rendered = linear_photos({**truth, "normal": relief}, positions, torch.full((3,), 0.1))
+    photos = linear_to_srgb(rendered.clamp(0, 1))
     found = []
     for device in ("cpu", "cuda"):
-        found.append(refine({**truth, "normal": invented}, photos.to(device), positions, steps=20))
+        found.append(refine({**truth, "normal": opposite}, photos.to(device), positions, steps=20))
     on_cpu, on_device = found
     assert on_cpu.relief == on_device.relief == 0
     for name, value in on_cpu.maps.items():
