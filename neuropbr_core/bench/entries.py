@@ -215,12 +215,13 @@ def _sets_of(folder: Path, names: Sequence[str]) -> tuple[dict[str, MaterialSet]
                 "one of them"
             )
         sets[capture] = material
+    notes = [f"{path}: {why}" for path, why in listing.damaged.items()]
     if not sets:
-        raise DataError(
+        reason = (
             f"{folder}: holds maps of no capture of the bench; it needs a folder for each, such as {names[0]}, with "
             "files such as albedo.png, roughness.png, metallic.png and normal.png"
         )
-    notes = [f"{path}: {why}" for path, why in listing.damaged.items()]
+        raise DataError("\n".join((reason, *notes)))
     if strangers:
         notes.append(f"not of this bench: {', '.join(sorted(strangers))}")
     return sets, notes

@@ -130,7 +130,7 @@ class Listing:
     Attributes:
         sets: Materials, sorted by name.
         ignored: Images that belong to no material, sorted by path.
-        damaged: Archives that cannot be opened, and why.
+        damaged: Archives that cannot be opened and images that are no regular files, and why.
     """
 
     sets: list[MaterialSet]
@@ -289,10 +289,14 @@ def _files(source: Path, damaged: dict[str, str]) -> Iterator[SourceFile]:
         yield from _archived(source, damaged)
         return
     for path in sorted(source.rglob("*")):  # sorted, so that the same folder gives the same sets everywhere
-        if not path.is_file():
+        if path.is_dir():
             continue
         member = path.relative_to(source).as_posix()
-        if path.suffix.lower() == ".zip":
+        is_archive = path.suffix.lower() == ".zip"
+        if not path.is_file():
+            if is_archive or _is_image(member):
+                damaged[str(path)] = "is no regular file, or a link to nothing"
+        elif is_archive:
             yield from _archived(path, damaged)
         elif _is_image(member):
             yield SourceFile(source, member, archived=False)

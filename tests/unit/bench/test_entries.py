@@ -1,5 +1,6 @@
 """Maps of other tools are understood by their names, and what is missing or doubtful is named."""
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -113,6 +114,11 @@ def test_folders_that_are_no_maps_are_refused(captures: BenchCaptures, tmp_path:
     with pytest.raises(
         DataError, match="holds maps of no capture of the bench; it needs a folder for each, such as acg_"
     ):
+        entry_of_maps(folder, captures)
+    pipe = folder / "acg_Rock053_flash" / "albedo.png"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=f"{pipe}: is no regular file"):
         entry_of_maps(folder, captures)
 
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import zipfile
 
@@ -327,6 +328,21 @@ def test_a_damaged_file_spoils_its_material_alone(tmp_path):
     assert "cannot be opened as a zip file" in report.materials[0].notes[0]
     assert "rusty-metal_metallic.png: cannot be decoded" in report.materials[2].notes[0]
     assert [path.name for path in (tmp_path / "data/output").iterdir()] == ["metal_plate"]
+
+
+def test_pipes_and_links_to_nothing_are_named(tmp_path):
+    freepbr(tmp_path / "source", stored())
+    os.mkfifo(tmp_path / "source/paint_albedo.png")
+    (tmp_path / "source/sets.zip").symlink_to(tmp_path / "nowhere.zip")
+    os.mkfifo(tmp_path / "source/notes")
+    report = import_materials(tmp_path / "source", tmp_path / "data")
+    assert [(one.name, one.status) for one in report.materials] == [
+        ("paint_albedo", "refused"),
+        ("rusty-metal", "imported"),
+        ("sets", "refused"),
+    ]
+    for index in (0, 2):
+        assert "is no regular file, or a link to nothing" in report.materials[index].notes[0]
 
 
 @pytest.mark.parametrize("member", ["Color", "NormalGL", "Metalness"])
