@@ -45,6 +45,8 @@ ENTRIES = (
     Entry("registration", ("registration.py", "--rounds", "1", "--materials", "acg_Bricks102")),
     Entry("alignment", ("alignment.py", "--captures", "2", "--size", "512")),
     Entry("memory", ("memory.py", "--size", "192", "--recipes", "quickstart")),
+    Entry("synthesis", ("synthesis.py", "--samples", "16", "--rounds", "1", "--skip-threads")),
+    Entry("growth", ("growth.py", "--rounds", "1")),
     Entry("reconstruction_float32", ("reconstruction.py", "--device", "cuda", "--size", "2048"), ("cuda",)),
     Entry(
         "reconstruction_bfloat16",
