@@ -97,7 +97,7 @@ def group_tables(rows: Sequence[Row], views: int, counts: RankCounts | None = No
     """
     usual = [row for row in rows if row.views == views]
     return {
-        BY_KIND: _groups(usual, lambda row: [_kind_label(row)], counts, _kind_order),
+        BY_KIND: _groups(usual, lambda row: [row.kind_label], counts, _kind_order),
         BY_CONDITION: _groups(usual, lambda row: [row.condition], counts, str),
         BY_CLASS: _groups(usual, lambda row: row.classes, counts, CLASSES.index),
         BY_VIEWS: _groups(rows, lambda row: [str(row.views)], counts, int),
@@ -142,12 +142,6 @@ def _groups(
     for label in sorted(by_label, key=order):  # type: ignore[arg-type]
         groups[label] = compare_rows(by_label[label], counts)
     return groups
-
-
-def _kind_label(row: Row) -> str:
-    if row.condition == "dirty":
-        return f"{row.capture_kind}, dirty"
-    return row.capture_kind
 
 
 def _kind_order(label: str) -> tuple[bool, int, str]:

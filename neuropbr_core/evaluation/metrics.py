@@ -439,6 +439,13 @@ class Row:
     classes: tuple[str, ...] = ()
     photos: str = ""
 
+    @property
+    def kind_label(self) -> str:
+        """How the photos were taken, and whether carelessly: `flash`, or `flash, dirty`."""
+        if self.condition == "dirty":
+            return f"{self.capture_kind}, dirty"
+        return self.capture_kind
+
 
 class RunningMeans:
     """Collects per-image metrics; every image counts the same, whatever its batch.
