@@ -1,7 +1,8 @@
 """What an implementation subclasses and receives. B is the batch, V the views of a sample, N = B·V.
 
 Colour, range and channels of every map are those of `neuropbr_core.maps`, for predictions and targets alike.
-Shapes are written in jaxtyping's notation and are checked in tests.
+Shapes are written in jaxtyping's notation and are checked in tests. Methods that raise NotImplementedError are
+for implementations to write.
 """
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence

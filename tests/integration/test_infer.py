@@ -1,6 +1,7 @@
 """Views in, maps out: from a trained run, through the command line and the API."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,7 @@ def test_infer_refines(trained: Path, pool: Path, tmp_path: Path) -> None:
     done = infer("--run", trained, views, "--output", tmp_path / "maps", "--refine", "6")
     assert done.returncode == 0, done.stderr
     assert "refined in 6 steps: error of the photos 0." in done.stdout
+    assert re.search(r"^relief scaled by \d\.\d\d$", done.stdout, re.MULTILINE)
     assert sorted(path.stem for path in (tmp_path / "maps").glob("*.png")) == sorted([*MAPS, "confidence"])
     swallowed = infer("--run", trained, "--refine", views, "--output", tmp_path / "others")
     assert swallowed.returncode == 2

@@ -79,8 +79,7 @@ def read_records(part: Path) -> Iterator[Any]:
 
 
 def log_entries(content: bytes) -> Iterator[bytes]:
-    """
-    Whole entries of a LevelDB log: blocks of 32 KiB (the first with a header of 7 bytes), entries in checked fragments.
+    """Whole entries of a LevelDB log: blocks of 32 KiB, the first with a header of 7 bytes; entries in fragments.
 
     The last fragment can be cut, because another process still writes.
     """
