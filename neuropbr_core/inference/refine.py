@@ -6,8 +6,8 @@ with respect to a few numbers that the whole capture shares: the exposure of eac
 offset of roughness, one of metallic, and one scale of the relief. Noise cannot enter roughness, metallic and normals,
 because no texel has a freedom of its own in them. The fit of these numbers needs few texels, so it is fast.
 
-Relief that a network takes from the pattern of a flat material is found at the end, with all texels: real relief is
-brighter on the side of each lamp, so that photos differ from each other as the predicted slopes say (`_shown_relief`).
+At the end, all texels judge whether the predicted relief is real, or was read into the pattern of a flat material: real
+relief is brighter on the side of each lamp, so that photos differ as the predicted slopes say (`_shown_relief`).
 
 Sources: Gao et al. 2019, "Deep Inverse Rendering for High-Resolution SVBRDF Estimation from an Arbitrary Number of
 Images" (refinement of a network's prediction by differentiating a renderer); Golub and Pereyra 1973, "The
@@ -42,7 +42,7 @@ REFINE_STEPS = 200
 
 # The fit of the few shared numbers looks at a grid of at most this many texels a side.
 _GRID = 40
-# Texels that are handled at once where all of them are, which bounds the memory.
+# At most this many texels are handled at once, which bounds the memory.
 _CHUNK = 1 << 16
 # Error of encoded values that is normal for a good fit. It weighs the photos against the priors.
 _USUAL_ERROR = 0.02

@@ -295,7 +295,7 @@ def _files(source: Path, damaged: dict[str, str]) -> Iterator[SourceFile]:
         is_archive = path.suffix.lower() == ".zip"
         if not path.is_file():
             if is_archive or _is_image(member):
-                damaged[str(path)] = "is no regular file, or a link to nothing"
+                damaged[str(path)] = "is no regular file, or a link to nothing; remove it, or put the file there"
         elif is_archive:
             yield from _archived(path, damaged)
         elif _is_image(member):
