@@ -15,12 +15,12 @@ from neuropbr_core.data.opening import OpenedSamples, captures_missing, ensure_c
 from neuropbr_core.data.synthesis.render import plan_settings
 from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import prepared_frames
-from neuropbr_core.exporting.trust import data_home
 from neuropbr_core.files import replacing, write_json, write_text
 from neuropbr_core.inference.predict import write_views
 from neuropbr_core.recipe.sections import Data, Synthesize
 from neuropbr_core.reporting import track
 from neuropbr_core.samples import Sample
+from neuropbr_core.user_data import data_home
 
 VERSION = 1
 """Version of the protocol. It grows when the same maps would get other scores, or other photos are shown."""

@@ -27,11 +27,17 @@ def recipe() -> None:
 
 @recipe.command(cls=Command)
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…", type=RecipeName())
+@click.option("--build", is_flag=True, help="Build the networks also where they were built before.")
 @set_option
 @click.pass_context
-def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any) -> None:
-    """Report everything that is wrong with RECIPE, and with the recipe that makes its teacher."""
+def check(context: click.Context, /, recipes: tuple[str, ...], build: bool, **overrides: Any) -> None:
+    """Report everything that is wrong with RECIPE, and with the recipe that makes its teacher.
+
+    To find what does not fit together, the networks are built, without memory. This takes seconds, so it is left out
+    where the same networks were built without a fault before, from the same sources and with the same packages.
+    """
     from neuropbr_core.recipe import resolve_recipe, teachers_recipe
+    from neuropbr_core.recipe.built_before import build_digest, remember_built, was_built
 
     failed = False
     # All recipes are checked before the command fails, so that one call finds everything.
@@ -39,10 +45,13 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
         try:
             resolved = resolve_recipe(path, collect_overrides(**overrides))
             teacher = teachers_recipe(resolved.recipe)
-            # Imported when the recipe itself is sound: the parts need PyTorch, which takes seconds.
-            from neuropbr_core.training.loop.networks import check_buildable
+            digest = build_digest(resolved, teacher)
+            if build or not was_built(digest):
+                # Imported when the recipe itself is sound: the parts need PyTorch.
+                from neuropbr_core.training.loop.networks import check_buildable
 
-            check_buildable(resolved, teacher)
+                check_buildable(resolved, teacher)
+                remember_built(digest, path)
         except NeuroPBRError as error:
             reporter().line(str(error))
             failed = True

@@ -8,32 +8,13 @@ do anything as that user already.
 
 import hashlib
 import os
-import re
-import sys
 from pathlib import Path
 
-from neuropbr_core.reading import open_bytes, read_text
+from neuropbr_core.reading import open_bytes
 from neuropbr_core.reporting import reporter
+from neuropbr_core.user_data import is_remembered, remember
 
-HOME_VARIABLE = "NEUROPBR_DATA_HOME"
-"""Environment variable that names the folder of the list, in place of the system's folder for users' data."""
-
-_LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  .*")
-
-
-def data_home() -> Path:
-    """The folder where the project keeps what belongs to the user and to no dataset or run; it need not exist.
-
-    Source: the XDG Base Directory Specification, and the customs of macOS and Windows.
-    """
-    chosen = os.environ.get(HOME_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "neuropbr"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "neuropbr"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "neuropbr"
+_LIST = "exports.txt"
 
 
 def content_digest(path: Path) -> str:
@@ -62,24 +43,14 @@ def remember_export(digest: str, name: str) -> None:
         digest: Its `content_digest`.
         name: Its name, for people who read the list.
     """
-    path = data_home() / "exports.txt"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Appended in one write: processes that export at the same time do not tear each other's lines.
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{digest}  {name!r}\n")
+        remember(_LIST, digest, name)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
-        reporter().warning(f"{path}: could not be written ({error}); opening {name} later may need --trust")
+        reporter().warning(
+            f"the list of own exports could not be written ({error}); opening {name} later may need --trust"
+        )
 
 
 def is_own_export(digest: str) -> bool:
     """Whether this machine exported the file with that `content_digest`."""
-    try:
-        lines = read_text(data_home() / "exports.txt").splitlines()
-    except (OSError, ValueError, RuntimeError):
-        return False
-    for line in lines:
-        match = _LINE.fullmatch(line)
-        if match is not None and match["digest"] == digest:
-            return True
-    return False
+    return is_remembered(_LIST, digest)

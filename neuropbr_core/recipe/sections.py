@@ -524,6 +524,14 @@ class Recipe:
     tree: dict[str, Any]
 
     @property
+    def components(self) -> list[Chosen]:
+        """All components that the recipe uses."""
+        components = [self.source, self.encoder, self.fusion]
+        for section in (self.losses, self.observers, self.export):
+            components.extend(section.values())
+        return components
+
+    @property
     def has_online_teacher(self) -> bool:
         """Whether a teacher runs beside the student in every step, instead of predictions being stored."""
         return self.teacher is not None and self.teacher.mode == "online"

@@ -28,7 +28,6 @@ from neuropbr_core.training.loop.networks import refuse_frozen
 from neuropbr_core.training.loop.schedule import learning_rate
 from neuropbr_core.training.loop.trainer import Observers, Trainer
 from neuropbr_core.training.provenance import (
-    components_of,
     recorded_components,
     recorded_data,
     recorded_drawn,
@@ -377,7 +376,7 @@ def check_same_plugin_files(run: RunFolder, recipe: Recipe) -> None:
     except DataError:
         return  # a run without its record goes on; `Train.execute` warns about it
     now = {}
-    for part in components_of(recipe):
+    for part in recipe.components:
         now[part.kind, part.declared.name] = part.declared
     for record in before:
         entry = now.get((record.kind, record.name))

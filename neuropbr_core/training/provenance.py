@@ -17,7 +17,6 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.files import write_json
 from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Recipe
-from neuropbr_core.registry.chosen import Chosen
 
 PROVENANCE = "provenance.json"
 
@@ -49,18 +48,10 @@ def write_provenance(run_dir: Path, recipe: Recipe, facts: dict[str, Any]) -> No
         "command": sys.argv,
         "seed": recipe.training.seed,
         # With distribution and version, so that a run can be repeated with the components that it had.
-        "components": [component.provenance for component in components_of(recipe)],
+        "components": [component.provenance for component in recipe.components],
         **facts,
     }
     write_json(run_dir / PROVENANCE, document)
-
-
-def components_of(recipe: Recipe) -> list[Chosen]:
-    """All components that a recipe uses."""
-    components = [recipe.source, recipe.encoder, recipe.fusion]
-    for section in (recipe.losses, recipe.observers, recipe.export):
-        components.extend(section.values())
-    return components
 
 
 def recorded_split(provenance: Path) -> dict[str, list[str]]:

@@ -14,7 +14,8 @@ from neuropbr_core.errors import ExportError
 from neuropbr_core.exporting import Verification, compare, open_export, write_record
 from neuropbr_core.exporting import record as records
 from neuropbr_core.exporting.record import Record
-from neuropbr_core.exporting.trust import content_digest, data_home, is_own_export, remember_export
+from neuropbr_core.exporting.trust import content_digest, is_own_export, remember_export
+from neuropbr_core.user_data import data_home
 
 
 @dataclass
