@@ -30,7 +30,14 @@ from neuropbr_core.data.layout.paths import list_photos
 from neuropbr_core.errors import DataError, NeuroPBRError
 from neuropbr_core.evaluation.baselines import Baselines
 from neuropbr_core.files import write_json
-from neuropbr_core.inference import LoadedGenerator, ViewSet, load_generator, read_views, refine_prediction
+from neuropbr_core.inference import (
+    LoadedGenerator,
+    ViewSet,
+    load_generator,
+    predict_turned,
+    read_views,
+    refine_prediction,
+)
 from neuropbr_core.inference.refine import linear_photos
 from neuropbr_core.materials.alignment import warp_views
 from neuropbr_core.materials.color import linear_to_srgb
@@ -142,7 +149,7 @@ def measure(model: LoadedGenerator, folder: Path, count: int, steps: int) -> dic
     views = read_folder(folder)
     used = first_views(views, count)
     inputs = model.prepare(used)
-    maps = model.apply(inputs)
+    maps = predict_turned(model.apply, inputs)
     none = torch.zeros(3)
     baseline = held_back_error(_at_size(_baseline(inputs, maps)), views, count, none)
     predicted = held_back_error(_at_size(maps), views, count, none)

@@ -40,10 +40,10 @@ from neuropbr_core.inference import (
     ViewSet,
     load_generator,
     predict_ensemble,
+    predict_turned,
     read_views,
     refine_prediction,
 )
-from neuropbr_core.inference.flash import without_relief
 from neuropbr_core.inference.refine import REFINE_STEPS, refine, refined_confidence
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map
@@ -102,13 +102,15 @@ def measure_capture(
         ensemble = predict_ensemble(model.apply, inputs)
         maps = ensemble.maps
     else:
-        maps = model.apply(inputs)
+        maps = predict_turned(model.apply, inputs)
     refinement = refine_prediction(model, views, inputs, maps, steps)
     truth = true_maps(sample, maps["albedo"].shape[-1])
     valid = (inputs["visible"].amax(dim=1) > 0.5).float()
     kind = sample.capture_kind
     if sample.condition == "dirty":
         kind += ", dirty"
+    flat = torch.zeros_like(maps["normal"])
+    flat[:, 2] = 1
     row: dict[str, Any] = {
         "sample": sample.id,
         "material": sample.material,
@@ -118,7 +120,7 @@ def measure_capture(
         "scale": refinement.relief,
         "before": _numbers(measure(maps, truth, valid)),
         "after": _numbers(measure(refinement.maps, truth, valid)),
-        "flat": _numbers(measure(without_relief(maps), truth, valid)),
+        "flat": _numbers(measure({**maps, "normal": flat}, truth, valid)),
     }
     if ensemble is not None:
         row["texels"] = _doubts(ensemble.confidence, refinement, texel_errors(maps, truth), truth, valid)

@@ -92,7 +92,7 @@ def entry_of_model(model: Model, captures: BenchCaptures, steps: int = 0) -> Ent
             f"{model.origin}: takes {data.views} photos, and the captures of the bench have {protocol.views}"
         )
     predict = predict_with(model)
-    refine = refine_frames(steps)
+    refine = refine_frames(steps, directed="directions" in model.signature.inputs)
     if refine is not None:
         predict = refine.after(predict)
     samples, _ = captures.opened_for(data)

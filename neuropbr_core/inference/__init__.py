@@ -17,7 +17,7 @@ verification.py   views to verify an export on, and the model that it was export
 
 from neuropbr_core.inference.doubts import find_doubts
 from neuropbr_core.inference.effort import Effort, Predicted, predict_maps
-from neuropbr_core.inference.ensemble import Ensemble, missing_side, predict_ensemble
+from neuropbr_core.inference.ensemble import Ensemble, missing_side, predict_ensemble, predict_turned
 from neuropbr_core.inference.predict import (
     ExportedGenerator,
     LoadedGenerator,
@@ -59,6 +59,7 @@ __all__ = [
     "predict_ensemble",
     "predict_large",
     "predict_maps",
+    "predict_turned",
     "read_capture",
     "read_sample",
     "read_views",

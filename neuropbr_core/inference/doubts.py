@@ -53,14 +53,14 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
         if share is not None and share < LEAST_FLASH:
             doubts.append(
                 f"{views.folder}: the photos seem to be taken without a flash (their light shows {max(0.0, share):.0%} "
-                "of a flash's falloff), and the model was trained with one; the normals are left flat, and the "
-                "roughness is a guess. Photograph with the flash on, in a dim room"
+                "of a flash's falloff), and the model was trained with one; the normals are left flat, and roughness "
+                "and metallic are guesses. Photograph with the flash on, in a dim room"
             )
         elif share is None and views.flash_fired is False:
             doubts.append(
                 f"{views.folder}: the flash did not fire, as the camera noted in the photos, and the model was trained "
-                "with one; the normals are left flat, and the roughness is a guess. Photograph with the flash on, in a "
-                "dim room"
+                "with one; the normals are left flat, and roughness and metallic are guesses. Photograph with the "
+                "flash on, in a dim room"
             )
     doubts += _exposure_doubts(views, pictures, visible, aligned="visible" in inputs)
     return doubts

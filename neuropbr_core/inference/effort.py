@@ -6,8 +6,8 @@ from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
-from neuropbr_core.inference.ensemble import predict_ensemble
-from neuropbr_core.inference.flash import lacks_flash, without_relief
+from neuropbr_core.inference.ensemble import predict_ensemble, predict_turned
+from neuropbr_core.inference.flash import lacks_flash, without_flash
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, refine_prediction
 from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, refined_confidence
 from neuropbr_core.inference.tiled import predict_large, sharpness_of
@@ -46,7 +46,8 @@ class Predicted:
         tiles: Number of tiles.
         tile: Side of a tile in pixels; 0 where the maps were predicted at once.
         refinement: How the maps were refined; None where they are as predicted.
-        is_flattened: Whether the normals were set straight up, because the photos lack the flash that the model knows.
+        is_cautious: Whether the maps are those of `flash.without_flash`, because the photos lack the flash that the
+            model knows.
     """
 
     maps: Maps
@@ -55,13 +56,13 @@ class Predicted:
     tiles: int = 1
     tile: int = 0
     refinement: Refinement | None = None
-    is_flattened: bool = False
+    is_cautious: bool = False
 
     @property
     def provenance(self) -> dict[str, str]:
         """How the maps differ from a plain prediction, for manifests."""
-        if self.is_flattened:
-            return {"relief": "left flat, because the photos lack a flash"}
+        if self.is_cautious:
+            return {"caution": "flat, and half as sure as predicted, because the photos lack a flash"}
         if self.refinement is None:
             return {}
         return {"refined": f"{self.refinement.steps} steps, relief scaled by {self.refinement.relief:.2f}"}
@@ -90,8 +91,8 @@ def predict_maps(
 ) -> Predicted:
     """Predict the maps of one material, and refine them where that is wanted.
 
-    A model that was trained with a flash is not believed about the relief of photos without one: their normals are
-    flat, and their maps are not refined.
+    What is refined is predicted from four quarter-turns. A model that was trained with a flash is believed only in part
+    where photos lack one (`flash.without_flash`), and its maps are not refined.
 
     Args:
         model: The model.
@@ -107,7 +108,9 @@ def predict_maps(
     if model.signature.flash and views.positions is not None and "visible" in inputs:
         photos = inputs["views"][0]
         if lacks_flash(photos, inputs["visible"][0], views.positions[: len(photos)], views.flash_fired):
-            return replace(predicted, maps=without_relief(predicted.maps), is_flattened=True)
+            return replace(
+                predicted, maps=without_flash(predicted.maps, inputs["views"], inputs["visible"]), is_cautious=True
+            )
     if not effort.refine:
         return predicted
     refinement = refine_prediction(model, views, inputs, predicted.maps, effort.refine)
@@ -138,5 +141,8 @@ def _predict(
     if effort.ensemble:
         maps, confidence = predict_ensemble(model.apply, inputs, fewer=isinstance(model, LoadedGenerator))
         return Predicted(maps, sharpness_of(maps, inputs), confidence)
-    maps = model.apply(inputs)
+    if effort.refine:
+        maps = predict_turned(model.apply, inputs)
+    else:
+        maps = model.apply(inputs)
     return Predicted(maps, sharpness_of(maps, inputs))

@@ -86,6 +86,29 @@ def predict_ensemble(apply: Callable[[Inputs], Maps], inputs: Inputs, *, fewer: 
     return Ensemble(maps, _confidence(passes, inputs, maps))
 
 
+def predict_turned(apply: Callable[[Inputs], Maps], inputs: Inputs) -> Maps:
+    """Predict from four quarter-turns of the photos, and return the mean.
+
+    In captures of the development list, normals of the mean are 3 to 4 % less wrong, and the other maps about the same.
+
+    Args:
+        apply: See `predict_ensemble`.
+        inputs: See `predict_ensemble`. Without directions, the photos are predicted from as they are.
+    """
+    if "directions" not in inputs:
+        return apply(inputs)
+    return mean_of_turns(lambda quarters: apply(turned_inputs(inputs, quarters)))
+
+
+def mean_of_turns(predict: Callable[[int], Maps]) -> Maps:
+    """Mean of the maps that are predicted from a material's quarter-turns.
+
+    Args:
+        predict: Predicts maps `(B, C, H, W)` of the material after so many quarter-turns, as `turned_inputs` turns it.
+    """
+    return _mean([turned_maps(predict(quarters), -quarters) for quarters in range(4)])
+
+
 def turned_inputs(inputs: Inputs, quarters: int) -> Inputs:
     """Turn a material in front of its cameras by quarter-turns, counter-clockwise as the pictures show it.
 
@@ -100,7 +123,7 @@ def turned_inputs(inputs: Inputs, quarters: int) -> Inputs:
     for name, value in inputs.items():
         turned[name] = torch.rot90(value, quarters, (-2, -1))
     if "directions" in turned:
-        turned["directions"] = _turn_vectors(turned["directions"], quarters, dim=2)
+        turned["directions"] = turned_vectors(turned["directions"], quarters, dim=2)
     return turned
 
 
@@ -115,8 +138,24 @@ def turned_maps(maps: Maps, quarters: int) -> Maps:
     for name, value in maps.items():
         turned[name] = torch.rot90(value, quarters, (-2, -1))
         if MAPS[name].activation == "slopes":
-            turned[name] = _turn_vectors(turned[name], quarters, dim=1)
+            turned[name] = turned_vectors(turned[name], quarters, dim=1)
     return turned
+
+
+def turned_vectors(vectors: Tensor, quarters: int, dim: int) -> Tensor:
+    """Turn vectors counter-clockwise about the axis that points out of the material.
+
+    Args:
+        vectors: x to the right, y up and z out of the material, along `dim`.
+        quarters: How many quarter-turns; negative ones turn clockwise.
+        dim: The dimension of the three coordinates.
+    """
+    x, y, z = vectors.unbind(dim)
+    for _ in range(quarters % 4):
+        turned_x = -y
+        y = x
+        x = turned_x
+    return torch.stack((x, y, z), dim=dim)
 
 
 def missing_side(directions: Float[Tensor, "1 V 3 h w"]) -> str:
@@ -140,15 +179,6 @@ def missing_side(directions: Float[Tensor, "1 V 3 h w"]) -> str:
     if abs(x) > abs(y):
         return "right" if x > 0 else "left"
     return "top" if y > 0 else "bottom"
-
-
-def _turn_vectors(vectors: Tensor, quarters: int, dim: int) -> Tensor:
-    x, y, z = vectors.unbind(dim)
-    for _ in range(quarters % 4):
-        turned_x = -y
-        y = x
-        x = turned_x
-    return torch.stack((x, y, z), dim=dim)
 
 
 def _mean(passes: list[Maps]) -> Maps:

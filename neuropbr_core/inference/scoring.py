@@ -14,7 +14,8 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import Predict
 from neuropbr_core.evaluation.summary import check_place, load_record
 from neuropbr_core.exporting.inputs import Signature, named_inputs
-from neuropbr_core.inference.flash import lacks_flash, without_relief
+from neuropbr_core.inference.ensemble import mean_of_turns, turned_inputs, turned_vectors
+from neuropbr_core.inference.flash import lacks_flash, without_flash
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator
 from neuropbr_core.inference.refine import refine
 from neuropbr_core.recipe.sections import Data
@@ -57,7 +58,7 @@ def predict_with(model: Model) -> Predict:
                 and positions is not None
                 and lacks_flash(inputs.views[0], inputs.visible[0], positions[index])
             ):
-                predicted = without_relief(predicted)
+                predicted = without_flash(predicted, inputs.views, inputs.visible)
             for name, value in predicted.items():
                 maps.setdefault(name, []).append(value.float().to(prepared.views.device))
         return {name: torch.cat(values) for name, values in maps.items()}
@@ -65,30 +66,36 @@ def predict_with(model: Model) -> Predict:
     return predict
 
 
-def refine_frames(steps: int) -> Refine | None:
-    """How predicted maps are fitted to the photos of prepared samples with cameras; None for no steps.
+def refine_frames(steps: int, *, directed: bool) -> Refine | None:
+    """How maps of prepared samples with cameras are predicted and fitted to the photos; None for no steps.
 
     Args:
         steps: Steps of the fit.
+        directed: Whether the model reads directions, so that the samples may be turned as `predict_maps` does.
     """
     if not steps:
         return None
 
     unfitted: set[tuple[str, int]] = set()
 
-    def fit(prepared: Prepared, maps: Maps) -> Maps:
-        if prepared.positions is None:
+    def fit(prepared: Prepared, predict: Predict) -> Maps:
+        positions = prepared.positions
+        if positions is None:
             raise DataError(
                 f"{prepared.ids[0]}: has no cameras, which refinement needs; leave out --refine, or score a model that "
                 "was trained on aligned views"
             )
+        if directed:
+            maps = mean_of_turns(lambda quarters: predict(_turned(prepared, positions, quarters)))
+        else:
+            maps = predict(prepared)
         refined: dict[str, list[torch.Tensor]] = {}
-        for index, positions in enumerate(prepared.positions):
+        for index, cameras in enumerate(positions):
             of_sample = {name: value[index : index + 1] for name, value in maps.items()}
             photos = prepared.views[index]
             # Scores need no gradients, and the fit does. Its lines would come once for each sample.
             with torch.enable_grad(), reporting_to(SilentReporter()):
-                result = refine(of_sample, photos, positions, prepared.visible[index], steps=steps)
+                result = refine(of_sample, photos, cameras, prepared.visible[index], steps=steps)
             if result.interrupted:
                 # Ctrl-C ends the scoring: maps that are half fitted have no scores of their own.
                 raise KeyboardInterrupt
@@ -99,6 +106,14 @@ def refine_frames(steps: int) -> Refine | None:
         return {name: torch.cat(values) for name, values in refined.items()}
 
     return Refine(steps, fit, unfitted)
+
+
+def _turned(prepared: Prepared, positions: torch.Tensor, quarters: int) -> Prepared:
+    """Samples whose materials are turned in front of their cameras, for `mean_of_turns`."""
+    inputs = {"views": prepared.views, "visible": prepared.visible}
+    if prepared.directions is not None:
+        inputs["directions"] = prepared.directions
+    return replace(prepared, **turned_inputs(inputs, quarters), positions=turned_vectors(positions, quarters, dim=-1))
 
 
 def data_of(signature: Signature, folder: Path) -> Data:
@@ -176,9 +191,10 @@ def evaluate(  # noqa: PLR0913
         data_folder = None
         if data is not None:
             data_folder = Path(data)
+        recipe = folder.recipe()
         stage = Evaluate(
             folder,
-            folder.recipe(),
+            recipe,
             device=device or torch.device("cpu"),
             checkpoint=checkpoint,
             data=data_folder,
@@ -188,7 +204,7 @@ def evaluate(  # noqa: PLR0913
             compare=compared,
             output=Path(output or folder.path / "evaluations" / name),
             worst=worst,
-            refine=refine_frames(refine),
+            refine=refine_frames(refine, directed=recipe.model.directed),
         )
         stage.execute(Context())
         return cast("Evaluation", stage.evaluation)
@@ -220,7 +236,8 @@ def evaluate(  # noqa: PLR0913
         section = replace(section, alignment="none")
     samples, digests = open_samples(section)
     weights = model.provenance.get("weights", "")
-    scored = Scored(predict_with(model), samples, digests, weights, {}, refine_frames(refine))
+    fit = refine_frames(refine, directed="directions" in model.signature.inputs)
+    scored = Scored(predict_with(model), samples, digests, weights, {}, fit)
     in_order = tuple(sorted(views, key=lambda count: (count != model.signature.views, count)))
     computing = torch.device("cpu")
     if isinstance(model, LoadedGenerator):

@@ -50,24 +50,24 @@ HELD_BACK = "held-back"
 
 @dataclass(frozen=True)
 class Refine:
-    """Fits predicted maps to the photos before they are scored.
+    """Predicts maps and fits them to the photos before they are scored.
 
     Attributes:
         steps: Steps of the fit, 1 or more.
-        fit: Returns the fitted maps of a batch, from the batch and its predicted maps.
+        fit: Returns the fitted maps of a batch, from the batch and what predicts its maps.
         unfitted: Id and number of views of samples whose maps stayed as predicted, because their photos look as if they
             were taken without the flash. `fit` fills it.
     """
 
     steps: int
-    fit: Callable[[Prepared, Maps], Maps]
+    fit: Callable[[Prepared, Predict], Maps]
     unfitted: set[tuple[str, int]]
 
     def after(self, predict: Predict) -> Predict:
         """Predict, then fit."""
 
         def refined(prepared: Prepared) -> Maps:
-            return self.fit(prepared, predict(prepared))
+            return self.fit(prepared, predict)
 
         return refined
 

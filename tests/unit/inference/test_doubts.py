@@ -14,7 +14,7 @@ from neuropbr_core.data.images import write_png
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs
 from neuropbr_core.inference import ViewSet, find_doubts, infer, load_generator, read_views
-from neuropbr_core.inference.flash import flash_share
+from neuropbr_core.inference.flash import flash_share, without_flash
 from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import DEFAULT_MODEL, resolve, shipped_root
@@ -65,11 +65,29 @@ def test_relief_is_left_flat_without_a_flash(captures: dict[bool, Path]) -> None
     for flash, folder in captures.items():
         prediction = infer(folder, model, refine=2)
         slopes[flash] = float(prediction.maps["normal"][:, :2].abs().max())
-        assert ("relief" in prediction.made_by) != flash
+        assert ("caution" in prediction.made_by) != flash
         assert ("refined" in prediction.made_by) == flash
         assert any("the normals are left flat" in warning for warning in prediction.warnings) != flash
     assert slopes[True] > 0.01
     assert slopes[False] == 0.0
+
+
+def test_maps_without_a_flash_are_halfway_to_what_the_photos_show() -> None:
+    views = torch.tensor([0.1, 0.3, 0.8]).view(1, 3, 1, 1, 1).expand(1, 3, 3, 8, 8)
+    visible = torch.ones(1, 3, 1, 8, 8)
+    visible[:, 2] = 0
+    predicted = {
+        "albedo": torch.full((1, 3, 16, 16), 0.6),
+        "roughness": torch.full((1, 1, 16, 16), 0.9),
+        "metallic": torch.full((1, 1, 16, 16), 0.5),
+        "normal": torch.tensor([0.6, 0.0, 0.8]).view(1, 3, 1, 1).expand(1, 3, 16, 16),
+    }
+    maps = without_flash(predicted, views, visible)
+    # The third photo does not show the place; the median of two is the mean.
+    expected = {"albedo": (0.6 + 0.2) / 2, "roughness": 0.7, "metallic": 0.25}
+    for name, value in expected.items():
+        assert torch.allclose(maps[name], torch.full_like(predicted[name], value)), name
+    assert torch.equal(maps["normal"][0, :, 0, 0], torch.tensor([0.0, 0.0, 1.0]))
 
 
 def test_a_single_photo_tells_by_its_exif_whether_the_flash_fired(tmp_path: Path) -> None:

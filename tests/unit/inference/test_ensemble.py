@@ -5,7 +5,14 @@ import torch
 from torch.nn import functional as F
 
 from neuropbr_core.errors import ModelError
-from neuropbr_core.inference.ensemble import missing_side, predict_ensemble, turned_inputs, turned_maps
+from neuropbr_core.inference.ensemble import (
+    missing_side,
+    predict_ensemble,
+    predict_turned,
+    turned_inputs,
+    turned_maps,
+    turned_vectors,
+)
 
 
 def make_inputs(views: int = 3, side: int = 8) -> dict[str, torch.Tensor]:
@@ -54,6 +61,40 @@ def test_a_model_that_turns_with_its_inputs_agrees_with_itself() -> None:
     for name, value in from_directions(inputs).items():
         assert torch.allclose(result.maps[name], value, atol=1e-6)
     assert result.confidence.min() > 0.999
+
+
+def test_the_mean_of_turns_forgets_what_does_not_turn_with_the_photos() -> None:
+    inputs = make_inputs()
+
+    def leaning(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A model that believes all light to come from the right."""
+        maps = from_directions(given)
+        maps["normal"] = F.normalize(maps["normal"] + torch.tensor([0.5, 0, 0]).view(1, 3, 1, 1), dim=1)
+        return maps
+
+    truth = from_directions(inputs)
+    mean = predict_turned(leaning, inputs)
+    for name in ("albedo", "roughness", "metallic"):
+        assert torch.allclose(mean[name], truth[name], atol=1e-6)
+    assert (mean["normal"].mean(dim=(2, 3)) - truth["normal"].mean(dim=(2, 3))).abs().max() < 0.05
+    assert (leaning(inputs)["normal"].mean(dim=(2, 3)) - truth["normal"].mean(dim=(2, 3))).abs().max() > 0.2
+    # Without directions, the light's side would be lost in a turn.
+    del inputs["directions"]
+    calls: list[torch.Tensor] = []
+
+    def undirected(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        calls.append(given["views"])
+        return {"roughness": given["views"][:, 0, :1]}
+
+    predict_turned(undirected, inputs)
+    assert len(calls) == 1
+
+
+def test_turns_of_vectors_add_up() -> None:
+    vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    twice = turned_vectors(turned_vectors(vectors, 1, dim=1), 1, dim=1)
+    assert torch.equal(twice, vectors * torch.tensor([-1.0, -1.0, 1.0]))
+    assert torch.equal(turned_vectors(twice, -2, dim=1), vectors)
 
 
 def test_confidence_falls_where_passes_differ() -> None:

@@ -12,6 +12,7 @@ from neuropbr_core import load_generator
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.inference import refine as refine_module
+from neuropbr_core.inference.flash import flash_share
 from neuropbr_core.inference.scoring import model_name, predict_with, refine_frames
 from neuropbr_core.materials.alignment import identity_frame, view_directions
 from neuropbr_core.reporting import RecordingReporter, reporting_to
@@ -49,8 +50,9 @@ def two_samples(maps: Maps) -> Prepared:
     )
 
 
-def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps) -> None:
-    refine = refine_frames(3)
+@pytest.mark.parametrize("directed", [True, False])
+def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps, directed: bool) -> None:
+    refine = refine_frames(3, directed=directed)
     assert refine is not None
     with reporting_to(RecordingReporter()) as recorder:
         refined = refine.after(lambda _: maps)(two_samples(maps))
@@ -62,6 +64,25 @@ def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps) -> Non
     assert "1 of 2 samples look as if they were photographed without the flash" in line
     assert torch.equal(refined["albedo"][1], maps["albedo"][1])
     assert not torch.equal(refined["albedo"][0], maps["albedo"][0])
+
+
+def test_samples_are_turned_with_their_cameras(maps: Maps) -> None:
+    """What is predicted from is a turned capture, light and all, and the maps are turned back."""
+    shares = []
+    prepared = two_samples(maps)
+    leaning = {**maps, "normal": F.normalize(torch.tensor([0.3, 0.0, 1.0]).view(1, 3, 1, 1).expand(2, 3, SIZE, SIZE))}
+
+    def predict(turned: Prepared) -> Maps:
+        assert turned.positions is not None
+        shares.append(flash_share(turned.views[0], turned.visible[0], turned.positions[0]))
+        return leaning
+
+    refine = refine_frames(1, directed=True)
+    assert refine is not None
+    refined = refine.after(predict)(prepared)
+    assert shares == pytest.approx([shares[0]] * 4, abs=1e-3)
+    # Four leanings to four sides are none.
+    assert float(refined["normal"][1, :2].abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("flash", [True, False, None])
@@ -85,10 +106,10 @@ def test_ctrl_c_ends_the_scoring(maps: Maps, monkeypatch: pytest.MonkeyPatch) ->
         raise KeyboardInterrupt
 
     monkeypatch.setattr(refine_module._Search, "_descend", interrupt)
-    refine = refine_frames(3)
+    refine = refine_frames(3, directed=True)
     assert refine is not None
     with pytest.raises(KeyboardInterrupt):
-        refine.fit(two_samples(maps), maps)
+        refine.after(lambda _: maps)(two_samples(maps))
 
 
 def test_a_checkpoint_has_the_name_of_its_run(tmp_path: Path) -> None:
