@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from neuropbr_core.exporting.inputs import Signature
-from neuropbr_core.inference.flash import LEAST_FLASH, flash_share
+from neuropbr_core.inference.flash import flash_share
 from neuropbr_core.inference.views import ViewSet
 from neuropbr_core.materials.color import srgb_to_linear
 
@@ -50,11 +50,11 @@ def find_doubts(views: ViewSet, inputs: dict[str, Tensor], signature: Signature)
         visible = inputs["visible"][0].cpu()
     if signature.flash and views.positions is not None and "visible" in inputs:
         share = flash_share(pictures, visible, views.positions[: len(pictures)])
-        if share is not None and share < LEAST_FLASH:
+        if share is not None and share.is_missing:
             doubts.append(
-                f"{views.folder}: the photos seem to be taken without a flash (their light shows {max(0.0, share):.0%} "
-                "of a flash's falloff), and the model was trained with one; the normals are left flat, and roughness "
-                "and metallic are guesses. Photograph with the flash on, in a dim room"
+                f"{views.folder}: the photos seem to be taken without a flash (their light shows "
+                f"{max(0.0, share.share):.0%} of a flash's falloff), and the model was trained with one; the normals "
+                "are left flat, and roughness and metallic are guesses. Photograph with the flash on, in a dim room"
             )
         elif share is None and views.flash_fired is False:
             doubts.append(

@@ -1,5 +1,7 @@
 """Whether photos were taken with a flash, as their brightness tells, and what can be said without one."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +15,10 @@ from neuropbr_core.model.merge import visible_median
 LEAST_FLASH = 0.3
 """Share of the falloff of a flash below which there was none. In rendered captures of all example materials, 30 of 30
 with a flash had more, and 26 of 30 without one had less; the others were polished, and showed lamps."""
+LEAST_EVIDENCE = 0.5
+"""`FlashShare.evidence` above which a small share counts. In rendered captures of the development list, 30 of 31 without
+a flash have small shares with 0.69 and more, and 2 of 73 with one have small shares: a metal with 0.14, and far cameras
+with 0.41."""
 USUAL_AMBIENT = 0.18
 """Share of the light that comes from around in a usual flash photo, the middle of what captures are rendered with."""
 BENT = 0.85
@@ -24,7 +30,25 @@ _LEAST_COMMON = 0.2  # share of the frame that two views must both show well to 
 _EPS = 1e-4
 
 
-def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | None:
+class FlashShare(NamedTuple):
+    """How much of the light came from a flash at the lens.
+
+    Attributes:
+        share: About 1 when the flash gives all light, more on polished surfaces, about 0 without a flash.
+        evidence: How much less the views differ than under a usual flash, as a share of how they do differ. Highlights,
+            lamps and noise make views differ, too; where they outweigh what a flash would do, this is about 0.
+    """
+
+    share: float
+    evidence: float
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the views were taken without a flash."""
+        return self.share < LEAST_FLASH and self.evidence > LEAST_EVIDENCE
+
+
+def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> FlashShare | None:
     """Estimate how much of the light came from a flash at the lens.
 
     A flash lights a place by cos θ / d². Between two views of one place, the logarithm of this quotient is known, and
@@ -36,8 +60,7 @@ def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | No
         positions: Cameras `(V, 3)` in tile sides.
 
     Returns:
-        About 1 when the flash gives all light, more on polished surfaces, about 0 without a flash; None when too few
-        pixels can be compared.
+        The share, and how far to trust it; None when too few pixels can be compared.
     """
     size = views.shape[-1]
     brightness = (srgb_to_linear(views).mean(dim=1) + _EPS).log()
@@ -48,6 +71,7 @@ def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | No
     good = (visible[:, 0] > 0) & (views.amax(dim=1) < CLIPPED) & (views.amin(dim=1) > _DARK)
     covariance = torch.zeros(())
     variance = torch.zeros(())
+    total = torch.zeros(())
     for first in range(len(views)):
         for second in range(first):
             common = good[first] & good[second]
@@ -57,11 +81,16 @@ def flash_share(views: Tensor, visible: Tensor, positions: Tensor) -> float | No
             expected = (falloff[first] - falloff[second])[common]
             # Without their means: exposure may change from photo to photo.
             expected = expected - expected.mean()
-            covariance = covariance + ((measured - measured.mean()) * expected).sum()
+            measured = measured - measured.mean()
+            covariance = covariance + (measured * expected).sum()
             variance = variance + expected.square().sum()
+            total = total + measured.square().sum()
     if variance == 0:
         return None
-    return float(covariance / variance)
+    share = covariance / variance
+    # Both as deviations: of what a usual flash would do beyond the share, and of what is there.
+    evidence = (1 - USUAL_AMBIENT - share) * (variance / total.clamp_min(_EPS * variance)).sqrt()
+    return FlashShare(float(share), float(evidence))
 
 
 def lacks_flash(views: Tensor, visible: Tensor, positions: Tensor, fired: bool | None = None) -> bool:
@@ -71,14 +100,14 @@ def lacks_flash(views: Tensor, visible: Tensor, positions: Tensor, fired: bool |
         views: See `flash_share`.
         visible: See `flash_share`.
         positions: See `flash_share`.
-        fired: Whether the camera's flash fired, as the files tell. It decides only where the views themselves cannot: a
-            phone's lamp that burns all the time is no flash to its camera, but as good as one.
+        fired: Whether the camera's flash fired, as the files tell. It decides only where the views cannot be compared:
+            a phone's lamp that burns all the time is no flash to its camera, but as good as one.
     """
     share = flash_share(views.float().cpu(), visible.float().cpu(), positions.float().cpu())
     # One photo cannot tell how its light falls off. Without a word from the camera, photos are taken as they should be.
     if share is None:
         return fired is False
-    return share < LEAST_FLASH
+    return share.is_missing
 
 
 def without_flash(maps: Maps, views: Float[Tensor, "1 V 3 h w"], visible: Float[Tensor, "1 V 1 h w"]) -> Maps:

@@ -113,7 +113,14 @@ def _turned(prepared: Prepared, positions: torch.Tensor, quarters: int) -> Prepa
     inputs = {"views": prepared.views, "visible": prepared.visible}
     if prepared.directions is not None:
         inputs["directions"] = prepared.directions
-    return replace(prepared, **turned_inputs(inputs, quarters), positions=turned_vectors(positions, quarters, dim=-1))
+    turned = turned_inputs(inputs, quarters)
+    return replace(
+        prepared,
+        views=turned["views"],
+        visible=turned["visible"],
+        directions=turned.get("directions"),
+        positions=turned_vectors(positions, quarters, dim=-1),
+    )
 
 
 def data_of(signature: Signature, folder: Path) -> Data:

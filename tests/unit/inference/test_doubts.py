@@ -14,7 +14,7 @@ from neuropbr_core.data.images import write_png
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.exporting.inputs import PhotoSet, Signature, prepare_inputs
 from neuropbr_core.inference import ViewSet, find_doubts, infer, load_generator, read_views
-from neuropbr_core.inference.flash import flash_share, without_flash
+from neuropbr_core.inference.flash import LEAST_FLASH, flash_share, without_flash
 from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.shipped import DEFAULT_MODEL, resolve, shipped_root
@@ -124,9 +124,20 @@ def test_the_share_of_the_flash_is_the_slope_of_its_falloff() -> None:
     views = 1.055 * linear ** (1 / 2.4) - 0.055
     seen = torch.ones(2, 1, SIZE, SIZE)
     share = flash_share(views, seen, positions)
-    assert share == pytest.approx(1, abs=0.01)
-    assert flash_share(views[:1].expand(2, -1, -1, -1), seen, positions) == pytest.approx(0, abs=0.01)
+    assert share is not None
+    assert share.share == pytest.approx(1, abs=0.01)
+    assert not share.is_missing
+    same = flash_share(views[:1].expand(2, -1, -1, -1), seen, positions)
+    assert same is not None
+    assert same.share == pytest.approx(0, abs=0.01)
+    assert same.is_missing
     assert flash_share(torch.ones_like(views), seen, positions) is None
+    # Lamps that mirror at random places hide what a flash does: no falloff is seen, and none could be.
+    glints = torch.rand(2, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1)).expand(-1, 3, -1, -1)
+    hidden = flash_share(glints * 0.9 + 0.05, seen, positions)
+    assert hidden is not None
+    assert hidden.share < LEAST_FLASH
+    assert not hidden.is_missing
 
 
 @pytest.mark.parametrize(

@@ -68,13 +68,15 @@ def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps, direct
 
 def test_samples_are_turned_with_their_cameras(maps: Maps) -> None:
     """What is predicted from is a turned capture, light and all, and the maps are turned back."""
-    shares = []
+    shares: list[float] = []
     prepared = two_samples(maps)
     leaning = {**maps, "normal": F.normalize(torch.tensor([0.3, 0.0, 1.0]).view(1, 3, 1, 1).expand(2, 3, SIZE, SIZE))}
 
     def predict(turned: Prepared) -> Maps:
         assert turned.positions is not None
-        shares.append(flash_share(turned.views[0], turned.visible[0], turned.positions[0]))
+        share = flash_share(turned.views[0], turned.visible[0], turned.positions[0])
+        assert share is not None
+        shares.append(share.share)
         return leaning
 
     refine = refine_frames(1, directed=True)
