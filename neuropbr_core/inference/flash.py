@@ -16,9 +16,9 @@ LEAST_FLASH = 0.3
 """Share of the falloff of a flash below which there was none. In rendered captures of all example materials, 30 of 30
 with a flash had more, and 26 of 30 without one had less; the others were polished, and showed lamps."""
 LEAST_EVIDENCE = 0.5
-"""`FlashShare.evidence` above which a small share counts. In rendered captures of the development list, 30 of 31 without
-a flash have small shares with 0.69 and more, and 2 of 73 with one have small shares: a metal with 0.14, and far cameras
-with 0.41."""
+"""`FlashShare.evidence` above which a small share counts. In rendered captures of the development list, 30 of 31
+without a flash have small shares with 0.69 and more, and 2 of 73 with one have small shares: a metal with 0.14, and far
+cameras with 0.41."""
 USUAL_AMBIENT = 0.18
 """Share of the light that comes from around in a usual flash photo, the middle of what captures are rendered with."""
 BENT = 0.85
