@@ -91,7 +91,7 @@ def entry_of_model(model: Model, captures: BenchCaptures, steps: int = 0) -> Ent
         raise DataError(
             f"{model.origin}: takes {data.views} photos, and the captures of the bench have {protocol.views}"
         )
-    predict = predict_with(model)
+    predict = predict_with(model, last=not steps)
     refine = refine_frames(steps, directed="directions" in model.signature.inputs)
     if refine is not None:
         predict = refine.after(predict)

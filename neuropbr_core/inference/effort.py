@@ -12,6 +12,7 @@ from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, 
 from neuropbr_core.inference.refine import REFINE_STEPS, Refinement, refined_confidence
 from neuropbr_core.inference.tiled import predict_large, sharpness_of
 from neuropbr_core.inference.views import ViewSet
+from neuropbr_core.materials.seams import close_borders
 from neuropbr_core.shipped import is_shipped_model
 
 REFINED_SIDE = 4096
@@ -86,13 +87,24 @@ def usual_steps(model: LoadedGenerator | ExportedGenerator, resolution: int | No
     return REFINE_STEPS
 
 
+def closed(maps: Maps) -> Maps:
+    """Maps whose borders meet where the material tiles (`seams.close_borders`).
+
+    Very large maps are left as they are, for the memory that it takes.
+    """
+    if maps["albedo"].shape[-1] > REFINED_SIDE:
+        return maps
+    return close_borders(maps)
+
+
 def predict_maps(
     model: LoadedGenerator | ExportedGenerator, views: ViewSet, inputs: dict[str, Tensor], effort: Effort
 ) -> Predicted:
     """Predict the maps of one material, and refine them where that is wanted.
 
     What is refined is predicted from four quarter-turns. A model that was trained with a flash is believed only in part
-    where photos lack one (`flash.without_flash`), and its maps are not refined.
+    where photos lack one (`flash.without_flash`), and its maps are not refined. The borders of materials that tile
+    meet.
 
     Args:
         model: The model.
@@ -104,6 +116,14 @@ def predict_maps(
         DataError: Tiles are wanted from an exported file, which has one size; or as `predict_large` and
             `refine_prediction`.
     """
+    predicted = _fitted(model, views, inputs, effort)
+    return replace(predicted, maps=closed(predicted.maps))
+
+
+def _fitted(
+    model: LoadedGenerator | ExportedGenerator, views: ViewSet, inputs: dict[str, Tensor], effort: Effort
+) -> Predicted:
+    """Predict, and refine or make cautious."""
     predicted = _predict(model, views, inputs, effort)
     if model.signature.flash and views.positions is not None and "visible" in inputs:
         photos = inputs["views"][0]

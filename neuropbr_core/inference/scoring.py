@@ -14,6 +14,7 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import Predict
 from neuropbr_core.evaluation.summary import check_place, load_record
 from neuropbr_core.exporting.inputs import Signature, named_inputs
+from neuropbr_core.inference.effort import closed
 from neuropbr_core.inference.ensemble import mean_of_turns, turned_inputs, turned_vectors
 from neuropbr_core.inference.flash import lacks_flash, without_flash
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator
@@ -38,8 +39,13 @@ from neuropbr_core.training.checkpoints.store import BEST
 Model = LoadedGenerator | ExportedGenerator
 
 
-def predict_with(model: Model) -> Predict:
-    """Predict the maps of prepared samples with any model; their sizes are those of its signature."""
+def predict_with(model: Model, *, last: bool = True) -> Predict:
+    """Predict the maps of prepared samples with any model; their sizes are those of its signature.
+
+    Args:
+        model: The model.
+        last: Whether these are the maps that are scored. What is refined first is closed afterwards.
+    """
 
     def predict(prepared: Prepared) -> Maps:
         maps: dict[str, list[torch.Tensor]] = {}
@@ -59,6 +65,8 @@ def predict_with(model: Model) -> Predict:
                 and lacks_flash(inputs.views[0], inputs.visible[0], positions[index])
             ):
                 predicted = without_flash(predicted, inputs.views, inputs.visible)
+            if last:
+                predicted = closed(predicted)
             for name, value in predicted.items():
                 maps.setdefault(name, []).append(value.float().to(prepared.views.device))
         return {name: torch.cat(values) for name, values in maps.items()}
@@ -101,7 +109,7 @@ def refine_frames(steps: int, *, directed: bool) -> Refine | None:
                 raise KeyboardInterrupt
             if not result.steps:
                 unfitted.add((prepared.ids[index], len(photos)))
-            for name, value in result.maps.items():
+            for name, value in closed(result.maps).items():
                 refined.setdefault(name, []).append(value.to(prepared.views.device))
         return {name: torch.cat(values) for name, values in refined.items()}
 
@@ -244,7 +252,7 @@ def evaluate(  # noqa: PLR0913
     samples, digests = open_samples(section)
     weights = model.provenance.get("weights", "")
     fit = refine_frames(refine, directed="directions" in model.signature.inputs)
-    scored = Scored(predict_with(model), samples, digests, weights, {}, fit)
+    scored = Scored(predict_with(model, last=not refine), samples, digests, weights, {}, fit)
     in_order = tuple(sorted(views, key=lambda count: (count != model.signature.views, count)))
     computing = torch.device("cpu")
     if isinstance(model, LoadedGenerator):

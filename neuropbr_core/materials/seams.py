@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropbr_core.maps import MAPS, NORMAL
+from neuropbr_core.maps import ALBEDO, MAPS, NORMAL
 from neuropbr_core.materials.relief import (
     integrate_slopes,
     normals_from_slopes,
@@ -89,6 +89,54 @@ def measure_seams(maps: Mapping[str, Tensor]) -> Seams:
     """
     scores = {name: seam_score(value[0]) for name, value in maps.items()}
     return Seams(scores, max(scores.values()))
+
+
+def close_borders(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Let opposite borders meet where a material tiles, as those of its true maps do; other maps stay as they are.
+
+    Photos show the two borders in different light, and a network knows nothing of one when it predicts the other, so
+    that they differ by more than neighbouring texels. Whether the material tiles is seen in the albedo, which photos
+    tell best and which stays as it is. From each other map, the smoothest image with the same differences between
+    opposite borders is subtracted; from normals, in their slopes.
+
+    Args:
+        maps: Maps by name, each `(1, C, N, N)` in its range, an albedo among them.
+
+    Source: Moisan 2011, "Periodic Plus Smooth Image Decomposition", Journal of Mathematical Imaging and Vision 39.
+    """
+    if seam_score(maps[ALBEDO.name][0]) > TILES_BELOW:
+        return dict(maps)
+    closed = {}
+    for name, value in maps.items():
+        if name == ALBEDO.name:
+            closed[name] = value
+        elif name == NORMAL.name:
+            slopes = slopes_from_normals(value[0])
+            closed[name] = normals_from_slopes(slopes - _border_part(slopes))[None]
+        else:
+            closed[name] = (value - _border_part(value)).clamp(*MAPS[name].value_range)
+    return closed
+
+
+def _border_part(values: Float[Tensor, "*C H W"]) -> Tensor:
+    """The smoothest image of mean 0 that jumps from border to border as `values` do.
+
+    Its Laplacian, on a torus, is that of the jumps alone.
+    """
+    height, width = values.shape[-2:]
+    jumps = torch.zeros_like(values)
+    across = values[..., -1, :] - values[..., 0, :]
+    jumps[..., 0, :] += across
+    jumps[..., -1, :] -= across
+    along = values[..., -1] - values[..., 0]
+    jumps[..., 0] += along
+    jumps[..., -1] -= along
+    rows = 2 * torch.pi * torch.arange(height) / height
+    columns = 2 * torch.pi * torch.arange(width // 2 + 1) / width
+    laplacian = 2 * rows.cos()[:, None] + 2 * columns.cos()[None] - 4
+    laplacian[0, 0] = 1  # the mean, which the jumps have none of
+    part: Tensor = torch.fft.irfft2(torch.fft.rfft2(jumps) / laplacian, s=(height, width))
+    return part
 
 
 def make_tileable(maps: Mapping[str, Tensor], overlap: float = OVERLAP) -> dict[str, Tensor]:

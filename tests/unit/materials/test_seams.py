@@ -9,8 +9,20 @@ from torch.nn import functional
 
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map
-from neuropbr_core.materials.relief import integrate_slopes, slopes_from_heights, slopes_from_normals
-from neuropbr_core.materials.seams import OVERLAP, TILES_BELOW, make_tileable, measure_seams, seam_score
+from neuropbr_core.materials.relief import (
+    integrate_slopes,
+    normals_from_slopes,
+    slopes_from_heights,
+    slopes_from_normals,
+)
+from neuropbr_core.materials.seams import (
+    OVERLAP,
+    TILES_BELOW,
+    close_borders,
+    make_tileable,
+    measure_seams,
+    seam_score,
+)
 from neuropbr_core.shipped import shipped_root
 
 
@@ -117,3 +129,47 @@ def test_normals_at_the_seam_are_those_of_one_height_map() -> None:
     # The upper border is a seam's neighbourhood wherever the path runs: it is no less consistent than the rest.
     strip = round(180 * OVERLAP)
     assert error[:strip, :strip].mean() <= error[strip:, strip:].mean()
+
+
+def drifting(maps: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A material as it is predicted: roughness and relief drift from one border to the other."""
+    side = maps["albedo"].shape[-1]
+    drift = torch.linspace(-0.2, 0.2, side)
+    slopes = slopes_from_normals(maps["normal"][0]) + drift[:, None]
+    return {
+        "albedo": maps["albedo"],
+        "roughness": maps["roughness"] * 0.5 + 0.25 + drift,
+        "metallic": maps["metallic"],
+        "normal": normals_from_slopes(slopes)[None],
+    }
+
+
+def test_borders_of_a_material_that_tiles_meet_and_its_errors_fall() -> None:
+    truth = material("acg_Rock053")
+    predicted = drifting(truth)
+    closed = close_borders(predicted)
+    assert torch.equal(closed["albedo"], truth["albedo"])
+    assert (closed["normal"].norm(dim=1) - 1).abs().max() < 1e-5
+    for name in ("roughness", "normal"):
+        assert seam_score(predicted[name][0]) > TILES_BELOW
+        assert seam_score(closed[name][0]) < TILES_BELOW
+    before = (predicted["normal"] - truth["normal"]).abs().mean()
+    assert (closed["normal"] - truth["normal"]).abs().mean() < 0.7 * before
+    # The detail and the mean are those of the prediction.
+    assert closed["roughness"].mean() == pytest.approx(float(predicted["roughness"].mean()), abs=1e-3)
+    inside = (slice(None), slice(None), slice(64, -64), slice(64, -64))
+    steps = [maps["roughness"][inside].diff(dim=3) for maps in (closed, predicted)]
+    assert (steps[0] - steps[1]).abs().max() < 0.005
+
+
+def test_a_crop_keeps_its_borders() -> None:
+    predicted = drifting(cropped(material("acg_Rock053"), 180))
+    closed = close_borders(predicted)
+    for name, value in predicted.items():
+        assert torch.equal(closed[name], value)
+
+
+def test_flat_normals_stay_exactly_flat() -> None:
+    flat = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    maps = {"albedo": torch.full((1, 3, 16, 16), 0.5), "normal": flat}
+    assert torch.equal(close_borders(maps)["normal"], flat)
