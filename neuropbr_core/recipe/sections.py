@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.shipped import resolve
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 LARGEST_SEED = 2**32 - 1
@@ -459,7 +460,11 @@ class Teacher:
         None
     )
     checkpoint: Annotated[
-        str | None, Meta(description="Folder of one checkpoint; the record of its run lists its training materials.")
+        str | None,
+        Meta(
+            description="Folder of one checkpoint, whose run's record lists its training materials; or a model that "
+            "ships, such as `neuropbr:flash-3`."
+        ),
     ] = None
     recipe: Annotated[
         str | None,
@@ -483,9 +488,18 @@ class Teacher:
         str | None,
         Meta(
             description="Folder of the predictions; missing ones are predicted first. Default: `shards-SIZE` in the "
-            "teacher's run, SIZE being `data.output_size`."
+            "teacher's run, SIZE being `data.output_size`; a model that ships has none."
         ),
     ] = None
+
+    @property
+    def place(self) -> Path:
+        """Folder of a teacher that is trained already.
+
+        Raises:
+            NeuroPBRError: No model of that name ships.
+        """
+        return resolve(self.run or self.checkpoint or "")
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def plan_teacher(recipe: Recipe) -> TeacherPlan | None:
     teacher_recipe = teachers_recipe(recipe)
     if teacher_recipe is None:
         # Verified now: a damaged teacher would otherwise be noticed after the data are rendered.
-        place = Path(section.run or section.checkpoint or "")
+        place = section.place
         find_checkpoint(place)
         return TeacherPlan(section, place, None)
     run = RunFolder(Path(recipe.training.runs_dir) / teacher_recipe.name)

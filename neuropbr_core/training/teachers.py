@@ -24,6 +24,7 @@ from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.model.weights import SPEC, load_model, read_spec, weights_digest
 from neuropbr_core.reading import read_json
 from neuropbr_core.recipe.sections import Data, Jitter, Recipe
+from neuropbr_core.shipped import chosen_materials, is_shipped_model, trained_materials
 from neuropbr_core.training.lightning import Fabric
 from neuropbr_core.training.loop.objective import features_needed
 from neuropbr_core.training.provenance import PROVENANCE, recorded_split, recorded_trained
@@ -183,7 +184,16 @@ class TrainedTeacher:
         return {"checkpoint": str(self.checkpoint), "weights": mark.weights, "model": mark.model}
 
     def logits_folder(self, size: int) -> Path:
-        """Where its predictions of this size are stored when a recipe does not say."""
+        """Where its predictions of this size are stored when a recipe does not say.
+
+        Raises:
+            DataError: It ships with the package, which nothing may be written into.
+        """
+        if is_shipped_model(self.home):
+            raise DataError(
+                f"{self.home}: ships with NeuroPBR, and nothing is stored beside it; name a folder for its predictions "
+                f"in teacher.shards, or take teacher.mode: online"
+            )
         return self.home / f"shards-{size}"
 
     def splitter(self, data: Data, seed: int) -> Callable[[Iterable[str]], Split]:
@@ -219,7 +229,8 @@ def open_teacher(checkpoint: Path) -> TrainedTeacher:
     """Read what a teacher's checkpoint and its run say of it; the weights are not loaded.
 
     Args:
-        checkpoint: The checkpoint's folder: in its run, or with the run's `provenance.json` copied into it.
+        checkpoint: The checkpoint's folder: in its run, with the run's `provenance.json` copied into it, or of a model
+            that ships. Held back from the latter are the materials that choices about it were made on.
 
     Raises:
         DataError: Nothing says what it was trained on.
@@ -227,6 +238,8 @@ def open_teacher(checkpoint: Path) -> TrainedTeacher:
         PluginError: A component of it is not installed.
     """
     spec = read_spec(checkpoint)
+    if is_shipped_model(checkpoint):
+        return TrainedTeacher(checkpoint, checkpoint, spec, trained_materials(checkpoint), chosen_materials(checkpoint))
     # `RUN/checkpoints/NAME`: the run is two folders up, also when the path is relative and short.
     around = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
     # The checkpoint's folder first: a record that was copied into it is meant for it.

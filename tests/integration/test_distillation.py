@@ -16,9 +16,10 @@ from neuropbr_core.data.batches.batch import collate
 from neuropbr_core.data.batches.prepare import prepare
 from neuropbr_core.data.batches.teacher_logits import read_logits
 from neuropbr_core.data.opening import OpenedDataset, open_dataset
-from neuropbr_core.errors import CheckpointError, DataError, ModelError, RecipeError, RunError
+from neuropbr_core.errors import CheckpointError, DataError, ModelError, NeuroPBRError, RecipeError, RunError
 from neuropbr_core.maps import MAPS
 from neuropbr_core.model import load_model, save_model
+from neuropbr_core.recipe import load_recipe, resolve_recipe
 from neuropbr_core.recipe.sections import Recipe, Teacher
 from neuropbr_core.reporting import RecordingReporter, reporting_to
 from neuropbr_core.runs.folder import RunFolder
@@ -29,6 +30,7 @@ from neuropbr_core.runs.train import check_same_teacher
 from neuropbr_core.training.distillation import store_logits
 from neuropbr_core.training.fabric import make_fabric
 from neuropbr_core.training.loop.feed import Feed
+from neuropbr_core.training.loop.networks import check_buildable
 from neuropbr_core.training.loop.trainer import Trainer
 from neuropbr_core.training.teachers import OnlineTeacher, TrainedTeacher, load_online, open_teacher
 
@@ -343,6 +345,23 @@ def test_a_checkpoint_can_be_the_teacher(teacher: Path, tmp_path: Path) -> None:
     assert (copied.mark, copied.trained, copied.held_back) == (inside.mark, inside.trained, inside.held_back)
     assert set(copied.held_back) == HELD_BACK
     assert copied.logits_folder(32) == alone / "shards-32"
+
+
+def test_a_model_that_ships_is_a_teacher_beside_which_nothing_is_written(tmp_path: Path) -> None:
+    recipe = load_recipe("neuropbr:flash_student", [f"data.root={tmp_path}"])
+    plan = plan_teacher(recipe)
+    assert plan is not None
+    found = plan.open()
+    assert found.spec.flash
+    assert set(found.held_back) == set(recipe.data.val_materials)
+    assert not set(found.trained) & set(found.held_back)
+    with pytest.raises(DataError, match="ships with NeuroPBR, and nothing is stored beside it; name a folder"):
+        found.logits_folder(64)
+    misspelt = resolve_recipe("neuropbr:flash_student", ["teacher.checkpoint=neuropbr:flash-33"])
+    with pytest.raises(NeuroPBRError, match="neuropbr:flash-33: nothing of that name ships"):
+        plan_teacher(misspelt.recipe)
+    with pytest.raises(NeuroPBRError, match="neuropbr:flash-33: nothing of that name ships"):
+        check_buildable(misspelt, None)
 
 
 def test_shards_that_do_not_fit_are_refused(make_student: MakeRecipe, teacher: Path) -> None:

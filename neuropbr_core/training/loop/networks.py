@@ -1,7 +1,6 @@
 """A run's networks: checked before it starts, and switched to save memory or time."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -29,17 +28,17 @@ def check_buildable(resolved: Resolved, teacher: Recipe | None) -> None:
         teacher: The recipe of its teacher, when it makes one; a teacher that is trained already is looked up.
 
     Raises:
-        NeuroPBRError: As `check_networks` and `check_entries`.
+        NeuroPBRError: As `check_networks` and `check_entries`, or the teacher is to be a model that does not ship.
     """
     spec = None
     if teacher is not None:
         spec = ModelSpec.from_recipe(teacher)
     elif resolved.recipe.teacher is not None:
-        section = resolved.recipe.teacher
+        place = resolved.recipe.teacher.place
         # A teacher that cannot be read is no fault of the recipe, which may be written before its teacher is trained; a
         # run reports it.
         with suppress(NeuroPBRError):
-            spec = read_spec(find_checkpoint(Path(section.run or section.checkpoint or "")))
+            spec = read_spec(find_checkpoint(place))
     try:
         training = resolved.recipe.training
         has_weights = training.init_from is not None or training.resume_from is not None
