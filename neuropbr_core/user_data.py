@@ -32,11 +32,11 @@ def data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "neuropbr"
 
 
-def remember(file: str, digest: str, name: str) -> None:
+def remember(list_name: str, digest: str, name: str) -> None:
     """Add a line to a list.
 
     Args:
-        file: The list's name in the user's folder.
+        list_name: Its file in the user's folder.
         digest: SHA-256 in hexadecimal.
         name: For people who read the list.
 
@@ -44,22 +44,22 @@ def remember(file: str, digest: str, name: str) -> None:
         OSError: The list cannot be written.
         RuntimeError: There is no home directory.
     """
-    path = data_home() / file
+    path = data_home() / list_name
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Appended in one write: processes that do so at the same time do not tear each other's lines.
     with path.open("a", encoding="utf-8") as lines:
         lines.write(f"{digest}  {name!r}\n")
 
 
-def is_remembered(file: str, digest: str) -> bool:
+def is_remembered(list_name: str, digest: str) -> bool:
     """Whether a digest is in a list; not when the list cannot be read.
 
     Args:
-        file: The list's name in the user's folder.
+        list_name: Its file in the user's folder.
         digest: SHA-256 in hexadecimal.
     """
     try:
-        lines = read_text(data_home() / file).splitlines()
+        lines = read_text(data_home() / list_name).splitlines()
     except (OSError, ValueError, RuntimeError):
         return False
     for line in lines:

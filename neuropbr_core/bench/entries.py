@@ -40,7 +40,7 @@ class Entry:
         notes: What was done to the maps or left out, one line each.
         weights: SHA-256 of a model's weights; empty when unknown.
         refined: Steps in which the maps were fitted to the photos.
-        unfitted: Captures whose maps stayed as predicted all the same, because their photos look as if they were taken
+        unfitted: Captures whose maps were not fitted all the same, because their photos look as if they were taken
             without the flash.
     """
 
@@ -91,8 +91,8 @@ def entry_of_model(model: Model, captures: BenchCaptures, steps: int = 0) -> Ent
         raise DataError(
             f"{model.origin}: takes {data.views} photos, and the captures of the bench have {protocol.views}"
         )
-    predict = predict_with(model, last=not steps)
-    refine = refine_frames(steps, directed="directions" in model.signature.inputs)
+    predict = predict_with(model, finished=not steps)
+    refine = refine_frames(steps, model.signature)
     if refine is not None:
         predict = refine.after(predict)
     samples, _ = captures.opened_for(data)

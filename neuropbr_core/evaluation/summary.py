@@ -76,7 +76,7 @@ class EvaluationRecord:
         refused: Samples that are not scored because their photos could not be registered.
         groups: Errors of groups of samples beside the best baseline's.
         refined: Steps in which the maps were fitted to the photos before they were scored; 0 for maps as predicted.
-        unfitted: Samples whose maps stayed as predicted all the same, because their photos look as if they were taken
+        unfitted: Samples whose maps were not fitted all the same, because their photos look as if they were taken
             without the flash.
         other: File of an evaluation that this one was compared with; empty without.
         comparison: This evaluation's errors beside those of `other`, over the samples that both scored.

@@ -14,7 +14,7 @@ from neuropbr_core.reading import open_bytes
 from neuropbr_core.reporting import reporter
 from neuropbr_core.user_data import is_remembered, remember
 
-_LIST = "exports.txt"
+_EXPORTS = "exports.txt"
 
 
 def content_digest(path: Path) -> str:
@@ -44,7 +44,7 @@ def remember_export(digest: str, name: str) -> None:
         name: Its name, for people who read the list.
     """
     try:
-        remember(_LIST, digest, name)
+        remember(_EXPORTS, digest, name)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
         reporter().warning(
             f"the list of own exports could not be written ({error}); opening {name} later may need --trust"
@@ -53,4 +53,4 @@ def remember_export(digest: str, name: str) -> None:
 
 def is_own_export(digest: str) -> bool:
     """Whether this machine exported the file with that `content_digest`."""
-    return is_remembered(_LIST, digest)
+    return is_remembered(_EXPORTS, digest)

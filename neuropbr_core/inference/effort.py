@@ -6,6 +6,7 @@ from torch import Tensor
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.errors import DataError
+from neuropbr_core.exporting.inputs import Signature
 from neuropbr_core.inference.ensemble import predict_ensemble, predict_turned
 from neuropbr_core.inference.flash import lacks_flash, without_flash
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, refine_prediction
@@ -63,7 +64,7 @@ class Predicted:
     def provenance(self) -> dict[str, str]:
         """How the maps differ from a plain prediction, for manifests."""
         if self.is_cautious:
-            return {"caution": "flat, and half as sure as predicted, because the photos lack a flash"}
+            return {"caution": "normals flat, other maps moved towards cautious values: the photos lack a flash"}
         if self.refinement is None:
             return {}
         return {"refined": f"{self.refinement.steps} steps, relief scaled by {self.refinement.relief:.2f}"}
@@ -87,14 +88,32 @@ def usual_steps(model: LoadedGenerator | ExportedGenerator, resolution: int | No
     return REFINE_STEPS
 
 
-def closed(maps: Maps) -> Maps:
+def with_closed_borders(maps: Maps) -> Maps:
     """Maps whose borders meet where the material tiles (`seams.close_borders`).
 
-    Very large maps are left as they are, for the memory that it takes.
+    Maps of a side above `REFINED_SIDE` stay as they are, for the memory that it takes.
     """
     if maps["albedo"].shape[-1] > REFINED_SIDE:
         return maps
     return close_borders(maps)
+
+
+def is_without_flash(
+    signature: Signature, inputs: dict[str, Tensor], positions: Tensor | None, fired: bool | None = None
+) -> bool:
+    """Whether photos lack the flash that a model knows, as far as they or their files tell; see `lacks_flash`.
+
+    Args:
+        signature: Of the model.
+        inputs: What the model is given of one material. Without `visible`, the geometry is built into the model, and
+            photos tell nothing of their light.
+        positions: Cameras `(V, 3)` in tile sides; None when unknown.
+        fired: Whether the camera's flash fired.
+    """
+    if not signature.flash or positions is None or "visible" not in inputs:
+        return False
+    views = inputs["views"][0]
+    return lacks_flash(views, inputs["visible"][0], positions[: len(views)], fired)
 
 
 def predict_maps(
@@ -102,9 +121,9 @@ def predict_maps(
 ) -> Predicted:
     """Predict the maps of one material, and refine them where that is wanted.
 
-    What is refined is predicted from four quarter-turns. A model that was trained with a flash is believed only in part
-    where photos lack one (`flash.without_flash`), and its maps are not refined. The borders of materials that tile
-    meet.
+    What is refined is the mean of four quarter-turns, unless the model reads no directions or predicts tiles. A model
+    that was trained with a flash is believed only in part where photos lack one (`flash.without_flash`), and its maps
+    are not refined. The borders of materials that tile meet.
 
     Args:
         model: The model.
@@ -116,38 +135,24 @@ def predict_maps(
         DataError: Tiles are wanted from an exported file, which has one size; or as `predict_large` and
             `refine_prediction`.
     """
-    predicted = _fitted(model, views, inputs, effort)
-    return replace(predicted, maps=closed(predicted.maps))
-
-
-def _fitted(
-    model: LoadedGenerator | ExportedGenerator, views: ViewSet, inputs: dict[str, Tensor], effort: Effort
-) -> Predicted:
-    """Predict, and refine or make cautious."""
     predicted = _predict(model, views, inputs, effort)
-    if model.signature.flash and views.positions is not None and "visible" in inputs:
-        photos = inputs["views"][0]
-        if lacks_flash(photos, inputs["visible"][0], views.positions[: len(photos)], views.flash_fired):
-            return replace(
-                predicted, maps=without_flash(predicted.maps, inputs["views"], inputs["visible"]), is_cautious=True
+    if is_without_flash(model.signature, inputs, views.positions, views.flash_fired):
+        maps = without_flash(predicted.maps, inputs["views"], inputs["visible"])
+        predicted = replace(predicted, maps=maps, is_cautious=True)
+    elif effort.refine:
+        refinement = refine_prediction(model, views, inputs, predicted.maps, effort.refine)
+        # Photos that refinement refuses stay as predicted, as a warning has told.
+        if refinement.steps or refinement.interrupted:
+            predicted = replace(
+                predicted,
+                maps=refinement.maps,
+                confidence=refined_confidence(refinement),
+                refinement=refinement,
             )
-    if not effort.refine:
-        return predicted
-    refinement = refine_prediction(model, views, inputs, predicted.maps, effort.refine)
-    # Photos without a flash are not refined, as a warning has told.
-    if not refinement.steps and not refinement.interrupted:
-        return predicted
-    sharpness = predicted.sharpness
     # That of tiles is of photos larger than the prepared ones.
     if effort.resolution is None:
-        sharpness = sharpness_of(refinement.maps, inputs)
-    return replace(
-        predicted,
-        maps=refinement.maps,
-        sharpness=sharpness,
-        confidence=refined_confidence(refinement),
-        refinement=refinement,
-    )
+        predicted = replace(predicted, sharpness=sharpness_of(predicted.maps, inputs))
+    return replace(predicted, maps=with_closed_borders(predicted.maps))
 
 
 def _predict(

@@ -35,8 +35,9 @@ class FlashShare(NamedTuple):
 
     Attributes:
         share: About 1 when the flash gives all light, more on polished surfaces, about 0 without a flash.
-        evidence: How much less the views differ than under a usual flash, as a share of how they do differ. Highlights,
-            lamps and noise make views differ, too; where they outweigh what a flash would do, this is about 0.
+        evidence: (0.82 - share) × the deviation of a flash's falloff / that of the views' differences, both in
+            logarithms: how far the views are from showing a usual flash. Highlights, lamps and noise make views differ,
+            too; where they outweigh what a flash would do, this is about 0. It has no upper limit.
     """
 
     share: float
@@ -113,7 +114,8 @@ def lacks_flash(views: Tensor, visible: Tensor, positions: Tensor, fired: bool |
 def without_flash(maps: Maps, views: Float[Tensor, "1 V 3 h w"], visible: Float[Tensor, "1 V 1 h w"]) -> Maps:
     """Maps that say no more than a model that knows flash photos alone can know of photos without a flash.
 
-    The albedo is halfway between the predicted one and the median of the views, and the roughness halfway to 0.5.
+    The albedo is halfway between the predicted one and the median of the views, where one shows the place, and the
+    roughness halfway to 0.5.
     Metallic is squared, so that little is left of what the model is not sure of. Normals point straight up.
 
     In captures without a flash of the eight materials of the development list, this makes the albedo 0.1 dB better
@@ -127,13 +129,17 @@ def without_flash(maps: Maps, views: Float[Tensor, "1 V 3 h w"], visible: Float[
         visible: 1 where a view shows the texture.
     """
     albedo = maps["albedo"]
-    median = visible_median(views, visible).to(albedo)
-    median = F.interpolate(median, size=albedo.shape[-2:], mode="bilinear", antialias=True)
+    seen = (visible.amax(dim=1) > 0).to(albedo)
+    # Compared at the size of the views, so that larger maps keep their detail.
+    size = views.shape[-2:]
+    shown = F.interpolate(albedo, size=size, mode="bilinear", antialias=True)
+    missing = (visible_median(views, visible).to(albedo) - shown) * seen
+    missing = F.interpolate(missing, size=albedo.shape[-2:], mode="bilinear", antialias=True)
     normal = torch.zeros_like(maps["normal"])
     normal[:, 2] = 1
     return {
         **maps,
-        "albedo": (albedo + median) / 2,
+        "albedo": albedo + missing / 2,
         "roughness": (maps["roughness"] + 0.5) / 2,
         "metallic": maps["metallic"].square(),
         "normal": normal,

@@ -14,11 +14,12 @@ from neuropbr_core.errors import DataError
 from neuropbr_core.evaluation.heldout import Predict
 from neuropbr_core.evaluation.summary import check_place, load_record
 from neuropbr_core.exporting.inputs import Signature, named_inputs
-from neuropbr_core.inference.effort import closed
+from neuropbr_core.inference.effort import is_without_flash, with_closed_borders
 from neuropbr_core.inference.ensemble import mean_of_turns, turned_inputs, turned_vectors
-from neuropbr_core.inference.flash import lacks_flash, without_flash
+from neuropbr_core.inference.flash import without_flash
 from neuropbr_core.inference.predict import ExportedGenerator, LoadedGenerator, load_generator
 from neuropbr_core.inference.refine import refine
+from neuropbr_core.model.spec import ModelSpec
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.reporting import SilentReporter, reporting_to
 from neuropbr_core.runs.evaluate import (
@@ -39,47 +40,38 @@ from neuropbr_core.training.checkpoints.store import BEST
 Model = LoadedGenerator | ExportedGenerator
 
 
-def predict_with(model: Model, *, last: bool = True) -> Predict:
+def predict_with(model: Model, *, finished: bool = True) -> Predict:
     """Predict the maps of prepared samples with any model; their sizes are those of its signature.
 
     Args:
         model: The model.
-        last: Whether these are the maps that are scored. What is refined first is closed afterwards.
+        finished: Whether the maps are those that `predict_maps` gives for photos that somebody brings: cautious without
+            a flash, and with borders that meet. Without it, they are the network's; `refine_frames` finishes them.
     """
 
     def predict(prepared: Prepared) -> Maps:
         maps: dict[str, list[torch.Tensor]] = {}
         # An exported file takes one sample at a time.
         for index in range(len(prepared.ids)):
-            own = slice(index, index + 1)
-            directions = prepared.directions
-            if directions is not None:
-                directions = directions[own]
-            inputs = Inputs(prepared.views[own], prepared.visible[own], directions)
-            predicted = model.apply(named_inputs(inputs, model.signature))
-            # As `predict_maps` does for photos that somebody brings.
-            positions = prepared.positions
-            if (
-                model.signature.flash
-                and positions is not None
-                and lacks_flash(inputs.views[0], inputs.visible[0], positions[index])
-            ):
-                predicted = without_flash(predicted, inputs.views, inputs.visible)
-            if last:
-                predicted = closed(predicted)
+            inputs = _inputs_of(prepared, index, model.signature)
+            predicted = {name: value.float() for name, value in model.apply(inputs).items()}
+            if finished:
+                if is_without_flash(model.signature, inputs, _cameras(prepared, index)):
+                    predicted = without_flash(predicted, inputs["views"], inputs["visible"])
+                predicted = with_closed_borders(predicted)
             for name, value in predicted.items():
-                maps.setdefault(name, []).append(value.float().to(prepared.views.device))
+                maps.setdefault(name, []).append(value.to(prepared.views.device))
         return {name: torch.cat(values) for name, values in maps.items()}
 
     return predict
 
 
-def refine_frames(steps: int, *, directed: bool) -> Refine | None:
+def refine_frames(steps: int, signature: Signature) -> Refine | None:
     """How maps of prepared samples with cameras are predicted and fitted to the photos; None for no steps.
 
     Args:
         steps: Steps of the fit.
-        directed: Whether the model reads directions, so that the samples may be turned as `predict_maps` does.
+        signature: Of the model, which tells what it is given and whether it knows photos with a flash alone.
     """
     if not steps:
         return None
@@ -93,27 +85,50 @@ def refine_frames(steps: int, *, directed: bool) -> Refine | None:
                 f"{prepared.ids[0]}: has no cameras, which refinement needs; leave out --refine, or score a model that "
                 "was trained on aligned views"
             )
-        if directed:
+        # As `predict_maps` does for photos that somebody brings.
+        if "directions" in signature.inputs:
             maps = mean_of_turns(lambda quarters: predict(_turned(prepared, positions, quarters)))
         else:
             maps = predict(prepared)
-        refined: dict[str, list[torch.Tensor]] = {}
+        finished: dict[str, list[torch.Tensor]] = {}
         for index, cameras in enumerate(positions):
             of_sample = {name: value[index : index + 1] for name, value in maps.items()}
-            photos = prepared.views[index]
-            # Scores need no gradients, and the fit does. Its lines would come once for each sample.
-            with torch.enable_grad(), reporting_to(SilentReporter()):
-                result = refine(of_sample, photos, cameras, prepared.visible[index], steps=steps)
-            if result.interrupted:
-                # Ctrl-C ends the scoring: maps that are half fitted have no scores of their own.
-                raise KeyboardInterrupt
-            if not result.steps:
-                unfitted.add((prepared.ids[index], len(photos)))
-            for name, value in closed(result.maps).items():
-                refined.setdefault(name, []).append(value.to(prepared.views.device))
-        return {name: torch.cat(values) for name, values in refined.items()}
+            inputs = _inputs_of(prepared, index, signature)
+            if is_without_flash(signature, inputs, cameras):
+                of_sample = without_flash(of_sample, inputs["views"], inputs["visible"])
+                unfitted.add((prepared.ids[index], len(cameras)))
+            else:
+                photos = prepared.views[index]
+                # Scores need no gradients, and the fit does. Its lines would come once for each sample.
+                with torch.enable_grad(), reporting_to(SilentReporter()):
+                    result = refine(of_sample, photos, cameras, prepared.visible[index], steps=steps)
+                if result.interrupted:
+                    # Ctrl-C ends the scoring: maps that are half fitted have no scores of their own.
+                    raise KeyboardInterrupt
+                if not result.steps:
+                    unfitted.add((prepared.ids[index], len(photos)))
+                of_sample = result.maps
+            for name, value in with_closed_borders(of_sample).items():
+                finished.setdefault(name, []).append(value.to(prepared.views.device))
+        return {name: torch.cat(values) for name, values in finished.items()}
 
     return Refine(steps, fit, unfitted)
+
+
+def _inputs_of(prepared: Prepared, index: int, signature: Signature) -> dict[str, torch.Tensor]:
+    """What a model is given of one sample."""
+    own = slice(index, index + 1)
+    directions = prepared.directions
+    if directions is not None:
+        directions = directions[own]
+    return named_inputs(Inputs(prepared.views[own], prepared.visible[own], directions), signature)
+
+
+def _cameras(prepared: Prepared, index: int) -> torch.Tensor | None:
+    """Cameras of one sample; None when unknown."""
+    if prepared.positions is None:
+        return None
+    return prepared.positions[index]
 
 
 def _turned(prepared: Prepared, positions: torch.Tensor, quarters: int) -> Prepared:
@@ -219,7 +234,7 @@ def evaluate(  # noqa: PLR0913
             compare=compared,
             output=Path(output or folder.path / "evaluations" / name),
             worst=worst,
-            refine=refine_frames(refine, directed=recipe.model.directed),
+            refine=refine_frames(refine, Signature.of(ModelSpec.from_recipe(recipe))),
         )
         stage.execute(Context())
         return cast("Evaluation", stage.evaluation)
@@ -251,8 +266,8 @@ def evaluate(  # noqa: PLR0913
         section = replace(section, alignment="none")
     samples, digests = open_samples(section)
     weights = model.provenance.get("weights", "")
-    fit = refine_frames(refine, directed="directions" in model.signature.inputs)
-    scored = Scored(predict_with(model, last=not refine), samples, digests, weights, {}, fit)
+    fit = refine_frames(refine, model.signature)
+    scored = Scored(predict_with(model, finished=not refine), samples, digests, weights, {}, fit)
     in_order = tuple(sorted(views, key=lambda count: (count != model.signature.views, count)))
     computing = torch.device("cpu")
     if isinstance(model, LoadedGenerator):

@@ -33,6 +33,14 @@ OVERLAP = 1 / 6
 _INVISIBLE = 1 / 255
 """A step that 8 bits hardly store, so that flat maps do not divide nothing by nothing."""
 
+_UNRELATED = (0.3, 0.4)
+"""Distances between lines that have nothing to do with each other, in sides of the map; two, since bricks repeat."""
+_ALIKE = 0.6
+"""Step across the border, as a share of the step between unrelated lines, up to which the borders are alike.
+
+Of 35 scanned materials at 256², 22 have less and a seam score of `TILES_BELOW` at most; no crop of them has.
+"""
+
 _FEATHER = 3
 """Texels on each side of a seam over which the two sides are mixed."""
 
@@ -96,26 +104,43 @@ def close_borders(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Photos show the two borders in different light, and a network knows nothing of one when it predicts the other, so
     that they differ by more than neighbouring texels. Whether the material tiles is seen in the albedo, which photos
-    tell best and which stays as it is. From each other map, the smoothest image with the same differences between
-    opposite borders is subtracted; from normals, in their slopes.
+    tell best and which stays as it is. From each other map whose border shows, the smoothest image with the same
+    differences between opposite borders is subtracted; from normals, in their slopes.
 
     Args:
         maps: Maps by name, each `(1, C, N, N)` in its range, an albedo among them.
 
     Source: Moisan 2011, "Periodic Plus Smooth Image Decomposition", Journal of Mathematical Imaging and Vision 39.
     """
-    if seam_score(maps[ALBEDO.name][0]) > TILES_BELOW:
+    albedo = maps[ALBEDO.name][0].float()
+    if seam_score(albedo) > TILES_BELOW or not _would_show_seams(albedo):
         return dict(maps)
     closed = {}
     for name, value in maps.items():
-        if name == ALBEDO.name:
+        if name == ALBEDO.name or seam_score(value[0]) <= TILES_BELOW:
             closed[name] = value
         elif name == NORMAL.name:
-            slopes = slopes_from_normals(value[0])
+            slopes = slopes_from_normals(value[0].float())
             closed[name] = normals_from_slopes(slopes - _border_part(slopes))[None]
         else:
-            closed[name] = (value - _border_part(value)).clamp(*MAPS[name].value_range)
+            closed[name] = (value - _border_part(value.float())).clamp(*MAPS[name].value_range)
     return closed
+
+
+def _would_show_seams(values: Float[Tensor, "C H W"]) -> bool:
+    """Whether opposite borders are clearly more alike than lines that have nothing to do with each other.
+
+    Those of a plain or finely grained map are not: it has no seam to show, whether it tiles or not.
+    """
+    for axis in (1, 2):
+        side = values.shape[axis]
+        border = (values.select(axis, 0) - values.select(axis, side - 1)).abs().mean()
+        unrelated = torch.zeros(())
+        for share in _UNRELATED:
+            unrelated = torch.maximum(unrelated, (values.roll(round(share * side), axis) - values).abs().mean().cpu())
+        if border + _INVISIBLE > _ALIKE * unrelated:
+            return False
+    return True
 
 
 def _border_part(values: Float[Tensor, "*C H W"]) -> Tensor:
@@ -131,8 +156,8 @@ def _border_part(values: Float[Tensor, "*C H W"]) -> Tensor:
     along = values[..., -1] - values[..., 0]
     jumps[..., 0] += along
     jumps[..., -1] -= along
-    rows = 2 * torch.pi * torch.arange(height) / height
-    columns = 2 * torch.pi * torch.arange(width // 2 + 1) / width
+    rows = 2 * torch.pi * torch.arange(height, device=values.device) / height
+    columns = 2 * torch.pi * torch.arange(width // 2 + 1, device=values.device) / width
     laplacian = 2 * rows.cos()[:, None] + 2 * columns.cos()[None] - 4
     laplacian[0, 0] = 1  # the mean, which the jumps have none of
     part: Tensor = torch.fft.irfft2(torch.fft.rfft2(jumps) / laplacian, s=(height, width))

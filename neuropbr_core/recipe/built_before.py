@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from neuropbr_core.registry.catalog import OWN_DISTRIBUTION
 from neuropbr_core.registry.installed import Entry
 from neuropbr_core.user_data import is_remembered, remember
 
-_LIST = "built.txt"
+_BUILT = "built.txt"
 
 _UNBUILT = ("name", "description", "optimizer", "observers")
 """Sections that have no part in building networks, losses and exporters."""
@@ -36,8 +35,8 @@ def build_digest(resolved: Resolved, teacher: Recipe | None) -> str | None:
         teacher: The recipe of its teacher, when it makes one.
 
     Returns:
-        SHA-256 in hexadecimal; None when not all is known: the teacher is a run, or a component's source is neither
-        NeuroPBR's nor installed beside its other packages, so that it may import other sources that change.
+        SHA-256 in hexadecimal; None when not all is known: the teacher is there already, or a component is not
+        NeuroPBR's own, so that it may import sources that nobody watches.
     """
     recipes = [resolved.recipe]
     if teacher is not None:
@@ -66,7 +65,7 @@ def build_digest(resolved: Resolved, teacher: Recipe | None) -> str | None:
 
 def was_built(digest: str | None) -> bool:
     """Whether the recipe of this `build_digest` passed before."""
-    return digest is not None and is_remembered(_LIST, digest)
+    return digest is not None and is_remembered(_BUILT, digest)
 
 
 def remember_built(digest: str | None, name: str) -> None:
@@ -76,18 +75,15 @@ def remember_built(digest: str | None, name: str) -> None:
         digest: As `build_digest` returned it before the recipe was built.
         name: How the user named the recipe.
     """
-    if digest is not None:
+    if digest is not None and not was_built(digest):
         with suppress(OSError, RuntimeError):
-            remember(_LIST, digest, name)
+            remember(_BUILT, digest, name)
 
 
 def _package(entry: Entry) -> Path | None:
-    """The file or folder of a component's top-level module; None where its imports may lead to sources unseen."""
+    """The file or folder of a component's top-level module; None for a component of another distribution."""
     source = entry.source()
-    if source is None:
-        return None
-    installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
-    if entry.distribution != OWN_DISTRIBUTION and not any(source.is_relative_to(folder) for folder in installed):
+    if source is None or entry.distribution != OWN_DISTRIBUTION:
         return None
     depth = entry.module.count(".")
     if source.name == "__init__.py":
@@ -98,11 +94,17 @@ def _package(entry: Entry) -> Path | None:
 
 
 def _sources(package: Path) -> list[tuple[str, Any]]:
-    """Paths and states of the Python files of a package or module."""
+    """Paths and states of the Python files of a package or module, behind links, too."""
     if package.is_file():
         return [(str(package), _state(package))]
     states = []
-    for folder, _, names in os.walk(package):
+    walked = set()
+    for folder, inner, names in os.walk(package, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in walked:  # a link that leads back
+            inner.clear()
+            continue
+        walked.add(real)
         for name in names:
             if name.endswith(".py"):
                 path = os.path.join(folder, name)  # noqa: PTH118 - of texts, several hundred of them

@@ -11,6 +11,7 @@ from typing import Any
 from neuropbr_core.plugin import Needs
 from neuropbr_core.recipe.sections import Data, ModelSection, Optimizer, Teacher
 from neuropbr_core.recipe.yaml_tree import Keys
+from neuropbr_core.shipped import SCHEME
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,14 @@ def one_teacher_is_named(teacher: Teacher | None) -> Iterator[Fault]:
     if teacher.overrides and teacher.recipe is None:
         yield Fault(
             (("teacher", "overrides"),), "changes `teacher.recipe`, and there is none; add it, or leave this out"
+        )
+    checkpoint = teacher.checkpoint or ""
+    if checkpoint.startswith(SCHEME) and teacher.mode == "shards" and teacher.shards is None:
+        keys = (("teacher", "checkpoint"), ("teacher", "mode"))
+        yield Fault(
+            keys,
+            "ships with NeuroPBR, and nothing is stored beside it; write `mode: online`, or name a folder for its "
+            "predictions in `shards`",
         )
     if teacher.shards is not None and teacher.mode == "online":
         keys = (("teacher", "shards"), ("teacher", "mode"))

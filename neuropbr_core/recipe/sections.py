@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from neuropbr_core.materials.capture_kinds import CaptureKind
 from neuropbr_core.registry.chosen import Chosen
-from neuropbr_core.shipped import resolve
+from neuropbr_core.shipped import SCHEME, shipped_model
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 LARGEST_SEED = 2**32 - 1
@@ -494,12 +494,14 @@ class Teacher:
 
     @property
     def place(self) -> Path:
-        """Folder of a teacher that is trained already.
+        """Folder of a teacher that is trained already: one that is named by `run` or `checkpoint`.
 
         Raises:
             NeuroPBRError: No model of that name ships.
         """
-        return resolve(self.run or self.checkpoint or "")
+        if self.checkpoint is not None and self.checkpoint.startswith(SCHEME):
+            return shipped_model(self.checkpoint.removeprefix(SCHEME)).folder
+        return Path(self.run or self.checkpoint or "")
 
 
 @dataclass(frozen=True)

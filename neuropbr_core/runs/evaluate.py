@@ -55,7 +55,7 @@ class Refine:
     Attributes:
         steps: Steps of the fit, 1 or more.
         fit: Returns the fitted maps of a batch, from the batch and what predicts its maps.
-        unfitted: Id and number of views of samples whose maps stayed as predicted, because their photos look as if they
+        unfitted: Id and number of views of samples whose maps were not fitted, because their photos look as if they
             were taken without the flash. `fit` fills it.
     """
 
@@ -72,7 +72,7 @@ class Refine:
         return refined
 
     def count_unfitted(self, views: int, total: int) -> int:
-        """How many samples stayed as predicted when they had this many views; a warning tells of them.
+        """How many samples were not fitted when they had this many views; a warning tells of them.
 
         Args:
             views: Number of views.
@@ -82,7 +82,7 @@ class Refine:
         if count:
             reporter().warning(
                 f"{count} of {total} samples look as if they were photographed without the flash, which refinement "
-                "needs; their maps are scored as predicted"
+                "needs; their maps are scored without a fit"
             )
         return count
 

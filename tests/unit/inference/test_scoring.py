@@ -11,12 +11,19 @@ from torch.nn import functional as F
 from neuropbr_core import load_generator
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.batches.prepare import Prepared
+from neuropbr_core.data.opening import open_samples
+from neuropbr_core.data.synthesis.render import synthesize
+from neuropbr_core.evaluation.heldout import prepared_frames
+from neuropbr_core.exporting.inputs import Signature
+from neuropbr_core.inference import Effort, predict_maps, read_views
 from neuropbr_core.inference import refine as refine_module
 from neuropbr_core.inference.flash import flash_share
-from neuropbr_core.inference.scoring import model_name, predict_with, refine_frames
+from neuropbr_core.inference.scoring import data_of, model_name, predict_with, refine_frames
 from neuropbr_core.materials.alignment import identity_frame, view_directions
+from neuropbr_core.materials.seams import seam_score
+from neuropbr_core.recipe.sections import Synthesize
 from neuropbr_core.reporting import RecordingReporter, reporting_to
-from neuropbr_core.shipped import DEFAULT_MODEL
+from neuropbr_core.shipped import DEFAULT_MODEL, shipped_root
 
 SIZE = 16
 
@@ -29,6 +36,13 @@ def maps() -> Maps:
         "metallic": torch.full((2, 1, SIZE, SIZE), 0.1),
         "normal": torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(2, 3, SIZE, SIZE),
     }
+
+
+def signature(*, directed: bool = True) -> Signature:
+    """Of a model that knows nothing of flashes."""
+    return Signature(
+        views=3, image_size=SIZE, photo_size=SIZE, output_size=SIZE, alignment="recorded", directed=directed
+    )
 
 
 def two_samples(maps: Maps) -> Prepared:
@@ -52,7 +66,7 @@ def two_samples(maps: Maps) -> Prepared:
 
 @pytest.mark.parametrize("directed", [True, False])
 def test_samples_without_a_flash_are_counted_with_one_warning(maps: Maps, directed: bool) -> None:
-    refine = refine_frames(3, directed=directed)
+    refine = refine_frames(3, signature(directed=directed))
     assert refine is not None
     with reporting_to(RecordingReporter()) as recorder:
         refined = refine.after(lambda _: maps)(two_samples(maps))
@@ -79,7 +93,7 @@ def test_samples_are_turned_with_their_cameras(maps: Maps) -> None:
         shares.append(share.share)
         return leaning
 
-    refine = refine_frames(1, directed=True)
+    refine = refine_frames(1, signature())
     assert refine is not None
     refined = refine.after(predict)(prepared)
     assert shares == pytest.approx([shares[0]] * 4, abs=1e-3)
@@ -103,12 +117,48 @@ def test_relief_without_a_flash_is_scored_as_users_get_it(
     assert float(dull[0].mean()) == pytest.approx(0.0 if flash else 0.6)
 
 
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two captures of pebbles, which tile: with a flash, and without."""
+    root = tmp_path_factory.mktemp("captures")
+    materials = root / "materials"
+    materials.mkdir()
+    (materials / "t3_Pebbles_025").symlink_to(shipped_root() / "examples/materials/t3_Pebbles_025")
+    plan = Synthesize(str(materials), samples=2, size=256, view_size=384, seed=3, kinds=("flash", "no_flash"))
+    synthesize(plan, root / "data")
+    return root / "data"
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_scored_maps_are_those_that_users_get(captures: Path, steps: int) -> None:
+    model = load_generator(f"neuropbr:{DEFAULT_MODEL}")
+    samples, _ = open_samples(data_of(model.signature, captures))
+    score = predict_with(model, finished=not steps)
+    if refine := refine_frames(steps, model.signature):
+        score = refine.after(score)
+    cautious = []
+    for prepared, sample in zip(prepared_frames(samples, torch.device("cpu")), samples.samples, strict=True):
+        with torch.no_grad():
+            scored = score(prepared)
+        views = read_views(sample.views[0].parent)
+        predicted = predict_maps(model, views, model.prepare(views), Effort(refine=steps))
+        cautious.append(predicted.is_cautious)
+        for name, value in predicted.maps.items():
+            assert torch.allclose(scored[name], value, atol=2e-3), name
+        # What nobody finished is something else: no maps of the network leave this place as they are.
+        plain = model.apply(model.prepare(views))
+        assert not torch.allclose(plain["roughness"], predicted.maps["roughness"], atol=2e-3)
+        if not predicted.is_cautious:
+            assert seam_score(predicted.maps["roughness"][0]) < 1 < seam_score(plain["roughness"][0])
+    assert cautious == [False, True]
+
+
 def test_ctrl_c_ends_the_scoring(maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(refine_module._Search, "_descend", interrupt)
-    refine = refine_frames(3, directed=True)
+    refine = refine_frames(3, signature())
     assert refine is not None
     with pytest.raises(KeyboardInterrupt):
         refine.after(lambda _: maps)(two_samples(maps))

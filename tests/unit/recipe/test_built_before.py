@@ -3,19 +3,20 @@
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import neuropbr_core
 from neuropbr_core.cli.recipe import recipe as command
 from neuropbr_core.recipe import Recipe, resolve_recipe
 from neuropbr_core.recipe import built_before as memory
 from neuropbr_core.recipe.built_before import build_digest
 from neuropbr_core.registry.catalog import Registry
 from neuropbr_core.training.loop import networks
+from neuropbr_core.user_data import data_home
 from tests.unit.conftest import Declare
 
 RECIPE = "extends: neuropbr:quickstart\n"
@@ -73,6 +74,7 @@ def test_networks_are_built_once(check: Check) -> None:
     assert check() == 1
     assert check() == 0
     assert check("--build") == 1
+    assert len((data_home() / "built.txt").read_text().splitlines()) == 1
     assert check("--set", "optimizer.lr=1e-4", "--set", "observers.wandb={}") == 0
     assert check("--set", "data.view_size=320") == 1
 
@@ -123,18 +125,28 @@ def test_the_digest_knows_what_is_installed(digest: Digest, tmp_path: Path, monk
     assert digest() != before
 
 
-def test_the_digest_knows_sources(
-    declare: Declare, digest: Digest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_digest_knows_sources_behind_links_too(
+    digest: Digest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = declare("nbr-far", "neuropbr.losses", "far = nbr_far", LOSS)
-    uses = ("losses.far={}",)
-    # Beside other packages, a component is known by its sources; elsewhere, it may import others that change.
-    assert digest(*uses, registry=Registry()) is None
-    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(site))
-    before = digest(*uses, registry=Registry())
-    assert before is not None
-    os.utime(site / "nbr_far.py", (1, 1))
-    assert digest(*uses, registry=Registry()) != before
+    core = tmp_path / "neuropbr_core"
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (core, elsewhere):
+        folder.mkdir()
+        (folder / "a.py").write_text("")
+    (core / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(core)
+    monkeypatch.setattr(neuropbr_core, "__file__", str(core / "__init__.py"))
+    digests = [digest()]
+    for changed in (core / "a.py", elsewhere / "a.py"):
+        os.utime(changed, (1, 1))
+        digests.append(digest())
+    assert len(set(digests)) == 3
+    assert None not in digests
+
+
+def test_components_of_others_are_built_each_time(declare: Declare, digest: Digest) -> None:
+    declare("nbr-far", "neuropbr.losses", "far = nbr_far", LOSS)
+    assert digest("losses.far={}", registry=Registry()) is None
 
 
 @pytest.mark.parametrize("part", ["encoder", "fusion"])
@@ -159,5 +171,7 @@ def test_a_trained_teacher_is_looked_at_each_time(digest: Digest, tmp_path: Path
     run.mkdir()
     taught = (f"teacher={{run: {run}}}", "losses.distillation={}")
     assert digest(*taught) is None
-    alone = digest()
-    assert alone != digest(teacher=resolve_recipe(tmp_path / "a.yaml").recipe)
+    teachers = [
+        resolve_recipe(tmp_path / "a.yaml", [f"model.decoder.head_channels={count}"]).recipe for count in (8, 9)
+    ]
+    assert digest(teacher=teachers[0]) != digest(teacher=teachers[1])
