@@ -5,10 +5,12 @@
     python benchmarks/refinement.py --cost 1024 --views 3
 
 DATA is a dataset folder, such as `neuropbr data synthesize` writes. The first table has a row for each kind of capture:
-means over its captures, the PSNR of the predicted albedo and its gain, and errors of the other refined maps as
-multiples of the prediction's. The second has the angle of the normals of flat and of bumpy materials as a multiple of
-that of flat normals, over the captures that were refined, and the scale of their relief. With `--confidence`, the maps
-are those of the ensemble, and a third table has Spearman's rank correlation of the error of a texel with the doubt
+means over its captures, the PSNR of the albedo that is predicted once and the gain of the maps that `infer` gives, and
+their other errors as multiples of the prediction's. The second compares maps that are not refined, because their photos
+lack a flash, with the median of the views, no metal and flat normals. The third has the angle of the normals of flat
+and of bumpy materials as a multiple of that of flat normals, over the captures that were refined, and the scale of
+their relief. The fourth tells how visible borders are where they were made to meet. With `--confidence`, the maps
+are those of the ensemble, and a last table has Spearman's rank correlation of the error of a texel with the doubt
 about it: over all texels of the list, and as the mean over captures. The error of a texel is the mean over the four
 maps, each in its stored range of [0, 1]. `--cost SIZE` prints the time of a fit to photos of SIZE² texels, and by how
 much it raises the peak memory of the process.
@@ -26,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from neuropbr_core.contracts import Maps
 from neuropbr_core.data.images import read_map
@@ -35,18 +38,21 @@ from neuropbr_core.evaluation.material_classes import BUMPY, FLAT, material_clas
 from neuropbr_core.evaluation.metrics import encode_unit, measure
 from neuropbr_core.files import write_json
 from neuropbr_core.inference import (
+    Effort,
     LoadedGenerator,
     Refinement,
     ViewSet,
     load_generator,
     predict_ensemble,
+    predict_maps,
     predict_turned,
     read_views,
-    refine_prediction,
 )
 from neuropbr_core.inference.refine import REFINE_STEPS, refine, refined_confidence
 from neuropbr_core.maps import MAPS
 from neuropbr_core.materials.encoding import decode_map
+from neuropbr_core.materials.seams import seam_score
+from neuropbr_core.model.merge import visible_median
 from neuropbr_core.recipe.sections import Data
 from neuropbr_core.shipped import DEFAULT_MODEL, shipped_model
 
@@ -97,34 +103,48 @@ def measure_capture(
     """Predict and refine a capture; return its errors before and after, and with `confidence` the doubts of texels."""
     views = first_views(sample, count)
     inputs = model.prepare(views)
-    ensemble = None
-    if confidence:
-        ensemble = predict_ensemble(model.apply, inputs)
-        maps = ensemble.maps
-    else:
-        maps = predict_turned(model.apply, inputs)
-    refinement = refine_prediction(model, views, inputs, maps, steps)
-    truth = true_maps(sample, maps["albedo"].shape[-1])
+    once = model.apply(inputs)
+    result = predict_maps(model, views, inputs, Effort(ensemble=confidence, refine=steps))
+    refinement = result.refinement
+    turned = predict_turned(model.apply, inputs)
+    truth = true_maps(sample, once["albedo"].shape[-1])
     valid = (inputs["visible"].amax(dim=1) > 0.5).float()
     kind = sample.capture_kind
     if sample.condition == "dirty":
         kind += ", dirty"
-    flat = torch.zeros_like(maps["normal"])
+    flat = torch.zeros_like(once["normal"])
     flat[:, 2] = 1
+    median = visible_median(inputs["views"], inputs["visible"])
+    median = F.interpolate(median, size=once["albedo"].shape[-2:], mode="area")
+    baseline = {"albedo": median, "metallic": torch.zeros_like(once["metallic"]), "normal": flat}
     row: dict[str, Any] = {
         "sample": sample.id,
         "material": sample.material,
         "kind": kind,
         "relief": material_classes(truth)[0][-1],
-        "refined": refinement.steps > 0,
-        "scale": refinement.relief,
-        "before": _numbers(measure(maps, truth, valid)),
-        "after": _numbers(measure(refinement.maps, truth, valid)),
-        "flat": _numbers(measure({**maps, "normal": flat}, truth, valid)),
+        "refined": refinement is not None,
+        "once": _numbers(measure(once, truth, valid)),
+        "turned": _numbers(measure(turned, truth, valid)),
+        "after": _numbers(measure(result.maps, truth, valid)),
+        "baseline": _numbers(measure({**once, **baseline}, truth, valid)),
     }
-    if ensemble is not None:
-        row["texels"] = _doubts(ensemble.confidence, refinement, texel_errors(maps, truth), truth, valid)
+    if refinement is not None:
+        row["scale"] = refinement.relief
+        row["borders"] = _borders(refinement.maps, result.maps, truth)
+        if confidence:
+            spread = predict_ensemble(model.apply, inputs).confidence
+            row["texels"] = _doubts(spread, refinement, texel_errors(once, truth), truth, valid)
     return row
+
+
+def _borders(before: Maps, after: Maps, truth: Maps) -> dict[str, list[float]] | None:
+    """Seam scores of maps before and after their borders were made to meet, and of the true maps; None if none was."""
+    if all(torch.equal(before[name], after[name]) for name in before):
+        return None
+    scores = {}
+    for name in ("roughness", "metallic", "normal"):
+        scores[name] = [seam_score(maps[name][0]) for maps in (before, after, truth)]
+    return scores
 
 
 def _doubts(confidence: Tensor, refinement: Refinement, error: Tensor, truth: Maps, valid: Tensor) -> dict[str, Tensor]:
@@ -157,29 +177,57 @@ def print_errors(rows: Sequence[dict[str, Any]]) -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for kind in dict.fromkeys(row["kind"] for row in rows):
         own = [row for row in rows if row["kind"] == kind]
-        before = mean_of(own, "before", "albedo/psnr")
+        before = mean_of(own, "once", "albedo/psnr")
         gain = mean_of(own, "after", "albedo/psnr") - before
         refined = sum(row["refined"] for row in own)
         cells = [kind, f"{refined} of {len(own)}", f"{before:.1f} dB, {gain:+.1f}"]
         for metric in COLUMNS:
-            cells.append(f"{mean_of(own, 'after', metric) / mean_of(own, 'before', metric):.2f} ×")
+            cells.append(f"{mean_of(own, 'after', metric) / mean_of(own, 'once', metric):.2f} ×")
+        print("| " + " | ".join(cells) + " |")
+
+
+def print_cautious(rows: Sequence[dict[str, Any]]) -> None:
+    """Print how captures whose maps stay cautious compare with the median of the views, no metal and flat normals."""
+    own = [row for row in rows if not row["refined"]]
+    if not own:
+        return
+    print("\n| not refined | albedo | metallic MAE | normal angle |")
+    print("| --- | --- | --- | --- |")
+    for which, label in (("once", "predicted once"), ("after", "given")):
+        gain = mean_of(own, which, "albedo/psnr") - mean_of(own, "baseline", "albedo/psnr")
+        cells = [label, f"{gain:+.1f} dB"]
+        for metric in ("metallic/mae", "normal/angle"):
+            cells.append(f"{mean_of(own, which, metric) / mean_of(own, 'baseline', metric):.2f} ×")
         print("| " + " | ".join(cells) + " |")
 
 
 def print_relief(rows: Sequence[dict[str, Any]]) -> None:
     """Print how wrong normals of flat and bumpy materials are, before and after, and how their relief was scaled."""
-    print("\n| materials | captures | predicted | refined | relief scaled by: median, least, most |")
-    print("| --- | --- | --- | --- | --- |")
+    print("\n| materials | captures | predicted once | four turns | refined | relief scaled by: median, least, most |")
+    print("| --- | --- | --- | --- | --- | --- |")
     refined = [row for row in rows if row["refined"]]
     for relief in (FLAT, BUMPY):
         own = [row for row in refined if row["relief"] == relief]
         if own:
-            flat = mean_of(own, "flat", "normal/angle")
-            before = mean_of(own, "before", "normal/angle") / flat
-            after = mean_of(own, "after", "normal/angle") / flat
+            flat = mean_of(own, "baseline", "normal/angle")
+            cells = [relief, str(len(own))]
+            for which in ("once", "turned", "after"):
+                cells.append(f"{mean_of(own, which, 'normal/angle') / flat:.2f} ×")
             scales = sorted(row["scale"] for row in own)
-            scaled = f"{statistics.median(scales):.2f}, {scales[0]:.2f}, {scales[-1]:.2f}"
-            print(f"| {relief} | {len(own)} | {before:.2f} × | {after:.2f} × | {scaled} |")
+            cells.append(f"{statistics.median(scales):.2f}, {scales[0]:.2f}, {scales[-1]:.2f}")
+            print("| " + " | ".join(cells) + " |")
+
+
+def print_borders(rows: Sequence[dict[str, Any]]) -> None:
+    """Print how visible the borders are where they were made to meet."""
+    scores = [row["borders"] for row in rows if row.get("borders")]
+    if not scores:
+        return
+    print(f"\n| seam score, median of {len(scores)} captures | before | after | true maps |")
+    print("| --- | --- | --- | --- |")
+    for name in scores[0]:
+        medians = [statistics.median(values) for values in zip(*(row[name] for row in scores), strict=True)]
+        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in medians) + " |")
 
 
 def print_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
@@ -256,7 +304,9 @@ def main() -> None:
     except NeuroPBRError as error:
         raise SystemExit(f"error: {error}") from None
     print_errors(rows)
+    print_cautious(rows)
     print_relief(rows)
+    print_borders(rows)
     correlations = {}
     if arguments.confidence:
         correlations = print_correlations(rows)
