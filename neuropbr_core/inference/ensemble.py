@@ -89,7 +89,8 @@ def predict_ensemble(apply: Callable[[Inputs], Maps], inputs: Inputs, *, fewer: 
 def predict_turned(apply: Callable[[Inputs], Maps], inputs: Inputs) -> Maps:
     """Predict from four quarter-turns of the photos, and return the mean.
 
-    In captures of the development list, normals of the mean are 3 to 4 % less wrong, and the other maps about the same.
+    In captures of the development list, normals of the mean are 3 % less wrong, and the other maps about the same
+    (`benchmarks/refinement.py`).
 
     Args:
         apply: See `predict_ensemble`.

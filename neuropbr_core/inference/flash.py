@@ -16,9 +16,9 @@ LEAST_FLASH = 0.3
 """Share of the falloff of a flash below which there was none. In rendered captures of all example materials, 30 of 30
 with a flash had more, and 26 of 30 without one had less; the others were polished, and showed lamps."""
 LEAST_EVIDENCE = 0.5
-"""`FlashShare.evidence` above which a small share counts. In rendered captures of the development list, 30 of 31
-without a flash have small shares with 0.69 and more, and 2 of 73 with one have small shares: a metal with 0.14, and far
-cameras with 0.41."""
+"""`FlashShare.evidence` above which a small share counts. In the captures of `docs/refinement.md`, 30 of 31 without a
+flash are told by it, the last one of polished metal, and none of 73 with one; without this limit, two of these were: a
+metal, and far cameras."""
 USUAL_AMBIENT = 0.18
 """Share of the light that comes from around in a usual flash photo, the middle of what captures are rendered with."""
 BENT = 0.85
@@ -118,10 +118,9 @@ def without_flash(maps: Maps, views: Float[Tensor, "1 V 3 h w"], visible: Float[
     roughness halfway to 0.5.
     Metallic is squared, so that little is left of what the model is not sure of. Normals point straight up.
 
-    In captures without a flash of the eight materials of the development list, this makes the albedo 0.1 dB better
-    than the median (0.3 dB worse as predicted), and the error of metallic 0.90 times that of no metal (1.15). Predicted
-    normals are off by 10.0 degrees there, and flat ones by 5.7; a seventh of the predicted slopes gives 5.9, and more
-    is worse.
+    In captures without a flash of the eight materials of the development list (`benchmarks/refinement.py`), this makes
+    the albedo 0.1 dB better than the median (0.1 dB worse as predicted), and the error of metallic 0.94 times that of
+    no metal (1.22 times). Predicted normals are 1.5 times as wrong as flat ones there.
 
     Args:
         maps: Predicted maps.
