@@ -357,7 +357,7 @@ def test_a_model_that_ships_is_a_teacher_beside_which_nothing_is_written(tmp_pat
     assert not set(found.trained) & set(found.held_back)
     with pytest.raises(DataError, match="ships with NeuroPBR, and nothing is stored beside it; name a folder"):
         found.logits_folder(64)
-    with pytest.raises(RecipeError, match=r"teacher\.mode: ships with NeuroPBR, and nothing is stored beside it"):
+    with pytest.raises(RecipeError, match=r"teacher\.checkpoint: ships with NeuroPBR, and nothing is stored beside it"):
         load_recipe("neuropbr:flash_student", ["teacher.mode=shards"])
     misspelt = resolve_recipe("neuropbr:flash_student", ["teacher.checkpoint=neuropbr:flash-33"])
     with pytest.raises(NeuroPBRError, match="flash-33: no model of that name ships"):
