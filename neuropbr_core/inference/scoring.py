@@ -56,7 +56,10 @@ def predict_with(model: Model, *, finished: bool = True) -> Predict:
             inputs = _inputs_of(prepared, index, model.signature)
             predicted = {name: value.float() for name, value in model.apply(inputs).items()}
             if finished:
-                if is_without_flash(model.signature, inputs, _cameras(prepared, index)):
+                cameras = None
+                if prepared.positions is not None:
+                    cameras = prepared.positions[index]
+                if is_without_flash(model.signature, inputs, cameras):
                     predicted = without_flash(predicted, inputs["views"], inputs["visible"])
                 predicted = with_closed_borders(predicted)
             for name, value in predicted.items():
@@ -122,13 +125,6 @@ def _inputs_of(prepared: Prepared, index: int, signature: Signature) -> dict[str
     if directions is not None:
         directions = directions[own]
     return named_inputs(Inputs(prepared.views[own], prepared.visible[own], directions), signature)
-
-
-def _cameras(prepared: Prepared, index: int) -> torch.Tensor | None:
-    """Cameras of one sample; None when unknown."""
-    if prepared.positions is None:
-        return None
-    return prepared.positions[index]
 
 
 def _turned(prepared: Prepared, positions: torch.Tensor, quarters: int) -> Prepared:
