@@ -132,8 +132,9 @@ def measure_capture(
         row["scale"] = refinement.relief
         row["borders"] = _borders(refinement.maps, result.maps, truth)
         if confidence:
-            spread = predict_ensemble(model.apply, inputs).confidence
-            row["texels"] = _doubts(spread, refinement, texel_errors(once, truth), truth, valid)
+            ensemble = predict_ensemble(model.apply, inputs)
+            error = texel_errors(ensemble.maps, truth)
+            row["texels"] = _doubts(ensemble.confidence, refinement, error, truth, valid)
     return row
 
 
