@@ -15,6 +15,8 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +41,9 @@ _TYPES = (
     (stat.S_ISBLK, "a device"),
 )
 
+_noted: ContextVar[set[Path] | None] = ContextVar("noted", default=None)
+"""Where `open_bytes` notes what it opens."""
+
 _DEEPEST = 64
 """Levels that a document may be nested; ours have fewer than ten."""
 
@@ -60,12 +65,30 @@ def check_ordinary(path: Path) -> None:
     _refuse_special(path, path.stat())
 
 
+@contextmanager
+def noting_reads() -> Iterator[set[Path]]:
+    """Context that notes which files this module opens, whether that succeeds or not.
+
+    Yields:
+        The files so far.
+    """
+    files = set[Path]()
+    token = _noted.set(files)
+    try:
+        yield files
+    finally:
+        _noted.reset(token)
+
+
 def open_bytes(path: Path) -> BufferedReader:
     """Open an ordinary file for reading.
 
     Raises:
         OSError: It cannot be read, or is no ordinary file.
     """
+    noted = _noted.get()
+    if noted is not None:
+        noted.add(path)
     # Not to block: opening a pipe for reading would wait for a writer. Ordinary files are read as usual.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:

@@ -142,7 +142,7 @@ class ConsoleReporter:
         # It reports a height of 0 with it, below which tqdm hides the bar.
         width = None
         height = None
-        if not _terminal_width():
+        if not terminal_width():
             width = _USUAL_WIDTH
             height = _USUAL_HEIGHT
         return _TqdmBar(
@@ -281,7 +281,7 @@ def duration(seconds: float) -> str:
     return f"{rest} s"
 
 
-def _terminal_width() -> int:
+def terminal_width() -> int:
     """Columns of the terminal that standard error writes to; 0 when they are unknown."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns

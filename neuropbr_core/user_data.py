@@ -9,8 +9,6 @@ import re
 import sys
 from pathlib import Path
 
-from neuropbr_core.reading import read_text
-
 HOME_VARIABLE = "NEUROPBR_DATA_HOME"
 """Environment variable that names the folder, in place of the system's folder for users' data."""
 
@@ -58,6 +56,9 @@ def is_remembered(list_name: str, digest: str) -> bool:
         list_name: Its file in the user's folder.
         digest: SHA-256 in hexadecimal.
     """
+    # Imported here, because the program looks for its folder at each start.
+    from neuropbr_core.reading import read_text
+
     try:
         lines = read_text(data_home() / list_name).splitlines()
     except (OSError, ValueError, RuntimeError):

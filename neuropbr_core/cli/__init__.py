@@ -13,7 +13,7 @@ import click
 from neuropbr_core import __version__
 from neuropbr_core.cli.faults import Session, contain_threads, exit_code
 from neuropbr_core.cli.lazy import LazyCommand, LazyGroup
-from neuropbr_core.cli.output import keep_descriptor_for_results, open_closed_streams
+from neuropbr_core.cli.output import help_width, keep_descriptor_for_results, open_closed_streams, result
 from neuropbr_core.reporting import pulse
 
 # Short helps are repeated here, so that `neuropbr --help` imports no command.
@@ -31,10 +31,12 @@ COMMANDS = {
     "sweep": LazyCommand("neuropbr_core.cli.sweep:sweep", "Run RECIPE with every combination of values."),
     "report": LazyCommand("neuropbr_core.cli.report:report", "Show runs and maps on one HTML page."),
     "distill": LazyCommand("neuropbr_core.cli.distill:distill", "Prepare what students learn from."),
-    "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes."),
+    "recipe": LazyCommand("neuropbr_core.cli.recipe:recipe", "Check, show and compare recipes.", keeps_answers=True),
     "data": LazyCommand("neuropbr_core.cli.data:data", "Render, import and check datasets."),
     "list-models": LazyCommand("neuropbr_core.cli.list_models:list_models", "List the models that ship with neuropbr."),
-    "list-plugins": LazyCommand("neuropbr_core.cli.list_plugins:list_plugins", "List the installed components."),
+    "list-plugins": LazyCommand(
+        "neuropbr_core.cli.list_plugins:list_plugins", "List the installed components.", keeps_answers=True
+    ),
     "doctor": LazyCommand("neuropbr_core.cli.doctor:doctor", "Look for what is wrong with this environment."),
     "plugin": LazyCommand("neuropbr_core.cli.plugin:plugin", "Describe, check and begin components."),
 }
@@ -91,10 +93,19 @@ def main() -> NoReturn:
         import neuropbr_core.cli.completing  # noqa: F401 - click looks the shells' scripts up among those it was told of
 
     def work() -> object:
+        command = COMMANDS.get(" ".join(sys.argv[1:2]))
+        if command is not None and command.keeps_answers:
+            from neuropbr_core.cli.answers import Question
+
+            session.question = Question(sys.argv[1:])
+            answer = session.question.answer()
+            if answer is not None:
+                result(answer)
+                return 0
         # Within the faults' report, so that nothing is left on the screen when an error is shown.
         with pulse():
             # Without click's standalone mode, which would end the process before its own faults are reported.
-            return root.main(prog_name="neuropbr", obj=session, standalone_mode=False)
+            return root.main(prog_name="neuropbr", obj=session, standalone_mode=False, terminal_width=help_width())
 
     code = exit_code(session, work)
     sys.exit(code)

@@ -13,6 +13,10 @@ from neuropbr_core import __version__
 from neuropbr_core.shown import printable, shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from neuropbr_core.cli.answers import Question
     from neuropbr_core.registry import Registry
 
 FAILURE = 1
@@ -74,16 +78,24 @@ def describe_system_error(error: OSError) -> str:
 
 # No dataclass: with that module, `--help` would take a tenth longer.
 class Session:
-    """What the global options set for one call of the program.
+    """One call of the program: what its global options set, and what it was asked.
 
     Attributes:
         debug: Whether an error shows its traceback.
         registry: The registry that the global options ask for; None for the usual one.
+        question: The words of the call; None for commands that keep no answers, and where another program calls them.
     """
 
     def __init__(self, *, debug: bool = False, registry: "Registry | None" = None) -> None:
         self.debug = debug
         self.registry = registry
+        self.question: Question | None = None
+
+    def keep(self, answer: str, watched: "Iterable[Path | str]") -> None:
+        """Keep the answer to the question, for the next call with the same words; see `Question.keep`."""
+        # Plugin files of the command line may be anything, and are watched by nobody.
+        if self.question is not None and self.registry is None:
+            self.question.keep(answer, watched)
 
 
 def exit_code(session: Session, command: Callable[[], object]) -> int:

@@ -16,10 +16,12 @@ class LazyCommand(NamedTuple):
     Attributes:
         target: `module:attribute` of the click command.
         short_help: Its line in the group's help; a test holds it equal to the command's own.
+        keeps_answers: Whether it keeps answers, which the program gives again without importing it (`answers.py`).
     """
 
     target: str
     short_help: str
+    keeps_answers: bool = False
 
     def load(self) -> click.Command:
         """Import the command."""

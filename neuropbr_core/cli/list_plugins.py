@@ -1,15 +1,20 @@
 """`neuropbr list-plugins`: what is installed, and with `--check` whether it works."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import click
 
-from neuropbr_core.cli.output import aligned, command, result, result_json
+import neuropbr_core
+from neuropbr_core.cli.faults import Session
+from neuropbr_core.cli.output import aligned, command, json_result, result
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
+from neuropbr_core.recipe.watched import python_files
 from neuropbr_core.registry.catalog import DefectError, Registry, check_source, default_registry, packages_needed
 from neuropbr_core.registry.groups import unknown_groups
-from neuropbr_core.registry.installed import Entry
+from neuropbr_core.registry.installed import Entry, metadata_files
 from neuropbr_core.reporting import reporter
 from neuropbr_core.shown import describe
 
@@ -51,28 +56,41 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     distributions offer the name; or broken. It is read from metadata and sources, and nothing is imported. --check
     imports each component and asks it what it needs.
     """
-    for sentence in unknown_groups():
+    registry = default_registry()
+    warnings = unknown_groups()
+    for sentence in warnings:
         reporter().warning(sentence)
-    listing = list_components(default_registry(), kind, check=check)
+    listing = list_components(registry, kind, check=check)
+    answer = _table(listing)
     if as_json:
-        result_json(list(map(asdict, listing)))
-    elif not listing:
-        result("No components are installed.")
-    else:
-        rows = [("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")]
-        # Reasons may be long, so they go below the table instead of into it.
-        notes = []
-        for listed in listing:
-            distribution = f"{listed.distribution} {listed.version}"
-            rows.append((listed.kind, listed.name, distribution, listed.status, listed.summary or "-"))
-            if listed.reason:
-                notes.append(f"{listed.kind}/{listed.distribution}:{listed.name} {listed.status}: {listed.reason}")
-        if notes:
-            notes = ["", *notes]
-        result("\n".join([aligned(rows), *notes]))
+        answer = json_result(list(map(asdict, listing)))
+    result(answer)
+    is_broken = any(listed.status == "broken" for listed in listing)
+    # What a component says when it is loaded may depend on anything, and what is missing has no file to watch.
+    if not (check or warnings or is_broken):
+        sources = [source for entry in registry.entries() if (source := entry.source())]
+        own = python_files(Path(neuropbr_core.__file__).parent)
+        context.ensure_object(Session).keep(answer, [*sources, *metadata_files(), *own])
     # A blocked or colliding component is no fault of the environment, since recipes can still be written.
-    if check and any(listed.status == "broken" for listed in listing):
+    if check and is_broken:
         context.exit(1)
+
+
+def _table(listing: Sequence[Listed]) -> str:
+    """The listing for people."""
+    if not listing:
+        return "No components are installed."
+    rows = [("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")]
+    # Reasons may be long, so they go below the table instead of into it.
+    notes = []
+    for listed in listing:
+        distribution = f"{listed.distribution} {listed.version}"
+        rows.append((listed.kind, listed.name, distribution, listed.status, listed.summary or "-"))
+        if listed.reason:
+            notes.append(f"{listed.kind}/{listed.distribution}:{listed.name} {listed.status}: {listed.reason}")
+    if notes:
+        notes = ["", *notes]
+    return "\n".join([aligned(rows), *notes])
 
 
 def list_components(registry: Registry, kind: str | None = None, *, check: bool = False) -> list[Listed]:

@@ -15,7 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 import click
 
-from neuropbr_core.reporting import break_silence
+from neuropbr_core.reporting import break_silence, terminal_width
 from neuropbr_core.shown import printable, shortened
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,6 +87,18 @@ def keep_descriptor_for_results() -> None:
     os.dup2(2, 1)
 
 
+def help_width() -> int:
+    """Columns of help texts, as click finds them: those of the terminal, and at most 78.
+
+    click imports `shutil` for it, with all that it needs to pack archives; that takes a twentieth of `--help`.
+    """
+    columns = terminal_width() or 80
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal():
+        columns = int(named)
+    return max(min(columns, 80) - 2, 50)
+
+
 def result(text: str) -> None:
     """Write a line of a command's result to standard output."""
     break_silence()
@@ -99,14 +111,22 @@ def result_json(value: object) -> None:
     Args:
         value: Dictionaries, lists, tuples and scalars.
     """
+    result(json_result(value))
+
+
+def json_result(value: object) -> str:
+    """A command's result as JSON for `result`; numbers that are not finite become null.
+
+    Args:
+        value: Dictionaries, lists, tuples and scalars.
+    """
     # Which a help text does not need.
     import json
 
     from neuropbr_core.files import finite
 
     # In ASCII, because `result` would show control characters by escapes that JSON does not have; one is ASCII itself.
-    text = json.dumps(finite(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
-    result(text)
+    return json.dumps(finite(value), indent=2, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from neuropbr_core.cli.completing import RecipeName
+from neuropbr_core.cli.faults import Session
 from neuropbr_core.cli.lazy import Group
 from neuropbr_core.cli.output import OUTPUT, Command, numbers, result, result_json
 from neuropbr_core.cli.overrides import collect_overrides, set_option
@@ -27,36 +28,43 @@ def recipe() -> None:
 
 @recipe.command(cls=Command)
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE…", type=RecipeName())
-@click.option("--build", is_flag=True, help="Build the networks also where they were built before.")
 @set_option
 @click.pass_context
-def check(context: click.Context, /, recipes: tuple[str, ...], build: bool, **overrides: Any) -> None:
+def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any) -> None:
     """Report everything that is wrong with RECIPE, and with the recipe that makes its teacher.
 
-    To find what does not fit together, the networks are built, without memory. This takes seconds, so it is left out
-    where the same networks were built without a fault before, from the same sources and with the same packages.
+    To find what does not fit together, the networks are built, without memory. This takes seconds. A recipe without a
+    fault is not checked again while all that it depends on stays as it was.
     """
+    from neuropbr_core.reading import noting_reads
     from neuropbr_core.recipe import resolve_recipe, teachers_recipe
-    from neuropbr_core.recipe.built_before import build_digest, remember_built, was_built
+    from neuropbr_core.recipe.watched import watched_files
 
     failed = False
+    lines = []
+    watched = set[Path]()
+    is_known = True
     # All recipes are checked before the command fails, so that one call finds everything.
     for path in recipes:
         try:
-            resolved = resolve_recipe(path, collect_overrides(**overrides))
-            teacher = teachers_recipe(resolved.recipe)
-            digest = build_digest(resolved, teacher)
-            if build or not was_built(digest):
-                # Imported when the recipe itself is sound: the parts need PyTorch.
-                from neuropbr_core.training.loop.networks import check_buildable
+            with noting_reads() as files:
+                resolved = resolve_recipe(path, collect_overrides(**overrides))
+                teacher = teachers_recipe(resolved.recipe)
+            # Imported when the recipe itself is sound: the parts need PyTorch.
+            from neuropbr_core.training.loop.networks import check_buildable
 
-                check_buildable(resolved, teacher)
-                remember_built(digest, path)
+            check_buildable(resolved, teacher)
         except NeuroPBRError as error:
             reporter().line(str(error))
             failed = True
-        else:
-            result(f"recipe ok: {path}")
+            continue
+        lines.append(f"recipe ok: {path}")
+        result(lines[-1])
+        decisive = watched_files(resolved.recipe, teacher)
+        is_known = is_known and decisive is not None
+        watched |= files | (decisive or set())
+    if is_known and not failed:
+        context.ensure_object(Session).keep("\n".join(lines), watched)
     context.exit(int(failed))
 
 

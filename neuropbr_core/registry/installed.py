@@ -255,6 +255,14 @@ def scan() -> tuple[Entry, ...]:
     return tuple(sorted(entries))
 
 
+def metadata_files() -> list[Path]:
+    """Files in folders of `sys.path` that declare components, or may: a listing changes with them."""
+    files: list[Path] = []
+    for folder in sys.path:
+        files += Path(folder).glob("*-info/entry_points.txt")
+    return files
+
+
 def read_thin_module(module: str) -> ThinModule | None:
     """Parse a module's source without importing it or its parents.
 
