@@ -4,7 +4,7 @@ Everything happens on tensors that have a shape but no values, so that the large
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +135,7 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int, *, half: bool 
         state = {}
         for name, value in generator.state_dict(keep_vars=True).items():
             state[name] = torch.empty(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
-        kept = _Kept(state)
+        kept = _Kept(state.values())
         handles = []
         for name in PARTS:
             handles += kept.watch(getattr(generator, name), name)
@@ -147,6 +147,34 @@ def saved_bytes(generator: Generator, spec: ModelSpec, size: int, *, half: bool 
             for handle in handles:
                 handle.remove()
     return Counter({name: count // samples for name, count in kept.bytes.items()})
+
+
+def feature_bytes(generator: Generator, views: int, size: int, *, half: bool = True) -> int:
+    """Bytes of what the encoder returns for the views of a sample.
+
+    Args:
+        generator: Built on any device.
+        views: Views of a sample.
+        size: Their side in pixels.
+        half: Whether features are in bfloat16; otherwise in float32.
+    """
+    values = 0
+    for channels, stride in zip(generator.encoder.channels, generator.encoder.strides, strict=True):
+        values += channels * (size // stride) ** 2
+    return values * views * (2 if half else 4)
+
+
+def kept_bytes(forward: Callable[[], object], free: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps of a computation, on tensors with values or without.
+
+    Args:
+        forward: The computation.
+        free: Tensors that do not count, such as its inputs and parameters.
+    """
+    kept = _Kept(free)
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+        forward()
+    return kept.bytes.total()
 
 
 @dataclass(frozen=True)
@@ -225,13 +253,17 @@ def _weak(tensor: Tensor) -> Any:
 
 
 class _Kept:
-    """Counts the storages that autograd keeps, by the part of the generator that is running."""
+    """Counts the storages that autograd keeps, by the part of the generator that is running.
 
-    def __init__(self, state: dict[str, Tensor]) -> None:
+    Args:
+        free: Tensors that do not count, such as parameters.
+    """
+
+    def __init__(self, free: Iterable[Tensor]) -> None:
         self.bytes: Counter[str] = Counter()
         self._part = OTHER
-        # Parameters count as seen from the start, so that what autograd keeps of them is not added.
-        self._counted = {_storage(tensor): tensor for tensor in state.values()}
+        # These count as seen from the start, so that what autograd keeps of them is not added.
+        self._counted = {_storage(tensor): tensor for tensor in free}
 
     def watch(self, part: nn.Module, name: str) -> list[Any]:
         """Count under `name` while `part`, or an entry of it where it is a mapping of modules, runs."""

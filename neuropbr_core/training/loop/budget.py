@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from neuropbr_core.contracts import LossInput
+from neuropbr_core.data.batches.prepare import predicted
 from neuropbr_core.errors import RunError
+from neuropbr_core.maps import MAPS
 from neuropbr_core.memory import free_memory
-from neuropbr_core.model.cost import prediction_cost, saved_bytes
+from neuropbr_core.model.cost import feature_bytes, kept_bytes, prediction_cost, saved_bytes
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, parameter_count, unfilled
-from neuropbr_core.recipe.sections import Recipe, Training
+from neuropbr_core.recipe.sections import Data, Recipe, Training
 from neuropbr_core.reporting import reporter
 from neuropbr_core.training.fabric import chosen_precision
 from neuropbr_core.training.loop.memory import advice, listed, peak
@@ -30,8 +34,12 @@ _FROZEN = 4
 _MAPS = 8
 """Channels of all maps together."""
 
-_LOSS_COPIES = 20
-"""Copies of the maps in float32 that losses keep: true and predicted maps, logits, gradients, and SSIM's moments."""
+_COPIES = 8
+"""Copies of the maps in float32 beside the activations: true and predicted maps, logits, gradients, and what is kept by
+losses that are computed together."""
+
+_UNKNOWN_LOSS = 20
+"""Copies of the maps that a loss is taken to keep which does not run without values."""
 
 _SLACK = 0.93
 """Share of a GPU's free memory that is counted on: the rest goes to kernels, libraries and fragments."""
@@ -78,12 +86,12 @@ class _Networks:
 
     Attributes:
         generator: The generator.
-        critics: The critics.
+        objective: The losses with their critics.
         teacher: The generator of an online teacher; None without one, or where it is not known.
     """
 
     generator: Generator
-    critics: list[nn.Module]
+    objective: Objective
     teacher: Generator | None
 
     @classmethod
@@ -96,8 +104,13 @@ class _Networks:
                 online = build_generator(teacher)
                 teacher_features = online.feature_channels
             objective = Objective.from_recipe(recipe, generator.feature_channels, teacher_features)
-            critics = [term.critic for term in objective.terms if term.critic is not None]
-        return cls(generator, critics, online)
+        return cls(generator, objective, online)
+
+    @property
+    def trained(self) -> int:
+        """Parameters that training changes: the generator's and the critics'."""
+        critics = [term.critic for term in self.objective.terms if term.critic is not None]
+        return parameter_count(self.generator) + sum(map(parameter_count, critics))
 
 
 def fixed_need(
@@ -117,8 +130,7 @@ def fixed_need(
     """
     if networks is None:
         networks = _Networks.build(recipe, teacher)
-    parameters = parameter_count(networks.generator) + sum(map(parameter_count, networks.critics))
-    trained = parameters * _STATE
+    trained = networks.trained * _STATE
     if recipe.training.ema is not None:
         trained += _FROZEN * parameter_count(networks.generator)
     if recipe.training.strategy == "fsdp":
@@ -147,7 +159,12 @@ def need(recipe: Recipe, device: torch.device, processes: int = 1, teacher: Mode
     half = chosen_precision(recipe.training, device) != "fp32"
     kept = saved_bytes(networks.generator, ModelSpec.from_recipe(recipe), recipe.data.crop_side, half=half)
     maps = _MAPS * 4 * recipe.data.crop_output_size**2
-    sample = peak(kept, recipe.training.activation_checkpointing) + _LOSS_COPIES * maps
+    sample = peak(
+        kept,
+        recipe.training.activation_checkpointing,
+        losses=_COPIES * maps + _loss_bytes(networks, recipe.data, maps),
+        features=feature_bytes(networks.generator, recipe.data.views, recipe.data.crop_side, half=half),
+    )
     if teacher is None or networks.teacher is None:
         return Need(fixed, sample)
     # The teacher sees as many views as its student, at its own scale.
@@ -162,6 +179,43 @@ def need(recipe: Recipe, device: torch.device, processes: int = 1, teacher: Mode
     # beside the student's activations.
     outputs = 2 * maps + 4 * predicted.feature_values
     return Need(fixed, max(sample + outputs, predicted.peak_bytes + outputs))
+
+
+def _loss_bytes(networks: _Networks, data: Data, maps: int) -> int:
+    """Bytes that losses keep of one sample which nothing computes together.
+
+    Args:
+        networks: The networks.
+        data: Section `data` of the recipe.
+        maps: Bytes of all maps of a sample.
+    """
+    size = data.crop_output_size
+    with unfilled():
+        views = torch.zeros(1, data.views, 3, data.crop_side, data.crop_side)
+        logits = {}
+        for name, spec in MAPS.items():
+            logits[name] = torch.zeros(1, spec.logit_channels, size, size, requires_grad=True)
+        prediction = predicted(logits)
+        target = {name: value.detach() for name, value in prediction.maps.items()}
+        x = LossInput(prediction, target, views, views[:, :, :1], torch.zeros(1, 1, size, size))
+    counted = 0
+    for term in networks.objective.terms:
+        if networks.objective.fuses(term):
+            continue
+        try:
+            counted += kept_bytes(partial(term.loss, x, term.critic), _tensors(x, term.critic))
+        except Exception:  # some need values, or a teacher's prediction; counting must not end a run that would go well
+            counted += _UNKNOWN_LOSS * maps
+    return counted
+
+
+def _tensors(x: LossInput, critic: nn.Module | None) -> list[Tensor]:
+    """What a loss keeps no memory of its own for."""
+    tensors = [*x.prediction.maps.values(), *x.prediction.logits.values(), *x.target.values()]
+    tensors += [x.views, x.visible, x.valid]
+    if critic is not None:
+        tensors += critic.state_dict(keep_vars=True).values()
+    return tensors
 
 
 def _teachers_side(recipe: Recipe, teacher: ModelSpec) -> int:

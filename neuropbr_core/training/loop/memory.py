@@ -8,7 +8,7 @@ import torch
 
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.memory import memory_ran_out
-from neuropbr_core.model.cost import saved_bytes
+from neuropbr_core.model.cost import OTHER, PARTS, saved_bytes
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
 from neuropbr_core.recipe.sections import Recipe
@@ -163,18 +163,28 @@ def _generator(recipe: Recipe) -> Generator:
         return build_generator(ModelSpec.from_recipe(recipe))
 
 
-def peak(kept: Mapping[str, int], parts: Collection[str]) -> int:
-    """Bytes of activations at the worst moment of a backward pass.
+def peak(kept: Mapping[str, int], parts: Collection[str], *, losses: int = 0, features: int = 0) -> int:
+    """Bytes of activations at the worst moment of a step.
+
+    It is either between the passes, when the losses have been computed, or in the backward pass, when one part is
+    computed again: what is behind it in the network has been given back then.
 
     Args:
         kept: Bytes that a forward pass keeps, by part.
-        parts: Parts that are computed again in the backward pass: one of them at a time is there.
+        parts: Parts that are computed again in the backward pass.
+        losses: Bytes of what losses keep.
+        features: Bytes of what the encoder hands on; it stays where parts are computed again from it, and later its
+            gradients take its place.
     """
-    always = 0
-    largest = 0
-    for name, size in kept.items():
-        if name in parts:
-            largest = max(largest, size)
+    between = losses
+    before = kept.get(OTHER, 0)
+    again = 0
+    if parts:
+        between += features
+    for part in PARTS:
+        size = kept.get(part, 0)
+        if part in parts:
+            again = max(again, before + size + features)
         else:
-            always += size
-    return always + largest
+            before += size
+    return max(before + between, again)

@@ -218,6 +218,10 @@ class Objective:
             terms.append(term)
         return cls(terms, needs_features=features_needed(recipe), fused=recipe.training.fused_losses == "auto")
 
+    def fuses(self, term: Term) -> bool:
+        """Whether a loss is computed together with others."""
+        return self._fused and term.fused_by is not None
+
     def active(self, epoch: int) -> list[tuple[Term, float]]:
         """Losses that count in this epoch, with their weights."""
         active = []
@@ -299,7 +303,7 @@ class Objective:
         groups: dict[type[FusedLosses], list[Term]] = {}
         for term in terms:
             fused_by = term.fused_by
-            if self._fused and fused_by is not None:
+            if fused_by is not None and self.fuses(term):
                 groups.setdefault(fused_by, []).append(term)
         results: dict[str, LossResult] = {}
         metrics: dict[str, Tensor] = {}

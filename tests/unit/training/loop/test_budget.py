@@ -63,6 +63,22 @@ def test_a_step_is_counted_by_parts(recipe: Recipe) -> None:
     assert counted.of(3) == counted.fixed + 3 * counted.sample
 
 
+def test_what_losses_keep_is_counted(recipe: Recipe) -> None:
+    maps = 8 * 4 * recipe.data.crop_output_size**2
+
+    def beside(*overrides: str) -> float:
+        """Copies of the maps that losses keep beside those of the recipe."""
+        changed = small_run.small_recipe("training.batch_size=4", "training.precision=fp32", *overrides)
+        return (need(changed, CPU).sample - need(recipe, CPU).sample) / maps
+
+    assert beside("losses.l1.weight=3") == 0
+    renderings = [beside(f"losses.rendering={{random: {count}, mirrored: 0}}") for count in (1, 2, 3)]
+    assert renderings[0] > 3
+    assert renderings[2] - renderings[1] == pytest.approx(renderings[1] - renderings[0], rel=0.05)
+    # It has no branch for tensors without values, so it is taken for a usual one.
+    assert beside("training.fused_losses=off") > 20
+
+
 @pytest.mark.usefixtures("tight")
 def test_a_batch_that_does_not_fit_is_refused_with_what_helps(recipe: Recipe, tmp_path: Path) -> None:
     message = r"(?s)before the first step: a batch of 4 needs about .* GB are free.*training.batch_size=2 \(now 4\)"

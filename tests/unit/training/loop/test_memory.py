@@ -9,7 +9,7 @@ from neuropbr_core.model import ModelSpec
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.training.loop import memory
-from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, validation_advice
+from neuropbr_core.training.loop.memory import advice, is_out_of_memory, out_of_memory, peak, validation_advice
 from neuropbr_core.training.loop.networks import check_networks
 
 CPU = torch.device("cpu")
@@ -28,6 +28,22 @@ CPU = torch.device("cpu")
 )
 def test_every_backends_way_to_say_it_is_known(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("again", "expected"),
+    [
+        ((), 1000 + 200 + 30 + 4 + 50),
+        (("encoder",), 1000 + 7),  # all else has been given back
+        (("decoder",), 1000 + 200 + 7 + 50 + 4),  # between the passes; later 1000 + 200 + 30 + 7
+        (("encoder", "decoder"), 1000 + 7),
+        (("heads",), 1000 + 200 + 30 + 7 + 50),
+    ],
+)
+def test_the_worst_moment_of_a_step(again: tuple[str, ...], expected: int) -> None:
+    kept = {"encoder": 1000, "fusion": 200, "decoder": 30, "heads": 4}
+    assert peak(kept, again, losses=50, features=7) == expected
+    assert peak({**kept, "other": 10**6}, again, losses=50, features=7) == expected + 10**6
 
 
 def said(error: BaseException, recipe: Recipe, device: torch.device = CPU) -> str:
