@@ -26,7 +26,7 @@ from neuropbr_core.training.loop.budget import need
 
 RECIPES = ("teacher_default", "high_quality", "fast_iteration", "lightweight", "teacher_best")
 BATCHES = (3, 6)
-SAMPLES = 8
+SAMPLES = 14  # two steps of the larger batch: the optimiser's state is there from the second on
 PROGRAM = (sys.executable, "-c", "from neuropbr_core.cli import main; main()")
 
 # Runs one command and prints the peak of its resident memory, which only a parent that has no other child can tell.

@@ -114,6 +114,17 @@ def test_a_shipped_model_is_exported_without_a_run(tmp_path: Path) -> None:
     assert "either --run DIR or --model NAME" in result.output
 
 
+@pytest.mark.slow
+def test_the_student_for_phones_reaches_the_marks_of_each_target(tmp_path: Path) -> None:
+    arguments = ["--to", "coreml,onnx,torchscript", "--option", "coreml.precision=mixed", "--output", str(tmp_path)]
+    result = CliRunner().invoke(root, ["export", "--model", "flash-3-small", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    for file in ("coreml.mlpackage", "onnx.onnx", "torchscript.pt"):
+        record = read_record(tmp_path / file)
+        assert record is not None
+        assert record.verification["passed"]
+
+
 def test_an_ensemble_writes_its_confidence(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         root, ["infer", str(CAPTURES / "bricks"), "--ensemble", "--output", str(tmp_path)], catch_exceptions=False
