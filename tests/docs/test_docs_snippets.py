@@ -61,11 +61,14 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_models(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The page is about models; a short fit shows as much, and the next test runs a whole one.
     monkeypatch.setattr(effort, "REFINE_STEPS", 2)
-    commands, ensemble = blocks(DOCS / "models.md", "text")
-    # Exports in three formats take a minute and are tested elsewhere; one of them shows that the command is right.
-    commands = commands.replace("coreml,onnx,torchscript", "torchscript")
+    commands, ensemble, export = blocks(DOCS / "models.md", "text")
     run_commands(commands, PHOTOS=str(photos))
-    assert {path.name for path in (tmp_path / "bricks_maps").glob("*.png")} >= {"albedo.png", "normal.png"}
+    for folder in ("bricks_maps", "maps", "small"):
+        assert {path.name for path in (tmp_path / folder).glob("*.png")} >= {"albedo.png", "normal.png"}
+    # Exports in three formats take a minute and are tested elsewhere; one of them shows that the command is right.
+    three = "coreml,onnx,torchscript --option coreml.precision=mixed"
+    assert three in export
+    run_commands(export.replace(three, "torchscript"))
     assert [path.suffix for path in (tmp_path / "exports").iterdir() if path.suffix != ".json"] == [".pt"]
     run_commands(ensemble.replace("infer PHOTOS", "infer PHOTOS --output sides"), PHOTOS=str(photos))
     (snippet,) = blocks(DOCS / "models.md", "python")
