@@ -157,7 +157,7 @@ class Photos:
     blur: Annotated[
         tuple[Pixels, Pixels],
         Meta(description="Deviation of the blur that shrinking and alignment leave along each axis, in input pixels."),
-    ] = (0.3, 0.6)
+    ] = (0.3, 0.7)
     registration: Annotated[
         Pixels, Meta(description="Largest shift of each photo but the first along each axis, in input pixels.")
     ] = 0.15
