@@ -4,7 +4,8 @@
 
 The straightforward step is written as many training scripts are: the encoder sees the views one by one, the generator
 predicts a second time for the critic, which judges true and predicted maps apart, every loss is computed by itself
-(SSIM by an 11×11 depthwise convolution) and read with `.item()`, and the optimisers are those that PyTorch gives. Both
+(SSIM by an 11×11 depthwise convolution) and read with `.item()`, statistics over views are operators with PyTorch's
+derivatives, and the optimisers are those that PyTorch gives. Both
 steps train networks of the same recipe and the same start weights on the same batch. They take turns, and each round
 gives one ratio.
 
@@ -32,7 +33,7 @@ from neuropbr_core.contracts import Encoder
 from neuropbr_core.data.batches.prepare import Prepared
 from neuropbr_core.data.synthesis.render import synthesize
 from neuropbr_core.maps import MAP_NAMES, MAPS, NORMAL
-from neuropbr_core.model import Generator, ModelSpec, build_generator
+from neuropbr_core.model import Generator, ModelSpec, build_generator, merge
 from neuropbr_core.recipe import load_recipe
 from neuropbr_core.recipe.sections import Recipe, Synthesize
 from neuropbr_core.runs.run import run
@@ -185,7 +186,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     times: dict[str, list[float]] = {"straightforward": [], "ours": []}
     for turn in range(options.rounds + 1):
         start = time.perf_counter()
-        plain.step(batch)
+        with mock.patch.object(merge.Statistics, "apply", merge.statistics_by_operators):
+            plain.step(batch)
         middle = time.perf_counter()
         stepper.step([batch], [1.0], epoch=0)
         end = time.perf_counter()

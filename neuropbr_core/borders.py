@@ -5,16 +5,22 @@ every map, so what reads or writes at full resolution continues the frame by its
 components may use this module.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuropbr_core.recording import is_recording
 
 
 def continue_border(frame: Float[Tensor, "B C h w"], width: int) -> Float[Tensor, "B C H W"]:
     """Continue a frame on all four sides by repeating its outermost pixels.
 
-    Equal to `torch.nn.functional.pad(..., mode="replicate")`, but made of slices and concatenations. With torch 2.14, a
-    model that was compiled with that function stops in its backward pass, because torch expects other strides.
+    Where operators are recorded, it is made of slices and concatenations: with torch 2.14, a model that was compiled
+    with PyTorch's function stops in its backward pass, because torch expects other strides. So it is on CUDA, where the
+    gradient of that function is not deterministic.
 
     Args:
         frame: Features or images.
@@ -23,11 +29,32 @@ def continue_border(frame: Float[Tensor, "B C h w"], width: int) -> Float[Tensor
     Returns:
         The frame, `2 * width` pixels larger in both directions.
     """
+    if frame.device.type == "cpu" and not is_recording():  # in half the time or less
+        continued: Tensor = _Continued.apply(frame, width)
+        return continued
     for dim in (-2, -1):
         first = frame.narrow(dim, 0, 1)
         last = frame.narrow(dim, frame.shape[dim] - 1, 1)
         frame = torch.cat((*[first] * width, frame, *[last] * width), dim=dim)
     return frame
+
+
+class _Continued(torch.autograd.Function):
+    """PyTorch's function, which keeps its argument for the backward pass although it needs the shape alone."""
+
+    @staticmethod
+    def forward(ctx: Any, frame: Tensor, width: int) -> Tensor:
+        ctx.shape = frame.shape
+        ctx.sides = [width] * 4
+        # Autocast would make it float32, for no reason.
+        with torch.autocast("cpu", enabled=False):
+            return F.pad(frame, ctx.sides, mode="replicate")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        shaped = gradient.new_empty(ctx.shape)
+        return torch.ops.aten.replication_pad2d_backward(gradient, shaped, ctx.sides), None
 
 
 class BorderConv2d(nn.Conv2d):
