@@ -30,6 +30,19 @@ def data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "neuropbr"
 
 
+def make_data_home() -> Path:
+    """Make the folder where it is missing, for its user alone, and return it.
+
+    Raises:
+        OSError: It cannot be made.
+        RuntimeError: There is no home directory.
+    """
+    home = data_home()
+    # The lists in it decide which files are trusted, so that nobody else may write them.
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return home
+
+
 def remember(list_name: str, digest: str, name: str) -> None:
     """Add a line to a list.
 
@@ -42,8 +55,7 @@ def remember(list_name: str, digest: str, name: str) -> None:
         OSError: The list cannot be written.
         RuntimeError: There is no home directory.
     """
-    path = data_home() / list_name
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = make_data_home() / list_name
     # Appended in one write: processes that do so at the same time do not tear each other's lines.
     with path.open("a", encoding="utf-8") as lines:
         lines.write(f"{digest}  {name!r}\n")

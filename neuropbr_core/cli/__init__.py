@@ -93,11 +93,11 @@ def main() -> NoReturn:
         import neuropbr_core.cli.completing  # noqa: F401 - click looks the shells' scripts up among those it was told of
 
     def work() -> object:
-        command = COMMANDS.get(" ".join(sys.argv[1:2]))
-        if command is not None and command.keeps_answers:
+        words = sys.argv[1:]
+        if words and words[0] in root.table and root.table[words[0]].keeps_answers:
             from neuropbr_core.cli.answers import Question
 
-            session.question = Question(sys.argv[1:])
+            session.question = Question(words)
             answer = session.question.answer()
             if answer is not None:
                 result(answer)

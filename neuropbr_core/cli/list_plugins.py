@@ -8,7 +8,7 @@ import click
 
 import neuropbr_core
 from neuropbr_core.cli.faults import Session
-from neuropbr_core.cli.output import aligned, command, json_result, result
+from neuropbr_core.cli.output import aligned, command, result, text_of_json
 from neuropbr_core.errors import NeuroPBRError, PluginBroken
 from neuropbr_core.kinds import KINDS
 from neuropbr_core.recipe.watched import python_files
@@ -61,9 +61,10 @@ def list_plugins(context: click.Context, kind: str | None, as_json: bool, check:
     for sentence in warnings:
         reporter().warning(sentence)
     listing = list_components(registry, kind, check=check)
-    answer = _table(listing)
     if as_json:
-        answer = json_result(list(map(asdict, listing)))
+        answer = text_of_json(list(map(asdict, listing)))
+    else:
+        answer = _table(listing)
     result(answer)
     is_broken = any(listed.status == "broken" for listed in listing)
     # What a component says when it is loaded may depend on anything, and what is missing has no file to watch.

@@ -92,10 +92,12 @@ def help_width() -> int:
 
     click imports `shutil` for it, with all that it needs to pack archives; that takes a twentieth of `--help`.
     """
-    columns = terminal_width() or 80
-    named = os.environ.get("COLUMNS", "")
-    if named.isdecimal():
-        columns = int(named)
+    try:
+        columns = int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        columns = 0
+    if columns <= 0:
+        columns = terminal_width() or 80
     return max(min(columns, 80) - 2, 50)
 
 
@@ -111,10 +113,10 @@ def result_json(value: object) -> None:
     Args:
         value: Dictionaries, lists, tuples and scalars.
     """
-    result(json_result(value))
+    result(text_of_json(value))
 
 
-def json_result(value: object) -> str:
+def text_of_json(value: object) -> str:
     """A command's result as JSON for `result`; numbers that are not finite become null.
 
     Args:

@@ -60,9 +60,11 @@ def check(context: click.Context, /, recipes: tuple[str, ...], **overrides: Any)
             continue
         lines.append(f"recipe ok: {path}")
         result(lines[-1])
-        decisive = watched_files(resolved.recipe, teacher)
-        is_known = is_known and decisive is not None
-        watched |= files | (decisive or set())
+        others = watched_files(resolved.recipe, teacher)
+        if others is None:
+            is_known = False
+        else:
+            watched |= files | others
     if is_known and not failed:
         context.ensure_object(Session).keep("\n".join(lines), watched)
     context.exit(int(failed))

@@ -106,7 +106,7 @@ def _kept(features: Tensor, is_seen: Tensor) -> Tensor:
 class Statistics(torch.autograd.Function):
     """`statistics_by_operators`, view by view and with a derivative of its own.
 
-    The operators keep five tensors of all views for the backward pass and go over each of them again; this keeps the
+    The operators keep several tensors of all views for the backward pass and go over each again; this keeps the
     features, which their encoder keeps anyway, and the result.
     """
 

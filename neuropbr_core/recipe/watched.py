@@ -9,6 +9,7 @@ import neuropbr_core
 from neuropbr_core.recipe.sections import Recipe
 from neuropbr_core.registry.catalog import OWN_DISTRIBUTION
 from neuropbr_core.registry.chosen import Chosen
+from neuropbr_core.shipped import SCHEME
 
 
 def watched_files(recipe: Recipe, teacher: Recipe | None) -> set[Path] | None:
@@ -31,7 +32,10 @@ def watched_files(recipe: Recipe, teacher: Recipe | None) -> set[Path] | None:
     packages = {Path(neuropbr_core.__file__).parent}
     watched = set[Path]()
     for each in recipes:
-        watched.update(map(Path, filter(None, _texts(each.tree))))
+        for text in _texts(each.tree):
+            # What ships with a component is told by its version, and has no path.
+            if text and not text.startswith(SCHEME):
+                watched.add(Path(text))
         for component in each.components:
             package = _package(component)
             if package is None:
@@ -58,7 +62,9 @@ def _package(component: Chosen) -> Path | None:
 
 
 def python_files(package: Path) -> Iterator[Path]:
-    """The Python files of a package or module, and its folders, in which files may appear; behind links, too.
+    """The Python files of a package or module, behind links, too.
+
+    A file that is new changes nothing before another one imports it.
 
     Args:
         package: The folder of a package, or the file of a module.
@@ -72,7 +78,6 @@ def python_files(package: Path) -> Iterator[Path]:
             inner.clear()
             continue
         walked.add(real)
-        yield Path(folder)
         for name in names:
             if name.endswith(".py"):
                 yield Path(folder, name)

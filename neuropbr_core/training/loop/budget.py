@@ -168,7 +168,7 @@ def need(recipe: Recipe, device: torch.device, processes: int = 1, teacher: Mode
     if teacher is None or networks.teacher is None:
         return Need(fixed, sample)
     # The teacher sees as many views as its student, at its own scale.
-    predicted = prediction_cost(
+    taught = prediction_cost(
         networks.teacher,
         replace(teacher, views=recipe.data.views),
         _teachers_side(recipe, teacher),
@@ -177,12 +177,12 @@ def need(recipe: Recipe, device: torch.device, processes: int = 1, teacher: Mode
     )
     # It predicts a batch before the student sees it: of all that it computes, logits, maps and features in float32 stay
     # beside the student's activations.
-    outputs = 2 * maps + 4 * predicted.feature_values
-    return Need(fixed, max(sample + outputs, predicted.peak_bytes + outputs))
+    outputs = 2 * maps + 4 * taught.feature_values
+    return Need(fixed, max(sample + outputs, taught.peak_bytes + outputs))
 
 
 def _loss_bytes(networks: _Networks, data: Data, maps: int) -> int:
-    """Bytes that losses keep of one sample which nothing computes together.
+    """Bytes that losses keep of one sample, except those that are computed together.
 
     Args:
         networks: The networks.

@@ -8,7 +8,7 @@ import torch
 
 from neuropbr_core.errors import NeuroPBRError
 from neuropbr_core.memory import memory_ran_out
-from neuropbr_core.model.cost import OTHER, PARTS, saved_bytes
+from neuropbr_core.model.cost import OTHER, PARTS, feature_bytes, saved_bytes
 from neuropbr_core.model.generator import Generator
 from neuropbr_core.model.spec import ModelSpec, build_generator, unfilled
 from neuropbr_core.recipe.sections import Recipe
@@ -81,19 +81,20 @@ def advice(recipe: Recipe, device: torch.device, teacher: ModelSpec | None = Non
     """
     training = recipe.training
     data = recipe.data
-    kept = _kept(recipe)
+    kept, features = _kept(recipe)
     whole = sum(kept.values())
     if training.samples > 1:
         yield _smaller_batch(training.samples, training.accumulate)
     crop = _smaller_crop(recipe, teacher)
     if crop is not None:
-        left = sum(_kept(crop).values()) / whole
+        left = sum(_kept(crop)[0].values()) / whole
         now = data.crop_size or f"none, so {data.image_size}"
         yield Advice(left, f"data.crop_size={crop.data.crop_size} (now {now}): a part of the frame in each step")
     if len(training.activation_checkpointing) < len(_PARTS):
         now = ", ".join(training.activation_checkpointing)
         setting = f"training.activation_checkpointing=[{', '.join(_PARTS)}]"
-        left = peak(kept, _PARTS) / peak(kept, training.activation_checkpointing)
+        before = peak(kept, training.activation_checkpointing, features=features)
+        left = peak(kept, _PARTS, features=features) / before
         yield Advice(left, f"{setting} (now [{now}]): the same training in a third more time")
     yield from _half_precision(recipe, device)
     part = max(("encoder", "fusion"), key=lambda name: kept[name])
@@ -149,13 +150,18 @@ def _smaller_crop(recipe: Recipe, teacher: ModelSpec | None) -> Recipe | None:
     return smaller
 
 
-def _kept(recipe: Recipe) -> Mapping[str, int]:
-    """Bytes that a sample's forward pass keeps, by part; a third each where a part cannot be run without values."""
+def _kept(recipe: Recipe) -> tuple[Mapping[str, int], int]:
+    """Bytes that a sample's forward pass keeps, by part, and those of what the encoder hands on.
+
+    A third each, and nothing handed on, where a part cannot be run without values.
+    """
+    data = recipe.data
     try:
-        side = recipe.data.crop_side
-        return saved_bytes(_generator(recipe), ModelSpec.from_recipe(recipe), side)
+        generator = _generator(recipe)
+        kept = saved_bytes(generator, ModelSpec.from_recipe(recipe), data.crop_side)
+        return kept, feature_bytes(generator, data.views, data.crop_side)
     except Exception:  # a component may raise what it likes, and memory must be spoken of all the same
-        return Counter(dict.fromkeys(_PARTS, 1))
+        return Counter(dict.fromkeys(_PARTS, 1)), 0
 
 
 def _generator(recipe: Recipe) -> Generator:
@@ -163,7 +169,7 @@ def _generator(recipe: Recipe) -> Generator:
         return build_generator(ModelSpec.from_recipe(recipe))
 
 
-def peak(kept: Mapping[str, int], parts: Collection[str], *, losses: int = 0, features: int = 0) -> int:
+def peak(kept: Mapping[str, int], parts: Collection[str], *, features: int, losses: int = 0) -> int:
     """Bytes of activations at the worst moment of a step.
 
     It is either between the passes, when the losses have been computed, or in the backward pass, when one part is
@@ -172,9 +178,9 @@ def peak(kept: Mapping[str, int], parts: Collection[str], *, losses: int = 0, fe
     Args:
         kept: Bytes that a forward pass keeps, by part.
         parts: Parts that are computed again in the backward pass.
-        losses: Bytes of what losses keep.
         features: Bytes of what the encoder hands on; it stays where parts are computed again from it, and later its
             gradients take its place.
+        losses: Bytes of what losses keep.
     """
     between = losses
     before = kept.get(OTHER, 0)

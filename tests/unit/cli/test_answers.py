@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from neuropbr_core.cli import answers
 from neuropbr_core.cli.answers import Question
 from tests.unit.conftest import Declare
 
@@ -19,7 +21,8 @@ RECIPE = "extends: neuropbr:quickstart\nname: first\n"
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from neuropbr_core.cli import main
+from neuropbr_core.cli import answers, main
+answers._SETTLED_NS = 10_000_000
 try:
     main()
 finally:
@@ -39,13 +42,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work.mkdir()
     monkeypatch.chdir(work)
     (work / "watched").write_text("1")
-    settle()
+    # Changes settle at once, so that tests need not wait for seconds.
+    monkeypatch.setattr(answers, "_SETTLED_NS", 10_000_000)
+    time.sleep(0.02)
     return home
 
 
-def settle() -> None:
-    """Wait until a change that was made now counts as made before a question."""
+def make_twins() -> None:
+    """Files `first` and `second` of equal size and time, a link and a copy of the first."""
+    for name in ("first", "second"):
+        Path(name).write_text(name[0])
+        os.utime(name, (1, 1))
+    Path("link").symlink_to("first")
+    shutil.copy2("first", "copy")
     time.sleep(0.02)
+
+
+def swap(name: str) -> None:
+    """Make the link or the copy one of the second file."""
+    if name == "link":
+        Path(name).unlink()
+        Path(name).symlink_to("second")
+    else:
+        shutil.copy2("second", name)
 
 
 class TestQuestion:
@@ -67,13 +86,26 @@ class TestQuestion:
             lambda: os.utime("watched", (1, 1)),
             lambda: Path("watched").unlink(),
             lambda: Path("missing").touch(),
+            lambda: swap("link"),
+            lambda: swap("copy"),
         ],
-        ids=["size", "time", "gone", "new"],
+        ids=["size", "time", "gone", "new", "link", "copy"],
     )
     @pytest.mark.usefixtures("home")
     def test_is_open_again_when_a_file_changes(self, change: Callable[[], object]) -> None:
-        question = self.kept("watched", "missing")
+        make_twins()
+        question = self.kept("watched", "missing", "link", "copy")
+        assert question.answer() is not None
         change()
+        assert question.answer() is None
+
+    @pytest.mark.usefixtures("home")
+    def test_stays_answered_when_something_is_written_into_a_folder(self) -> None:
+        Path("runs").mkdir()
+        question = self.kept("runs")
+        Path("runs/a").mkdir()
+        assert question.answer() is not None
+        shutil.rmtree("runs")
         assert question.answer() is None
 
     @pytest.mark.usefixtures("home")
@@ -81,26 +113,46 @@ class TestQuestion:
         site = tmp_path / "site"
         site.mkdir()
         monkeypatch.syspath_prepend(str(site))
-        question = self.kept()
-        assert question.answer() is not None
+        assert self.kept().answer() is not None
         with monkeypatch.context() as elsewhere:
             elsewhere.chdir(tmp_path)
-            assert question.answer() is None
+            assert Question(WORDS).answer() is None
         with monkeypatch.context() as blocking:
             blocking.setenv("NEUROPBR_BLOCK_PLUGINS", "loss/l1")
-            assert question.answer() is None
-        assert question.answer() is not None
-        (site / "torch-9.dist-info").mkdir()
-        assert question.answer() is None
+            assert Question(WORDS).answer() is None
+        assert Question(WORDS).answer() is not None
+        metadata = site / "torch-9.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        assert Question(WORDS).answer() is None
+        assert self.kept().answer() is not None
+        metadata.write_text("Version: 9.1")
+        assert Question(WORDS).answer() is None
 
+    @pytest.mark.parametrize("change", ["content", "older", "installed"])
     @pytest.mark.usefixtures("home")
-    def test_is_not_answered_from_what_changed_meanwhile(self) -> None:
+    def test_is_not_answered_from_what_changed_meanwhile(
+        self, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        make_twins()
         question = Question(WORDS)
-        Path("watched").write_text("2")
+        if change == "content":
+            Path("watched").write_text("2")
+        elif change == "older":
+            Path("second").replace("watched")
+        else:
+            (tmp_path / "torch-9.dist-info").mkdir()
         question.keep("of 1 or of 2", ["watched"])
         assert Question(WORDS).answer() is None
 
-    @pytest.mark.parametrize("content", ["{", "[]", "{}", "null", '{"circumstances": {}}', "\udcff"])
+    @pytest.mark.usefixtures("home")
+    def test_is_not_answered_from_what_changed_just_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(answers, "_SETTLED_NS", 2_000_000_000)
+        assert self.kept("watched").answer() is None
+
+    @pytest.mark.parametrize(
+        "content", ["{", "[]", "{}", "null", '{"circumstances": {}}', "\udcff", "[" * 200_000], ids=range(7)
+    )
     def test_is_open_where_its_answer_is_damaged(self, home: Path, content: str) -> None:
         question = self.kept("watched")
         file = home / "answers" / "recipe check sub%2fa b.yaml.json"
@@ -115,10 +167,21 @@ class TestQuestion:
     def test_stays_open_where_nothing_can_be_written(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         home.write_text("a file")
         assert self.kept("watched").answer() is None
+        monkeypatch.setenv("NEUROPBR_DATA_HOME", str(home.parent / ("x" * 300)))
+        assert self.kept("watched").answer() is None
         monkeypatch.delenv("NEUROPBR_DATA_HOME")
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
         monkeypatch.delenv("XDG_DATA_HOME", raising=False)
         assert self.kept("watched").answer() is None
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+    def test_is_kept_in_a_folder_of_its_user_alone(self, home: Path) -> None:
+        before = os.umask(0)
+        try:
+            assert self.kept("watched").answer() is not None
+        finally:
+            os.umask(before)
+        assert home.stat().st_mode & 0o777 == 0o700
 
     def test_no_words_and_many_words_have_no_answer(self, home: Path) -> None:
         for words in ([], ["x" * 121]):
@@ -147,7 +210,9 @@ class TestProgram:
 
         def ask(*words: str, code: int = 0) -> list[str]:
             command = [sys.executable, "-c", PROGRAM, str(site), *words]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            # As users have it: bytecode is written beside the sources.
+            environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
             assert done.returncode == code, done.stderr
             return done.stdout.splitlines()
 

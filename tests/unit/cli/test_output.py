@@ -8,9 +8,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from click import HelpFormatter
 from click.testing import CliRunner
 
-from neuropbr_core.cli.output import command, result_json
+from neuropbr_core.cli.output import command, help_width, result_json
 
 NOISY = """
 import os, sys, click
@@ -46,6 +47,14 @@ def test_a_closed_standard_output_is_no_fault() -> None:
     command = ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, script]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize("columns", [None, "", "0", "-5", "9" * 5000, "wide", "+70", "60", "20", "300"])
+def test_help_is_as_wide_as_click_has_it(columns: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert help_width() == HelpFormatter().width
 
 
 def test_json_stays_json_whatever_is_in_it() -> None:

@@ -73,10 +73,12 @@ def test_what_losses_keep_is_counted(recipe: Recipe) -> None:
 
     assert beside("losses.l1.weight=3") == 0
     renderings = [beside(f"losses.rendering={{random: {count}, mirrored: 0}}") for count in (1, 2, 3)]
-    assert renderings[0] > 3
+    # Not 20, which is what a loss counts for that cannot be counted.
+    assert 3 < renderings[0] < 15
+    assert 3 < renderings[1] - renderings[0] < 15
     assert renderings[2] - renderings[1] == pytest.approx(renderings[1] - renderings[0], rel=0.05)
-    # It has no branch for tensors without values, so it is taken for a usual one.
-    assert beside("training.fused_losses=off") > 20
+    # One of its three losses has no branch for tensors without values, so that it is taken for a usual one.
+    assert 20 < beside("training.fused_losses=off") < 30
 
 
 @pytest.mark.usefixtures("tight")
